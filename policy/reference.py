@@ -1,0 +1,257 @@
+"""Reference values: the launch digests an operator expects, with the recipe that makes each of them checkable.
+
+The file ``cvm measure -o`` writes and ``attest reference add`` reads (schema ``cvm.reference/1``). The recipe holds every
+input of the digest in the smallest form that still reproduces it: the digest state after the firmware's pages, the
+firmware's metadata sections, the three boot hashes, the vCPUs. So a receiver recomputes the digest without the files,
+a file whose digest does not follow from its recipe is refused, and a mismatch can be explained input by input.
+On the start-up path of ``cvm measure``: no dataclasses here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from policy.errors import MalformedInput, UnsupportedInput
+from policy.vocab import LaunchDigest, Platform
+
+SCHEMA = "cvm.reference/1"
+FORMULA = 1
+"""Version of the digest computation; raised when the same inputs would give another digest."""
+
+_MAX_BYTES = 1 << 20
+
+
+class ReferenceMalformed(MalformedInput):
+    """A reference-value file that does not parse."""
+
+    code = "reference.malformed"
+
+
+class Section(NamedTuple):
+    """One SEV metadata section of the firmware: guest physical address, size in bytes, type."""
+
+    gpa: int
+    size: int
+    type: int
+
+
+class MeasuredInput(NamedTuple):
+    """A file (or text) that went into the digest; ``sha256`` in lower-case hex. ``path`` is what the operator wrote."""
+
+    name: str
+    path: str
+    sha256: str
+
+
+class LaunchRecipe(NamedTuple):
+    """Everything that determines an SEV-SNP launch digest.
+
+    ``firmware_ld``: 48 bytes, GCTX.LD after the firmware's NORMAL pages. ``hash_table_gpa``: where the firmware's footer
+    puts the boot hash table, ``None`` if it has none. The three boot hashes are raw SHA-256 (32 bytes; the command
+    line's covers its trailing NUL) and all ``None`` when no kernel is measured. ``vcpu_sig`` is CPUID 1 EAX,
+    ``guest_features`` is SEV_FEATURES of the VMSA.
+    """
+
+    firmware_sha256: bytes
+    firmware_ld: bytes
+    sections: tuple[Section, ...]
+    hash_table_gpa: int | None
+    ap_eip: int
+    vcpus: int
+    vcpu_sig: int
+    guest_features: int
+    vmm: str
+    kernel_sha256: bytes | None
+    initrd_sha256: bytes | None
+    cmdline_sha256: bytes | None
+    inputs: tuple[MeasuredInput, ...] = ()
+
+
+class ReferenceValue(NamedTuple):
+    """One expected launch digest. ``created`` and ``expires`` are aware datetimes."""
+
+    name: str
+    platform: Platform
+    launch_digest: LaunchDigest
+    created: datetime
+    expires: datetime | None = None
+    recipe: LaunchRecipe | None = None
+
+
+def reference_to_json(value: ReferenceValue) -> dict[str, Any]:
+    """As the JSON object of the file."""
+    recipe = value.recipe
+    return {
+        "schema": SCHEMA,
+        "formula": FORMULA,
+        "name": value.name,
+        "platform": value.platform.value,
+        "launch_digest": value.launch_digest.hex(),
+        "created": value.created.isoformat(),
+        "expires": value.expires.isoformat() if value.expires else None,
+        "recipe": None if recipe is None else recipe_to_json(recipe),
+        "inputs": [] if recipe is None else [item._asdict() for item in recipe.inputs],
+    }
+
+
+def reference_to_bytes(value: ReferenceValue) -> bytes:
+    """The file's bytes: UTF-8 JSON, indented, newline at the end."""
+    return (json.dumps(reference_to_json(value), indent=2) + "\n").encode()
+
+
+def recipe_to_json(recipe: LaunchRecipe) -> dict[str, Any]:
+    """The recipe without its list of files."""
+    return {
+        "firmware_sha256": recipe.firmware_sha256.hex(),
+        "firmware_ld": recipe.firmware_ld.hex(),
+        "sections": [list(section) for section in recipe.sections],
+        "hash_table_gpa": recipe.hash_table_gpa,
+        "ap_eip": recipe.ap_eip,
+        "vcpus": recipe.vcpus,
+        "vcpu_sig": recipe.vcpu_sig,
+        "guest_features": recipe.guest_features,
+        "vmm": recipe.vmm,
+        "kernel_sha256": _hex_or_none(recipe.kernel_sha256),
+        "initrd_sha256": _hex_or_none(recipe.initrd_sha256),
+        "cmdline_sha256": _hex_or_none(recipe.cmdline_sha256),
+    }
+
+
+def reference_from_bytes(data: bytes) -> ReferenceValue:
+    """Parse a reference-value file, or raise :class:`ReferenceMalformed`. The digest is *not* recomputed here."""
+    from policy.strictjson import strict_json
+
+    document = _object(strict_json(data, "reference", max_bytes=_MAX_BYTES, error=ReferenceMalformed), "reference")
+    schema = document.get("schema")
+    if schema != SCHEMA:
+        raise UnsupportedInput(f"reference: schema {str(schema)[:60]!r}, want {SCHEMA!r}", code="reference.unsupported")
+    if document.get("formula") != FORMULA:
+        raise UnsupportedInput(
+            f"reference: formula {str(document.get('formula'))[:20]}, want {FORMULA}", code="reference.unsupported"
+        )
+    _only(document, "reference", (
+        "schema", "formula", "name", "platform", "launch_digest", "created", "expires", "recipe", "inputs",
+    ))  # fmt: skip
+    expires = document.get("expires")
+    recipe = document.get("recipe")
+    return ReferenceValue(
+        name=_name(document.get("name")),
+        platform=_platform(document.get("platform")),
+        launch_digest=LaunchDigest(_hex(document, "launch_digest", 48)),
+        created=_time(document.get("created"), "created"),
+        expires=None if expires is None else _time(expires, "expires"),
+        recipe=None if recipe is None else _recipe(_object(recipe, "recipe"), document.get("inputs")),
+    )
+
+
+def _recipe(table: dict[str, Any], inputs: object) -> LaunchRecipe:
+    _only(table, "recipe", LaunchRecipe._fields[:-1])
+    sections = table.get("sections")
+    if not isinstance(sections, list) or len(sections) > 256:
+        raise ReferenceMalformed("recipe: sections: want a list of at most 256")
+    gpa = table.get("hash_table_gpa")
+    return LaunchRecipe(
+        firmware_sha256=_hex(table, "firmware_sha256", 32),
+        firmware_ld=_hex(table, "firmware_ld", 48),
+        sections=tuple(_section(item) for item in sections),
+        hash_table_gpa=None if gpa is None else _int(table, "hash_table_gpa", 2**32),
+        ap_eip=_int(table, "ap_eip", 2**32),
+        vcpus=_int(table, "vcpus", 4097, least=1),
+        vcpu_sig=_int(table, "vcpu_sig", 2**32),
+        guest_features=_int(table, "guest_features", 2**64),
+        vmm=_word(table, "vmm"),
+        kernel_sha256=_optional_hex(table, "kernel_sha256"),
+        initrd_sha256=_optional_hex(table, "initrd_sha256"),
+        cmdline_sha256=_optional_hex(table, "cmdline_sha256"),
+        inputs=_inputs(inputs),
+    )
+
+
+def _section(item: object) -> Section:
+    if not (
+        isinstance(item, list)
+        and len(item) == 3
+        and all(isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**32 for number in item)
+    ):
+        raise ReferenceMalformed("recipe: sections: want [gpa, size, type] of 32-bit integers")
+    return Section(*item)
+
+
+def _inputs(value: object) -> tuple[MeasuredInput, ...]:
+    if not isinstance(value, list) or len(value) > 64:
+        raise ReferenceMalformed("reference: inputs: want a list of at most 64")
+    found = []
+    for item in value:
+        table = _object(item, "inputs")
+        _only(table, "inputs", MeasuredInput._fields)
+        found.append(MeasuredInput(_word(table, "name"), _word(table, "path"), _hex(table, "sha256", 32).hex()))
+    return tuple(found)
+
+
+def _object(value: object, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ReferenceMalformed(f"{what}: want a JSON object")
+    return value
+
+
+def _only(table: dict[str, Any], what: str, known: tuple[str, ...]) -> None:
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        raise ReferenceMalformed(f"{what}: unknown member {unknown[0][:60]!r}")
+
+
+def _hex(table: dict[str, Any], key: str, length: int) -> bytes:
+    value = table.get(key)
+    if not isinstance(value, str) or not re.fullmatch(f"[0-9a-f]{{{2 * length}}}", value):
+        raise ReferenceMalformed(f"reference: {key}: got {str(value)[:120]!r}, want {2 * length} lower-case hex digits")
+    return bytes.fromhex(value)
+
+
+def _optional_hex(table: dict[str, Any], key: str) -> bytes | None:
+    return None if table.get(key) is None else _hex(table, key, 32)
+
+
+def _hex_or_none(value: bytes | None) -> str | None:
+    return None if value is None else value.hex()
+
+
+def _int(table: dict[str, Any], key: str, below: int, *, least: int = 0) -> int:
+    value = table.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < below:
+        raise ReferenceMalformed(f"reference: {key}: got {str(value)[:40]!r}, want an integer {least}..{below - 1}")
+    return value
+
+
+def _word(table: dict[str, Any], key: str) -> str:
+    value = table.get(key)
+    if not isinstance(value, str) or len(value) > 4096 or not value.isprintable():
+        raise ReferenceMalformed(f"reference: {key}: want a printable string of at most 4096 characters")
+    return value
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value):
+        raise ReferenceMalformed(
+            f"reference: name: got {str(value)[:80]!r}, want letters, digits, '_', '.', '-', at most 64"
+        )
+    return value
+
+
+def _platform(value: object) -> Platform:
+    try:
+        return Platform(value)
+    except ValueError:
+        raise ReferenceMalformed(f"reference: platform: got {str(value)[:40]!r}") from None
+
+
+def _time(value: object, key: str) -> datetime:
+    try:
+        when = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        when = None
+    if when is None or when.tzinfo is None:
+        raise ReferenceMalformed(f"reference: {key}: got {str(value)[:40]!r}, want RFC 3339 time with a zone")
+    return when

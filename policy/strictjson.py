@@ -1,0 +1,97 @@
+"""JSON from strangers: parsed completely and unambiguously, or refused.
+
+The standard library's reader keeps the last of two members with one name, accepts ``NaN`` and unbounded integers, and
+recurses until the interpreter gives up. Two readers that disagree about a document are a security bug once a hash of
+it is compared, so this reader refuses duplicates, non-finite numbers, integers beyond 64 bits and deep nesting.
+Source for the need: RFC 8725 section 2.4, RFC 8259 section 4.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from policy.errors import MalformedInput
+
+MAX_DEPTH = 32
+MAX_INTEGER = 2**64 - 1
+
+
+def strict_json(
+    data: bytes | str, what: str, *, max_bytes: int = 1 << 20, error: type[MalformedInput] = MalformedInput
+) -> Any:
+    """Parse ``data`` (UTF-8, at most ``max_bytes`` bytes) or raise ``error``; ``what`` begins the message."""
+    text = _text(data, what, max_bytes, error)
+    _check_depth(text, what, error)
+
+    def pairs(items: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        members = dict(items)
+        if len(members) != len(items):
+            names = [name for name, _ in items]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise error(f"{what}: member {_shown(twice)} appears twice, want once")
+        return members
+
+    def constant(name: str) -> NoReturn:
+        raise error(f"{what}: number {name} is not JSON")
+
+    def integer(digits: str) -> int:
+        if len(digits) > 21 or abs(int(digits)) > MAX_INTEGER:
+            raise error(f"{what}: integer of {len(digits)} digits, want at most 64 bits")
+        return int(digits)
+
+    try:
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integer)
+    except json.JSONDecodeError as exc:
+        raise error(f"{what}: not JSON at line {exc.lineno} column {exc.colno}: {exc.msg}") from None
+
+
+def _text(data: bytes | str, what: str, max_bytes: int, error: type[MalformedInput]) -> str:
+    if len(data) > max_bytes:
+        raise error(f"{what}: {len(data)} bytes, want at most {max_bytes}")
+    if isinstance(data, str):
+        text = data
+    else:
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as exc:
+            raise error(f"{what}: byte {exc.start} is not UTF-8") from None
+    if "\\ud" in text.lower():
+        _refuse_lone_surrogates(text, what, error)
+    return text
+
+
+def _refuse_lone_surrogates(text: str, what: str, error: type[MalformedInput]) -> None:
+    """Escapes such as ``\\ud800`` alone make strings that no encoder can write back."""
+    try:
+        json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise error(f"{what}: a string holds a lone surrogate escape") from None
+    except (ValueError, RecursionError):
+        return  # said better by the strict pass that follows
+
+
+def _check_depth(text: str, what: str, error: type[MalformedInput]) -> None:
+    depth = 0
+    in_string = escaped = False
+    for char in text:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif char == "\\":
+                escaped = True
+            elif char == '"':
+                in_string = False
+        elif char == '"':
+            in_string = True
+        elif char in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise error(f"{what}: nested deeper than {MAX_DEPTH}")
+        elif char in "]}":
+            depth -= 1
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 40 else name[:40] + "…")

@@ -1,0 +1,93 @@
+"""Words every package shares. Values, not behaviour; light to import."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+TYPE_CHECKING = False  # typing itself costs start-up time
+if TYPE_CHECKING:
+    from typing import Self
+
+from policy.errors import MalformedInput
+
+
+class Platform(Enum):
+    """What runs a VM; the values are what an operator writes in ``platform = "…"``."""
+
+    SEV_SNP = "sev-snp"
+    TDX = "tdx"
+    EMULATED_SNP = "emulated-snp"
+    EMULATED_TDX = "emulated-tdx"
+    NONE = "none"
+
+
+class SnpProduct(Enum):
+    """AMD product line, as it stands in certificate names and KDS paths (Bergamo and Siena belong to Genoa)."""
+
+    MILAN = "Milan"
+    GENOA = "Genoa"
+    TURIN = "Turin"
+
+
+class _FixedBytes(bytes):
+    """A byte string of one length; construction refuses any other."""
+
+    LENGTH = 0
+    WORD = "value"
+
+    def __new__(cls, data: bytes) -> Self:
+        if len(data) != cls.LENGTH:
+            raise MalformedInput(f"{cls.WORD}: got {len(data)} bytes, want {cls.LENGTH}")
+        return super().__new__(cls, data)
+
+    @classmethod
+    def from_hex(cls, text: str) -> Self:
+        """From hexadecimal digits of either case, without separators."""
+        if not re.fullmatch(r"(?:[0-9a-fA-F]{2})*", text):
+            raise MalformedInput(f"{cls.WORD}: {text[:100]!r} is not hexadecimal")
+        return cls(bytes.fromhex(text))
+
+
+class LaunchDigest(_FixedBytes):
+    """SEV-SNP MEASUREMENT (or TDX MRTD): 48 bytes, SHA-384."""
+
+    LENGTH = 48
+    WORD = "launch digest"
+
+
+class Nonce(_FixedBytes):
+    """A challenge: 32 random bytes, used once."""
+
+    LENGTH = 32
+    WORD = "nonce"
+
+
+_SEGMENT = re.compile(r"[a-zA-Z0-9_-]+[a-zA-Z0-9_.-]*")
+
+
+class ResourcePath(str):
+    """``repository/type/tag`` of a secret, as in ``kbs:///default/web-1/root``.
+
+    Each segment begins with a letter, digit, ``_`` or ``-`` and has at most 64 characters, so a path can never climb out of
+    a folder. Source: Confidential Containers KBS, resource path rules.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> ResourcePath:
+        """Accepts ``a/b/c`` and ``kbs:///a/b/c``."""
+        path = text.removeprefix("kbs:///")
+        parts = path.split("/")
+        if len(parts) != 3 or not all(len(part) <= 64 and _SEGMENT.fullmatch(part) for part in parts):
+            raise MalformedInput(
+                f"resource {text[:200]!r}: want repository/type/tag, each of letters, digits, '_', '-', '.' (no leading dot)"
+            )
+        return cls(path)
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """Repository, type, tag."""
+        repository, kind, tag = self.split("/")
+        return repository, kind, tag
