@@ -1,8 +1,8 @@
 """Verified claims: what a signature by a trusted chip vouches for.
 
-Parsed evidence and verified claims are different types. Only ``attest.verifier`` makes :class:`VerifiedClaims`, and only
-that type is accepted by :func:`policy.decide.decide`: passing merely parsed evidence is a type error, and constructing
-the class elsewhere is a ``TypeError`` at run time too.
+Parsed evidence and verified claims are different types. Only ``attest.verifier`` makes :class:`VerifiedClaims`, and
+only that type is accepted by :func:`policy.decide.decide`: passing merely parsed evidence is a type error, and
+constructing the class elsewhere is a ``TypeError`` at run time too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SEAL = object()
 
 
 def verifier_seal() -> object:
-    """The token :class:`VerifiedClaims` demands. For ``attest.verifier`` only (a test holds the rest of the tree to it)."""
+    """The token :class:`VerifiedClaims` demands. For ``attest.verifier`` only; a test holds the tree to it."""
     return _SEAL
 
 

@@ -158,7 +158,9 @@ class KeyInfo(_Bits):
         try:
             return SigningKey(value)
         except ValueError:
-            raise MalformedInput(f"key info: signing key {value} is reserved, want 0 (VCEK), 1 (VLEK) or 7 (none)") from None
+            raise MalformedInput(
+                f"key info: signing key {value} is reserved, want 0 (VCEK), 1 (VLEK) or 7 (none)"
+            ) from None
 
 
 # Byte index of each part. Milan and Genoa (with Bergamo and Siena) share one layout, Turin has another.

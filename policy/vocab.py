@@ -69,8 +69,8 @@ _SEGMENT = re.compile(r"[a-zA-Z0-9_-]+[a-zA-Z0-9_.-]*")
 class ResourcePath(str):
     """``repository/type/tag`` of a secret, as in ``kbs:///default/web-1/root``.
 
-    Each segment begins with a letter, digit, ``_`` or ``-`` and has at most 64 characters, so a path can never climb out of
-    a folder. Source: Confidential Containers KBS, resource path rules.
+    Each segment begins with a letter, digit, ``_`` or ``-`` and has at most 64 characters, so a path can never climb
+    out of a folder. Source: Confidential Containers KBS, resource path rules.
     """
 
     __slots__ = ()
@@ -82,7 +82,7 @@ class ResourcePath(str):
         parts = path.split("/")
         if len(parts) != 3 or not all(len(part) <= 64 and _SEGMENT.fullmatch(part) for part in parts):
             raise MalformedInput(
-                f"resource {text[:200]!r}: want repository/type/tag, each of letters, digits, '_', '-', '.' (no leading dot)"
+                f"resource {text[:200]!r}: want repository/type/tag of letters, digits, '_', '-', '.' (no leading dot)"
             )
         return cls(path)
 

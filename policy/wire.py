@@ -1,8 +1,9 @@
 """ByteReader: the only code that slices untrusted binary structures.
 
 Every read names the field, so an error says *what, where, got, want*:
-``report: reserved at 0x4C..0x50 must be zero, got 01000000``. Offsets in messages are hexadecimal from the start of the
-structure (plus ``base`` when the structure lies inside a larger file). Light on purpose: it is imported on start-up paths.
+``report: reserved at 0x4C..0x50 must be zero, got 01000000``. Offsets in messages are hexadecimal from the start of
+the structure (plus ``base`` when the structure lies inside a larger file). Light on purpose: it is imported on
+start-up paths.
 """
 
 from __future__ import annotations

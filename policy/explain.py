@@ -1,0 +1,51 @@
+"""A decision in words and in JSON, built from the very checks that decided, so the two cannot drift apart."""
+
+from __future__ import annotations
+
+from policy.checks import FAIL, IGNORED
+from policy.decide import Decision
+
+
+def decision_json(decision: Decision) -> dict[str, object]:
+    """As JSON values, every check included."""
+    return {
+        "verdict": decision.verdict,
+        "policy": decision.policy_name,
+        "emulated": decision.emulated,
+        "trust_vector": dict(decision.trust_vector),
+        "checks": [
+            {
+                "id": check.id,
+                "expected": check.expected,
+                "actual": check.actual,
+                "outcome": check.outcome,
+                "clause": check.clause,
+            }
+            for check in decision.checks
+        ],
+    }
+
+
+def summary(decision: Decision) -> str:
+    """One line: verdict and counts; says ``emulated`` where the hardware was."""
+    compared = [check for check in decision.checks if check.outcome != IGNORED]
+    ignored = len(decision.checks) - len(compared)
+    text = f"{decision.verdict}, {len(decision.passed)} of {len(compared)} checks passed"
+    text += f", {ignored} left out by policy {decision.policy_name}"
+    return text + (" (emulated hardware)" if decision.emulated else "")
+
+
+def failure_lines(decision: Decision) -> tuple[str, ...]:
+    """One line per failed check: ``measurement: expected 7c41…, got 11d0…``."""
+    return tuple(f"{check.id}: expected {check.expected}, got {check.actual}" for check in decision.failed)
+
+
+def decision_text(decision: Decision) -> str:
+    """Every check, one line each, failures first and marked, then the summary."""
+    marks = {"pass": "ok  ", FAIL: "FAIL", IGNORED: "  - "}
+    ordered = sorted(decision.checks, key=lambda check: check.outcome != FAIL)
+    lines = [
+        f"{marks[check.outcome]} {check.id:<30} {check.actual} (want {check.expected}) — {check.clause}"
+        for check in ordered
+    ]
+    return "\n".join([*lines, summary(decision)])
