@@ -1,0 +1,1 @@
+"""The host side: plan, measure, launch and supervise VMs. Program `cvm`."""

@@ -1,0 +1,1 @@
+"""Firmware and kernel bytes to expected measurement. Pure."""

@@ -1,0 +1,1 @@
+"""Words and judgement: value types of the field, claims, policies, decisions. Pure."""

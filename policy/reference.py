@@ -1,9 +1,9 @@
 """Reference values: the launch digests an operator expects, with the recipe that makes each of them checkable.
 
 The file ``cvm measure -o`` writes and ``attest reference add`` reads (schema ``cvm.reference/1``). The recipe holds
-every input of the digest in the smallest form that still reproduces it: the digest state after the firmware's pages, the
-firmware's metadata sections, the three boot hashes, the vCPUs. So a receiver recomputes the digest without the files,
-a file whose digest does not follow from its recipe is refused, and a mismatch can be explained input by input.
+every input of the digest in the smallest form that still reproduces it: the digest state after the firmware's pages,
+the firmware's metadata sections, the three boot hashes, the vCPUs. So a receiver recomputes the digest without the
+files, a file whose digest does not follow from its recipe is refused, and a mismatch can be explained input by input.
 On the start-up path of ``cvm measure``: no dataclasses here.
 """
 
@@ -39,7 +39,7 @@ class Section(NamedTuple):
 
 
 class MeasuredInput(NamedTuple):
-    """A file (or text) that went into the digest; ``sha256`` in lower-case hex. ``path`` is what the operator wrote."""
+    """A file (or text) in the digest; ``sha256`` in lower-case hex, ``path`` as the operator wrote it."""
 
     name: str
     path: str

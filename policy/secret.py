@@ -9,8 +9,8 @@ from typing import NoReturn
 class SecretBytes:
     """Secret bytes held in one mutable buffer, so that :meth:`wipe` can overwrite what this object holds.
 
-    CPython may have made copies before (reading from a socket, decrypting); wiping is best effort and says so. The kernel
-    and the TEE's memory encryption are the boundary, not this class.
+    CPython may have made copies before (reading from a socket, decrypting); wiping is best effort and says so. The
+    kernel and the TEE's memory encryption are the boundary, not this class.
     """
 
     __slots__ = ("_buffer",)

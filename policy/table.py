@@ -1,4 +1,4 @@
-"""Strict decoding of tables a person wrote (TOML): all problems at once, each with its path and, where close, a suggestion.
+"""Strict decoding of tables a person wrote (TOML): all problems at once, each with its path and a suggestion.
 
 A :class:`Table` hands out values by type and remembers which keys were asked for; :meth:`Table.finish` reports the rest
 as unknown. Problems are collected in one list shared by nested tables, so decoding continues after a mistake and the
@@ -44,7 +44,7 @@ class Table:
         return key in self._values
 
     def value(self, key: str, kind: type[_T], default: _T | None = None, *, want: str | None = None) -> _T | None:
-        """The value of ``key`` if it is a ``kind``; ``default`` where absent; a missing key without default is a problem."""
+        """The value of ``key`` if it is a ``kind``, ``default`` where absent; missing without default is a problem."""
         self._asked.append(key)
         if key not in self._values:
             if default is None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from enum import Enum
 
+from policy.errors import MalformedInput
+
 TYPE_CHECKING = False  # typing itself costs start-up time
 if TYPE_CHECKING:
     from typing import Self
-
-from policy.errors import MalformedInput
 
 
 class Platform(Enum):
