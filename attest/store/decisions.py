@@ -1,0 +1,73 @@
+"""Decisions that let a guest ask for resources: found by the audit record's number or by the token's id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, insert, select
+
+from attest.store.schema import decisions
+from attest.store.times import from_micros, to_micros
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDecision:
+    """A decision in force until ``expires``.
+
+    ``status`` is the EAR status, ``generation`` the rules it was made under, ``tee_pubkey`` the guest's JWK as
+    canonical JSON text, ``claims`` the verified claims as JSON text.
+    """
+
+    id: int
+    token_id: str
+    time: datetime
+    expires: datetime
+    status: str
+    generation: int
+    emulated: bool
+    tee_pubkey: str
+    claims: str
+
+
+def add(tx: Connection, decision: StoredDecision) -> None:
+    """Remember a decision; its audit record is appended before, in the same transaction."""
+    tx.execute(
+        insert(decisions).values(
+            id=decision.id,
+            token_id=decision.token_id,
+            time=to_micros(decision.time),
+            expires=to_micros(decision.expires),
+            status=decision.status,
+            generation=decision.generation,
+            emulated=decision.emulated,
+            tee_pubkey=decision.tee_pubkey,
+            claims=decision.claims,
+        )
+    )
+
+
+def get(tx: Connection, decision_id: int) -> StoredDecision | None:
+    """By number."""
+    return _stored(tx.execute(select(decisions).where(decisions.c.id == decision_id)).first())
+
+
+def by_token(tx: Connection, token_id: str) -> StoredDecision | None:
+    """By the token's ``jti``."""
+    return _stored(tx.execute(select(decisions).where(decisions.c.token_id == token_id)).first())
+
+
+def _stored(row: Row[tuple[object, ...]] | None) -> StoredDecision | None:
+    if row is None:
+        return None
+    return StoredDecision(
+        id=row.id,
+        token_id=row.token_id,
+        time=from_micros(row.time),
+        expires=from_micros(row.expires),
+        status=row.status,
+        generation=row.generation,
+        emulated=row.emulated,
+        tee_pubkey=row.tee_pubkey,
+        claims=row.claims,
+    )

@@ -1,0 +1,80 @@
+"""The audit table: numbered records, appended only, each built on the digest of the one before."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select
+
+from attest.store.schema import audit
+from attest.store.times import from_micros, to_micros
+
+GENESIS = bytes(32)
+"""What the first record carries as the digest of its predecessor."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """One row: ``record`` is the canonical bytes, ``sha256`` their digest as stored; the rest is an index."""
+
+    seq: int
+    time: datetime
+    kind: str
+    subject: str
+    outcome: str
+    record: bytes
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A record that has no number yet. ``build(seq, previous)`` gives its canonical bytes."""
+
+    time: datetime
+    kind: str
+    subject: str
+    outcome: str
+    build: Callable[[int, bytes], bytes]
+
+
+def append(tx: Connection, draft: Draft) -> int:
+    """Append one record; returns its number. Durable when the writing transaction has ended."""
+    last = tx.execute(select(audit.c.seq, audit.c.sha256).order_by(audit.c.seq.desc()).limit(1)).first()
+    seq, previous = (1, GENESIS) if last is None else (last.seq + 1, last.sha256)
+    record = draft.build(seq, previous)
+    tx.execute(
+        insert(audit).values(
+            seq=seq,
+            time=to_micros(draft.time),
+            kind=draft.kind,
+            subject=draft.subject,
+            outcome=draft.outcome,
+            record=record,
+            sha256=hashlib.sha256(record).digest(),
+        )
+    )
+    return seq
+
+
+def get(tx: Connection, seq: int) -> StoredRecord | None:
+    """Record number ``seq``."""
+    row = tx.execute(select(audit).where(audit.c.seq == seq)).first()
+    return None if row is None else StoredRecord(row.seq, from_micros(row.time), *row[2:])
+
+
+def newest(tx: Connection, *, since: datetime | None = None, limit: int = 100) -> tuple[StoredRecord, ...]:
+    """The newest ``limit`` records not older than ``since``, oldest first."""
+    query = select(audit).order_by(audit.c.seq.desc()).limit(limit)
+    if since is not None:
+        query = query.where(audit.c.time >= to_micros(since))
+    rows = tx.execute(query).all()
+    return tuple(StoredRecord(row.seq, from_micros(row.time), *row[2:]) for row in reversed(rows))
+
+
+def walk(tx: Connection) -> Iterator[StoredRecord]:
+    """Every record in order of its number."""
+    for row in tx.execute(select(audit).order_by(audit.c.seq)):
+        yield StoredRecord(row.seq, from_micros(row.time), *row[2:])

@@ -1,0 +1,116 @@
+"""Tables of the service's database, schema version 1.
+
+Times are integers, microseconds since 1970-01-01 UTC, so that SQLite and PostgreSQL compare them alike. Digests and
+ciphertexts are binary, everything else is text. Two rules hold for every table: no secret is stored in clear, and rows
+of ``audit`` and ``blobs`` are only ever inserted.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""One row per fact about the whole database: ``schema``, ``generation``, ``policy_sha256``."""
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id_sha256", LargeBinary(32), primary_key=True),
+    Column("nonce", String(64), nullable=False, unique=True),
+    Column("tee", String(32), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("nonce_used", BigInteger),
+    Column("decision", Integer, ForeignKey("decisions.id")),
+    Index("sessions_expires", "expires"),
+)
+"""A challenge and what became of it. Only the SHA-256 of the cookie is kept: who reads the database gets no session."""
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("sha256", LargeBinary(32), primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+"""Evidence, endorsements and policies by content."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("time", BigInteger, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("subject", String(255), nullable=False),
+    Column("outcome", String(32), nullable=False),
+    Column("record", LargeBinary, nullable=False),
+    Column("sha256", LargeBinary(32), nullable=False),
+    CheckConstraint("seq > 0", name="audit_seq_positive"),
+    Index("audit_time", "time"),
+)
+"""Canonical records, numbered from 1 without gaps; the other columns are an index over what ``record`` says."""
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", Integer, ForeignKey("audit.seq"), primary_key=True, autoincrement=False),
+    Column("token_id", String(64), nullable=False, unique=True),
+    Column("time", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("emulated", Boolean, nullable=False),
+    Column("tee_pubkey", Text, nullable=False),
+    Column("claims", Text, nullable=False),
+)
+"""Decisions that a token or session may still be used with. ``id`` is the audit record's number."""
+
+references = Table(
+    "reference_values",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("launch_digest", LargeBinary(48), nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("added", BigInteger, nullable=False),
+    Column("added_by", String(255), nullable=False),
+    Column("retired", BigInteger),
+    Column("retired_by", String(255)),
+    Index("reference_values_name", "name"),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("path", String(200), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("created", BigInteger, nullable=False),
+    Column("created_by", String(255), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("retired", BigInteger),
+    Column("master_key_id", String(32)),
+    Column("wrapped_key", LargeBinary),
+    Column("ciphertext", LargeBinary),
+)
+"""Resources under envelope encryption. Retiring a version erases its wrapped key and ciphertext."""

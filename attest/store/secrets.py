@@ -1,0 +1,99 @@
+"""Resources under envelope encryption, by path and version. This module moves ciphertext; it never sees a secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from attest.store.errors import AlreadyExists, NotFound
+from attest.store.schema import secrets
+from attest.store.times import from_micros, to_micros
+
+
+@dataclass(frozen=True, slots=True)
+class SecretEntry:
+    """What may be said about a resource without its value; ``size`` in bytes of the clear value."""
+
+    path: str
+    version: int
+    created: datetime
+    created_by: str
+    size: int
+    retired: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRow:
+    """The ciphertext of the newest version in force."""
+
+    path: str
+    version: int
+    master_key_id: str
+    wrapped_key: bytes
+    ciphertext: bytes
+
+
+def next_version(tx: Connection, path: str, *, replace: bool) -> int:
+    """The version a new value of ``path`` gets. Raises AlreadyExists if one is in force and ``replace`` is false."""
+    if not replace and sealed(tx, path) is not None:
+        raise AlreadyExists(f"resource {path}: exists already", hint="replace it explicitly, or delete it first")
+    newest = tx.scalar(select(func.max(secrets.c.version)).where(secrets.c.path == path))
+    return int(newest or 0) + 1
+
+
+def add(tx: Connection, row: SealedRow, *, size: int, now: datetime, actor: str) -> None:
+    """Store a version; earlier ones are retired and their ciphertext erased."""
+    _erase(tx, row.path, now)
+    tx.execute(
+        insert(secrets).values(
+            path=row.path,
+            version=row.version,
+            created=to_micros(now),
+            created_by=actor,
+            size=size,
+            master_key_id=row.master_key_id,
+            wrapped_key=row.wrapped_key,
+            ciphertext=row.ciphertext,
+        )
+    )
+
+
+def retire(tx: Connection, path: str, *, now: datetime) -> int:
+    """Erase the resource; returns the version that was in force. Raises NotFound."""
+    row = sealed(tx, path)
+    if row is None:
+        raise NotFound(f"resource {path}: not found")
+    _erase(tx, path, now)
+    return row.version
+
+
+def sealed(tx: Connection, path: str) -> SealedRow | None:
+    """The version in force."""
+    row = tx.execute(
+        select(secrets)
+        .where(secrets.c.path == path, secrets.c.retired.is_(None))
+        .order_by(secrets.c.version.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else SealedRow(row.path, row.version, row.master_key_id, row.wrapped_key, row.ciphertext)
+
+
+def entries(tx: Connection) -> tuple[SecretEntry, ...]:
+    """Every version of every resource, by path and version."""
+    rows = tx.execute(select(secrets).order_by(secrets.c.path, secrets.c.version)).all()
+    return tuple(_entry(row) for row in rows)
+
+
+def _entry(row: Row[tuple[object, ...]]) -> SecretEntry:
+    retired = None if row.retired is None else from_micros(row.retired)
+    return SecretEntry(row.path, row.version, from_micros(row.created), row.created_by, row.size, retired)
+
+
+def _erase(tx: Connection, path: str, now: datetime) -> None:
+    tx.execute(
+        update(secrets)
+        .where(secrets.c.path == path, secrets.c.retired.is_(None))
+        .values(retired=to_micros(now), wrapped_key=None, ciphertext=None)
+    )

@@ -1,0 +1,92 @@
+"""Sessions: a challenge that was handed out, whether its nonce was used, and the decision that came of it.
+
+The nonce of a session is consumed by one conditional UPDATE in its own transaction, before any verification: of two
+requests that carry the same nonce, in whatever processes, exactly one sees one row changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from attest.store.schema import sessions
+from attest.store.times import from_micros, to_micros
+
+KEEP_EXPIRED = timedelta(hours=1)
+"""How long an expired session is remembered, so that a late replay is still told why it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One row of ``sessions``."""
+
+    nonce: str
+    tee: str
+    expires: datetime
+    nonce_used: datetime | None
+    decision: int | None
+
+
+class Consumed(Enum):
+    """What came of consuming a nonce."""
+
+    NOW = "consumed"
+    ALREADY = "already used"
+    EXPIRED = "expired"
+    OTHER_NONCE = "another nonce"
+    UNKNOWN_SESSION = "unknown session"
+
+
+def _key(session_id: str) -> bytes:
+    return hashlib.sha256(session_id.encode()).digest()
+
+
+def add(tx: Connection, session_id: str, *, nonce: str, tee: str, now: datetime, expires: datetime) -> None:
+    """Remember a challenge, and forget those that expired long ago."""
+    tx.execute(delete(sessions).where(sessions.c.expires < to_micros(now - KEEP_EXPIRED)))
+    tx.execute(
+        insert(sessions).values(
+            id_sha256=_key(session_id), nonce=nonce, tee=tee, created=to_micros(now), expires=to_micros(expires)
+        )
+    )
+
+
+def consume(tx: Connection, session_id: str, nonce: str, now: datetime) -> Consumed:
+    """Use up the nonce of a session, or say why not. Run it in a writing transaction of its own."""
+    key, at = _key(session_id), to_micros(now)
+    changed = tx.execute(
+        update(sessions)
+        .where(
+            sessions.c.id_sha256 == key,
+            sessions.c.nonce == nonce,
+            sessions.c.nonce_used.is_(None),
+            sessions.c.expires > at,
+        )
+        .values(nonce_used=at)
+    )
+    if changed.rowcount == 1:
+        return Consumed.NOW
+    session = find(tx, session_id)
+    if session is None:
+        return Consumed.UNKNOWN_SESSION
+    if session.nonce_used is not None:
+        return Consumed.ALREADY
+    return Consumed.EXPIRED if to_micros(session.expires) <= at else Consumed.OTHER_NONCE
+
+
+def find(tx: Connection, session_id: str) -> Session | None:
+    """The session of a cookie."""
+    row = tx.execute(select(sessions).where(sessions.c.id_sha256 == _key(session_id))).first()
+    if row is None:
+        return None
+    used = None if row.nonce_used is None else from_micros(row.nonce_used)
+    return Session(row.nonce, row.tee, from_micros(row.expires), used, row.decision)
+
+
+def attach_decision(tx: Connection, session_id: str, decision: int) -> None:
+    """From now on the session stands for this decision."""
+    tx.execute(update(sessions).where(sessions.c.id_sha256 == _key(session_id)).values(decision=decision))
