@@ -39,7 +39,7 @@ class Section(NamedTuple):
 
 
 class MeasuredInput(NamedTuple):
-    """A file (or text) in the digest; ``sha256`` in lower-case hex, ``path`` as the operator wrote it."""
+    """A file (or text) that is measured; ``sha256`` is lower-case hex, ``path`` as the operator wrote it."""
 
     name: str
     path: str
@@ -49,10 +49,10 @@ class MeasuredInput(NamedTuple):
 class LaunchRecipe(NamedTuple):
     """Everything that determines an SEV-SNP launch digest.
 
-    ``firmware_ld``: 48 bytes, GCTX.LD after the firmware's NORMAL pages. ``hash_table_gpa``: where the firmware's footer
-    puts the boot hash table, ``None`` if it has none. The three boot hashes are raw SHA-256 (32 bytes; the command
-    line's covers its trailing NUL) and all ``None`` when no kernel is measured. ``vcpu_sig`` is CPUID 1 EAX,
-    ``guest_features`` is SEV_FEATURES of the VMSA.
+    ``firmware_ld``: 48 bytes, GCTX.LD after the firmware's NORMAL pages. ``hash_table_gpa``: where the firmware's
+    footer puts the boot hash table, ``None`` if it has none. The three boot hashes are raw SHA-256 (32 bytes; the
+    command line's covers its trailing NUL) and all ``None`` when no kernel is measured. ``vcpu_sig`` is CPUID 1
+    EAX, ``guest_features`` is SEV_FEATURES of the VMSA.
     """
 
     firmware_sha256: bytes

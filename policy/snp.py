@@ -1,8 +1,8 @@
 """AMD SEV-SNP words: guest policy, platform information, key information, TCB version.
 
 Source: AMD, *SEV Secure Nested Paging Firmware ABI Specification* (document 56860), revision 1.58, tables "Guest
-Policy", "ATTESTATION_REPORT Structure", "TCB_VERSION". Integers are little-endian on the wire. Undefined bits are kept in the
-integer; whether they are tolerated is the parser's and the policy's decision, not this module's.
+Policy", "ATTESTATION_REPORT Structure", "TCB_VERSION". Integers are little-endian on the wire. Undefined bits are
+kept in the integer; whether they are tolerated is the parser's and the policy's decision, not this module's.
 """
 
 from __future__ import annotations
