@@ -1,0 +1,1 @@
+"""Evidence as it arrives: bytes and JSON become frozen values that keep their raw bytes. Nothing here is verified."""

@@ -1,0 +1,211 @@
+"""One certificate or CRL of AMD's chain, parsed and unverified.
+
+``cryptography`` reads X.509; this module turns its many exceptions into one, keeps the bytes, and says which role the
+certificate *claims* by its names. Names prove nothing: roots are pinned by key in ``attest.endorsement``.
+
+VCEK and VLEK carry serial number 0, which ``cryptography`` reads with a warning; the tests hold a canary for the day it
+refuses them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from functools import cached_property
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
+
+from attest.evidence.amd_ext import ARC, AmdExtensions, parse_amd_extensions
+from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
+from policy.snp import SigningKey
+from policy.vocab import SnpProduct
+
+# Every VCEK and VLEK has serial 0 by specification; warning about each of them helps nobody.
+warnings.filterwarnings("ignore", message="Parsed a serial number which wasn't positive", category=UserWarning)
+
+MAX_CERTIFICATE = 16 * 1024
+MAX_CRL = 1 << 20
+_READ_ERRORS = (
+    ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)  # fmt: skip
+
+
+class UnrelatedCertificate(EvidenceUnsupported):
+    """A certificate or CRL whose names belong to no AMD chain: another vendor's, or of a product not known here."""
+
+
+class Role(Enum):
+    """The place in the chain a certificate claims by its common name."""
+
+    ARK = "ARK"
+    ASK = "ASK"
+    ASVK = "ASVK"
+    VCEK = "VCEK"
+    VLEK = "VLEK"
+
+
+LEAF_KIND = {Role.VCEK: SigningKey.VCEK, Role.VLEK: SigningKey.VLEK}
+_CA_PREFIX = ((Role.ARK, "ARK-"), (Role.ASVK, "SEV-VLEK-"), (Role.ASK, "SEV-"))
+_LEAF_NAME = {"SEV-VCEK": Role.VCEK, "SEV-VLEK": Role.VLEK}
+_PRODUCTS = {product.value: product for product in SnpProduct}
+
+
+@dataclass(frozen=True)
+class AmdCertificate:
+    """An unverified certificate that claims ``role`` for ``product`` (a leaf's product is its issuer's).
+
+    ``amd`` holds the private extensions of a leaf and is ``None`` for a CA. Dates are aware UTC.
+    """
+
+    der: bytes = field(repr=False)
+    sha256: bytes
+    role: Role
+    product: SnpProduct
+    issuer_cn: str
+    not_before: datetime
+    not_after: datetime
+    amd: AmdExtensions | None
+    parsed: x509.Certificate = field(repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, der: bytes) -> AmdCertificate:
+        """One DER certificate and nothing after it.
+
+        Raises :class:`EvidenceMalformed` when it does not parse, :class:`UnrelatedCertificate` when its names belong to no
+        place in AMD's chain.
+        """
+        if len(der) > MAX_CERTIFICATE:
+            raise EvidenceMalformed(f"certificate: {len(der)} bytes, want at most {MAX_CERTIFICATE}")
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+            return cls._read(bytes(der), certificate)
+        except _READ_ERRORS as exc:
+            raise EvidenceMalformed(f"certificate: {_first_line(exc)}") from None
+
+    @classmethod
+    def _read(cls, der: bytes, certificate: x509.Certificate) -> AmdCertificate:
+        subject, issuer = _common_name(certificate.subject), _common_name(certificate.issuer)
+        role, product = _place(subject, issuer)
+        values = _private_values(certificate)
+        return cls(
+            der=der,
+            sha256=hashlib.sha256(der).digest(),
+            role=role,
+            product=product,
+            issuer_cn=issuer,
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+            amd=parse_amd_extensions(values, LEAF_KIND[role]) if role in LEAF_KIND else None,
+            parsed=certificate,
+        )
+
+    @property
+    def subject_cn(self) -> str:
+        """The common name of the subject."""
+        return _common_name(self.parsed.subject)
+
+    @cached_property
+    def spki(self) -> bytes:
+        """SubjectPublicKeyInfo, DER. Raises :class:`EvidenceMalformed` for a key that cannot be loaded."""
+        try:
+            key = self.parsed.public_key()
+        except _READ_ERRORS as exc:
+            raise EvidenceMalformed(f"certificate {self.subject_cn}: public key: {_first_line(exc)}") from None
+        return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    @cached_property
+    def spki_sha256(self) -> bytes:
+        """SHA-256 of :attr:`spki`, by which roots are pinned."""
+        return hashlib.sha256(self.spki).digest()
+
+    @property
+    def pss_sha384(self) -> bool:
+        """Whether the certificate says it is signed with RSASSA-PSS and SHA-384."""
+        return _is_pss_sha384(self.parsed)
+
+
+@dataclass(frozen=True, slots=True)
+class AmdCrl:
+    """An unverified certificate revocation list; ``product`` is its issuer's, an ARK."""
+
+    der: bytes = field(repr=False)
+    sha256: bytes
+    product: SnpProduct
+    this_update: datetime
+    next_update: datetime | None
+    revoked: frozenset[int]
+    parsed: x509.CertificateRevocationList = field(repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, der: bytes) -> AmdCrl:
+        """One DER CRL issued in the name of an ARK; raises :class:`EvidenceMalformed` otherwise."""
+        if len(der) > MAX_CRL:
+            raise EvidenceMalformed(f"CRL: {len(der)} bytes, want at most {MAX_CRL}")
+        try:
+            crl = x509.load_der_x509_crl(der)
+            issuer = _common_name(crl.issuer)
+            role, product = _place(issuer, issuer)
+            if role is not Role.ARK:
+                raise EvidenceMalformed(f"CRL: issued by {issuer!r}, want an ARK")
+            if any(extension.critical for extension in crl.extensions):
+                raise EvidenceMalformed("CRL: a critical extension limits its scope, want a complete list")
+            return cls(
+                bytes(der), hashlib.sha256(der).digest(), product, crl.last_update_utc, crl.next_update_utc,
+                frozenset(entry.serial_number for entry in crl), crl,
+            )  # fmt: skip
+        except _READ_ERRORS as exc:
+            raise EvidenceMalformed(f"CRL: {_first_line(exc)}") from None
+
+    @property
+    def pss_sha384(self) -> bool:
+        """Whether the list says it is signed with RSASSA-PSS and SHA-384."""
+        return _is_pss_sha384(self.parsed)
+
+
+def _is_pss_sha384(signed: x509.Certificate | x509.CertificateRevocationList) -> bool:
+    try:
+        algorithm = signed.signature_hash_algorithm
+    except _READ_ERRORS:
+        return False
+    return signed.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS and isinstance(algorithm, hashes.SHA384)
+
+
+def _place(subject: str, issuer: str) -> tuple[Role, SnpProduct]:
+    leaf = _LEAF_NAME.get(subject)
+    for role, prefix in _CA_PREFIX:
+        name = issuer if leaf else subject
+        product = _PRODUCTS.get(name.removeprefix(prefix)) if name.startswith(prefix) else None
+        if product is not None:
+            return leaf or role, product
+    raise UnrelatedCertificate(f"certificate: subject {subject!r} issued by {issuer!r} belongs to no known AMD chain")
+
+
+def _common_name(name: x509.Name) -> str:
+    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if len(found) != 1 or not isinstance(found[0].value, str):
+        raise EvidenceMalformed(f"certificate: {len(found)} common names, want one")
+    return found[0].value
+
+
+def _private_values(certificate: x509.Certificate) -> dict[str, bytes]:
+    values = {}
+    for extension in certificate.extensions:
+        private = extension.oid.dotted_string.startswith(ARC + ".")
+        if isinstance(extension.value, x509.UnrecognizedExtension):
+            if extension.critical and not private:
+                raise EvidenceMalformed(f"certificate: critical extension {extension.oid.dotted_string} is unknown")
+            if private:
+                values[extension.oid.dotted_string] = extension.value.value
+    return values
+
+
+def _first_line(exc: BaseException) -> str:
+    return (str(exc).splitlines() or [type(exc).__name__])[0][:200]
