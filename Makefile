@@ -1,0 +1,53 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Each sets up what it needs by itself.
+SHELL := /bin/sh
+PY := .venv/bin/python
+SETUP := sh launcher/setup.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fuzz image lock clean distclean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
+
+demo:  ## launch a protected VM, release its disk key, refuse three tampered ones
+	@$(SETUP) demo
+	@$(PY) -m tests.e2e.demo
+
+test: ## everything: lint, types, imports, unit, property, fuzz corpora, real QEMU, real boots
+	@$(SETUP) test
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(PY) -m pytest
+
+check: ## the quick half of `make test`: lint, types, import rule, unit tests
+	@$(SETUP) dev
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports --no-cache
+	@$(PY) -m pytest -m "not e2e and not qemu" -n 2
+
+bench: ## side-by-side measurements as ratios; JSON in .cache/bench.json
+	@$(SETUP) test
+	@$(PY) -m bench
+
+FUZZ_SECONDS ?= 60
+fuzz: ## coverage-guided fuzzing of every parser, FUZZ_SECONDS each
+	@$(SETUP) dev
+	@for target in tests/fuzz/targets/[a-z]*.py; do \
+	  name=$$(basename $$target .py); echo "== $$name"; \
+	  $(PY) -m tests.fuzz $$name -max_total_time=$(FUZZ_SECONDS) -verbosity=0 || exit 1; done
+
+image: ## the container image (both programs, non-root service) with buildah
+	@sh launcher/container.sh
+
+lock: ## renew the hash-locked dependency lists
+	@$(SETUP) dev
+	@sh launcher/lock.sh
+
+clean: ## remove the virtual environment and test leftovers
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+distclean: clean ## also remove downloads and built images
+	rm -rf .cache
