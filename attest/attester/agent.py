@@ -1,0 +1,171 @@
+"""The agent's work in order: network, evidence, attestation, keys, disks, payload. What touches the machine is behind
+:class:`Machine`, so the order and the outcomes can be tested anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from attest.attester.cmdline import DiskOrder, NetOrder, Orders, ServiceAddress
+from attest.attester.errors import PayloadFailed, Refused
+from attest.attester.https import HttpsTransport, Transport, pinned_context
+from attest.attester.kbs import KbsClient, token_status
+from attest.attester.session import Pace, Session
+from attest.attester.sources import RawEvidence
+from attest.attester.status import Status
+from policy.errors import CvmError
+from policy.secret import SecretBytes
+
+TEE = "snp"
+
+
+class Unlocked(NamedTuple):
+    """A disk that is open and mounted."""
+
+    mounted: Path
+    read_only: bool
+    header_uuid: str
+
+
+class RunningPayload(Protocol):
+    """See :class:`attest.attester.payload.Payload`."""
+
+    def wait(self, seconds: float) -> int | None:
+        """Exit status, or ``None`` while it runs on."""
+
+
+class Machine(Protocol):
+    """The guest as the agent uses it. Every method raises CvmError."""
+
+    def network(self, order: NetOrder) -> str:
+        """Set the interface up; its name."""
+
+    def evidence(self, report_data: bytes, emulated: bool) -> RawEvidence:
+        """A report over ``report_data``."""
+
+    def evidence_json(self, raw: RawEvidence) -> dict[str, object]:
+        """The protocol's form of ``raw``; refuses a report that does not parse."""
+
+    def unlock(self, order: DiskOrder, key: SecretBytes) -> Unlocked:
+        """Check the header, open and mount the disk."""
+
+    def start(self, run: str, mounted: Path, output: Callable[[str], None]) -> RunningPayload:
+        """Start the payload."""
+
+
+Connect = Callable[[ServiceAddress, bytes], Transport]
+
+
+def connect(address: ServiceAddress, ca: bytes) -> Transport:
+    """HTTPS with the pinned CA."""
+    return HttpsTransport(address, pinned_context(ca))
+
+
+class Agent:
+    """Carries out ``orders`` on ``machine`` and reports to ``status``."""
+
+    def __init__(
+        self, orders: Orders, machine: Machine, status: Status, *, connect: Connect = connect, pace: Pace | None = None
+    ) -> None:
+        self._orders = orders
+        self._machine = machine
+        self._status = status
+        self._connect = connect
+        self._pace = pace
+
+    def work(self) -> RunningPayload | None:
+        """Everything up to the running payload; raises :class:`Refused` or another CvmError, already reported."""
+        try:
+            return self._work()
+        except Refused as exc:
+            reasons = "".join(f"\n  - {reason}" for reason in exc.reasons)
+            self._status.event(
+                "refused",
+                f"REFUSED by the service: {exc}{reasons}",
+                code=exc.code,
+                message=exc.message,
+                reasons=list(exc.reasons),
+            )
+            raise
+        except CvmError as exc:
+            self._status.event("failed", f"FAILED: {exc}", code=exc.code, message=exc.message)
+            raise
+
+    def _work(self) -> RunningPayload | None:
+        orders = self._orders
+        if orders.net is not None:
+            name = self._machine.network(orders.net)
+            self._status.say(f"network: {name} has {orders.net.address}/{orders.net.prefix}")
+        unlocked = self._unlock_all(orders.service, orders.ca) if orders.service and orders.ca else []
+        payload = None
+        if orders.run is not None:
+            payload = self._machine.start(orders.run, unlocked[0].mounted, self._pass_on)
+        return payload
+
+    def _unlock_all(self, service: ServiceAddress, ca: bytes) -> list[Unlocked]:
+        session = Session(KbsClient(self._connect(service, ca)), TEE, self._evidence, self._pace)
+        self._status.say(f"service: https://{service.host}:{service.port}, certificate pinned by the command line")
+        result = token_status(session.attest())
+        self._status.event("attested", f"attested: the service says {result}", status=result)
+        return [self._unlock(order, session) for order in self._orders.disks]
+
+    def _evidence(self, report_data: bytes) -> dict[str, object]:
+        raw = self._machine.evidence(report_data, self._orders.emulated)
+        document = self._machine.evidence_json(raw)
+        measurement = raw.report[0x90:0xC0].hex()
+        self._status.event(
+            "evidence",
+            f"evidence: report from {raw.source}, launch digest {measurement[:16]}…",
+            source=raw.source,
+            measurement=measurement,
+            certificate_bytes=len(raw.certificates),
+        )
+        return document
+
+    def _unlock(self, order: DiskOrder, session: Session) -> Unlocked:
+        key = session.secret(order.resource)
+        try:
+            disk = self._machine.unlock(order, key)
+        finally:
+            key.wipe()
+        mode = "read-only" if disk.read_only else "read-write"
+        self._status.event(
+            "unlocked",
+            f"disk {order.name}: header accepted, unlocked, mounted {mode} at {disk.mounted}",
+            disk=order.name,
+            resource=str(order.resource),
+            mounted=str(disk.mounted),
+            mode=mode,
+            luks_uuid=disk.header_uuid,
+        )
+        return disk
+
+    def _pass_on(self, text: str) -> None:
+        self._status.event("payload-output", text=text)
+        for line in text.splitlines():
+            self._status.say(f"| {line}")
+
+
+def settle(payload: RunningPayload | None, status: Status, seconds: float) -> int | None:
+    """Report ``running``: at once without a payload, else when it has ended well or has lasted ``seconds``.
+
+    Its exit status, ``None`` when it runs on (or there is none); raises :class:`PayloadFailed`, reported.
+    """
+    code = payload.wait(seconds) if payload is not None else None
+    if code:
+        problem = PayloadFailed(f"payload: ended with {_ending(code)}")
+        status.event("failed", f"FAILED: {problem}", code=problem.code, message=problem.message, exit=code)
+        raise problem
+    if payload is None:
+        status.event("running", "running: no payload asked for")
+    elif code is None:
+        status.event("running", "running: the payload is at work", payload="running")
+    else:
+        status.event("running", "payload ended well", payload="ended", exit=0)
+    return code
+
+
+def _ending(code: int) -> str:
+    return f"exit status {code}" if code > 0 else f"signal {-code}"

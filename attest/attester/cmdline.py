@@ -1,0 +1,200 @@
+"""The kernel command line's ``cvm.*`` words: what this guest shall do, all of it measured.
+
+Whoever may change one of these words changes the launch digest, so the agent takes its orders from here and from
+nowhere else. Strict: an unknown ``cvm.*`` word, a word given twice or a value of the wrong form stops the boot,
+because a guest that guesses what its owner meant is worse than one that says what is wrong.
+
+    cvm.service=https://10.0.2.2:8443        key broker (https only, no path)
+    cvm.ca=<base64 DER>                      the only CA whose certificates that service may show
+    cvm.disk=<name>:<repository/type/tag>    one per encrypted disk; <name> is the virtio-blk serial
+    cvm.net=10.0.2.15/24,10.0.2.2            static IPv4 address/prefix, gateway
+    cvm.run=/path                            program on the first disk
+    cvm.evidence=emulated                    ask the emulated chip, and only it
+    cvm.poweroff=1                           power off when the work is done
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from attest.attester.errors import CommandLineMalformed
+from policy.errors import MalformedInput
+from policy.vocab import ResourcePath
+
+# x86 keeps COMMAND_LINE_SIZE = 2048 bytes including the NUL and cuts the rest off without a word, after it was
+# measured.
+KERNEL_LIMIT = 2047
+MAX_DISKS = 16
+WORDS = ("ca", "disk", "evidence", "net", "poweroff", "run", "service")
+T = TypeVar("T")
+# VIRTIO_BLK_ID_BYTES (VIRTIO 1.2, section 5.2.6): longer serials are cut.
+_DISK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,19}")
+_SERVICE = re.compile(
+    r"https://([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?/?"
+)
+_IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|$)){4}")
+_PATH = re.compile(r"(?:/[A-Za-z0-9._+@-]+)+")
+_WORD = re.compile(r"cvm\.([a-z]+)=([\x21-\x7e]+)")
+
+
+class ServiceAddress(NamedTuple):
+    """Where the key broker is: host (name, IPv4, or IPv6 without brackets) and TCP port."""
+
+    host: str
+    port: int
+
+
+class DiskOrder(NamedTuple):
+    """Unlock the disk with serial ``name`` with the key stored as ``resource``."""
+
+    name: str
+    resource: ResourcePath
+
+
+class NetOrder(NamedTuple):
+    """Static IPv4 set-up, dotted quads."""
+
+    address: str
+    prefix: int
+    gateway: str
+
+
+class Orders(NamedTuple):
+    """Everything the measured command line asks of the agent."""
+
+    service: ServiceAddress | None = None
+    ca: bytes | None = None
+    disks: tuple[DiskOrder, ...] = ()
+    net: NetOrder | None = None
+    run: str | None = None
+    emulated: bool = False
+    poweroff: bool = False
+
+
+def parse_orders(line: str) -> Orders:
+    """Read a whole kernel command line; raises :class:`CommandLineMalformed`."""
+    line = line.removesuffix("\n")
+    if len(line) >= KERNEL_LIMIT:
+        raise CommandLineMalformed(
+            f"command line: {len(line)} characters; the kernel cuts at {KERNEL_LIMIT}, so words may be missing"
+        )
+    values: dict[str, list[str]] = {}
+    for word in split_words(line):
+        if not word.lstrip('"').startswith("cvm."):
+            continue
+        match = _WORD.fullmatch(word)
+        if match is None or match[1] not in WORDS:
+            known = " ".join(f"cvm.{name}" for name in WORDS)
+            raise CommandLineMalformed(f"command line: {word[:80]!r} is no word of this agent, want one of {known}")
+        values.setdefault(match[1], []).append(match[2])
+    return _together(values)
+
+
+def split_words(line: str) -> list[str]:
+    """Words as the kernel's ``next_arg`` cuts them: at white space outside double quotes."""
+    if line.count('"') % 2:
+        raise CommandLineMalformed("command line: a double quote is never closed")
+    words = [""]
+    quoted = False
+    for char in line:
+        if char == '"':
+            quoted = not quoted
+        if char.isspace() and not quoted:
+            words.append("")
+        else:
+            words[-1] += char
+    return [word for word in words if word]
+
+
+def _together(values: dict[str, list[str]]) -> Orders:
+    disks = tuple(_disk(text) for text in values.get("disk", []))
+    if len(disks) > MAX_DISKS or len({disk.name for disk in disks}) != len(disks):
+        raise CommandLineMalformed(
+            f"command line: {len(disks)} cvm.disk words, want at most {MAX_DISKS}, each with its own name"
+        )
+    orders = Orders(
+        service=_only(values, "service", _service),
+        ca=_only(values, "ca", _ca),
+        disks=disks,
+        net=_only(values, "net", _net),
+        run=_only(values, "run", _run),
+        emulated=_only(values, "evidence", _emulated) or False,
+        poweroff=_only(values, "poweroff", _poweroff) or False,
+    )
+    if (orders.service is None) != (orders.ca is None):
+        raise CommandLineMalformed("command line: cvm.service and cvm.ca come together or not at all")
+    if disks and orders.service is None:
+        raise CommandLineMalformed("command line: cvm.disk needs cvm.service, there is nobody to ask for the key")
+    if orders.run is not None and not disks:
+        raise CommandLineMalformed("command line: cvm.run names a program on the first cvm.disk, but there is none")
+    return orders
+
+
+def _only(values: dict[str, list[str]], name: str, read: Callable[[str], T]) -> T | None:
+    given = values.get(name, [])
+    if len(given) > 1:
+        raise CommandLineMalformed(f"command line: cvm.{name} stands {len(given)} times, want once")
+    return read(given[0]) if given else None
+
+
+def _service(text: str) -> ServiceAddress:
+    match = _SERVICE.fullmatch(text)
+    port = int(match[2] or "443") if match else 0
+    if match is None or not 0 < port < 65536:
+        raise CommandLineMalformed(f"cvm.service: {text[:80]!r}, want https://host or https://host:port")
+    return ServiceAddress(match[1].strip("[]"), port)
+
+
+def _ca(text: str) -> bytes:
+    try:
+        der = b64decode(text, validate=True)
+    except ValueError:
+        raise CommandLineMalformed(f"cvm.ca: {text[:16]}… is not base64") from None
+    # SEQUENCE with a two-byte length that covers everything: what every X.509 certificate of 256 bytes to 64 KiB
+    # begins with.
+    if der[:2] != b"\x30\x82" or len(der) != 4 + int.from_bytes(der[2:4], "big"):
+        raise CommandLineMalformed(f"cvm.ca: {len(der)} bytes beginning {der[:4].hex()} are not one DER certificate")
+    return der
+
+
+def _disk(text: str) -> DiskOrder:
+    name, colon, resource = text.partition(":")
+    if not colon or not _DISK_NAME.fullmatch(name):
+        raise CommandLineMalformed(
+            f"cvm.disk: {text[:80]!r}, want name:repository/type/tag (name of at most 20 of a-z 0-9 _ -)"
+        )
+    try:
+        return DiskOrder(name, ResourcePath.parse(resource))
+    except MalformedInput as exc:
+        raise CommandLineMalformed(f"cvm.disk: {exc}") from None
+
+
+def _net(text: str) -> NetOrder:
+    interface, _, gateway = text.partition(",")
+    address, _, prefix = interface.partition("/")
+    if not (_IPV4.fullmatch(address) and _IPV4.fullmatch(gateway) and re.fullmatch(r"[0-9]{1,2}", prefix)):
+        raise CommandLineMalformed(f"cvm.net: {text[:80]!r}, want address/prefix,gateway (IPv4)")
+    if not 8 <= int(prefix) <= 30:
+        raise CommandLineMalformed(f"cvm.net: prefix {prefix}, want 8 to 30")
+    return NetOrder(address, int(prefix), gateway)
+
+
+def _run(text: str) -> str:
+    if not _PATH.fullmatch(text) or any(set(part) == {"."} for part in text.split("/")[1:]):
+        raise CommandLineMalformed(f"cvm.run: {text[:80]!r}, want an absolute path without '.' and '..'")
+    return text
+
+
+def _emulated(text: str) -> bool:
+    if text != "emulated":
+        raise CommandLineMalformed(f"cvm.evidence: {text[:80]!r}, want 'emulated' (or no such word, for real hardware)")
+    return True
+
+
+def _poweroff(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise CommandLineMalformed(f"cvm.poweroff: {text[:80]!r}, want 0 or 1")
+    return text == "1"

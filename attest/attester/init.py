@@ -1,0 +1,139 @@
+"""PID 1 of the measured initrd, after ``/init`` mounted the kernel's file systems and loaded the modules.
+
+Called as ``python3 -m attest.attester.init``. Takes its orders from ``/proc/cmdline`` alone, does them, and then either
+powers the machine off or stays as the init that waits for its children. Whatever goes wrong is said on the console
+and on the status port; then the machine powers off, because a guest without its disk is of no use and PID 1 must not
+return.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from attest.attester import kernel
+from attest.attester.agent import Agent, RunningPayload, Unlocked, settle
+from attest.attester.cmdline import DiskOrder, NetOrder, parse_orders
+from attest.attester.evidence_json import snp_evidence
+from attest.attester.ports import wait_for_port, write_all
+from attest.attester.sources import RawEvidence, emulated, first_present, hardware
+from attest.attester.status import PORT_NAME, Status
+from policy.errors import CvmError
+from policy.secret import SecretBytes
+
+CMDLINE = Path("/proc/cmdline")
+SUPERVISE_SECONDS = 5.0
+# The host reads the status port and the console at its own pace; power-off throws away what it has not read.
+DRAIN_SECONDS = 0.3
+
+
+class Guest:
+    """The real machine; see :class:`attest.attester.agent.Machine`."""
+
+    def network(self, order: NetOrder) -> str:
+        """Static address through ioctl."""
+        from attest.attester.network import set_up
+
+        return set_up(order)
+
+    def evidence(self, report_data: bytes, emulated_chip: bool) -> RawEvidence:
+        """From the kernel, or from the emulated chip when the command line says so."""
+        return first_present(emulated() if emulated_chip else hardware(), report_data)
+
+    def evidence_json(self, raw: RawEvidence) -> dict[str, object]:
+        """KBS ``snp`` evidence."""
+        return snp_evidence(raw)
+
+    def unlock(self, order: DiskOrder, key: SecretBytes) -> Unlocked:
+        """Header check, cryptsetup, mount."""
+        from attest.attester import disk
+
+        device = disk.find_disk(order.name)
+        header, copy = disk.checked_copy(device.node, order.name)
+        try:
+            mapped = disk.open_disk(device, copy, order.name, key)
+        finally:
+            copy.unlink()
+        mounted = disk.mount_disk(mapped, order.name, read_only=device.read_only)
+        return Unlocked(mounted, device.read_only, header.uuid)
+
+    def start(self, run: str, mounted: Path, output: Callable[[str], None]) -> RunningPayload:
+        """The payload from the first disk."""
+        from attest.attester.payload import Payload, find_program
+
+        return Payload(find_program(run, mounted), mounted, output)
+
+
+def open_status() -> Status:
+    """Port (when the launcher gave one) and console."""
+    node = wait_for_port(PORT_NAME, seconds=3)
+    fd = os.open(node, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC) if node is not None else -1
+    return Status(
+        (lambda data: write_all(fd, data)) if fd >= 0 else None,
+        lambda data: write_all(1, data),
+        lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+    )
+
+
+def run(status: Status) -> None:
+    """Read the orders and carry them out; returns when the machine should power off."""
+    status.event("booted", "agent started", kernel=os.uname().release, python=sys.version.split()[0])
+    try:
+        orders = parse_orders(CMDLINE.read_text("ascii", "replace"))
+    except CvmError as exc:
+        status.event("failed", f"FAILED: {exc}", code=exc.code, message=exc.message)
+        return
+    try:
+        payload = Agent(orders, Guest(), status).work()
+        code = settle(payload, status, SUPERVISE_SECONDS)
+    except CvmError:
+        return  # reported where it happened
+    while payload is not None and code is None:
+        code = payload.wait(SUPERVISE_SECONDS)
+        reap(except_pid=getattr(payload, "pid", 0))
+    if payload is None and not orders.poweroff:
+        stay()
+
+
+def reap(except_pid: int = 0) -> None:
+    """Bury orphans, whose parent we have become; the payload itself is left to its owner."""
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_pid == except_pid:
+            return
+        os.waitpid(ended.si_pid, os.WNOHANG)
+
+
+def stay() -> None:
+    """Nothing more to do, and nobody asked to power off."""
+    while True:
+        reap()
+        time.sleep(SUPERVISE_SECONDS)
+
+
+def main() -> int:
+    """Never returns on PID 1."""
+    if os.getpid() != 1:
+        sys.stderr.write("attest.attester.init is the first process of the guest image; it does nothing elsewhere\n")
+        return 2
+    status = open_status()
+    try:
+        run(status)
+    except Exception as exc:  # noqa: BLE001  PID 1 must not die: the kernel would panic instead of saying why
+        status.event(
+            "failed", f"FAILED: a bug in the agent: {type(exc).__name__}: {exc}", code="bug", message=repr(exc)[:400]
+        )
+    status.event("stopped", "powering off")
+    time.sleep(DRAIN_SECONDS)
+    kernel.power_off()
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The Confidential Containers KBS protocol 0.4.0, client side: one method per request.
+
+    POST /kbs/v0/auth      -> challenge (nonce), session cookie
+    POST /kbs/v0/attest    -> token
+    GET  /kbs/v0/resource/<repository>/<type>/<tag> -> JWE for this guest's key
+
+Source: confidential-containers/trustee ``kbs/docs/kbs_attestation_protocol.md`` and the client crate ``kbs_protocol``.
+How failures are told apart: 403, or 401 that names the policy, is the service's judgement (:class:`Refused`); another
+401 is a lost session; 404 is an unknown resource; 429 and 5xx may pass.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import urlsafe_b64decode
+from typing import NamedTuple
+
+from attest.attester.errors import Refused, SecretNotFound, ServiceMalformed, ServiceUnavailable, SessionLost
+from attest.attester.https import Answer, Transport
+from policy.strictjson import strict_json
+from policy.vocab import ResourcePath
+
+VERSION = "0.4.0"
+PREFIX = "/kbs/v0"
+HASHES = ("sha256", "sha384", "sha512")
+MAX_REASONS = 32
+MAX_REASON = 400
+_NONCE = re.compile(r"[A-Za-z0-9+/]{43}=")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*")
+
+
+class Challenge(NamedTuple):
+    """The service's nonce as text (base64 of 32 bytes, hashed as received) and the hash to bind it with."""
+
+    nonce: str
+    algorithm: str
+
+
+class KbsClient:
+    """One session with the service. Holds the cookie, no key."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._cookie: str | None = None
+
+    def challenge(self, tee: str) -> Challenge:
+        """Begin a session for a TEE of kind ``tee``."""
+        self._cookie = None
+        request: dict[str, object] = {
+            "version": VERSION,
+            "tee": tee,
+            "extra-params": {"supported-hash-algorithms": list(HASHES)},
+        }
+        answer = self._post("/auth", request)
+        if answer.cookie is None:
+            raise ServiceMalformed("auth: the answer sets no cookie kbs-session-id")
+        self._cookie = answer.cookie
+        body = _object(answer, "auth")
+        nonce = body.get("nonce")
+        if not isinstance(nonce, str) or not _NONCE.fullmatch(nonce):
+            raise ServiceMalformed(f"auth: nonce {str(nonce)[:60]!r}, want base64 of 32 bytes")
+        return Challenge(nonce, _algorithm(body.get("extra-params")))
+
+    def attest(self, challenge: Challenge, tee_pubkey: dict[str, str], evidence: dict[str, object]) -> str:
+        """Present ``evidence`` bound to challenge and key; the attestation token."""
+        request: dict[str, object] = {
+            "init-data": None,
+            "runtime-data": {"nonce": challenge.nonce, "tee-pubkey": tee_pubkey},
+            "tee-evidence": {"primary_evidence": evidence, "additional_evidence": ""},
+        }
+        token = _object(self._post("/attest", request), "attest").get("token")
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            raise ServiceMalformed("attest: the answer holds no JWT in 'token'")
+        return token
+
+    def resource(self, path: ResourcePath) -> object:
+        """The wrapped secret (a parsed JWE object, unchecked)."""
+        return _object(self._send("GET", f"/resource/{path}", None), f"resource {path}")
+
+    def _post(self, path: str, request: dict[str, object]) -> Answer:
+        return self._send("POST", path, json.dumps(request, separators=(",", ":")).encode())
+
+    def _send(self, method: str, path: str, body: bytes | None) -> Answer:
+        answer = self._transport.send(method, PREFIX + path, body, self._cookie)
+        if answer.status != 200:
+            raise _failure(answer, path.strip("/").split("/")[0])
+        return answer
+
+
+def token_status(token: str) -> str:
+    """What the token says about the guest (EAR ``ear.status``), for display only; ``unknown`` when it does not say."""
+    match = _TOKEN.fullmatch(token)
+    if match is None:
+        return "unknown"
+    try:
+        claims = strict_json(urlsafe_b64decode(match[1] + "=" * (-len(match[1]) % 4)), "token", error=ServiceMalformed)
+        status = claims["submods"]["cpu0"]["ear.status"]
+    except (ValueError, LookupError, TypeError, ServiceMalformed):
+        return "unknown"
+    return status if isinstance(status, str) and re.fullmatch(r"[a-z]{1,20}", status) else "unknown"
+
+
+def _algorithm(extra: object) -> str:
+    selected = extra.get("selected-hash-algorithm", "sha384") if isinstance(extra, dict) else "sha384"
+    name = selected.lower() if isinstance(selected, str) else ""
+    if name not in HASHES:
+        raise ServiceMalformed(f"auth: hash algorithm {str(selected)[:20]!r}, want one of {', '.join(HASHES)}")
+    return name
+
+
+def _object(answer: Answer, what: str) -> dict[str, object]:
+    body = strict_json(answer.body, what, error=ServiceMalformed)
+    if not isinstance(body, dict):
+        raise ServiceMalformed(f"{what}: the answer is not a JSON object")
+    return body
+
+
+def _failure(answer: Answer, what: str) -> Exception:
+    kind, detail, reasons = _problem(answer.body)
+    text = f"{what}: {detail or 'no explanation'} (HTTP {answer.status})"
+    if answer.status == 403 or (answer.status == 401 and kind in ("PolicyDeny", "AttestationError")):
+        return Refused(text, reasons)
+    if answer.status == 401:
+        # A version mismatch will not go away by asking again.
+        return Refused(text, reasons) if "Version Mismatch" in detail else SessionLost(text)
+    if answer.status == 404:
+        return SecretNotFound(text)
+    if answer.status in (408, 425, 429) or answer.status >= 500:
+        return ServiceUnavailable(text)
+    return ServiceMalformed(text)
+
+
+def _problem(body: bytes) -> tuple[str, str, tuple[str, ...]]:
+    """Kind, detail and reasons of the service's error body; empty where it has none."""
+    try:
+        problem = strict_json(body, "error body", error=ServiceMalformed)
+    except ServiceMalformed:
+        return "", "", ()
+    if not isinstance(problem, dict):
+        return "", "", ()
+    kind, detail, reasons = problem.get("type"), problem.get("detail"), problem.get("reasons")
+    listed = [item[:MAX_REASON] for item in reasons if isinstance(item, str)] if isinstance(reasons, list) else []
+    return (
+        kind.rsplit("/", 1)[-1] if isinstance(kind, str) else "",
+        detail[:MAX_REASON] if isinstance(detail, str) else "",
+        tuple(listed[:MAX_REASONS]),
+    )

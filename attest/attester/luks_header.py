@@ -1,0 +1,225 @@
+"""LUKS2 header: one profile is opened, everything else is refused before a key comes near it.
+
+The header lies on a disk the host controls and carries no signature. A host that may choose it can name a null cipher
+(the guest then writes plaintext), add a keyslot of its own, or pretend an interrupted re-encryption that decrypts the
+disk (CVE-2025-59054, CVE-2025-58356, and the re-encryption recovery flaw of 2022). So the agent copies the header
+into memory, checks the copy against the allow-list below, and opens the disk with that copy: what was checked is what
+is used.
+
+    both binary headers valid and alike: magic, version 2, size, sha256 checksum, no label, no subsystem
+    JSON   1 keyslot (luks2, 512 bit, AF luks1/sha256/4000 stripes, pbkdf2-sha256, area aes-xts-plain64 in the header)
+           0 tokens
+           1 segment (crypt, offset 16 MiB, dynamic, iv_tweak 0, aes-xts-plain64, sector 4096; no integrity or flags)
+           1 digest (pbkdf2-sha256) that ties keyslot 0 to segment 0
+           config with json_size and keyslots_size: no flags, no requirements
+
+Source: *LUKS2 On-Disk Format Specification* 1.1.3, sections 2 and 3; binary fields are big-endian.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import b64decode
+from typing import NamedTuple
+
+from attest.attester.errors import HeaderRefused
+from policy.strictjson import strict_json
+from policy.wire import ByteReader
+
+PAYLOAD_OFFSET = 16 * 1024 * 1024
+BINARY_BYTES = 4096
+HEADER_SIZES = tuple(1 << shift for shift in range(14, 23))  # 16 KiB … 4 MiB, specification section 2.1
+CIPHER = "aes-xts-plain64"
+KEY_BYTES = 64
+STRIPES = 4000
+SECTOR_BYTES = 4096
+# The key is 256 random bits, so iterations need not slow anybody down; the upper bound keeps the host from stalling
+# the boot.
+ITERATIONS = range(1000, 50_000_001)
+_CHECKSUM_AT = 448
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
+_UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class LuksHeader(NamedTuple):
+    """What a header of the profile may still choose."""
+
+    uuid: str
+    header_bytes: int
+    sequence: int
+    iterations: int
+
+
+class _Binary(NamedTuple):
+    size: int
+    sequence: int
+    uuid: bytes
+    text: bytes
+
+
+def check_luks_header(data: bytes) -> LuksHeader:
+    """``data``: the disk's first 16 MiB. Raises :class:`HeaderRefused` with what, where, got, want."""
+    if len(data) != PAYLOAD_OFFSET:
+        raise HeaderRefused(f"LUKS header: got {len(data)} bytes, want the first {PAYLOAD_OFFSET} of the disk")
+    first = _binary(data, "first header", b"LUKS\xba\xbe", 0)
+    second = _binary(data, "second header", b"SKUL\xba\xbe", first.size)
+    if first != second:
+        differing = ", ".join(n for n in _Binary._fields if getattr(first, n) != getattr(second, n))
+        raise HeaderRefused(f"LUKS header: the two copies differ in {differing}, want them alike")
+    iterations = _metadata(first)
+    return LuksHeader(first.uuid.decode("ascii"), first.size, first.sequence, iterations)
+
+
+def _binary(data: bytes, what: str, magic: bytes, offset: int) -> _Binary:
+    """One binary header with its JSON area (specification section 2.1, figure 2)."""
+    reader = ByteReader(data[offset : offset + BINARY_BYTES], f"LUKS {what}", error=HeaderRefused, base=offset)
+    _same(what, "magic", reader.take(6, "magic"), magic)
+    _same(what, "version", reader.u16be("version"), 2)
+    size = int.from_bytes(reader.take(8, "hdr_size"), "big")
+    if size not in HEADER_SIZES or (offset and size != offset):
+        raise HeaderRefused(f"{what}: hdr_size {size}, want {offset or 'a power of two from 16 KiB to 4 MiB'}")
+    sequence = int.from_bytes(reader.take(8, "seqid"), "big")
+    reader.zero(48, "label")
+    _same(what, "csum_alg", reader.take(32, "csum_alg"), b"sha256".ljust(32, b"\0"))
+    reader.skip(64, "salt")
+    uuid = reader.take(40, "uuid").rstrip(b"\0")
+    if not _UUID.fullmatch(uuid):
+        raise HeaderRefused(f"{what}: uuid {uuid[:40]!r} is none")
+    reader.zero(48, "subsystem")
+    _same(what, "hdr_offset", int.from_bytes(reader.take(8, "hdr_offset"), "big"), offset)
+    reader.zero(184, "padding")
+    checksum = reader.take(64, "csum")
+    reader.zero(BINARY_BYTES - 512, "padding4096")
+    whole = bytearray(data[offset : offset + size])
+    whole[_CHECKSUM_AT : _CHECKSUM_AT + 64] = bytes(64)
+    _same(what, "csum", checksum, hashlib.sha256(whole).digest().ljust(64, b"\0"))
+    text, _, rest = bytes(whole[BINARY_BYTES:]).partition(b"\0")
+    if any(rest):
+        raise HeaderRefused(f"{what}: bytes follow the JSON text, want zeros to the end of the area")
+    return _Binary(size, sequence, uuid, text)
+
+
+def _metadata(binary: _Binary) -> int:
+    """The JSON area (specification section 3); returns the keyslot's iterations."""
+    root = strict_json(binary.text, "LUKS JSON", max_bytes=binary.size, error=HeaderRefused)
+    _members(root, "JSON", "keyslots", "tokens", "segments", "digests", "config")
+    _same("JSON", "tokens", root["tokens"], {})
+    _config(root["config"], binary.size)
+    _segment(_single(root["segments"], "segments"))
+    _digest(_single(root["digests"], "digests"))
+    return _keyslot(_single(root["keyslots"], "keyslots"), binary.size)
+
+
+def _config(config: object, header_bytes: int) -> None:
+    """Section 3.6. ``flags`` and ``requirements`` are extra members here, so they are refused by name."""
+    members = _members(config, "config", "json_size", "keyslots_size")
+    _same("config", "json_size", members["json_size"], str(header_bytes - BINARY_BYTES))
+    size = _number(members["keyslots_size"], "config.keyslots_size")
+    if 2 * header_bytes + size > PAYLOAD_OFFSET:
+        raise HeaderRefused(f"config: keyslots_size {size} reaches beyond the payload offset {PAYLOAD_OFFSET}")
+
+
+def _segment(segment: object) -> None:
+    """Section 3.4. ``integrity`` and ``flags`` are extra members here."""
+    _exactly(segment, "segment 0", {
+        "type": "crypt", "offset": str(PAYLOAD_OFFSET), "size": "dynamic", "iv_tweak": "0", "encryption": CIPHER,
+        "sector_size": SECTOR_BYTES,
+    })  # fmt: skip
+
+
+def _digest(digest: object) -> None:
+    """Section 3.5."""
+    members = _exactly(
+        digest,
+        "digest 0",
+        {"type": "pbkdf2", "keyslots": ["0"], "segments": ["0"], "hash": "sha256"},
+        "iterations", "salt", "digest",
+    )  # fmt: skip
+    _iterations(members["iterations"], "digest 0")
+    _base64(members["salt"], "digest 0 salt")
+    _base64(members["digest"], "digest 0 digest")
+
+
+def _keyslot(keyslot: object, header_bytes: int) -> int:
+    """Section 3.2. ``priority`` is an extra member here; ``reencrypt`` is another type."""
+    members = _exactly(keyslot, "keyslot 0", {"type": "luks2", "key_size": KEY_BYTES}, "af", "area", "kdf")
+    _exactly(members["af"], "keyslot 0 af", {"type": "luks1", "stripes": STRIPES, "hash": "sha256"})
+    area = _exactly(
+        members["area"],
+        "keyslot 0 area",
+        {"type": "raw", "encryption": CIPHER, "key_size": KEY_BYTES},
+        "offset",
+        "size",
+    )
+    start, size = _number(area["offset"], "keyslot 0 area.offset"), _number(area["size"], "keyslot 0 area.size")
+    if start < 2 * header_bytes or size < STRIPES * KEY_BYTES or start + size > PAYLOAD_OFFSET:
+        raise HeaderRefused(
+            f"keyslot 0 area: {start}..{start + size}, want at least {STRIPES * KEY_BYTES} bytes"
+            f" inside {2 * header_bytes}..{PAYLOAD_OFFSET}"
+        )
+    kdf = _exactly(members["kdf"], "keyslot 0 kdf", {"type": "pbkdf2", "hash": "sha256"}, "iterations", "salt")
+    _base64(kdf["salt"], "keyslot 0 kdf.salt")
+    return _iterations(kdf["iterations"], "keyslot 0 kdf")
+
+
+def _members(value: object, where: str, *names: str) -> dict[str, object]:
+    """``value`` as an object with exactly the members ``names``."""
+    if not isinstance(value, dict):
+        raise HeaderRefused(f"{where}: {value!r:.80} is not an object")
+    missing, extra = sorted(set(names) - set(value)), sorted(set(value) - set(names))
+    if missing or extra:
+        said = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has {', '.join(extra)[:120]} besides"] * bool(extra)
+        raise HeaderRefused(f"{where}: {' and '.join(said)}, want exactly {', '.join(names)}")
+    return value
+
+
+def _exactly(value: object, where: str, fixed: dict[str, object], *free: str) -> dict[str, object]:
+    """``value`` has the members ``fixed`` with these very values, and ``free`` with others."""
+    # The type first: "reencrypt" or "luks1" explains more than the members that come with it.
+    if isinstance(value, dict) and "type" in value and "type" in fixed:
+        _same(where, "type", value["type"], fixed["type"])
+    members = _members(value, where, *fixed, *free)
+    for name, want in fixed.items():
+        _same(where, name, members[name], want)
+    return members
+
+
+def _single(value: object, where: str) -> object:
+    if not isinstance(value, dict):
+        raise HeaderRefused(f"{where}: {value!r:.80} is not an object")
+    if list(value) != ["0"]:
+        raise HeaderRefused(f"{where}: got {len(value)} ({', '.join(value)[:60]}), want exactly one, called 0")
+    return value["0"]
+
+
+def _same(where: str, name: str, got: object, want: object) -> None:
+    """Equal and of one type (``1`` is not ``true``)."""
+    if type(got) is not type(want) or got != want:
+        raise HeaderRefused(f"{where}: {name} {_shown(got)}, want {_shown(want)}")
+
+
+def _shown(value: object) -> str:
+    return value[:40].hex() if isinstance(value, bytes) else f"{value!r:.80}"
+
+
+def _number(value: object, where: str) -> int:
+    """Numbers beyond 32 bits are decimal strings in this format (section 3)."""
+    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+        raise HeaderRefused(f"{where}: {value!r:.80}, want a decimal number as a string")
+    return int(value)
+
+
+def _iterations(value: object, where: str) -> int:
+    if type(value) is not int or value not in ITERATIONS:
+        raise HeaderRefused(f"{where}: iterations {value!r:.40}, want {ITERATIONS.start} to {ITERATIONS.stop - 1}")
+    return value
+
+
+def _base64(value: object, where: str) -> None:
+    try:
+        data = b64decode(value, validate=True) if isinstance(value, str) else b""
+    except ValueError:
+        data = b""
+    if len(data) != 32:
+        raise HeaderRefused(f"{where}: {value!r:.60}, want base64 of 32 bytes")

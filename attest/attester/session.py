@@ -1,0 +1,90 @@
+"""A handshake that survives a network which is not up yet, and nothing else.
+
+Retried: no route, refused or reset connections, timeouts, 429, 5xx (with a pause, until the patience is spent) and a
+lost session (a whole new handshake with a new key and a new report, three in all). Never retried: a refusal, an
+unknown resource, a server that is not the pinned one, an answer that is not the protocol.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import chain, repeat
+from typing import NamedTuple, TypeVar
+
+from attest.attester.binding import report_data
+from attest.attester.errors import ServiceUnavailable, SessionLost
+from attest.attester.jwe import GuestKey
+from attest.attester.kbs import KbsClient
+from policy.secret import SecretBytes
+from policy.vocab import ResourcePath
+
+T = TypeVar("T")
+PATIENCE_SECONDS = 120.0
+PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
+MAX_HANDSHAKES = 3
+
+
+class Pace(NamedTuple):
+    """Clock and sleep, injected so that tests do not wait."""
+
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    patience: float = PATIENCE_SECONDS
+
+
+Evidence = Callable[[bytes], dict[str, object]]
+
+
+class Session:
+    """Attests when needed and fetches secrets. ``evidence`` maps 64 bytes of REPORT_DATA to the protocol's evidence."""
+
+    def __init__(self, client: KbsClient, tee: str, evidence: Evidence, pace: Pace | None = None) -> None:
+        self._client = client
+        self._tee = tee
+        self._evidence = evidence
+        self._pace = pace or Pace()
+        self._lost = 0
+        self._key: GuestKey | None = None
+        self.token = ""
+
+    def attest(self) -> str:
+        """One handshake, repeated while the service cannot be reached; the token."""
+        self._patiently(self._handshake)
+        return self.token
+
+    def secret(self, path: ResourcePath) -> SecretBytes:
+        """The secret stored as ``path``."""
+        return self._patiently(lambda: self._fetch(path))
+
+    def _handshake(self) -> GuestKey:
+        key = GuestKey()
+        public = key.jwk()
+        challenge = self._client.challenge(self._tee)
+        evidence = self._evidence(report_data(challenge.nonce, public, algorithm=challenge.algorithm))
+        self.token = self._client.attest(challenge, public, evidence)
+        self._key = key
+        return key
+
+    def _fetch(self, path: ResourcePath) -> SecretBytes:
+        key = self._key or self._handshake()
+        try:
+            return key.open(self._client.resource(path))
+        except SessionLost:
+            self._key = None
+            raise
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        deadline = self._pace.clock() + self._pace.patience
+        for pause in chain(PAUSES, repeat(PAUSES[-1])):
+            try:
+                return action()
+            except SessionLost:
+                self._lost += 1
+                if self._lost >= MAX_HANDSHAKES:
+                    raise
+            except ServiceUnavailable:
+                if self._pace.clock() + pause > deadline:
+                    raise
+            self._pace.sleep(pause)
+        raise AssertionError("count() does not end")
