@@ -1,0 +1,66 @@
+"""Where downloads and built things are kept, and how two processes share that place.
+
+Order: ``CVM_CACHE``; ``.cache/cvm`` of the checkout when running from one; ``$XDG_CACHE_HOME/cvm``. Everything below it can
+be deleted at any time: it is only ever re-made. A result appears under its final name by one rename, so an interrupted run
+leaves a ``*.tmp-…`` folder at most, and the next run removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def cache_folder(environ: Mapping[str, str] | None = None, checkout: Path = _CHECKOUT) -> Path:
+    """The cache folder for this process; it need not exist yet."""
+    env = os.environ if environ is None else environ
+    if env.get("CVM_CACHE"):
+        return Path(env["CVM_CACHE"]).absolute()
+    if (checkout / "pyproject.toml").is_file():
+        return checkout / ".cache" / "cvm"
+    base = env.get("XDG_CACHE_HOME") or str(Path(env.get("HOME", "/")) / ".cache")
+    return Path(base) / "cvm"
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold an advisory lock on the file ``path`` (made when missing); waits for other holders. Released when the
+    process ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A fresh folder beside ``target`` that takes its name when the block ends well, and vanishes when it does not.
+
+    Call it while holding the lock of ``target``: folders that an interrupted run left behind are removed first.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for stale in target.parent.glob(f"{target.name}.tmp-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    fresh = target.with_name(f"{target.name}.tmp-{os.getpid()}")
+    fresh.mkdir()
+    try:
+        yield fresh
+        if target.exists():
+            old = target.with_name(f"{target.name}.tmp-{os.getpid()}-old")
+            target.rename(old)
+            fresh.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            fresh.rename(target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
