@@ -79,16 +79,18 @@ class AmdCertificate:
     def parse(cls, der: bytes) -> AmdCertificate:
         """One DER certificate and nothing after it.
 
-        Raises :class:`EvidenceMalformed` when it does not parse, :class:`UnrelatedCertificate` when its names belong to no
-        place in AMD's chain.
+        Raises :class:`EvidenceMalformed` when it does not parse, :class:`UnrelatedCertificate` when its names belong to
+        no place in AMD's chain.
         """
         if len(der) > MAX_CERTIFICATE:
             raise EvidenceMalformed(f"certificate: {len(der)} bytes, want at most {MAX_CERTIFICATE}")
         try:
-            certificate = x509.load_der_x509_certificate(der)
-            return cls._read(bytes(der), certificate)
+            certificate = cls._read(bytes(der), x509.load_der_x509_certificate(der))
         except _READ_ERRORS as exc:
             raise EvidenceMalformed(f"certificate: {_first_line(exc)}") from None
+        if certificate.amd is not None:
+            _ = certificate.spki  # a leaf is its key: refuse one that cannot be loaded
+        return certificate
 
     @classmethod
     def _read(cls, der: bytes, certificate: x509.Certificate) -> AmdCertificate:

@@ -1,7 +1,7 @@
 """The private extensions of a VCEK or VLEK: which chip (or cloud) and which TCB the key stands for.
 
 Source: AMD, *VCEK Certificate and KDS Interface Specification* (document 57230), tables of the X.509 v3 custom
-extensions (arc 1.3.6.1.4.1.3704.1). Integers and strings are DER inside the extension; hwID is the bare bytes, without a tag.
+extensions (arc 1.3.6.1.4.1.3704.1). Integers and strings are DER inside the extension; hwID is the bare bytes.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def parse_amd_extensions(values: Mapping[str, bytes], kind: SigningKey) -> AmdEx
     """From OID (dotted) to extension value, every OID once (the certificate reader refuses duplicates).
 
     Unknown OIDs under the arc are ignored: AMD adds parts with new products, and a part that this release cannot
-    compare is caught because REPORTED_TCB has bytes for it. Raises :class:`EvidenceMalformed` for a missing or inexact part, a
-    VCEK without hwID or with cspID, and a VLEK the other way round.
+    compare is caught because REPORTED_TCB has bytes for it. Raises :class:`EvidenceMalformed` for a missing or
+    inexact part, a VCEK without hwID or with cspID, and a VLEK the other way round.
     """
     turin = _FMC in values
     parts = {name: _spl(values, oid, name) for name, oid in _PARTS.items()}

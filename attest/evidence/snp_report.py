@@ -204,7 +204,9 @@ def _mitigation_vectors(reader: ByteReader, version: int) -> _Vectors:
 
 
 def _signature(reader: ByteReader) -> _Signature:
-    """Two 72-byte little-endian integers, of which P-384 fills 48 bytes, then 368 reserved bytes (AMD 56860, ch. 10)."""
+    """Two 72-byte little-endian integers, of which P-384 fills 48 bytes, then 368 reserved bytes (AMD 56860, ch.
+    10).
+    """
     r = reader.take(_SCALAR, "signature r")
     reader.zero(24, "signature r padding")
     s = reader.take(_SCALAR, "signature s")

@@ -1,0 +1,265 @@
+"""AMD's chain, walked link by link: ARK (pinned) -> ASK -> VCEK, or ARK (pinned) -> ASVK -> VLEK.
+
+Generic path builders refuse AMD's certificates (explicit PSS defaults, leaves without basicConstraints), so the walk is
+our own, over ``cryptography``'s primitives. What it checks, always at this fixed depth:
+
+    root          key pinned for the product; names ARK-<product>; CA; keyCertSign; path length none or >= 1;
+    self-signature intermediate  issued in the root's name; CN SEV-<product> (VCEK) or SEV-VLEK-<product> (VLEK);
+    CA; keyCertSign;
+                  path length 0; signed by the root
+    leaf          X.509 version 3; issued in the intermediate's name; not a CA; key P-384; signed by the intermediate
+    validity      all three certificates at ``now``
+    revocation    the intermediate, against the root's CRL where there is one
+
+Every signature is RSASSA-PSS, SHA-384, MGF1-SHA-384, salt 48, and the certificates must say so. Source: AMD 57230,
+chapters 2 and 3; RFC 5280, section 6.1.
+
+Deliberately not checked: organisation and locality names (the key decides), key identifiers (leaves have none),
+productName (some were issued with a wrong stepping), serial numbers (0 in every leaf).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509 import BasicConstraints, KeyUsage
+
+from attest.endorsement.anchors import TrustAnchors
+from attest.endorsement.crl import PSS_SHA384_48, SHA384, crl_signed_by, revocation_status
+from attest.endorsement.errors import EndorsementMissing, VerificationFailed
+from attest.endorsement.p384 import KeyLoader, P384Key, load_p384
+from attest.endorsement.pool import EndorsementSet
+from attest.evidence.amd_certificate import AmdCertificate, AmdCrl, Role
+from attest.evidence.errors import EvidenceMalformed
+
+_CA_NAME = {Role.ARK: "ARK-", Role.ASK: "SEV-", Role.ASVK: "SEV-VLEK-"}
+_KNOWN_CRITICAL = (BasicConstraints, KeyUsage)
+_MIN_RSA_BITS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Three certificates whose links and constraints hold; dates and revocation are judged anew each time it is
+    used.
+    """
+
+    leaf: AmdCertificate
+    intermediate: AmdCertificate
+    root: AmdCertificate
+    key: P384Key = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedEndorsement:
+    """A leaf that a trusted root vouches for at the time of the walk.
+
+    ``root_name`` is ``amd`` or ``test:…``; ``revocation`` is ``good``, ``stale`` or ``not-checked``.
+    """
+
+    chain: Chain
+    root_name: str
+    revocation: str
+
+    @property
+    def leaf(self) -> AmdCertificate:
+        """The VCEK or VLEK."""
+        return self.chain.leaf
+
+
+class ChainCache:
+    """Chains whose signatures were verified, by the digests of their certificates, and which CRLs were.
+
+    It holds no judgement about time, revocation or trust: those are made on every use. Bounded; the oldest goes first.
+    Safe to share between threads (each operation is one dictionary operation; the worst race is a repeated walk).
+    """
+
+    def __init__(self, *, limit: int = 4096, load_key: KeyLoader = load_p384) -> None:
+        self._chains: OrderedDict[bytes, Chain] = OrderedDict()
+        self._crls: OrderedDict[bytes, bool] = OrderedDict()
+        self._limit = limit
+        self._load_key = load_key
+
+    def chain(self, leaf: AmdCertificate, intermediate: AmdCertificate, root: AmdCertificate) -> Chain:
+        """The chain of these three certificates, verified now or before."""
+        digest = hashlib.sha256(leaf.sha256 + intermediate.sha256 + root.sha256).digest()
+        chain = self._chains.get(digest)
+        if chain is None:
+            chain = self._chains[digest] = _verify_links(leaf, intermediate, root, self._load_key)
+            if len(self._chains) > self._limit:
+                self._chains.popitem(last=False)
+        return chain
+
+    def crl_signed(self, crl: AmdCrl, root: AmdCertificate) -> bool:
+        """:func:`crl_signed_by`, remembered."""
+        digest = hashlib.sha256(crl.sha256 + root.sha256).digest()
+        signed = self._crls.get(digest)
+        if signed is None:
+            signed = self._crls[digest] = crl_signed_by(crl, root)
+            if len(self._crls) > self._limit:
+                self._crls.popitem(last=False)
+        return signed
+
+
+def walk_chain(
+    leaf: AmdCertificate, pool: EndorsementSet, anchors: TrustAnchors, now: datetime, cache: ChainCache
+) -> TrustedEndorsement:
+    """Find and verify a chain from ``leaf`` to a trusted root among the certificates of ``pool``.
+
+    Where several certificates fit a place, each is tried and one good chain is enough. Raises
+    :class:`VerificationFailed` with the furthest step that was reached, or :class:`EndorsementMissing` when a place is
+    empty. ``now`` is an aware datetime.
+    """
+    failures: list[VerificationFailed] = []
+    for intermediate, root in _paths(leaf, pool, anchors):
+        try:
+            chain = cache.chain(leaf, intermediate, root)
+            _check_dates(chain, now)
+            status = revocation_status(intermediate, root, pool.crls, now, cache.crl_signed)
+        except VerificationFailed as exc:
+            failures.append(exc)
+            continue
+        return TrustedEndorsement(chain, _trusted_name(root, anchors), status)
+    raise max(failures, key=lambda failure: failure.number)
+
+
+def _paths(
+    leaf: AmdCertificate, pool: EndorsementSet, anchors: TrustAnchors
+) -> Iterator[tuple[AmdCertificate, AmdCertificate]]:
+    """Pairs of intermediate and root to try; at least one, or an error."""
+    roots = _trusted_roots(leaf, pool, anchors)
+    issuers = pool.issuers(leaf)
+    if not issuers:
+        prefix = _CA_NAME[Role.ASK if leaf.role is Role.VCEK else Role.ASVK]
+        _raise_damage(pool)
+        raise EndorsementMissing(
+            f"endorsement: no certificate {prefix}{leaf.product.value} for the {leaf.role.value}",
+            hint="supply AMD's cert_chain with --collateral",
+        )
+    return ((intermediate, root) for intermediate in issuers for root in roots)
+
+
+def _trusted_roots(leaf: AmdCertificate, pool: EndorsementSet, anchors: TrustAnchors) -> list[AmdCertificate]:
+    wanted = f"ARK-{leaf.product.value}"
+    roots = [root for root in (*anchors.test_roots, *pool.roots) if root.product is leaf.product]
+    if not roots:
+        _raise_damage(pool)
+        raise EndorsementMissing(
+            f"endorsement: no root certificate {wanted}", hint="supply AMD's cert_chain with --collateral"
+        )
+    trusted = [root for root in roots if _pinned(root, anchors)]
+    if not trusted:
+        raise VerificationFailed(
+            "root", f"certificate {wanted}: its key is not AMD's and no test root names it", hint="the chain is forged"
+        )
+    return trusted
+
+
+def _pinned(root: AmdCertificate, anchors: TrustAnchors) -> bool:
+    try:
+        return anchors.name_of(root) is not None
+    except EvidenceMalformed:
+        return False  # a key that does not load is nobody's
+
+
+def _trusted_name(root: AmdCertificate, anchors: TrustAnchors) -> str:
+    name = anchors.name_of(root)
+    if name is None:
+        raise VerificationFailed("root", f"certificate {root.subject_cn}: its key is not trusted")
+    return name
+
+
+def _raise_damage(pool: EndorsementSet) -> None:
+    if pool.damaged:
+        raise pool.damaged[0]
+
+
+def _verify_links(
+    leaf: AmdCertificate, intermediate: AmdCertificate, root: AmdCertificate, load_key: KeyLoader
+) -> Chain:
+    _check_ca(root, "root", path_lengths=None)
+    _check_issued(root, root, "root")
+    _check_ca(intermediate, "intermediate", path_lengths=(0,))
+    _check_issued(intermediate, root, "intermediate")
+    _check_leaf(leaf)
+    _check_issued(leaf, intermediate, "leaf")
+    try:
+        key = load_key(leaf.spki)
+    except (ValueError, EvidenceMalformed) as exc:
+        raise VerificationFailed("leaf", f"certificate {leaf.subject_cn}: {exc}") from None
+    return Chain(leaf, intermediate, root, key)
+
+
+def _check_ca(certificate: AmdCertificate, step: str, *, path_lengths: tuple[int, ...] | None) -> None:
+    """CA, keyCertSign, both critical; ``path_lengths`` that are allowed, ``None`` for absent or at least 1."""
+    name = certificate.subject_cn
+    if name != _CA_NAME[certificate.role] + certificate.product.value:
+        raise VerificationFailed(step, f"certificate {name}: not a name of AMD's chain")
+    constraints = usage = None
+    for extension in certificate.parsed.extensions:
+        if isinstance(extension.value, BasicConstraints) and extension.critical:
+            constraints = extension.value
+        elif isinstance(extension.value, KeyUsage) and extension.critical:
+            usage = extension.value
+        elif extension.critical:
+            raise VerificationFailed(step, f"certificate {name}: critical extension {extension.oid.dotted_string}")
+    if constraints is None or not constraints.ca:
+        raise VerificationFailed(step, f"certificate {name}: not a CA (critical basicConstraints)")
+    if usage is None or not usage.key_cert_sign:
+        raise VerificationFailed(step, f"certificate {name}: may not sign certificates (critical keyUsage)")
+    length = constraints.path_length
+    if not (length is None or length >= 1 if path_lengths is None else length in path_lengths):
+        raise VerificationFailed(step, f"certificate {name}: path length {length} does not fit its place in the chain")
+
+
+def _check_leaf(leaf: AmdCertificate) -> None:
+    if leaf.parsed.version is not x509.Version.v3:
+        raise VerificationFailed("leaf", f"certificate {leaf.subject_cn}: {leaf.parsed.version}, want X.509 version 3")
+    for extension in leaf.parsed.extensions:
+        value = extension.value
+        if (isinstance(value, BasicConstraints) and value.ca) or (isinstance(value, KeyUsage) and value.key_cert_sign):
+            raise VerificationFailed("leaf", f"certificate {leaf.subject_cn}: is a CA, want an end entity")
+
+
+def _check_issued(certificate: AmdCertificate, issuer: AmdCertificate, step: str) -> None:
+    """``certificate`` names ``issuer`` and carries its signature."""
+    subject = certificate.subject_cn
+    if certificate.parsed.issuer != issuer.parsed.subject:
+        raise VerificationFailed(
+            step, f"certificate {subject}: issued by {certificate.issuer_cn}, want {issuer.subject_cn}"
+        )
+    if not certificate.pss_sha384:
+        raise VerificationFailed(step, f"certificate {subject}: signature algorithm is not RSASSA-PSS with SHA-384")
+    try:
+        key = issuer.parsed.public_key()
+    except ValueError as exc:
+        raise VerificationFailed(step, f"certificate {issuer.subject_cn}: public key: {exc}") from None
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < _MIN_RSA_BITS:
+        raise VerificationFailed(
+            step, f"certificate {issuer.subject_cn}: key is not RSA of {_MIN_RSA_BITS} bits or more"
+        )
+    try:
+        key.verify(certificate.parsed.signature, certificate.parsed.tbs_certificate_bytes, PSS_SHA384_48, SHA384)
+    except InvalidSignature:
+        raise VerificationFailed(
+            step, f"certificate {subject}: the signature of {issuer.subject_cn} does not verify"
+        ) from None
+
+
+def _check_dates(chain: Chain, now: datetime) -> None:
+    for certificate in (chain.root, chain.intermediate, chain.leaf):
+        if not certificate.not_before <= now <= certificate.not_after:
+            raise VerificationFailed(
+                "validity",
+                f"certificate {certificate.subject_cn}: valid {certificate.not_before:%Y-%m-%dT%H:%M:%SZ} to "
+                f"{certificate.not_after:%Y-%m-%dT%H:%M:%SZ}, not at {now:%Y-%m-%dT%H:%M:%SZ}",
+            )
+
+
+__all__ = ["AmdCrl", "Chain", "ChainCache", "EndorsementSet", "TrustAnchors", "TrustedEndorsement", "walk_chain"]

@@ -1,0 +1,113 @@
+"""Certificates and CRLs at hand, sorted by the place in the chain they claim. A pool is not trusted; it is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from attest.endorsement.errors import EndorsementMissing
+from attest.evidence.amd_certificate import LEAF_KIND, AmdCertificate, AmdCrl, Role
+from attest.evidence.errors import EvidenceMalformed
+from attest.evidence.snp_report import SnpReport
+from policy.snp import SigningKey
+from policy.vocab import SnpProduct
+
+
+@dataclass(frozen=True, slots=True)
+class EndorsementSet:
+    """What the sender and the operator supplied.
+
+    ``offered`` holds the digests of leaves that came *with* the evidence: they claim to be its endorsement, and a
+    mismatch is a failure. Other leaves are a library in which the right one may or may not be. ``damaged`` are the
+    errors of certificates that did not parse.
+    """
+
+    leaves: tuple[AmdCertificate, ...] = ()
+    intermediates: tuple[AmdCertificate, ...] = ()
+    roots: tuple[AmdCertificate, ...] = ()
+    crls: tuple[AmdCrl, ...] = ()
+    offered: frozenset[bytes] = frozenset()
+    damaged: tuple[EvidenceMalformed, ...] = ()
+
+    @classmethod
+    def of(
+        cls, certificates: Iterable[AmdCertificate] = (), crls: Iterable[AmdCrl] = (), *, with_evidence: bool = False
+    ) -> EndorsementSet:
+        """Sort parsed certificates by role."""
+        unique = tuple({certificate.sha256: certificate for certificate in certificates}.values())
+        leaves = tuple(item for item in unique if item.role in LEAF_KIND)
+        return cls(
+            leaves=leaves,
+            intermediates=tuple(item for item in unique if item.role in (Role.ASK, Role.ASVK)),
+            roots=tuple(item for item in unique if item.role is Role.ARK),
+            crls=tuple({crl.sha256: crl for crl in crls}.values()),
+            offered=frozenset(leaf.sha256 for leaf in leaves) if with_evidence else frozenset(),
+        )
+
+    @classmethod
+    def from_der(
+        cls, certificates: Iterable[bytes] = (), crls: Iterable[bytes] = (), *, with_evidence: bool = False
+    ) -> EndorsementSet:
+        """Parse and sort; raises :class:`EvidenceMalformed` for the first that does not parse."""
+        return cls.of(map(AmdCertificate.parse, certificates), map(AmdCrl.parse, crls), with_evidence=with_evidence)
+
+    def __add__(self, other: EndorsementSet) -> EndorsementSet:
+        both = EndorsementSet.of(
+            (*self.leaves, *self.intermediates, *self.roots, *other.leaves, *other.intermediates, *other.roots),
+            (*self.crls, *other.crls),
+        )
+        return EndorsementSet(
+            both.leaves, both.intermediates, both.roots, both.crls, self.offered | other.offered,
+            self.damaged + other.damaged,
+        )  # fmt: skip
+
+    def issuers(self, leaf: AmdCertificate) -> tuple[AmdCertificate, ...]:
+        """ASKs (for a VCEK) or ASVKs (for a VLEK) of the leaf's product."""
+        role = Role.ASK if leaf.role is Role.VCEK else Role.ASVK
+        return tuple(item for item in self.intermediates if item.role is role and item.product is leaf.product)
+
+    def candidates(self, report: SnpReport, product: SnpProduct | None) -> tuple[AmdCertificate, ...]:
+        """Leaves that may have signed ``report``, best first; never empty.
+
+        Those that fit kind, chip and TCB. If none does: those that came with the evidence, or the only key there is, so
+        that verification can say what is wrong with it. Otherwise raises :class:`EndorsementMissing`, or the error of a
+        damaged certificate when nothing else was supplied.
+        """
+        fitting = tuple(leaf for leaf in self.leaves if _fits(leaf, report, product))
+        if fitting:
+            return fitting
+        named = tuple(leaf for leaf in self.leaves if leaf.sha256 in self.offered)
+        if named:
+            return named
+        if self.leaves and len({leaf.spki for leaf in self.leaves}) == 1:
+            return self.leaves
+        if self.damaged and not self.leaves:
+            raise self.damaged[0]
+        raise self._missing(report, product)
+
+    def _missing(self, report: SnpReport, product: SnpProduct | None) -> EndorsementMissing:
+        where = f" {product.value}" if product else ""
+        if report.signing_key is SigningKey.VLEK:
+            what = f"no{where} VLEK for reported TCB {report.reported_tcb.hex()}"
+            hint = "a VLEK comes with the evidence (extended report); only the cloud can fetch one"
+        else:
+            chip = report.chip_id.hex().rstrip("0")[:32] or "0 (masked)"
+            same = sum(1 for leaf in self.leaves if leaf.amd and _same_chip(leaf, report.chip_id))
+            other = f"; {same} for this chip at another TCB" if same else ""
+            what = f"no{where} VCEK for chip {chip}… at reported TCB {report.reported_tcb.hex()}{other}"
+            hint = "supply it with --collateral, or send the extended report with its certificate table"
+        return EndorsementMissing(f"endorsement: {what} among {len(self.leaves)} leaf certificates", hint=hint)
+
+
+def _fits(leaf: AmdCertificate, report: SnpReport, product: SnpProduct | None) -> bool:
+    if leaf.amd is None or LEAF_KIND[leaf.role] is not report.signing_key or product not in (None, leaf.product):
+        return False
+    if leaf.amd.tcb.to_bytes() != report.reported_tcb:
+        return False
+    return leaf.amd.hwid is None or _same_chip(leaf, report.chip_id)
+
+
+def _same_chip(leaf: AmdCertificate, chip_id: bytes) -> bool:
+    """A hwID shorter than CHIP_ID (Turin: 8 of 64 bytes) is padded with zeros in the report."""
+    hwid = leaf.amd.hwid if leaf.amd else None
+    return hwid is not None and hwid + bytes(len(chip_id) - len(hwid)) == chip_id
