@@ -1,9 +1,9 @@
 """Debian packages into the cache, verified by apt, without touching the system's own apt state and without root.
 
-apt runs with a configuration of its own: an empty package database, lists and archives below the cache. From the host's
-configuration it takes the transport settings only (proxy, certificates, retries, validity checks). Signatures are checked
-against Debian's archive keyring; each package's SHA-256 is compared with the signed index once more after the download, so a
-damaged cache is noticed too.
+apt runs with a configuration of its own: an empty package database, lists and archives below the cache. From the
+host's configuration it takes the transport settings only (proxy, certificates, retries, validity checks). Signatures
+are checked against Debian's archive keyring; each package's SHA-256 is compared with the signed index once more after
+the download, so a damaged cache is noticed too.
 
 Measured (2 cores): update of one suite 1.5–4 s, 75 packages (52 MB) 1 s, nothing to do 0.5 s.
 """

@@ -1,8 +1,8 @@
 """Where downloads and built things are kept, and how two processes share that place.
 
-Order: ``CVM_CACHE``; ``.cache/cvm`` of the checkout when running from one; ``$XDG_CACHE_HOME/cvm``. Everything below it can
-be deleted at any time: it is only ever re-made. A result appears under its final name by one rename, so an interrupted run
-leaves a ``*.tmp-…`` folder at most, and the next run removes it.
+Order: ``CVM_CACHE``; ``.cache/cvm`` of the checkout when running from one; ``$XDG_CACHE_HOME/cvm``. Everything below
+it can be deleted at any time: it is only ever re-made. A result appears under its final name by one rename, so an
+interrupted run leaves a ``*.tmp-…`` folder at most, and the next run removes it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Find a QEMU that is new enough, with the firmware for confidential guests; fetch one when the system has none.
 
 Wanted: QEMU 10.1 or newer (it hands the firmware the kernel file unpatched, which the measured direct boot needs) and
-``OVMF.amdsev.fd``. Debian 12 and 13 have neither, so the packages of a later Debian are unpacked below the cache and run
-through their own dynamic loader: nothing is installed, no chroot, no root. Measured: 52 MB, 4 s to unpack on 2 cores.
+``OVMF.amdsev.fd``. Debian 12 and 13 have neither, so the packages of a later Debian are unpacked below the cache and
+run through their own dynamic loader: nothing is installed, no chroot, no root. Measured: 52 MB, 4 s to unpack on 2
+cores.
 """
 
 from __future__ import annotations
