@@ -1,0 +1,81 @@
+"""Certificates and CRLs from folders, files being told apart by content only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from attest.endorsement.pool import EndorsementSet
+from attest.errors import AttestError
+from attest.evidence.collateral_file import MAX_FILE, read_collateral_file
+from attest.evidence.errors import EvidenceMalformed
+
+_MAX_FILES = 20_000
+Warn = Callable[[str], None]
+
+
+class CollateralUnreadable(AttestError):
+    """A folder that was named cannot be read."""
+
+    code = "collateral.unreadable"
+
+
+def load_collateral_dir(folder: Path, warn: Warn | None = None) -> EndorsementSet:
+    """Everything usable below ``folder`` (or in the file of that name).
+
+    Files that hold no AMD certificates are passed over; damaged certificates are kept as errors that name their file,
+    and told to ``warn``. Raises :class:`CollateralUnreadable` when the folder itself cannot be read.
+    """
+    certificates, crls, damaged = [], [], []
+    for path in _files(folder):
+        found = read_collateral_file(_read(path))
+        certificates += found.certificates
+        crls += found.crls
+        for problem in found.damaged:
+            damaged.append(EvidenceMalformed(f"{path.name}: {problem.message}"))
+            if warn is not None:
+                warn(f"{path}: {problem.message}")
+    pool = EndorsementSet.of(certificates, crls)
+    return EndorsementSet(pool.leaves, pool.intermediates, pool.roots, pool.crls, damaged=tuple(damaged))
+
+
+def load_collateral(folders: Iterable[Path], warn: Warn | None = None) -> EndorsementSet:
+    """Several folders as one set."""
+    pool = EndorsementSet()
+    for folder in folders:
+        pool += load_collateral_dir(folder, warn)
+    return pool
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    if folder.is_file():
+        yield folder
+        return
+    if not folder.is_dir():
+        raise CollateralUnreadable(f"collateral {folder}: no such folder")
+    count = 0
+    for where, names, files in os.walk(folder, onerror=_raise):
+        names.sort()
+        for name in sorted(files):
+            path = Path(where, name)
+            if not path.is_file():
+                continue  # sockets and dangling links are nobody's collateral
+            count += 1
+            if count > _MAX_FILES:
+                raise CollateralUnreadable(f"collateral {folder}: more than {_MAX_FILES} files")
+            yield path
+
+
+def _raise(error: OSError) -> None:
+    raise CollateralUnreadable(f"collateral {error.filename}: {error.strerror}")
+
+
+def _read(path: Path) -> bytes:
+    """At most one byte more than any collateral file has; a longer file is something else."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as exc:
+        raise CollateralUnreadable(f"collateral {path}: {exc.strerror}") from None
+    return b"" if len(data) > MAX_FILE else data

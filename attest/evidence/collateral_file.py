@@ -1,0 +1,91 @@
+"""One file of a collateral folder: which AMD certificates and lists it holds, by content.
+
+Read are PEM (bundles, CRLF, CRLs), DER (one or several laid end to end), certificate tables and extended reports, KBS
+evidence, and the JSON of Azure's THIM service (``vcekCert``, ``certificateChain``). What belongs to another vendor is
+passed over; what looks like a certificate and does not parse is kept as an error, to be named if nothing better is
+found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from attest.evidence.amd_certificate import AmdCertificate, AmdCrl, UnrelatedCertificate
+from attest.evidence.cert_table import NAMES, looks_like_cert_table, parse_cert_table
+from attest.evidence.der import split_sequences
+from attest.evidence.errors import EvidenceMalformed
+from attest.evidence.pem import CERTIFICATE, CRL, looks_like_pem, parse_pem
+from attest.evidence.recognise import MAX_EVIDENCE, parse_evidence
+from policy.strictjson import strict_json
+
+MAX_FILE = MAX_EVIDENCE
+_SEQUENCE_LONG = (b"\x30\x81", b"\x30\x82", b"\x30\x83")
+_JSON_PEM_MEMBERS = ("vcekCert", "certificateChain")
+
+
+@dataclass(frozen=True, slots=True)
+class CollateralFile:
+    """What was found, unverified; ``damaged`` are errors of things that look like certificates."""
+
+    certificates: tuple[AmdCertificate, ...] = ()
+    crls: tuple[AmdCrl, ...] = ()
+    damaged: tuple[EvidenceMalformed, ...] = ()
+
+
+def read_collateral_file(data: bytes) -> CollateralFile:
+    """Never raises: a folder may hold anything."""
+    try:
+        return _parse_all(_blobs(data))
+    except EvidenceMalformed as exc:
+        return CollateralFile(damaged=(exc,))
+
+
+def _blobs(data: bytes) -> Iterable[bytes]:
+    """DER values that may be certificates or lists; nothing for a file that is neither."""
+    if looks_like_pem(data):
+        if data.lstrip()[:1] == b"{":
+            return _from_json(data)
+        return [block.data for block in parse_pem(data) if block.label in (CERTIFICATE, CRL)]
+    if data[:2] in _SEQUENCE_LONG:
+        return split_sequences(data, "certificates")
+    if looks_like_cert_table(data):
+        return [entry.data for entry in parse_cert_table(data) if entry.guid in NAMES]
+    try:
+        evidence = parse_evidence(data)
+    except EvidenceMalformed:
+        return []
+    return [*evidence.certificates, *evidence.crls]
+
+
+def _from_json(data: bytes) -> list[bytes]:
+    value = strict_json(data, "collateral", max_bytes=MAX_FILE, error=EvidenceMalformed)
+    texts = [value.get(name) for name in _JSON_PEM_MEMBERS] if isinstance(value, dict) else []
+    return [
+        block.data
+        for text in texts
+        if isinstance(text, str)
+        for block in parse_pem(text.encode("utf-8"))
+        if block.label in (CERTIFICATE, CRL)
+    ]
+
+
+def _parse_all(blobs: Iterable[bytes]) -> CollateralFile:
+    certificates: list[AmdCertificate] = []
+    crls: list[AmdCrl] = []
+    damaged: list[EvidenceMalformed] = []
+    for blob in blobs:
+        try:
+            certificates.append(AmdCertificate.parse(blob))
+            continue
+        except UnrelatedCertificate:
+            continue
+        except EvidenceMalformed as exc:
+            first = exc
+        try:
+            crls.append(AmdCrl.parse(blob))
+        except UnrelatedCertificate:
+            continue
+        except EvidenceMalformed:
+            damaged.append(first)
+    return CollateralFile(tuple(certificates), tuple(crls), tuple(damaged))

@@ -1,0 +1,131 @@
+"""Which evidence is this? Decided by content, never by a file's name.
+
+1184 bytes                 SNP report                     snp-report
+1184 bytes + GHCB table    extended SNP report            snp-extended-report
+u32 0, u32 1184, 24 zeros  SNP_REPORT_RSP of the kernel   snp-report
+"HCLA"                     Azure HCL blob                 azure-hcl
+{ … }                      KBS evidence                   kbs-snp, azure-vtpm, kbs-tdx
+u16 3..5, u16 2 or 3       quote                          tdx-quote, sgx-quote
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from attest.evidence.cert_table import CRL, NAMES, CertEntry, parse_cert_table
+from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
+from attest.evidence.hcl import MAGIC, HclBlob, parse_hcl
+from attest.evidence.snp_json import decode_snp_json
+from attest.evidence.snp_report import REPORT_SIZE, SnpReport
+from attest.evidence.vtpm import VtpmEvidence, decode_vtpm_json
+from policy.strictjson import strict_json
+
+MAX_EVIDENCE = 4 << 20
+_RESPONSE_HEADER = 32
+_LARGEST_REPORT_VERSION = 0xFF
+_TEE_TYPE_SGX, _TEE_TYPE_TDX = 0, 0x81
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Recognised and parsed evidence of an SNP guest, unverified.
+
+    ``certificates`` and ``crls`` are DER as they came along. ``hcl`` is set where REPORT_DATA must be the hash of
+    an HCL blob's variable data, ``vtpm`` where a TPM quote came with it.
+    """
+
+    kind: str
+    report: SnpReport
+    certificates: tuple[bytes, ...] = field(default=(), repr=False)
+    crls: tuple[bytes, ...] = field(default=(), repr=False)
+    hcl: HclBlob | None = None
+    vtpm: VtpmEvidence | None = None
+
+
+def recognise(data: bytes) -> str:
+    """The kind of ``data``, from its first bytes; :class:`EvidenceMalformed` when it looks like nothing known."""
+    if data[:4] == MAGIC:
+        return "azure-hcl"
+    if data.lstrip()[:1] == b"{":
+        return _json_kind(_json(data))
+    if len(data) >= 8 and _is_response(data):
+        return "snp-report"
+    if len(data) >= 8:
+        version, key_type, tee_type = struct.unpack_from("<HHI", data)
+        if version in (3, 4, 5) and key_type in (2, 3) and tee_type in (_TEE_TYPE_SGX, _TEE_TYPE_TDX):
+            return "tdx-quote" if tee_type == _TEE_TYPE_TDX else "sgx-quote"
+        if struct.unpack_from("<I", data)[0] <= _LARGEST_REPORT_VERSION:
+            return "snp-report" if len(data) <= REPORT_SIZE else "snp-extended-report"
+    raise EvidenceMalformed(f"evidence: {len(data)} bytes beginning {data[:8].hex() or 'nowhere'} are of no known kind")
+
+
+def parse_evidence(data: bytes) -> Evidence:
+    """Recognise and parse; raises :class:`EvidenceMalformed`, or :class:`EvidenceUnsupported` naming the kind."""
+    if len(data) > MAX_EVIDENCE:
+        raise EvidenceMalformed(f"evidence: {len(data)} bytes, want at most {MAX_EVIDENCE}")
+    kind = recognise(data)
+    if kind == "snp-report":
+        return Evidence(kind, SnpReport.parse(_unwrap_response(data) if _is_response(data) else data))
+    if kind == "snp-extended-report":
+        report = SnpReport.parse(data[:REPORT_SIZE])
+        return _with_certificates(kind, report, parse_cert_table(data[REPORT_SIZE:], base=REPORT_SIZE))
+    if kind == "azure-hcl":
+        blob = parse_hcl(data)
+        return Evidence(kind, blob.report, hcl=blob)
+    if kind == "kbs-snp":
+        evidence = decode_snp_json(_unwrap_json(_json(data)))
+        return _with_certificates(kind, evidence.report, evidence.certificates)
+    if kind == "azure-vtpm":
+        vtpm = decode_vtpm_json(_unwrap_json(_json(data)))
+        return Evidence(kind, vtpm.hcl.report, vtpm.certificates, hcl=vtpm.hcl, vtpm=vtpm)
+    raise EvidenceUnsupported(f"evidence: {kind} is recognised, but this release cannot read it")
+
+
+def _with_certificates(kind: str, report: SnpReport, entries: tuple[CertEntry, ...]) -> Evidence:
+    known = [entry for entry in entries if entry.guid in NAMES]
+    return Evidence(
+        kind,
+        report,
+        certificates=tuple(entry.data for entry in known if entry.guid != CRL),
+        crls=tuple(entry.data for entry in known if entry.guid == CRL),
+    )
+
+
+def _is_response(data: bytes) -> bool:
+    """``struct snp_report_resp`` as the guest's ioctl returns it: status 0, size, 24 reserved bytes, report, zeros."""
+    header = struct.pack("<II24x", 0, REPORT_SIZE)
+    return data[:_RESPONSE_HEADER] == header and len(data) >= _RESPONSE_HEADER + REPORT_SIZE
+
+
+def _unwrap_response(data: bytes) -> bytes:
+    end = _RESPONSE_HEADER + REPORT_SIZE
+    if any(data[end:]):
+        raise EvidenceMalformed(f"report response: bytes after 0x{end:x} must be zero")
+    return data[_RESPONSE_HEADER:end]
+
+
+def _json(data: bytes) -> object:
+    return strict_json(data, "evidence", max_bytes=MAX_EVIDENCE, error=EvidenceMalformed)
+
+
+def _unwrap_json(value: object) -> object:
+    """Evidence as it stands in a KBS request: ``{"tee-evidence": {"primary_evidence": …}}``, whole or any inner
+    part.
+    """
+    for member in ("tee-evidence", "primary_evidence"):
+        if isinstance(value, dict) and member in value:
+            value = value[member]
+    return value
+
+
+def _json_kind(value: object) -> str:
+    evidence = _unwrap_json(value)
+    members = evidence if isinstance(evidence, dict) else {}
+    if "attestation_report" in members or set(members) == {"report"}:
+        return "kbs-snp"
+    if "tpm_quote" in members or {"quote", "report"} <= set(members):
+        return "azure-vtpm" if "td_quote" not in members else "azure-vtpm-tdx"
+    if "quote" in members:
+        return "kbs-tdx"
+    raise EvidenceMalformed(f"evidence: JSON with members {', '.join(sorted(members))[:80]!r} is of no known kind")

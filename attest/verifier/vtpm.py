@@ -1,0 +1,87 @@
+"""Is this Azure vTPM evidence genuine and fresh? In order, after :mod:`attest.verifier.snp` verified the report:
+
+     1 variable data  its hash is the report's REPORT_DATA (done by the report's own step "binding")
+     2 key            the JSON names exactly one attestation key (HCLAkPub), RSA
+     3 signature      that key signed the quote (RSASSA-PKCS1-v1_5, SHA-256)
+     4 PCRs           SHA-256 over the 24 values is the quoted digest
+     5 challenge      the quote's extraData is the expected value, where the caller expects any; from evidence version 2
+                      the JSON's user-data begins with it too
+
+The paravisor holds VMPL 0 and is Microsoft's: the launch digest measures the paravisor, the PCRs measure the guest.
+Source: Trustee, ``az-snp-vtpm``; TCG, *TPM 2.0 Library*, part 1, chapter "Attestation".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from attest.endorsement.errors import VerificationFailed
+from attest.evidence.errors import EvidenceMalformed
+from attest.evidence.vtpm import VtpmEvidence
+from policy.strictjson import strict_json
+
+_KEY_NAME = "HCLAkPub"
+_MIN_RSA_BITS = 2048
+
+
+def verify_vtpm(evidence: VtpmEvidence, *, expected_challenge: bytes | None) -> None:
+    """Verify the quote against variable data that the verified report vouches for.
+
+    Raises :class:`VerificationFailed` (steps ``signature`` and ``binding``) and :class:`EvidenceMalformed`.
+    """
+    runtime = strict_json(evidence.hcl.variable_data, "HCL variable data", error=EvidenceMalformed)
+    if not isinstance(runtime, dict):
+        raise EvidenceMalformed("HCL variable data: want a JSON object")
+    quote = evidence.quote
+    try:
+        _attestation_key(runtime).verify(quote.signature, quote.message, padding.PKCS1v15(), hashes.SHA256())
+    except InvalidSignature:
+        raise VerificationFailed("signature", f"TPM quote: its signature does not verify under {_KEY_NAME}") from None
+    if not hmac.compare_digest(hashlib.sha256(b"".join(quote.pcrs)).digest(), quote.pcr_digest):
+        raise VerificationFailed("signature", "TPM quote: the PCR values are not the ones that were quoted")
+    if expected_challenge is None:
+        return
+    if not hmac.compare_digest(quote.extra_data, expected_challenge):
+        raise VerificationFailed(
+            "binding", f"TPM quote: extraData is {quote.extra_data.hex()}, want {expected_challenge.hex()}"
+        )
+    if evidence.version >= 2:
+        check_user_data(runtime, expected_challenge)
+
+
+def check_user_data(runtime: Mapping[str, object], expected: bytes) -> None:
+    """The variable data's ``user-data`` (hexadecimal) is ``expected``, padded with zeros."""
+    stated = runtime.get("user-data")
+    if not isinstance(stated, str) or stated.lower() != expected.hex().ljust(len(stated), "0"):
+        raise VerificationFailed(
+            "binding", f"HCL variable data: user-data is {str(stated)[:128]}, want {expected.hex()}"
+        )
+
+
+def _attestation_key(runtime: Mapping[str, object]) -> rsa.RSAPublicKey:
+    keys = runtime.get("keys")
+    listed = keys if isinstance(keys, list) else []
+    found = [key for key in listed if isinstance(key, dict) and key.get("kid") == _KEY_NAME]
+    if len(found) != 1 or found[0].get("kty") != "RSA":
+        raise EvidenceMalformed(f"HCL variable data: {len(found)} RSA keys named {_KEY_NAME}, want one")
+    try:
+        key = rsa.RSAPublicNumbers(_number(found[0].get("e")), _number(found[0].get("n"))).public_key()
+    except (ValueError, binascii.Error) as exc:
+        raise EvidenceMalformed(f"HCL variable data: {_KEY_NAME}: {exc}") from None
+    if key.key_size < _MIN_RSA_BITS:
+        raise EvidenceMalformed(f"HCL variable data: {_KEY_NAME} has {key.key_size} bits, want {_MIN_RSA_BITS} or more")
+    return key
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, str) or len(value) > 2048:
+        raise ValueError("want a base64url number")
+    return int.from_bytes(base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)), "big")
