@@ -26,19 +26,22 @@ class Layout:
 
 
 class Firmware:
-    """A parsed image. Make it with :meth:`from_bytes`; its two digests are computed when first asked for."""
+    """A parsed image, made by :meth:`from_bytes`; holds its digests, not its bytes.
 
-    __slots__ = ("_data", "_ld", "_sha256", "layout")
+    ``ld`` is GCTX.LD after the image's pages, 48 bytes (some tools call it the OVMF hash). ``sha256`` of the file, 32
+    bytes, is a name for it and no part of the launch digest.
+    """
 
-    def __init__(self, data: bytes, layout: Layout) -> None:
-        self._data = data
-        self._ld: bytes | None = None
-        self._sha256: bytes | None = None
+    __slots__ = ("layout", "ld", "sha256")
+
+    def __init__(self, layout: Layout, ld: bytes, sha256: bytes) -> None:
         self.layout = layout
+        self.ld = ld
+        self.sha256 = sha256
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Firmware:
-        """Parse a whole image, or raise :class:`FirmwareMalformed`."""
+        """Parse a whole image and hash its pages, or raise :class:`FirmwareMalformed`."""
         if not 0 < len(data) <= MAX_FIRMWARE or len(data) % PAGE:
             raise FirmwareMalformed(
                 f"firmware: size got {len(data)} bytes, want whole 4 KiB pages, at most {MAX_FIRMWARE >> 20} MiB"
@@ -46,23 +49,5 @@ class Firmware:
         footer = parse_footer(data)
         offset = footer.metadata_offset()
         sections = () if offset is None else parse_sections(data, offset)
-        return cls(data, Layout(sections, footer.hash_table_gpa(), footer.reset_eip()))
-
-    @property
-    def gpa(self) -> int:
-        """Where the image is mapped: it ends at 4 GiB."""
-        return FOUR_GIB - len(self._data)
-
-    @property
-    def ld(self) -> bytes:
-        """GCTX.LD after the image's pages, 48 bytes (some tools call it the OVMF hash)."""
-        if self._ld is None:
-            self._ld = extend_normal(START, self.gpa, self._data)
-        return self._ld
-
-    @property
-    def sha256(self) -> bytes:
-        """SHA-256 of the file, 32 bytes: a name for it, not part of the digest."""
-        if self._sha256 is None:
-            self._sha256 = sha256(self._data).digest()
-        return self._sha256
+        layout = Layout(sections, footer.hash_table_gpa(), footer.reset_eip())
+        return cls(layout, extend_normal(START, FOUR_GIB - len(data), data), sha256(data).digest())

@@ -1,0 +1,176 @@
+"""``cvm explain``: why a report's launch digest is not the expected one."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from launcher.cli.measure_options import MeasureUsage, add_measure_options, inputs_from, write_out
+from policy.errors import MalformedInput, UnsupportedInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ovmf.explain import Explanation
+    from policy.reference import LaunchRecipe
+    from policy.vocab import LaunchDigest
+
+DESCRIPTION = (
+    "Find which input makes a reported launch digest differ from the expected one. The report is read, not verified. "
+    "Exit 0 when the digest is explained, 10 when no combination of the inputs gives it."
+)
+
+_UNEXPLAINED = 10
+_REPORT_SIZE = 0x4A0
+_MOST_EVIDENCE = 1 << 20
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The verb's options."""
+    parser.add_argument("evidence", metavar="EVIDENCE", nargs="?", help="a raw SNP report, or one with certificates")
+    parser.add_argument("--digest", metavar="HEX", help="the reported launch digest itself, instead of EVIDENCE")
+    parser.add_argument("--vm", metavar="VM.toml", help="what was meant to be launched")
+    parser.add_argument(
+        "--reference", metavar="FILE", help='the same, as a file of "cvm measure -o"; needs no boot files'
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON (cvm.explain/1)")
+    group = parser.add_argument_group("what may have been launched instead (each may be repeated)")
+    group.add_argument("--candidate", metavar="FILE", action="append", default=[], help='file of "cvm measure -o"')
+    group.add_argument("--try-firmware", metavar="F", action="append", default=[], help="another firmware")
+    group.add_argument("--try-kernel", metavar="K", action="append", default=[], help="another kernel")
+    group.add_argument("--try-initrd", metavar="I", action="append", default=[], help="another initrd")
+    group.add_argument("--try-cmdline", metavar="C", action="append", default=[], help="another command line")
+    add_measure_options(parser)
+
+
+def run(args: Namespace) -> int:
+    """Print the explanation; 0, or 10 when there is none. Errors are raised."""
+    from ovmf.explain import UNEXPLAINED, explain
+
+    reported = _reported(args)
+    reference, cmdline = _reference(args)
+    explanation = explain(reported, reference, _candidates(args, reference, cmdline))
+    write_out(_json(explanation) if args.json else _text(explanation))
+    return _UNEXPLAINED if explanation.outcome == UNEXPLAINED else 0
+
+
+def _reported(args: Namespace) -> LaunchDigest:
+    from policy.vocab import LaunchDigest
+
+    if (args.evidence is None) == (args.digest is None):
+        raise MeasureUsage("want either EVIDENCE or --digest HEX")
+    if args.digest is not None:
+        return LaunchDigest.from_hex(args.digest)
+    from launcher.io.hashing import read_file
+
+    return digest_of_report(read_file(args.evidence, "evidence", _MOST_EVIDENCE))
+
+
+def digest_of_report(data: bytes) -> LaunchDigest:
+    """MEASUREMENT (48 bytes at 0x90) of an **unverified** SNP report, 1184 bytes, alone or with a certificate table.
+
+    Source: SEV-SNP Firmware ABI (AMD publication 56860), table 23.
+    """
+    from policy.vocab import LaunchDigest
+    from policy.wire import ByteReader
+
+    reader = ByteReader(data, "report")
+    if len(data) < _REPORT_SIZE:
+        raise MalformedInput(f"report: got {len(data)} bytes, want at least {_REPORT_SIZE}", code="evidence.malformed")
+    version = reader.u32("version")
+    if not 1 <= version <= 5:
+        raise UnsupportedInput(f"report: version got {version}, want 1..5", code="evidence.unsupported")
+    reader.skip(0x34 - reader.offset, "fields before the algorithm")
+    algorithm = reader.u32("signature algorithm")
+    if algorithm != 1:
+        raise UnsupportedInput(
+            f"report: signature algorithm at 0x34 got {algorithm}, want 1", code="evidence.unsupported"
+        )
+    reader.skip(0x90 - reader.offset, "fields before the measurement")
+    return LaunchDigest(reader.take(48, "measurement"))
+
+
+def _reference(args: Namespace) -> tuple[LaunchRecipe, str | None]:
+    if args.reference is not None:
+        if args.vm is not None or args.firmware is not None:
+            raise MeasureUsage("--reference: not together with --vm or the launch's options")
+        return _recipe_in(args.reference), None
+    from launcher.io.measurement import measure
+
+    inputs = inputs_from(args, args.vm)
+    return measure(inputs).recipe(), inputs.cmdline
+
+
+def _recipe_in(path: str) -> LaunchRecipe:
+    from launcher.io.hashing import read_file
+    from policy.reference import reference_from_bytes
+
+    recipe = reference_from_bytes(read_file(path, "reference", 1 << 20)).recipe
+    if recipe is None:
+        raise MalformedInput(f"reference: {path}: has no recipe, so nothing can be explained with it")
+    return recipe
+
+
+def _candidates(args: Namespace, reference: LaunchRecipe, cmdline: str | None) -> list[LaunchRecipe]:
+    from launcher.io.hashing import hash_file
+    from launcher.io.measurement import cmdline_digest, firmware_recipe
+
+    found = [_recipe_in(path) for path in args.candidate]
+    found += [firmware_recipe(reference, path) for path in args.try_firmware]
+    if reference.kernel_sha256 is None:
+        return found
+    for path in args.try_kernel:
+        found.append(_with(reference, "kernel", path, hash_file(path, "kernel")))
+    for path in args.try_initrd:
+        found.append(_with(reference, "initrd", path, hash_file(path, "initrd")))
+    for text in (*args.try_cmdline, *_slips(cmdline)):
+        found.append(_with(reference, "cmdline", text, cmdline_digest(text)))
+    return found
+
+
+def _slips(cmdline: str | None) -> list[str]:
+    """The command line as a stray editor, shell or wrapper leaves it."""
+    if not cmdline:
+        return []
+    near = (cmdline.strip(), cmdline + "\n", cmdline + " ", " " + cmdline, " ".join(cmdline.split()), f'"{cmdline}"')
+    return [text for text in dict.fromkeys(near) if text != cmdline]
+
+
+def _with(recipe: LaunchRecipe, name: str, path: str, sha256: bytes) -> LaunchRecipe:
+    from launcher.io.measurement import printable
+    from policy.reference import MeasuredInput
+
+    inputs = (MeasuredInput(name, printable(path), sha256.hex()),)
+    if name == "kernel":
+        return recipe._replace(kernel_sha256=sha256, inputs=inputs)
+    if name == "initrd":
+        return recipe._replace(initrd_sha256=sha256, inputs=inputs)
+    return recipe._replace(cmdline_sha256=sha256, inputs=inputs)
+
+
+def _text(explanation: Explanation) -> str:
+    lines = [
+        f"expected  {explanation.expected.hex()}",
+        f"reported  {explanation.reported.hex()} (from evidence that was not verified here)",
+        explanation.text(),
+    ]
+    for difference in explanation.differences:
+        lines.append(f"  {difference.label}")
+        lines.append(f"    expected  {difference.expected}")
+        lines.append(f"    reported  {difference.reported}")
+    return "\n".join(lines) + "\n"
+
+
+def _json(explanation: Explanation) -> str:
+    from json import dumps
+
+    document = {
+        "schema": "cvm.explain/1",
+        "outcome": explanation.outcome,
+        "message": explanation.text(),
+        "expected": explanation.expected.hex(),
+        "reported": explanation.reported.hex(),
+        "verified": False,
+        "differences": [difference._asdict() for difference in explanation.differences],
+        "same": list(explanation.same),
+        "tried": explanation.tried,
+    }
+    return dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,90 @@
+"""``cvm measure``: the launch digest a VM will report, before it starts."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from launcher.cli.measure_options import add_measure_options, inputs_from, write_out
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.io.measurement import Measured
+
+DESCRIPTION = "Compute the launch digest a VM will report. Starts nothing and needs no TEE."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The verb's options."""
+    parser.add_argument("vm", metavar="VM.toml", nargs="?", help="the VM's file; or describe the launch with options")
+    add_measure_options(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", help="also write a reference-value file for the service")
+    parser.add_argument("--name", metavar="NAME", help="name of the reference value (default: of the VM or FILE)")
+    parser.add_argument("--json", action="store_true", help="print JSON (cvm.measure/1)")
+
+
+def run(args: Namespace) -> int:
+    """Print the digest; 0. Errors are raised."""
+    inputs = inputs_from(args, args.vm)
+    from launcher.io.measurement import measure
+
+    measured = measure(inputs)
+    if args.output is not None:
+        _write_reference(measured, args)
+    write_out(_json(measured) if args.json else _text(measured))
+    return 0
+
+
+def _text(measured: Measured) -> str:
+    from ovmf.vcpu import describe_signature
+
+    inputs = measured.inputs
+    lines = [
+        measured.launch_digest.hex(),
+        f"  platform  {inputs.platform}, {inputs.vmm}, guest features 0x{inputs.guest_features:x}",
+        f"  vCPUs     {inputs.vcpus} × {inputs.cpu_model or 'CPU'}, signature {describe_signature(measured.vcpu_sig)}",
+    ]
+    for name, path, sha256 in measured.files():
+        lines.append(f"  {name:<9} sha256:{sha256} {path or '(none)'}")
+    return "\n".join(lines) + "\n"
+
+
+def _json(measured: Measured) -> str:
+    from json import dumps
+
+    inputs = measured.inputs
+    document = {
+        "schema": "cvm.measure/1",
+        "platform": inputs.platform,
+        "launch_digest": measured.launch_digest.hex(),
+        "vmm": inputs.vmm,
+        "vcpus": inputs.vcpus,
+        "vcpu_sig": f"0x{measured.vcpu_sig:x}",
+        "guest_features": f"0x{inputs.guest_features:x}",
+        "inputs": [{"name": name, "path": path, "sha256": sha256} for name, path, sha256 in measured.files()],
+    }
+    return dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _write_reference(measured: Measured, args: Namespace) -> None:
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    from launcher.io.measurement import MeasurementImpossible
+    from policy.reference import ReferenceValue, reference_from_bytes, reference_to_bytes
+    from policy.vocab import Platform
+
+    target = Path(args.output)
+    name = args.name or (measured.inputs.name if args.vm else target.name.split(".")[0])
+    value = ReferenceValue(
+        name=name,
+        platform=Platform(measured.inputs.platform),
+        launch_digest=measured.launch_digest,
+        created=datetime.now(UTC).replace(microsecond=0),
+        recipe=measured.recipe(),
+    )
+    data = reference_to_bytes(value)
+    reference_from_bytes(data)  # what the service will do: never write a file it would refuse
+    try:
+        target.write_bytes(data)
+    except OSError as error:
+        raise MeasurementImpossible(f"{target}: {error.strerror}", code="file.unwritable") from None
