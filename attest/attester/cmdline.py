@@ -31,7 +31,7 @@ MAX_DISKS = 16
 WORDS = ("ca", "disk", "evidence", "net", "poweroff", "run", "service")
 T = TypeVar("T")
 # VIRTIO_BLK_ID_BYTES (VIRTIO 1.2, section 5.2.6): longer serials are cut.
-_DISK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,19}")
+_DISK_NAME = re.compile(r"(?!control$)[a-z0-9][a-z0-9_-]{0,19}")
 _SERVICE = re.compile(
     r"https://([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?/?"
 )

@@ -59,9 +59,10 @@ class _Binary(NamedTuple):
 
 
 def check_luks_header(data: bytes) -> LuksHeader:
-    """``data``: the disk's first 16 MiB. Raises :class:`HeaderRefused` with what, where, got, want."""
-    if len(data) != PAYLOAD_OFFSET:
-        raise HeaderRefused(f"LUKS header: got {len(data)} bytes, want the first {PAYLOAD_OFFSET} of the disk")
+    """``data``: the beginning of the disk, both binary headers with their JSON areas at least.
+
+    Raises :class:`HeaderRefused` with what, where, got, want.
+    """
     first = _binary(data, "first header", b"LUKS\xba\xbe", 0)
     second = _binary(data, "second header", b"SKUL\xba\xbe", first.size)
     if first != second:

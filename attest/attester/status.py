@@ -29,7 +29,7 @@ class Status:
         self._console = console
         self._clock = clock
 
-    def event(self, event: str, text: str = "", **detail: object) -> None:
+    def event(self, event: str, text: str = "", /, **detail: object) -> None:
         """Report ``event`` with ``detail``; ``text`` is the same for a person, empty to keep the console quiet."""
         if event not in EVENTS:
             raise ValueError(f"status event {event!r} is not in the protocol")

@@ -119,9 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--vcpus", type=_count, metavar="N", help="number of vCPUs")
     parser.add_argument("--cpu-model", metavar="MODEL", help="QEMU CPU model, such as EPYC-v4")
     parser.add_argument(
-        "--vcpu-sig", type=lambda text: int(text, 16), metavar="HEX", help="CPUID 1 EAX instead of a model"
+        "--vcpu-sig", type=_signature, metavar="HEX", help="CPUID 1 EAX instead of a model"
     )
-    parser.add_argument("--policy", type=lambda text: int(text, 0), default=0x30000, metavar="N", help="guest policy")
+    parser.add_argument("--policy", type=_policy, default=0x30000, metavar="N", help="guest policy")
     parser.add_argument("--host-data", type=_host_data, default=bytes(32), metavar="HEX", help="32 bytes")
     return parser
 
@@ -130,6 +130,24 @@ def _count(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 4096:
         raise argparse.ArgumentTypeError(f"{text!r}: want 1 to 4096")
     return int(text)
+
+
+def _policy(text: str) -> int:
+    return _integer(text, 0, 64)
+
+
+def _signature(text: str) -> int:
+    return _integer(text, 16, 32)
+
+
+def _integer(text: str, base: int, bits: int) -> int:
+    try:
+        value = int(text, base)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << bits:
+        raise argparse.ArgumentTypeError(f"{text!r}: want an integer of {bits} bits")
+    return value
 
 
 def _host_data(text: str) -> bytes:

@@ -1,0 +1,100 @@
+"""A guest without a machine: evidence from an emulated chip in this process, disks that are only noted down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from attest.attester.agent import RunningPayload, Unlocked
+from attest.attester.cmdline import DiskOrder, NetOrder
+from attest.attester.evidence_json import snp_evidence
+from attest.attester.sources import RawEvidence
+from attest.attester.status import Status
+from attest.emulator.chip import Chip, LaunchContext
+from attest.emulator.pki import ChipKeys, make_chip
+from attest.evidence.chip_port import ReportRequest
+from policy.secret import SecretBytes
+from policy.vocab import LaunchDigest
+
+DIGEST = LaunchDigest(bytes(range(48)))
+LAUNCH = LaunchContext(measurement=DIGEST, policy=0x30000, host_data=b"\x11" * 32, report_id=b"\x22" * 32)
+
+
+@cache
+def chip_keys() -> ChipKeys:
+    """One emulated PKI for the whole test run: RSA-4096 takes its time."""
+    return make_chip(datetime.now(UTC))
+
+
+def chip(launch: LaunchContext = LAUNCH) -> Chip:
+    """A chip with ``launch`` in it."""
+    return Chip(chip_keys(), launch)
+
+
+class EndedPayload:
+    """A payload that is over, or (``None``) never is."""
+
+    def __init__(self, code: int | None) -> None:
+        self.code = code
+
+    def wait(self, seconds: float) -> int | None:
+        return self.code
+
+
+class FakeMachine:
+    """Implements :class:`attest.attester.agent.Machine` and notes what was asked of it."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+        self.keys: dict[str, bytes] = {}
+        self.held: list[SecretBytes] = []
+        self.exit: int | None = 0
+        self.fail: Exception | None = None
+
+    def network(self, order: NetOrder) -> str:
+        self.done.append(order)
+        return "eth0"
+
+    def evidence(self, report_data: bytes, emulated: bool) -> RawEvidence:
+        self.done.append(f"evidence emulated={emulated}")
+        made = chip()
+        return RawEvidence(made.report(ReportRequest(report_data)), made.certificates, "test")
+
+    def evidence_json(self, raw: RawEvidence) -> dict[str, object]:
+        return snp_evidence(raw)
+
+    def unlock(self, order: DiskOrder, key: SecretBytes) -> Unlocked:
+        self.keys[order.name] = key.reveal()
+        self.held.append(key)
+        if self.fail is not None:
+            raise self.fail
+        return Unlocked(Path("/run/cvm/disk") / order.name, False, "uuid")
+
+    def start(self, run: str, mounted: Path, output: Callable[[str], None]) -> RunningPayload:
+        self.done.append((run, mounted))
+        output("hello\n")
+        return EndedPayload(self.exit)
+
+
+class Recorder:
+    """Collects what a :class:`Status` says."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.console = b""
+        self.status = Status(self.lines.append, self._say, lambda: 1.5)
+
+    def _say(self, data: bytes) -> None:
+        self.console += data
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.lines]
+
+    @property
+    def names(self) -> list[str]:
+        return [event["event"] for event in self.events]
