@@ -8,6 +8,7 @@ from pathlib import Path
 
 from attest.endorsement.pool import EndorsementSet
 from attest.errors import AttestError
+from attest.evidence.amd_certificate import AmdCertificate, AmdCrl
 from attest.evidence.collateral_file import MAX_FILE, read_collateral_file
 from attest.evidence.errors import EvidenceMalformed
 
@@ -27,7 +28,9 @@ def load_collateral_dir(folder: Path, warn: Warn | None = None) -> EndorsementSe
     Files that hold no AMD certificates are passed over; damaged certificates are kept as errors that name their file,
     and told to ``warn``. Raises :class:`CollateralUnreadable` when the folder itself cannot be read.
     """
-    certificates, crls, damaged = [], [], []
+    certificates: list[AmdCertificate] = []
+    crls: list[AmdCrl] = []
+    damaged: list[EvidenceMalformed] = []
     for path in _files(folder):
         found = read_collateral_file(_read(path))
         certificates += found.certificates

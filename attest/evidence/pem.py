@@ -38,5 +38,5 @@ def _block(match: re.Match[bytes]) -> PemBlock:
 
 
 def looks_like_pem(data: bytes) -> bool:
-    """Whether an armoured block begins somewhere in ``data``."""
-    return _BEGIN in data
+    """Whether an armoured block begins somewhere in ``data``, and ``data`` is text (quotes hold PEM between binary)."""
+    return _BEGIN in data and b"\0" not in data

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from attest.endorsement.errors import VerificationFailed
 from attest.evidence.errors import EvidenceMalformed
+from attest.evidence.hcl import HclBlob
 from attest.evidence.vtpm import VtpmEvidence
 from policy.strictjson import strict_json
 
@@ -37,9 +38,7 @@ def verify_vtpm(evidence: VtpmEvidence, *, expected_challenge: bytes | None) -> 
 
     Raises :class:`VerificationFailed` (steps ``signature`` and ``binding``) and :class:`EvidenceMalformed`.
     """
-    runtime = strict_json(evidence.hcl.variable_data, "HCL variable data", error=EvidenceMalformed)
-    if not isinstance(runtime, dict):
-        raise EvidenceMalformed("HCL variable data: want a JSON object")
+    runtime = _variable_data(evidence.hcl)
     quote = evidence.quote
     try:
         _attestation_key(runtime).verify(quote.signature, quote.message, padding.PKCS1v15(), hashes.SHA256())
@@ -54,10 +53,22 @@ def verify_vtpm(evidence: VtpmEvidence, *, expected_challenge: bytes | None) -> 
             "binding", f"TPM quote: extraData is {quote.extra_data.hex()}, want {expected_challenge.hex()}"
         )
     if evidence.version >= 2:
-        check_user_data(runtime, expected_challenge)
+        _check_user_data(runtime, expected_challenge)
 
 
-def check_user_data(runtime: Mapping[str, object], expected: bytes) -> None:
+def verify_hcl_nonce(blob: HclBlob, expected: bytes) -> None:
+    """For a blob without a quote: the ``user-data`` its paravisor was asked to include is ``expected``."""
+    _check_user_data(_variable_data(blob), expected)
+
+
+def _variable_data(blob: HclBlob) -> dict[str, object]:
+    runtime = strict_json(blob.variable_data, "HCL variable data", error=EvidenceMalformed)
+    if not isinstance(runtime, dict):
+        raise EvidenceMalformed("HCL variable data: want a JSON object")
+    return runtime
+
+
+def _check_user_data(runtime: Mapping[str, object], expected: bytes) -> None:
     """The variable data's ``user-data`` (hexadecimal) is ``expected``, padded with zeros."""
     stated = runtime.get("user-data")
     if not isinstance(stated, str) or stated.lower() != expected.hex().ljust(len(stated), "0"):

@@ -1,0 +1,89 @@
+"""``attest evidence show|verify``: decode evidence, or verify it with what is at hand. Nothing is sent anywhere."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb and its two actions."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    show = actions.add_parser("show", help="decode evidence (does not verify it)")
+    show.add_argument("file", type=Path, metavar="FILE")
+    show.add_argument("--json", action="store_true", help="machine-readable output")
+    _add_verify(actions.add_parser("verify", help="verify signature, chain, TCB and binding; --policy appraises"))
+
+
+def _add_verify(verify: argparse.ArgumentParser) -> None:
+    verify.add_argument(
+        "file", type=Path, metavar="FILE",
+        help="SNP report, extended report, KBS evidence JSON or Azure HCL blob; recognised by content",
+    )  # fmt: skip
+    verify.add_argument(
+        "--collateral", type=Path, action="append", default=[], metavar="DIR",
+        help="folder with certificates and CRLs (PEM or DER, any names); may be repeated",
+    )  # fmt: skip
+    verify.add_argument("--at", type=_time, default=None, metavar="RFC3339", help="verify as of then instead of now")
+    verify.add_argument("--policy", type=Path, metavar="FILE", help="appraise with this policy")
+    verify.add_argument(
+        "--reference", type=Path, action="append", default=[], metavar="FILE",
+        help="reference value (cvm measure -o) the policy may accept; may be repeated",
+    )  # fmt: skip
+    binding = verify.add_mutually_exclusive_group()
+    binding.add_argument("--nonce", type=_nonce, metavar="HEX", help="REPORT_DATA must be this, padded with zeros")
+    binding.add_argument("--report-data", type=_report_data, metavar="HEX", help="REPORT_DATA must be these 64 bytes")
+    verify.add_argument(
+        "--root", type=Path, action="append", default=[], metavar="CERT",
+        help="also trust this root (test PKIs); what it vouches for counts as emulated",
+    )  # fmt: skip
+    verify.add_argument("--require-crl", action="store_true", help="fail unless a current CRL was checked")
+    verify.add_argument("--online", action="store_true", help="fetch what is missing (not available in this release)")
+    verify.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Dispatch to the action; returns the exit code."""
+    if args.action == "show":
+        from attest.cli.evidence_show import show
+
+        return show(args.file, as_json=args.json)
+    from attest.cli.evidence_verify import verify
+
+    return verify(args, args.at or datetime.now(UTC))
+
+
+def _time(text: str) -> datetime:
+    """RFC 3339, with a zone."""
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an RFC 3339 time such as 2026-11-23T00:00:00Z") from None
+    if value.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} has no zone; write 2026-11-23T00:00:00Z or +01:00")
+    return value.astimezone(UTC)
+
+
+def _nonce(text: str) -> bytes:
+    value = _hex(text)
+    if not 1 <= len(value) <= 64:
+        raise argparse.ArgumentTypeError(f"{len(value)} bytes, want 1 to 64")
+    return value
+
+
+def _report_data(text: str) -> bytes:
+    value = _hex(text)
+    if len(value) != 64:
+        raise argparse.ArgumentTypeError(f"{len(value)} bytes, want 64 (128 hexadecimal digits)")
+    return value
+
+
+def _hex(text: str) -> bytes:
+    digits = text.removeprefix("0x")
+    try:
+        if any(character.isspace() for character in digits):
+            raise ValueError
+        return bytes.fromhex(digits)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not hexadecimal") from None

@@ -1,0 +1,111 @@
+"""``attest evidence show``: what a file claims. Its first line says that nothing was verified."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from attest.cli.evidence_file import exit_code, read_file
+from attest.cli.evidence_text import field_line
+from attest.evidence.amd_certificate import AmdCertificate
+from attest.evidence.errors import EvidenceMalformed
+from attest.evidence.product import likely_product, tcb_for_display
+from attest.evidence.recognise import Evidence, parse_evidence
+from attest.evidence.snp_report import SnpReport
+from policy.errors import CvmError
+from policy.snp import GuestPolicy, KeyInfo, PlatformInfo, SigningKey
+
+SCHEMA = "attest.evidence.show/1"
+_NOT_VERIFIED = "NOT VERIFIED: decoded only; anyone can write such a file (attest evidence verify checks it)"
+
+
+def show(path: Path, *, as_json: bool) -> int:
+    """Decode ``path`` and print it; returns the exit code."""
+    try:
+        evidence = parse_evidence(read_file(path))
+    except CvmError as exc:
+        if as_json:
+            _write(
+                json.dumps({"schema": SCHEMA, "file": str(path), "code": exc.code, "message": exc.message}, indent=2)
+            )
+        sys.stderr.write(f"attest: {path}: {exc.message}\n")
+        return exit_code(exc)
+    body = _as_json(path, evidence)
+    _write(json.dumps(body, indent=2) if as_json else _as_text(path, evidence))
+    return 0
+
+
+def _as_json(path: Path, evidence: Evidence) -> dict[str, object]:
+    return {
+        "schema": SCHEMA,
+        "verified": False,
+        "file": str(path),
+        "kind": evidence.kind,
+        "report": report_json(evidence.report),
+        "certificates": [_certificate(der) for der in evidence.certificates],
+        "crls": len(evidence.crls),
+        "variable_data": None if evidence.hcl is None else evidence.hcl.variable_data.decode("utf-8", "replace"),
+        "tpm_quote_extra_data": None if evidence.vtpm is None else evidence.vtpm.quote.extra_data.hex(),
+    }
+
+
+def _as_text(path: Path, evidence: Evidence) -> str:
+    lines = [_NOT_VERIFIED, f"{path}: {evidence.kind}", ""]
+    lines += [field_line(name, value) for name, value in report_json(evidence.report).items() if value is not None]
+    for der in evidence.certificates:
+        lines += ["", *(field_line(name, value) for name, value in _certificate(der).items() if value is not None)]
+    if evidence.hcl is not None:
+        lines += ["", field_line("variable_data", evidence.hcl.variable_data.decode("utf-8", "replace"))]
+    return "\n".join(_printable(line) for line in lines)
+
+
+def report_json(report: SnpReport) -> dict[str, object]:
+    """The report's fields by the names of the claims; a TCB that does not fit its layout stays hexadecimal."""
+    product = likely_product(report)
+    shown: dict[str, object] = {"product": None if product is None else f"{product.value} (as the report says)"}
+    for item in fields(report):
+        if item.name == "raw":
+            continue
+        value: object = getattr(report, item.name)
+        if item.name.endswith("_tcb") and isinstance(value, bytes):
+            parts = tcb_for_display(value, product)
+            value = value.hex() if parts is None else parts.parts()
+        shown[item.name] = _plain(value)
+    return shown
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, GuestPolicy | PlatformInfo | KeyInfo):
+        return hex(value)
+    return value.name if isinstance(value, SigningKey) else value
+
+
+def _certificate(der: bytes) -> dict[str, object]:
+    try:
+        certificate = AmdCertificate.parse(der)
+    except EvidenceMalformed as exc:
+        return {"certificate": f"{len(der)} bytes, unreadable: {exc.message}"}
+    amd = certificate.amd
+    return {
+        "certificate": certificate.subject_cn,
+        "issuer": certificate.issuer_cn,
+        "not_before": certificate.not_before.isoformat(),
+        "not_after": certificate.not_after.isoformat(),
+        "sha256": certificate.sha256.hex(),
+        "tcb": None if amd is None else amd.tcb.parts(),
+        "hwid": amd.hwid.hex() if amd and amd.hwid else None,
+        "csp_id": amd.csp_id if amd else None,
+    }
+
+
+def _printable(text: str) -> str:
+    """Control characters of a hostile file never reach the terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text + "\n")

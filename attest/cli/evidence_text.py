@@ -1,0 +1,48 @@
+"""Evidence for people: the same values as the JSON form, one per line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_WIDTH = 20
+_LEADING = (
+    "product",
+    "signing_key",
+    "csp_id",
+    "root",
+    "version",
+    "measurement",
+    "report_data",
+    "chip_id",
+    "reported_tcb",
+)
+
+
+def verify_text(result: Mapping[str, Any]) -> str:
+    """Outcome first, then claims, then checks."""
+    lines = [f"{result['outcome']}: {result['file']} ({result['kind']})"]
+    if result["message"]:
+        lines.append(result["message"])
+    claims = result["claims"]
+    if claims:
+        lines.append("")
+        ordered = [*_LEADING, *(name for name in claims if name not in _LEADING)]
+        lines += [field_line(name, claims[name]) for name in ordered if claims[name] is not None]
+    if result["checks"]:
+        lines.append("")
+        lines += [check_line(check) for check in result["checks"]]
+    return "\n".join(lines)
+
+
+def check_line(check: Mapping[str, str]) -> str:
+    """``FAIL snp.vmpl  1 (want 0)``."""
+    mark = {"pass": "ok  ", "fail": "FAIL"}.get(check["outcome"], "  - ")
+    return f"{mark} {check['id']:<30} {check['actual']} (want {check['expected']})"
+
+
+def field_line(name: str, value: object) -> str:
+    """``name  value``; a TCB version as its parts."""
+    if isinstance(value, dict):
+        value = " ".join(f"{part}={number}" for part, number in value.items())
+    return f"  {name:<{_WIDTH}} {value}"
