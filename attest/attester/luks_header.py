@@ -103,6 +103,9 @@ def _binary(data: bytes, what: str, magic: bytes, offset: int) -> _Binary:
 
 def _metadata(binary: _Binary) -> int:
     """The JSON area (specification section 3); returns the keyslot's iterations."""
+    # Two readers see this text, ours and cryptsetup's json-c: leave out what they might read differently.
+    if b"\\" in binary.text or not binary.text.isascii():
+        raise HeaderRefused("LUKS JSON: has escapes or bytes beyond ASCII, want plain text as cryptsetup writes it")
     root = strict_json(binary.text, "LUKS JSON", max_bytes=binary.size, error=HeaderRefused)
     _members(root, "JSON", "keyslots", "tokens", "segments", "digests", "config")
     _same("JSON", "tokens", root["tokens"], {})

@@ -22,7 +22,7 @@ def find_program(run: str, mounted: Path) -> Path:
     """``run`` (absolute, as in ``cvm.run``) on the disk mounted at ``mounted``; links must not lead off the disk."""
     path = mounted / run.lstrip("/")
     try:
-        resolved = path.resolve(strict=True)
+        resolved = Path(os.path.realpath(path, strict=True))  # Path.resolve has its own error for loops in 3.11
         mode = resolved.stat().st_mode
     except OSError as exc:
         raise PayloadFailed(f"payload {run}: {exc.strerror}") from None

@@ -118,9 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hash-table", type=Path, metavar="FILE", help="the SEV hash table QEMU is given")
     parser.add_argument("--vcpus", type=_count, metavar="N", help="number of vCPUs")
     parser.add_argument("--cpu-model", metavar="MODEL", help="QEMU CPU model, such as EPYC-v4")
-    parser.add_argument(
-        "--vcpu-sig", type=_signature, metavar="HEX", help="CPUID 1 EAX instead of a model"
-    )
+    parser.add_argument("--vcpu-sig", type=_signature, metavar="HEX", help="CPUID 1 EAX instead of a model")
     parser.add_argument("--policy", type=_policy, default=0x30000, metavar="N", help="guest policy")
     parser.add_argument("--host-data", type=_host_data, default=bytes(32), metavar="HEX", help="32 bytes")
     return parser

@@ -81,7 +81,8 @@ class FakeKbs:
         )
         path = folder / "server.pem"
         path.write_bytes(
-            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM)
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            + certificate.public_bytes(Encoding.PEM)
         )
         return path
 
@@ -153,7 +154,7 @@ def serving(kbs: FakeKbs) -> Iterator[int]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST
+        do_GET = do_POST  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:
             return None

@@ -155,7 +155,9 @@ def test_a_lost_session_means_a_new_handshake_with_a_new_key(scene: Scene) -> No
     lost = iter([True])
 
     def fail(path: str) -> Any:
-        return (401, {"type": PROBLEM + "TokenNotFound", "detail": "?"}) if "resource" in path and next(lost, 0) else None
+        return (
+            (401, {"type": PROBLEM + "TokenNotFound", "detail": "?"}) if "resource" in path and next(lost, 0) else None
+        )
 
     scene.kbs.fail = fail
     scene.work()
@@ -258,7 +260,7 @@ def test_a_header_that_is_refused_is_told_with_its_reason(scene: Scene) -> None:
 
 
 def test_a_ca_that_tls_cannot_read_is_a_command_line_error() -> None:
-    with pytest.raises(CommandLineMalformed, match="cvm.ca"):
+    with pytest.raises(CommandLineMalformed, match=r"cvm\.ca"):
         pinned_context(b"\x30\x82\x01\x00" + bytes(256))
 
 

@@ -90,7 +90,11 @@ BROKEN: list[tuple[str, Callable[[dict[str, str]], dict[str, str]], str]] = [
     ("compression", _header(zip="DEF"), "exactly the members alg, enc, epk"),
     ("no epk", _header(epk=None), "exactly the members alg, enc, epk"),
     ("an epk on another curve", _header(epk={"crv": "P-384", "kty": "EC", "x": "", "y": ""}), "P-256"),
-    ("an epk off the curve", _header(epk={"crv": "P-256", "kty": "EC", "x": "A" * 43, "y": "A" * 43}), "point on P-256"),
+    (
+        "an epk off the curve",
+        _header(epk={"crv": "P-256", "kty": "EC", "x": "A" * 43, "y": "A" * 43}),
+        "point on P-256",
+    ),
     ("a short epk", _header(epk={"crv": "P-256", "kty": "EC", "x": "AAAA", "y": "AAAA"}), "want 32"),
     ("a header that is a list", lambda m: m | {"protected": b64url(b"[]")}, "exactly the members alg, enc, epk"),
     ("a header that is not JSON", lambda m: m | {"protected": b64url(b"x")}, "not JSON"),

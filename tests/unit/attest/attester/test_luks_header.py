@@ -159,6 +159,12 @@ def test_a_member_given_twice_is_refused() -> None:
         check_luks_header(luks.header(text))
 
 
+def test_escapes_that_two_readers_might_read_differently_are_refused() -> None:
+    text = luks.header()[4096:16384].rstrip(b"\0").replace(b'"crypt"', b'"\\u0063rypt"')
+    with pytest.raises(HeaderRefused, match="escapes"):
+        check_luks_header(luks.header(text))
+
+
 def test_bytes_after_the_json_text_are_refused() -> None:
     text = luks.header()[4096:16384].rstrip(b"\0") + b"\0hidden"
     with pytest.raises(HeaderRefused, match="bytes follow"):

@@ -146,7 +146,7 @@ def test_a_guest_that_hangs_up_does_not_end_the_chip(address: str) -> None:
 def test_a_chip_that_closes_the_port_or_says_nothing_is_a_failure_in_the_guest() -> None:
     guest, host = socket.socketpair()
     with guest, host:
-        with pytest.raises(EvidenceUnavailable, match="no answer within 0.05 s"):
+        with pytest.raises(EvidenceUnavailable, match=r"no answer within 0\.05 s"):
             converse(guest.fileno(), DATA, seconds=0.05)
         host.close()
         with pytest.raises((EvidenceUnavailable, OSError)):
@@ -217,7 +217,9 @@ def test_the_process_listens_measures_and_ends_with_its_parent(state: Path, tmp_
     ],
 )
 def test_wrong_usage_is_said_and_has_its_exit_code(state: Path, options: tuple[str, ...], code: int, said: str) -> None:
-    done = subprocess.run(_command(state, *options), capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        _command(state, *options), capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
