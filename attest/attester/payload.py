@@ -7,6 +7,7 @@ import select
 import stat
 import subprocess
 import time
+from codecs import getincrementaldecoder
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -14,7 +15,8 @@ from typing import IO
 from attest.attester.errors import PayloadFailed
 
 MAX_OUTPUT = 64 * 1024
-CHUNK = 4096
+# Each piece becomes one status line of at most 8 KiB, in which a byte may take six characters.
+CHUNK = 1024
 SETTLE_SECONDS = 5.0
 
 
@@ -34,7 +36,7 @@ def find_program(run: str, mounted: Path) -> Path:
 
 
 class Payload:
-    """A started program. ``output`` gets its text in pieces of at most 4 KiB, 64 KiB in all; the rest is read and
+    """A started program. ``output`` gets its text in pieces of at most 1 KiB, 64 KiB in all; the rest is read and
     dropped.
     """
 
@@ -58,6 +60,7 @@ class Payload:
             raise PayloadFailed(f"payload {program}: cannot be started: {exc.strerror}") from None
         self._output = output
         self._left = MAX_OUTPUT
+        self._decode = getincrementaldecoder("utf-8")("replace").decode
 
     @property
     def pid(self) -> int:
@@ -99,6 +102,6 @@ class Payload:
             return
         kept = data[: self._left]
         self._left -= len(kept)
-        self._output(kept.decode("utf-8", "replace"))
+        self._output(self._decode(kept))
         if self._left <= 0:
             self._output(f"\n[output longer than {MAX_OUTPUT} bytes: the rest is not shown]\n")

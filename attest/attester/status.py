@@ -54,7 +54,18 @@ class Status:
 
     def _line(self, event: str, detail: dict[str, object]) -> bytes:
         head: dict[str, object] = {"v": 1, "event": event, "time": round(self._clock(), 3)}
-        line = json.dumps(head | {"detail": detail}, separators=(",", ":")).encode("ascii")
-        if len(line) >= MAX_LINE:
-            line = json.dumps(head | {"detail": {"truncated": len(line)}}, separators=(",", ":")).encode("ascii")
-        return line + b"\n"
+        for limit in (MAX_LINE, 1000, 300, 100, 30, 0):
+            shortened = {name: _shorten(value, limit) for name, value in detail.items()}
+            line = json.dumps(head | {"detail": shortened}, separators=(",", ":")).encode("ascii")
+            if len(line) < MAX_LINE:
+                return line + b"\n"
+        return json.dumps(head | {"detail": {}}, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _shorten(value: object, limit: int) -> object:
+    """Strings cut to ``limit`` characters, lists to a tenth as many items: a shorter reason is better than none."""
+    if isinstance(value, str):
+        return value if len(value) <= limit else value[:limit] + "\N{HORIZONTAL ELLIPSIS}"
+    if isinstance(value, list):
+        return [_shorten(item, limit) for item in value[: max(1, limit // 10)]]
+    return value

@@ -199,10 +199,23 @@ def test_the_console_gets_no_control_characters() -> None:
     assert recorder.console.decode() == "cvm: a\ufffd[2Jb\r\ncvm: c\ufffd\r\n"
 
 
-def test_a_long_event_is_replaced_by_a_short_one() -> None:
+def test_a_long_event_is_shortened_to_a_line_that_fits() -> None:
     recorder = Recorder()
-    recorder.status.event("payload-output", text="x" * MAX_LINE)
-    assert "truncated" in recorder.events[0]["detail"]
+    reasons = [f"{number}: " + "\N{GREEK SMALL LETTER ALPHA}" * 400 for number in range(40)]
+    recorder.status.event("refused", message="m" * 2 * MAX_LINE, reasons=reasons)
+    (line,) = recorder.lines
+    assert len(line) <= MAX_LINE
+    detail = recorder.events[0]["detail"]
+    assert detail["message"].startswith("mmm")
+    assert detail["reasons"][0].startswith("0: α")
+
+
+def test_a_character_cut_by_the_pieces_of_output_stays_whole(tmp_path: Path) -> None:
+    told: list[str] = []
+    text = "x" + "\N{GREEK SMALL LETTER ALPHA}" * 1500
+    (tmp_path / "text").write_text(text, "utf-8")
+    assert Payload(_script(tmp_path, "cat text"), tmp_path, told.append).wait(10) == 0
+    assert "".join(told) == text
 
 
 def test_an_event_outside_the_protocol_is_a_bug() -> None:
