@@ -59,3 +59,18 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 def _is_credential(path: Path) -> bool:
     folder = os.environ.get(CREDENTIALS_DIRECTORY)
     return bool(folder) and path.absolute().parent == Path(str(folder)).absolute()
+
+
+def replace_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace a file's content as a whole: readers see the old bytes or the new ones, never a part."""
+    beside = path.with_name(f".{path.name}.new-{os.getpid()}")
+    write_new(beside, data, mode=mode)
+    try:
+        os.replace(beside, path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as exc:
+        raise KeyFileRefused(f"file {path}: cannot be replaced: {exc.strerror}") from None

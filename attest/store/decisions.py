@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,7 +17,7 @@ class StoredDecision:
     """A decision in force until ``expires``.
 
     ``status`` is the EAR status, ``generation`` the rules it was made under, ``tee_pubkey`` the guest's JWK as
-    canonical JSON text, ``claims`` the verified claims as JSON text.
+    JSON text, ``references`` the names of the reference values its launch digest matched.
     """
 
     id: int
@@ -27,7 +28,7 @@ class StoredDecision:
     generation: int
     emulated: bool
     tee_pubkey: str
-    claims: str
+    references: tuple[str, ...]
 
 
 def add(tx: Connection, decision: StoredDecision) -> None:
@@ -42,7 +43,7 @@ def add(tx: Connection, decision: StoredDecision) -> None:
             generation=decision.generation,
             emulated=decision.emulated,
             tee_pubkey=decision.tee_pubkey,
-            claims=decision.claims,
+            references=json.dumps(decision.references),
         )
     )
 
@@ -69,5 +70,5 @@ def _stored(row: Row[tuple[object, ...]] | None) -> StoredDecision | None:
         generation=row.generation,
         emulated=row.emulated,
         tee_pubkey=row.tee_pubkey,
-        claims=row.claims,
+        references=tuple(json.loads(row.references)),
     )

@@ -65,9 +65,13 @@ def get(tx: Connection, seq: int) -> StoredRecord | None:
     return None if row is None else StoredRecord(row.seq, from_micros(row.time), *row[2:])
 
 
-def newest(tx: Connection, *, since: datetime | None = None, limit: int = 100) -> tuple[StoredRecord, ...]:
-    """The newest ``limit`` records not older than ``since``, oldest first."""
+def newest(
+    tx: Connection, *, since: datetime | None = None, kind: str | None = None, limit: int | None = None
+) -> tuple[StoredRecord, ...]:
+    """The newest ``limit`` records of ``kind`` not older than ``since``, oldest first."""
     query = select(audit).order_by(audit.c.seq.desc()).limit(limit)
+    if kind is not None:
+        query = query.where(audit.c.kind == kind)
     if since is not None:
         query = query.where(audit.c.time >= to_micros(since))
     rows = tx.execute(query).all()

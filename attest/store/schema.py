@@ -82,7 +82,7 @@ decisions = Table(
     Column("generation", Integer, nullable=False),
     Column("emulated", Boolean, nullable=False),
     Column("tee_pubkey", Text, nullable=False),
-    Column("claims", Text, nullable=False),
+    Column("references", Text, nullable=False),
 )
 """Decisions that a token or session may still be used with. ``id`` is the audit record's number."""
 
@@ -108,6 +108,7 @@ secrets = Table(
     Column("created", BigInteger, nullable=False),
     Column("created_by", String(255), nullable=False),
     Column("size", Integer, nullable=False),
+    Column("only_for", Text),
     Column("retired", BigInteger),
     Column("master_key_id", String(32)),
     Column("wrapped_key", LargeBinary),

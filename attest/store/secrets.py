@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,13 +15,17 @@ from attest.store.times import from_micros, to_micros
 
 @dataclass(frozen=True, slots=True)
 class SecretEntry:
-    """What may be said about a resource without its value; ``size`` in bytes of the clear value."""
+    """What may be said about a resource without its value; ``size`` in bytes of the clear value.
+
+    ``only_for``: names of reference values; a guest must match one of them. ``None``: any accepted guest.
+    """
 
     path: str
     version: int
     created: datetime
     created_by: str
     size: int
+    only_for: tuple[str, ...] | None
     retired: datetime | None
 
 
@@ -33,6 +38,7 @@ class SealedRow:
     master_key_id: str
     wrapped_key: bytes
     ciphertext: bytes
+    only_for: tuple[str, ...] | None = None
 
 
 def next_version(tx: Connection, path: str, *, replace: bool) -> int:
@@ -53,6 +59,7 @@ def add(tx: Connection, row: SealedRow, *, size: int, now: datetime, actor: str)
             created=to_micros(now),
             created_by=actor,
             size=size,
+            only_for=None if row.only_for is None else json.dumps(row.only_for),
             master_key_id=row.master_key_id,
             wrapped_key=row.wrapped_key,
             ciphertext=row.ciphertext,
@@ -77,7 +84,9 @@ def sealed(tx: Connection, path: str) -> SealedRow | None:
         .order_by(secrets.c.version.desc())
         .limit(1)
     ).first()
-    return None if row is None else SealedRow(row.path, row.version, row.master_key_id, row.wrapped_key, row.ciphertext)
+    if row is None:
+        return None
+    return SealedRow(row.path, row.version, row.master_key_id, row.wrapped_key, row.ciphertext, _names(row.only_for))
 
 
 def entries(tx: Connection) -> tuple[SecretEntry, ...]:
@@ -88,7 +97,19 @@ def entries(tx: Connection) -> tuple[SecretEntry, ...]:
 
 def _entry(row: Row[tuple[object, ...]]) -> SecretEntry:
     retired = None if row.retired is None else from_micros(row.retired)
-    return SecretEntry(row.path, row.version, from_micros(row.created), row.created_by, row.size, retired)
+    return SecretEntry(
+        path=row.path,
+        version=row.version,
+        created=from_micros(row.created),
+        created_by=row.created_by,
+        size=row.size,
+        only_for=_names(row.only_for),
+        retired=retired,
+    )
+
+
+def _names(value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(json.loads(value))
 
 
 def _erase(tx: Connection, path: str, now: datetime) -> None:

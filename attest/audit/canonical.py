@@ -1,0 +1,46 @@
+"""Canonical JSON (RFC 8785) of audit bodies.
+
+RFC 8785 has no integers beyond 2^53 and no bytes. Values that do not fit are written as text before they reach it:
+byte strings as lower-case hex, larger integers as ``0x…``, aware times as RFC 3339 in UTC. Secrets have no encoding
+here: a ``SecretBytes`` anywhere in a body is a ``TypeError``, so no caller can write one by mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import rfc8785
+
+_MAX_SAFE = 2**53 - 1
+
+Json = dict[str, "Json"] | list["Json"] | str | int | bool | None
+
+
+def canonical(value: object) -> bytes:
+    """The canonical UTF-8 bytes of ``value``. Raises TypeError for anything that is not plain data."""
+    return rfc8785.dumps(plain(value))
+
+
+def plain(value: object) -> Json:
+    """``value`` with every byte string, time and large integer written as text."""
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, int):
+        return int(value) if abs(value) <= _MAX_SAFE else hex(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(member) for key, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(member) for member in value]
+    raise TypeError(f"an audit record holds plain data, got {type(value).__name__}")
+
+
+def rfc3339(when: datetime) -> str:
+    """An aware time in UTC with microseconds: ``2026-01-02T03:04:05.000000Z``."""
+    if when.tzinfo is None:
+        raise TypeError("naive datetime, want an aware one")
+    return when.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,74 @@
+"""Audit records: what happened, who did it, and everything needed to come to the same decision again.
+
+A record is one canonical JSON object, schema ``cvm.audit/1``. It carries its number and the SHA-256 of the record
+before it (32 zero bytes for the first), so an altered or removed record no longer fits the next one. What it cannot
+show by itself is that the *newest* records were cut off: note the head (number and digest) somewhere else, ``attest
+audit verify --head`` compares it. Raw evidence, endorsements, policies and reference values are named by SHA-256 and
+kept as blobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from attest.audit.canonical import canonical
+
+SCHEMA = "cvm.audit/1"
+
+DECISION = "decision"
+RELEASE = "release"
+REFUSED_RELEASE = "release-refused"
+RESOURCE_PUT = "resource-put"
+RESOURCE_DELETE = "resource-delete"
+REFERENCE_ADD = "reference-add"
+REFERENCE_RETIRE = "reference-retire"
+POLICY_APPLY = "policy-apply"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who caused a record: ``guest`` (name empty), ``operator`` (certificate name) or ``local`` (a user's shell)."""
+
+    kind: str
+    name: str = ""
+    certificate_sha256: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.name else self.kind
+
+
+GUEST = Actor("guest")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. ``body`` is plain data as :func:`attest.audit.canonical.plain` takes it."""
+
+    time: datetime
+    kind: str
+    subject: str
+    outcome: str
+    actor: Actor
+    body: Mapping[str, object] = field(default_factory=dict)
+
+    def record(self, seq: int, previous: bytes) -> bytes:
+        """The canonical bytes of record number ``seq`` after the record whose SHA-256 is ``previous`` (32 bytes)."""
+        return canonical(
+            {
+                "schema": SCHEMA,
+                "seq": seq,
+                "previous": previous,
+                "time": self.time,
+                "kind": self.kind,
+                "subject": self.subject,
+                "outcome": self.outcome,
+                "actor": {
+                    "kind": self.actor.kind,
+                    "name": self.actor.name,
+                    "certificate_sha256": self.actor.certificate_sha256,
+                },
+                "body": dict(self.body),
+            }
+        )

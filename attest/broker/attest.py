@@ -1,0 +1,144 @@
+"""From evidence to a token, or to a refusal that is on record.
+
+1. The body parses, completely.
+2. The nonce is consumed: exactly once, before anything is verified.
+3. The evidence parses; its endorsements are what came with it and what the operator's folder holds.
+4. It is verified and judged under the rules in force.
+5. The decision, whatever it is, and everything it rests on are on stable storage.
+6. Only then: a token, or an error that says no more than the guest may know.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import NoReturn
+
+from attest.audit.record import DECISION, GUEST, Event
+from attest.broker import evidence_record
+from attest.broker.appraise import Bound, Found, appraise, matching, relevant, sent_endorsements
+from attest.broker.case import Case
+from attest.broker.errors import AccessDenied, SessionRefused
+from attest.broker.initdata import expected_host_data
+from attest.broker.protocol import AttestRequest, parse_attest
+from attest.broker.service import Service
+from attest.broker.token import Issued, Subject, issue
+from attest.broker.trail import append
+from attest.endorsement.errors import VerificationFailed
+from attest.errors import AttestError
+from attest.evidence.errors import EvidenceMalformed
+from attest.evidence.snp_json import decode_snp_json
+from attest.store import decisions, sessions
+from attest.store.decisions import StoredDecision
+from attest.store.sessions import Consumed
+from attest.verifier.binding import report_data_for
+from policy.claims import claims_json
+
+_TOKEN_ID_BYTES = 16
+_REFUSALS = {
+    Consumed.ALREADY: ("session.nonce-used", "nonce already used: a challenge is good for one attestation"),
+    Consumed.EXPIRED: ("session.expired", "session expired: ask for a new challenge"),
+    Consumed.OTHER_NONCE: ("session.other-nonce", "nonce is not the one this session was given"),
+    Consumed.UNKNOWN_SESSION: ("session.unknown", "session unknown: ask for a challenge first"),
+}
+
+
+def attest(service: Service, session_id: str, body: bytes, now: datetime) -> Issued:
+    """Answer ``POST /attest``.
+
+    Raises RequestMalformed, SessionRefused, EvidenceMalformed, AccessDenied, and errors of kind ``unavailable``.
+    """
+    request = parse_attest(body)  # (1)
+    bound = Bound(
+        report_data=report_data_for(request.nonce, request.tee_pubkey.members, request.additional_evidence),
+        host_data=None if request.init_data is None else expected_host_data(request.init_data),
+    )
+    consume_nonce(service, session_id, request.nonce, now)  # (2)
+    case = _examine(service, request, bound, now)  # (3) (4)
+    number, issued = _record(service, session_id, case)  # (5)
+    if issued is None:
+        _refuse(case.found, number)  # (6)
+    return issued
+
+
+def consume_nonce(service: Service, session_id: str, nonce: str, now: datetime) -> None:
+    """Use up the session's nonce, or raise SessionRefused."""
+    with service.database.write() as tx:
+        outcome = sessions.consume(tx, session_id, nonce, now)
+    if outcome is not Consumed.NOW:
+        code, text = _REFUSALS[outcome]
+        raise SessionRefused(text, code=code)
+
+
+def _examine(service: Service, request: AttestRequest, bound: Bound, now: datetime) -> Case:
+    rules = service.rules.current()
+    try:
+        evidence = decode_snp_json(request.evidence)
+        sent = sent_endorsements(evidence.certificates)
+    except EvidenceMalformed as exc:
+        return Case(request, bound, rules, now, Found(failure=exc))
+    report = evidence.report
+    pool = relevant(report, sent + service.collateral.current())
+    found = appraise(report, pool, bound, (rules.document, rules.references), now=now, chains=service.chains)
+    return Case(request, bound, rules, now, found, report, pool)
+
+
+def _record(service: Service, session_id: str, case: Case) -> tuple[int, Issued | None]:
+    """Write the decision and, for an accepted guest, what its token stands for. Returns the record's number."""
+    issued = _token(service, case)
+    subject = case.report.measurement.hex() if case.report else "unreadable evidence"
+    with service.database.write() as tx:
+        body = evidence_record.keep(tx, case)
+        body["token_id"] = issued.token_id if issued else None
+        number = append(tx, Event(case.now, DECISION, subject, case.found.outcome, GUEST, body))
+        if issued is not None:
+            decisions.add(tx, _stored(number, issued, case))
+            sessions.attach_decision(tx, session_id, number)
+    return number, issued
+
+
+def _token(service: Service, case: Case) -> Issued | None:
+    claims, decision = case.found.claims, case.found.decision
+    if claims is None or decision is None or not decision.affirming:
+        return None
+    subject = Subject(
+        tee="snp",
+        nonce=case.request.nonce,
+        tee_pubkey=case.request.tee_pubkey.members,
+        claims=claims_json(claims.snp),
+        policy_id=decision.policy_name,
+    )
+    token_id = service.random(_TOKEN_ID_BYTES).hex()
+    return issue(service.signing_key, service.token, subject, decision, token_id=token_id, now=case.now)
+
+
+def _stored(number: int, issued: Issued, case: Case) -> StoredDecision:
+    claims, decision = case.found.claims, case.found.decision
+    if claims is None or decision is None:
+        raise TypeError("a token without a decision")
+    return StoredDecision(
+        id=number,
+        token_id=issued.token_id,
+        time=case.now,
+        expires=issued.expires,
+        status=decision.verdict,
+        generation=case.rules.generation,
+        emulated=decision.emulated,
+        tee_pubkey=json.dumps(case.request.tee_pubkey.members),
+        references=matching(claims, case.rules.references, case.now),
+    )
+
+
+def _refuse(found: Found, number: int) -> NoReturn:
+    failure = found.failure
+    if isinstance(failure, VerificationFailed):
+        raise AccessDenied(
+            f"evidence not accepted: {failure.step} (decision {number})",
+            decision=number,
+            reasons=(failure.step,),
+            code=failure.code,
+        )
+    if isinstance(failure, AttestError):
+        raise failure
+    failed = tuple(check.id for check in found.decision.failed) if found.decision else ()
+    raise AccessDenied(f"access denied by policy (decision {number})", decision=number, reasons=failed)

@@ -1,0 +1,84 @@
+"""The body of a decision's audit record: all that is needed to decide again, bytes by digest, nothing secret."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from sqlalchemy import Connection
+
+from attest.audit.canonical import canonical
+from attest.broker.appraise import Found
+from attest.broker.case import Case
+from attest.store import blobs
+from policy.claims import claims_json
+from policy.explain import decision_json, summary
+
+HASH = "sha384"
+
+
+def keep(tx: Connection, case: Case) -> dict[str, Any]:
+    """Store the bytes the decision rests on and return the body that names them."""
+    request = case.request
+    return {
+        "tee": "snp",
+        "evidence": _evidence(tx, case),
+        "binding": {
+            "hash": HASH,
+            "nonce": request.nonce,
+            "tee_pubkey": request.tee_pubkey.members,
+            "additional_evidence": request.additional_evidence,
+            "init_data": None if request.init_data is None else blobs.put(tx, request.init_data.body.encode()),
+            "report_data": case.bound.report_data,
+            "host_data": case.bound.host_data,
+        },
+        "rules": {
+            "generation": case.rules.generation,
+            "policy": case.rules.policy_sha256,
+            "references": case.rules.references_sha256,
+        },
+        **findings(case.found),
+    }
+
+
+def findings(found: Found) -> dict[str, Any]:
+    """What was found: the part of the record that repeating the decision must give again."""
+    failure = found.failure
+    return {
+        "claims": None if found.claims is None else claims_json(found.claims.snp),
+        "platform": None if found.claims is None else found.claims.platform.value,
+        "emulated": None if found.claims is None else found.claims.emulated,
+        "decision": None if found.decision is None else decision_json(found.decision),
+        "failure": None if failure is None else {"code": failure.code, "message": failure.message},
+        "summary": _summary(found),
+    }
+
+
+def _summary(found: Found) -> str:
+    if found.decision is not None:
+        return summary(found.decision)
+    return f"{found.outcome}: {found.failure.message}"[:500] if found.failure else found.outcome
+
+
+def _evidence(tx: Connection, case: Case) -> dict[str, Any]:
+    """Bytes are kept once they are a report; of anything else the digest of what was received."""
+    if case.report is None:
+        received = canonical(_without_floats(case.request.evidence))
+        return {"received_sha256": hashlib.sha256(received).digest(), "received_bytes": len(received)}
+    pool = case.endorsements
+    certificates = (*pool.leaves, *pool.intermediates, *pool.roots)
+    return {
+        "report": blobs.put(tx, case.report.raw),
+        "certificates": [blobs.put(tx, item.der) for item in certificates],
+        "crls": [blobs.put(tx, item.der) for item in pool.crls],
+        "sent": sorted(digest.hex() for digest in pool.offered),
+    }
+
+
+def _without_floats(value: object) -> object:
+    """Unreadable evidence may hold any JSON; audit records hold no fractions, so those are hashed as text."""
+    if isinstance(value, dict):
+        return {name: _without_floats(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_without_floats(member) for member in value]
+    return repr(value) if isinstance(value, float) else value

@@ -1,0 +1,60 @@
+"""Why a guest's launch digest was none of the expected ones: which input differs, proven by a recipe that gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attest.audit.chain import parse_record
+from attest.audit.record import DECISION
+from attest.store import records, rules
+from attest.store.engine import Database
+from attest.store.errors import NotFound
+from ovmf.explain import EXPLAINED, SAME, Explanation, explain
+from policy.reference import LaunchRecipe, ReferenceValue, reference_from_bytes
+from policy.vocab import LaunchDigest
+
+_RANK = {SAME: 0, EXPLAINED: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """An explanation, and the name of the reference value the digest was compared with."""
+
+    reference: str
+    explanation: Explanation
+
+
+def explain_refusal(
+    database: Database, decision: int, candidates: Sequence[ReferenceValue], *, reference: str | None = None
+) -> Explained:
+    """Compare the digest a decision is about with the reference values in force.
+
+    Of several values the one that explains it with the fewest differences is returned. Raises NotFound when the
+    record is no decision about a readable report, or no reference value with a recipe is in force.
+    """
+    with database.read() as tx:
+        reported = _reported(records.get(tx, decision), decision)
+        stored = [reference_from_bytes(entry.document) for entry in rules.active_references(tx)]
+    known = [(value.name, value.recipe) for value in stored if reference in (None, value.name) and value.recipe]
+    if not known:
+        which = "none" if reference is None else f"none named {reference!r}"
+        raise NotFound(f"reference values: {which} with a recipe is in force")
+    recipes = _recipes([*candidates, *stored])
+    found = [Explained(name, explain(reported, recipe, recipes)) for name, recipe in known]
+    return min(found, key=lambda item: (_RANK.get(item.explanation.outcome, 2), len(item.explanation.differences)))
+
+
+def _recipes(values: Sequence[ReferenceValue]) -> tuple[LaunchRecipe, ...]:
+    return tuple(value.recipe for value in values if value.recipe is not None)
+
+
+def _reported(stored: records.StoredRecord | None, number: int) -> LaunchDigest:
+    if stored is None or stored.kind != DECISION:
+        raise NotFound(f"decision {number}: not found", hint="attest audit list --kind decision")
+    record: Any = parse_record(stored.record, f"audit record {number}")
+    claims = record["body"]["claims"]
+    if claims is None:
+        raise NotFound(f"decision {number}: the report was not genuine, so its launch digest means nothing")
+    return LaunchDigest.from_hex(claims["measurement"])

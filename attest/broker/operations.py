@@ -1,0 +1,127 @@
+"""What operators do: resources, reference values, the policy. Every change and its audit record are one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+from attest.audit.record import (
+    POLICY_APPLY,
+    REFERENCE_ADD,
+    REFERENCE_RETIRE,
+    RESOURCE_DELETE,
+    RESOURCE_PUT,
+    Actor,
+    Event,
+)
+from attest.broker.errors import RequestMalformed
+from attest.broker.rules import remember_set
+from attest.broker.trail import append
+from attest.keys.envelope import seal
+from attest.keys.master import MasterKeys
+from attest.store import blobs, rules, secrets
+from attest.store.engine import Database
+from policy.document import PolicyDocument, parse_policy
+from policy.reference import ReferenceValue, reference_from_bytes
+from policy.secret import SecretBytes
+from policy.vocab import ResourcePath
+
+MAX_SECRET = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who does something, and when."""
+
+    actor: Actor
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewResource:
+    """A value to store. ``only_for`` names reference values, one of which a guest must match; ``None``: any guest."""
+
+    path: ResourcePath
+    value: SecretBytes
+    replace: bool = False
+    only_for: tuple[str, ...] | None = None
+
+
+def put_resource(database: Database, keys: MasterKeys, new: NewResource, by: By) -> int:
+    """Store a resource; returns its version. Raises AlreadyExists unless ``replace``, RequestMalformed for its size."""
+    path, size = new.path, len(new.value)
+    if not 0 < size <= MAX_SECRET:
+        raise RequestMalformed(f"resource {path}: {size} bytes, want 1 to {MAX_SECRET}")
+    with database.write() as tx:
+        version = secrets.next_version(tx, path, replace=new.replace)
+        sealed = seal(keys, path, version, new.value)
+        row = secrets.SealedRow(
+            path, version, sealed.master_key_id, sealed.wrapped_key, sealed.ciphertext, new.only_for
+        )
+        secrets.add(tx, row, size=size, now=by.now, actor=str(by.actor))
+        body = {"version": version, "size": size, "master_key_id": sealed.master_key_id, "only_for": new.only_for}
+        append(tx, Event(by.now, RESOURCE_PUT, str(path), "stored", by.actor, body))
+    return version
+
+
+def delete_resource(database: Database, path: ResourcePath, by: By) -> int:
+    """Erase a resource; returns the version it had. Raises NotFound."""
+    with database.write() as tx:
+        version = secrets.retire(tx, path, now=by.now)
+        append(tx, Event(by.now, RESOURCE_DELETE, str(path), "erased", by.actor, {"version": version}))
+    return version
+
+
+def add_reference(database: Database, document: bytes, by: By) -> ReferenceValue:
+    """Register a reference-value file whose digest follows from its recipe.
+
+    Raises ReferenceMalformed, RequestMalformed when the digest does not follow, AlreadyExists.
+    """
+    value = reference_from_bytes(document)
+    _check_recipe(value)
+    with database.write() as tx:
+        rules.add_reference(
+            tx, name=value.name, launch_digest=value.launch_digest, document=document, now=by.now, actor=str(by.actor)
+        )
+        remember_set(tx)
+        body = {"document": hashlib.sha256(document).digest(), "launch_digest": bytes(value.launch_digest)}
+        append(tx, Event(by.now, REFERENCE_ADD, value.name, "registered", by.actor, body))
+    return value
+
+
+def retire_reference(database: Database, name: str, by: By) -> None:
+    """Take a reference value out of force. Raises NotFound."""
+    with database.write() as tx:
+        entry = rules.retire_reference(tx, name, now=by.now, actor=str(by.actor))
+        remember_set(tx)
+        body = {"document": hashlib.sha256(entry.document).digest(), "launch_digest": entry.launch_digest}
+        append(tx, Event(by.now, REFERENCE_RETIRE, name, "retired", by.actor, body))
+
+
+def apply_policy(database: Database, data: bytes, by: By) -> PolicyDocument:
+    """Put a policy in force. Raises PolicyInvalid with every problem. Applying the one in force changes nothing."""
+    document = parse_policy(data)
+    with database.write() as tx:
+        previous, digest = rules.active_policy(tx), blobs.put(tx, data)
+        if digest != previous:
+            rules.set_policy(tx, digest)
+            remember_set(tx)
+            body = {"policy": digest, "previous": previous, "roots": document.roots}
+            append(tx, Event(by.now, POLICY_APPLY, document.name, "in force", by.actor, body))
+    return document
+
+
+def _check_recipe(value: ReferenceValue) -> None:
+    """A digest that does not follow from its own recipe is a mistake or a forgery; neither is registered."""
+    if value.recipe is None:
+        return
+    from ovmf.snp_launch import digest_from_recipe
+
+    computed = digest_from_recipe(value.recipe)
+    if computed != value.launch_digest:
+        raise RequestMalformed(
+            f"reference {value.name!r}: launch_digest {value.launch_digest.hex()} does not follow from its recipe, "
+            f"which gives {computed.hex()}",
+            code="reference.inconsistent",
+        )

@@ -1,0 +1,113 @@
+"""Releasing a resource to a guest whose attestation was accepted.
+
+1. The session or token names a decision of ours that has not expired.
+2. The decision was made under the rules in force now; otherwise the guest must attest again.
+3. The decision is affirming.
+4. The resource exists.
+5. The resource is meant for this guest: one of the reference values it matched, where the resource names any.
+6. The value is opened and encrypted to the key the decision is about (not to a key the request brings).
+7. The audit record is on stable storage. Only then is anything returned.
+
+All of it in one writing transaction: no rule can change and no resource can be replaced in between.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from attest.audit.record import GUEST, REFUSED_RELEASE, RELEASE, Event
+from attest.broker.errors import AccessDenied, ResourceUnknown, SessionRefused, TokenRefused
+from attest.broker.jwe import encrypt
+from attest.broker.jwk import parse_tee_pubkey
+from attest.broker.service import Service
+from attest.broker.token import token_id_of
+from attest.broker.trail import append
+from attest.keys.envelope import Sealed, unseal
+from attest.store import decisions, rules, secrets, sessions
+from attest.store.decisions import StoredDecision
+from attest.store.secrets import SealedRow
+from policy.decide import AFFIRMING
+from policy.vocab import ResourcePath
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a guest shows: the cookie of its session, or a token (``Authorization: Bearer``). The cookie goes first."""
+
+    session_id: str | None = None
+    token: str | None = None
+
+
+def release(service: Service, shown: Credential, path: ResourcePath, now: datetime) -> dict[str, str]:
+    """The JWE members of the resource. Raises SessionRefused, TokenRefused, AccessDenied, ResourceUnknown."""
+    token_id = None if shown.token is None else token_id_of(service.signing_key, service.token, shown.token, now=now)
+    refusal: AccessDenied | None = None
+    wrapped: dict[str, str] = {}
+    with service.database.write() as tx:
+        decision = _decision(tx, shown.session_id, token_id)  # (1)
+        if decision is None or now >= decision.expires:
+            raise _unauthorised(shown)
+        if decision.generation != rules.generation(tx):  # (2)
+            raise TokenRefused("the rules have changed since this attestation: attest again", code="token.outdated")
+        row = secrets.sealed(tx, path)
+        refusal = _refusal(decision, path, row)
+        if refusal is not None:
+            append(tx, _event(REFUSED_RELEASE, "denied", path, decision, now, {"reasons": refusal.reasons}))
+        elif row is None:  # (4)
+            raise ResourceUnknown(f"resource {path}: not found")
+        else:
+            wrapped = _wrap(service, path, row, decision)  # (6)
+            body = {"version": row.version, "tee_pubkey": json.loads(decision.tee_pubkey)}
+            append(tx, _event(RELEASE, "released", path, decision, now, body))  # (7)
+    if refusal is not None:
+        raise refusal
+    return wrapped
+
+
+def _decision(tx: Connection, session_id: str | None, token_id: str | None) -> StoredDecision | None:
+    session = None if session_id is None else sessions.find(tx, session_id)
+    if session is not None and session.decision is not None:
+        return decisions.get(tx, session.decision)
+    return None if token_id is None else decisions.by_token(tx, token_id)
+
+
+def _unauthorised(shown: Credential) -> SessionRefused | TokenRefused:
+    if shown.token is not None:
+        return TokenRefused("token: its decision is unknown or expired: attest again", code="token.expired")
+    return SessionRefused("session: no attestation was accepted in it, or it expired: attest", code="session.expired")
+
+
+def _refusal(decision: StoredDecision, path: ResourcePath, row: SealedRow | None) -> AccessDenied | None:
+    if decision.status != AFFIRMING:  # (3)
+        return AccessDenied(
+            f"access denied by policy: decision {decision.id} is {decision.status}",
+            decision=decision.id,
+            reasons=("ear.status",),
+        )
+    if row is not None and row.only_for is not None and not set(row.only_for) & set(decision.references):  # (5)
+        return AccessDenied(
+            f"access denied by policy: resource {path} is not for this guest (decision {decision.id})",
+            decision=decision.id,
+            reasons=("resource.only-for",),
+        )
+    return None
+
+
+def _wrap(service: Service, path: ResourcePath, row: SealedRow, decision: StoredDecision) -> dict[str, str]:
+    sealed = Sealed(row.master_key_id, row.wrapped_key, row.ciphertext)
+    value = unseal(service.master_keys, path, row.version, sealed)
+    recipient = parse_tee_pubkey(json.loads(decision.tee_pubkey))
+    wrapped = encrypt(recipient, value, random=service.random)
+    value.wipe()
+    return wrapped
+
+
+def _event(
+    kind: str, outcome: str, path: ResourcePath, decision: StoredDecision, now: datetime, body: dict[str, object]
+) -> Event:
+    about = {"decision": decision.id, "token_id": decision.token_id, "emulated": decision.emulated}
+    return Event(now, kind, str(path), outcome, GUEST, {**about, **body})

@@ -1,0 +1,83 @@
+"""Deciding again: every decision on record, from the bytes it rested on, by the rules and the clock of that moment.
+
+A record says what was found; here it is found anew. A difference means that the record, a blob, or this program's
+judgement has changed since; each is something an auditor wants to hear about.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from attest.audit.canonical import canonical
+from attest.audit.chain import parse_record
+from attest.audit.errors import AuditBroken
+from attest.broker.appraise import Bound, Found, appraise
+from attest.broker.evidence_record import findings
+from attest.endorsement.pool import EndorsementSet
+from attest.evidence.amd_certificate import AmdCertificate, AmdCrl
+from attest.evidence.snp_report import SnpReport
+from attest.store import blobs
+from attest.store.records import StoredRecord
+from attest.verifier.binding import report_data_for
+from policy.document import parse_policy
+from policy.errors import CvmError
+from policy.reference import reference_from_bytes
+from policy.strictjson import strict_json
+
+
+def repeat_decision(tx: Connection, stored: StoredRecord) -> bool:
+    """Decide again and compare; false when the evidence never parsed, so there is nothing to repeat.
+
+    Raises AuditBroken, naming the record, when a blob is gone or altered or the outcome is another one.
+    """
+    what = f"audit record {stored.seq}"
+    record: Any = parse_record(stored.record, what)
+    body = record["body"]
+    if "report" not in body["evidence"]:
+        return False
+    try:
+        again = findings(_decide_again(tx, body, datetime.fromisoformat(record["time"]), what))
+    except AuditBroken:
+        raise
+    except (CvmError, KeyError, TypeError, ValueError) as exc:
+        raise AuditBroken(f"{what}: cannot be decided again: {exc}") from None
+    for name, value in again.items():
+        if canonical(value) != canonical(body.get(name)):
+            raise AuditBroken(f"{what}: {name} is another one when decided again from the same bytes")
+    return True
+
+
+def _decide_again(tx: Connection, body: Any, now: datetime, what: str) -> Found:
+    def blob(digest: str) -> bytes:
+        return _blob(tx, digest, what)
+
+    evidence, binding, rules = body["evidence"], body["binding"], body["rules"]
+    pool = EndorsementSet.of(
+        [AmdCertificate.parse(blob(digest)) for digest in evidence["certificates"]],
+        [AmdCrl.parse(blob(digest)) for digest in evidence["crls"]],
+    )
+    sent = frozenset(bytes.fromhex(digest) for digest in evidence["sent"])
+    pool = EndorsementSet(pool.leaves, pool.intermediates, pool.roots, pool.crls, sent)
+    names = strict_json(blob(rules["references"]), what, max_bytes=64 << 20)
+    references = tuple(reference_from_bytes(blob(entry["sha256"])) for entry in names)
+    expected = report_data_for(binding["nonce"], binding["tee_pubkey"], binding["additional_evidence"], binding["hash"])
+    if expected.hex() != binding["report_data"]:
+        raise AuditBroken(f"{what}: report_data does not follow from the nonce and key on record")
+    host_data = binding["host_data"]
+    bound = Bound(expected, None if host_data is None else bytes.fromhex(host_data))
+    policy = parse_policy(blob(rules["policy"]))
+    return appraise(SnpReport.parse(blob(evidence["report"])), pool, bound, (policy, references), now=now)
+
+
+def _blob(tx: Connection, digest: str, what: str) -> bytes:
+    data = blobs.get(tx, bytes.fromhex(digest))
+    if data is None:
+        raise AuditBroken(f"{what}: the bytes {digest} it names are gone")
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise AuditBroken(f"{what}: the bytes {digest} it names were changed, they have {found}")
+    return data

@@ -1,0 +1,34 @@
+"""Everything one service process holds: database, keys, settings. Handlers and verbs get this and nothing global."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from attest.broker.collateral import CollateralFolder
+from attest.broker.rules import RulesInForce
+from attest.broker.token import TokenSettings
+from attest.endorsement.amd import ChainCache
+from attest.keys.master import MasterKeys
+from attest.keys.signing import SigningKey
+from attest.store.engine import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """``challenge_lifetime`` is how long a nonce may be used; a decision lives as long as its token."""
+
+    database: Database
+    master_keys: MasterKeys
+    signing_key: SigningKey
+    token: TokenSettings
+    collateral: CollateralFolder
+    challenge_lifetime: timedelta = timedelta(minutes=2)
+    random: Callable[[int], bytes] = os.urandom
+    rules: RulesInForce = field(init=False)
+    chains: ChainCache = field(default_factory=ChainCache)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rules", RulesInForce(self.database))

@@ -1,0 +1,64 @@
+"""Stored things as JSON values for listings: the operators' listener and the command line show the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attest.audit.canonical import rfc3339
+from attest.audit.chain import parse_record
+from attest.audit.record import DECISION
+from attest.store.records import StoredRecord
+from attest.store.rules import StoredReference
+from attest.store.secrets import SecretEntry
+from policy.reference import reference_from_bytes
+
+
+def secret_json(entry: SecretEntry) -> dict[str, Any]:
+    """A resource without its value."""
+    return {
+        "path": entry.path,
+        "version": entry.version,
+        "size": entry.size,
+        "created": rfc3339(entry.created),
+        "created_by": entry.created_by,
+        "only_for": None if entry.only_for is None else list(entry.only_for),
+        "retired": None if entry.retired is None else rfc3339(entry.retired),
+    }
+
+
+def reference_json(entry: StoredReference) -> dict[str, Any]:
+    """A reference value and its life."""
+    value = reference_from_bytes(entry.document)
+    return {
+        "name": entry.name,
+        "platform": value.platform.value,
+        "expires": None if value.expires is None else rfc3339(value.expires),
+        "launch_digest": entry.launch_digest.hex(),
+        "added": rfc3339(entry.added),
+        "added_by": entry.added_by,
+        "retired": None if entry.retired is None else rfc3339(entry.retired),
+        "retired_by": entry.retired_by,
+    }
+
+
+def record_json(stored: StoredRecord) -> dict[str, Any]:
+    """One line of a listing. A decision also says verdict, launch digest, summary and whether the chip was emulated."""
+    entry: dict[str, Any] = {
+        "number": stored.seq,
+        "time": rfc3339(stored.time),
+        "kind": stored.kind,
+        "subject": stored.subject,
+        "outcome": stored.outcome,
+        "sha256": stored.sha256.hex(),
+    }
+    if stored.kind == DECISION:
+        body: Any = parse_record(stored.record, f"audit record {stored.seq}").get("body")
+        claims = body.get("claims") or {}
+        entry |= {
+            "verdict": stored.outcome,
+            "launch_digest": claims.get("measurement"),
+            "emulated": body.get("emulated"),
+            "summary": body.get("summary"),
+            "token_id": body.get("token_id"),
+        }
+    return entry

@@ -1,0 +1,112 @@
+"""``attest audit``: what was decided and released, why, and whether the records are complete."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from datetime import UTC, datetime
+
+DESCRIPTION = "List, show or verify the records of decisions and releases."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """``list``, ``show``, ``verify``."""
+    from attest.cli.common import add_config, add_json
+
+    verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = verbs.add_parser("list", help="list records, oldest first", allow_abbrev=False)
+    listing.add_argument("--since", metavar="TIME", help="not older than this RFC 3339 date or time")
+    listing.add_argument("--kind", metavar="KIND", help="only records of this kind: decision, release …")
+    listing.add_argument("--limit", type=int, metavar="N", help="only the newest N")
+    show = verbs.add_parser("show", help="show one record with every check", allow_abbrev=False)
+    show.add_argument("number", type=int, metavar="N", help="the record's number")
+    verify = verbs.add_parser("verify", help="check the chain and decide everything again", allow_abbrev=False)
+    verify.add_argument("--head", metavar="N:SHA256", help="a head noted before, still to be found in the chain")
+    for child in (listing, show, verify):
+        add_config(child)
+        add_json(child)
+
+
+def run(args: Namespace) -> int:
+    """One of the three; 0. A broken trail is exit 6."""
+    return {"list": _list, "show": _show, "verify": _verify}[args.action](args)
+
+
+def _list(args: Namespace) -> int:
+    from attest.broker.opening import open_database
+    from attest.broker.views import record_json
+    from attest.cli.common import print_json, print_table, settings_of
+    from attest.store import records
+
+    with open_database(settings_of(args)).read() as tx:
+        stored = records.newest(tx, since=_time(args.since), kind=args.kind, limit=args.limit)
+        found = [record_json(entry) for entry in stored]
+    if args.json:
+        print_json({"schema": "attest.audit.list/1", "records": found})
+        return 0
+    rows = [("N", "TIME", "KIND", "OUTCOME", "SUBJECT")]
+    for entry in found:
+        outcome = entry["outcome"] + (" (emulated)" if entry.get("emulated") else "")
+        rows.append((entry["number"], entry["time"], entry["kind"], outcome, entry["subject"]))
+    print_table(rows)
+    return 0
+
+
+def _show(args: Namespace) -> int:
+    from typing import Any
+
+    from attest.audit.chain import parse_record
+    from attest.broker.opening import open_database
+    from attest.cli.audit_text import record_lines
+    from attest.cli.common import print_json, print_text, settings_of
+    from attest.store import records
+    from attest.store.errors import NotFound
+
+    with open_database(settings_of(args)).read() as tx:
+        stored = records.get(tx, args.number)
+    if stored is None:
+        raise NotFound(f"audit record {args.number}: not found")
+    record: Any = parse_record(stored.record, f"audit record {stored.seq}")
+    if args.json:
+        print_json(record)
+    else:
+        print_text(*record_lines(record, stored.sha256.hex()))
+    return 0
+
+
+def _verify(args: Namespace) -> int:
+    from attest.broker.opening import open_database
+    from attest.broker.verify_trail import parse_head, verify_trail
+    from attest.cli.common import print_json, print_text, settings_of
+
+    wanted = None if args.head is None else parse_head(args.head)
+    checked = verify_trail(open_database(settings_of(args)), wanted)
+    if args.json:
+        print_json(
+            {
+                "schema": "attest.audit.verify/1",
+                "records": checked.records,
+                "repeated": checked.repeated,
+                "unrepeatable": checked.unrepeatable,
+                "head": checked.head.sha256.hex(),
+                "head_number": checked.head.seq,
+            }
+        )
+        return 0
+    print_text(
+        f"{checked.records} records, chain unbroken; {checked.repeated} decisions made again with the same outcome, "
+        f"{checked.unrepeatable} rest on evidence that was not readable",
+        f"head {checked.head} — note it elsewhere: `--head` then notices if the newest records are cut off",
+    )
+    return 0
+
+
+def _time(text: str | None) -> datetime | None:
+    from policy.errors import ConfigInvalid
+
+    if text is None:
+        return None
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigInvalid("--since", (f"got {text[:40]!r}, want a date or time such as 2026-01-31",)) from None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)

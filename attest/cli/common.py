@@ -1,0 +1,88 @@
+"""What the verbs share: the settings option, who is acting, printing."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from attest.audit.record import Actor
+from attest.broker.operations import By
+from attest.settings import Settings, load_settings
+from attest.store.errors import NotFound
+from policy.errors import ConfigInvalid
+
+
+def add_config(parser: ArgumentParser) -> None:
+    """``--config FILE``."""
+    parser.add_argument(
+        "--config", type=Path, default=Path("attest.toml"), metavar="FILE", help="settings (default: attest.toml)"
+    )
+
+
+def add_json(parser: ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def settings_of(args: Namespace) -> Settings:
+    """The settings the options name."""
+    return load_settings(args.config)
+
+
+def by_local_user() -> By:
+    """Whoever runs this program, now."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        name = "unknown"
+    return By(Actor("local", name), datetime.now(UTC))
+
+
+def read_file(path: Path, what: str, limit: int = 1 << 20) -> bytes:
+    """A file the user named. Raises NotFound or ConfigInvalid."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as exc:
+        raise NotFound(f"{what} {path}: {exc.strerror}") from None
+    if len(data) > limit:
+        raise ConfigInvalid(str(path), (f"more than {limit} bytes",))
+    return data
+
+
+def print_json(value: object) -> None:
+    """One JSON object on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_text(*lines: str) -> None:
+    """Lines on standard output; what is not printable is shown as an escape, for it may come from a guest."""
+    for line in lines:
+        sys.stdout.write(safe(line) + "\n")
+
+
+def print_table(rows: Sequence[Sequence[Any]]) -> None:
+    """Columns as wide as their widest cell."""
+    cells = [[safe(str(cell)) for cell in row] for row in rows]
+    if not cells:
+        return
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    for row in cells:
+        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+
+
+def progress(text: str) -> None:
+    """A line about what is happening, on standard error."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def safe(text: str) -> str:
+    """``text`` without control characters, so that it cannot drive a terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

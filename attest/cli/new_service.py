@@ -1,0 +1,133 @@
+"""Making the folder of a new service: keys first, the settings that name them last."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+
+from attest.audit.record import Actor
+from attest.broker.operations import By, apply_policy
+from attest.keys.authority import Credential, issue_operator, issue_server, make_authority
+from attest.keys.files import write_new, write_private
+from attest.keys.master import KEY_BYTES, master_key_line
+from attest.keys.signing import make_signing_key
+from attest.settings import load_settings
+from attest.store.engine import Database
+from attest.store.errors import NotFound, StoreUnavailable
+from policy.errors import ConfigInvalid
+from policy.secret import SecretBytes
+
+SERVER_NAMES = ("localhost", "127.0.0.1", "10.0.2.2")
+"""Always in the server's certificate; the last is how a guest on QEMU's user network sees its host."""
+
+_SHIPPED = ("strict", "demo")
+_SUFFIXES = (".pem", ".key", ".toml", ".db")
+_PLACEHOLDER = "@EMULATED_ROOT@"
+_SETTINGS = """\
+# Settings of one attestation service. Paths are relative to this file. Whom to trust stands in the policy, not here.
+schema = 1
+
+[server]
+listen = "{listen}"            # guests: the Confidential Containers KBS protocol
+admin_listen = "{admin_listen}"      # operators: client certificate of operator-ca.pem
+certificate = "server.pem"
+key = "server.key"
+operator_ca = "operator-ca.pem"
+workers = 2
+
+[store]
+path = "attest.db"
+
+[keys]
+master_key_file = "master.key"        # or master_key_credential = "NAME" (systemd LoadCredential=)
+token_key_file = "token.key"
+
+[policy]
+file = "policy.toml"                  # put in force by `attest serve` and `attest policy apply`
+
+[collateral]
+folder = "collateral"                 # certificates and CRLs beside those that come with the evidence
+
+[token]
+issuer = "attest"
+audience = "kbs"
+lifetime_seconds = 300
+
+[session]
+challenge_seconds = 120
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewService:
+    """What ``attest init`` was asked for."""
+
+    folder: Path
+    policy: str
+    emulated_root: str | None
+    listen: str
+    admin_listen: str
+    names: tuple[str, ...]
+    operator: str
+
+
+def make_service(new: NewService, now: datetime) -> tuple[str, ...]:
+    """Make the folder's files; returns their names. An existing file of one of these names is an error."""
+    policy = _policy(new)
+    try:
+        new.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (new.folder / "collateral").mkdir(mode=0o700, exist_ok=True)
+    except OSError as exc:
+        raise StoreUnavailable(f"folder {new.folder}: {exc.strerror}") from None
+    _certificates(new, now)
+    write_private(new.folder / "master.key", master_key_line(SecretBytes(os.urandom(KEY_BYTES))))
+    make_signing_key(new.folder / "token.key")
+    database = Database(new.folder / "attest.db")
+    database.create()
+    write_new(new.folder / "policy.toml", policy)
+    apply_policy(database, policy, By(Actor("local", "attest init"), now))
+    database.close()
+    settings = _SETTINGS.format(listen=new.listen, admin_listen=new.admin_listen)
+    write_new(new.folder / "attest.toml", settings.encode())
+    load_settings(new.folder / "attest.toml")  # says at once what is wrong with the addresses
+    return tuple(sorted(path.name for path in new.folder.iterdir() if path.suffix in _SUFFIXES))
+
+
+def _certificates(new: NewService, now: datetime) -> None:
+    guests, operators = make_authority("cvm service CA", now), make_authority("cvm operator CA", now)
+    credentials = {
+        "ca": guests,
+        "operator-ca": operators,
+        "server": issue_server(guests, tuple(dict.fromkeys((*SERVER_NAMES, *new.names))), now),
+        "operator": issue_operator(operators, new.operator, now),
+    }
+    for name, credential in credentials.items():
+        _write(new.folder, name, credential)
+
+
+def _write(folder: Path, name: str, credential: Credential) -> None:
+    write_private(folder / f"{name}.key", credential.key_pem())
+    write_new(folder / f"{name}.pem", credential.certificate_pem())
+
+
+def _policy(new: NewService) -> bytes:
+    """The policy's bytes, the emulated chip's root filled in. Checked when it is applied."""
+    if new.policy in _SHIPPED:
+        text = (files("policy") / "documents" / f"{new.policy}.toml").read_text(encoding="utf-8")
+    else:
+        try:
+            text = Path(new.policy).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise NotFound(f"policy {new.policy}: cannot be read: {exc}") from None
+    if _PLACEHOLDER not in text:
+        if new.emulated_root is not None:
+            raise ConfigInvalid("--emulated-root", (f"policy {new.policy} trusts no emulated chip",))
+        return text.encode()
+    if new.emulated_root is None or not re.fullmatch(r"[0-9a-f]{64}", new.emulated_root):
+        hint = "`python -m attest.emulator --state DIR --init` prints them"
+        raise ConfigInvalid("--emulated-root", (f"want 64 lower-case hex digits: {hint}",))
+    return text.replace(_PLACEHOLDER, new.emulated_root).encode()

@@ -1,0 +1,119 @@
+"""``attest reference``: the launch digests that guests are expected to report."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+DESCRIPTION = "Add, list or retire reference values; explain why a refused guest's launch digest is none of them."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """``add``, ``list``, ``retire``, ``explain``."""
+    from attest.cli.common import add_config, add_json
+
+    verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    add = verbs.add_parser("add", help="register a file of `cvm measure -o`", allow_abbrev=False)
+    add.add_argument("file", type=Path, metavar="FILE", help="a cvm.reference/1 file")
+    listing = verbs.add_parser("list", help="list reference values, retired ones too", allow_abbrev=False)
+    retire = verbs.add_parser("retire", help="take a value out of force; guests attest again", allow_abbrev=False)
+    retire.add_argument("name", metavar="NAME", help="name of the reference value")
+    explain = verbs.add_parser("explain", help="which input of a refused guest differs", allow_abbrev=False)
+    explain.add_argument("--decision", type=int, required=True, metavar="N", help="number of the decision's record")
+    explain.add_argument("--reference", metavar="NAME", help="compare with this value (default: the closest)")
+    explain.add_argument(
+        "--candidate", type=Path, action="append", default=[], metavar="FILE", help="what the guest may have been"
+    )
+    for child in (add, listing, retire, explain):
+        add_config(child)
+        add_json(child)
+
+
+def run(args: Namespace) -> int:
+    """One of the four; 0."""
+    return {"add": _add, "list": _list, "retire": _retire, "explain": _explain}[args.action](args)
+
+
+def _add(args: Namespace) -> int:
+    from attest.broker.opening import open_database
+    from attest.broker.operations import add_reference
+    from attest.cli.common import by_local_user, print_json, print_text, read_file, settings_of
+
+    data = read_file(args.file, "reference value")
+    value = add_reference(open_database(settings_of(args)), data, by_local_user())
+    digest = value.launch_digest.hex()
+    if args.json:
+        print_json({"schema": "attest.reference.add/1", "name": value.name, "launch_digest": digest})
+    else:
+        print_text(f"reference value {value.name} registered: {digest} ({value.platform.value})")
+    return 0
+
+
+def _list(args: Namespace) -> int:
+    from attest.broker.opening import open_database
+    from attest.broker.views import reference_json
+    from attest.cli.common import print_json, print_table, settings_of
+    from attest.store import rules
+
+    with open_database(settings_of(args)).read() as tx:
+        found = [reference_json(entry) for entry in rules.all_references(tx)]
+    if args.json:
+        print_json({"schema": "attest.reference.list/1", "references": found})
+        return 0
+    rows = [("NAME", "PLATFORM", "LAUNCH DIGEST", "ADDED", "BY", "STATE")]
+    for entry in found:
+        state = f"retired {entry['retired']} by {entry['retired_by']}" if entry["retired"] else "in force"
+        rows.append(
+            (entry["name"], entry["platform"], entry["launch_digest"], entry["added"], entry["added_by"], state)
+        )
+    print_table(rows)
+    return 0
+
+
+def _retire(args: Namespace) -> int:
+    from attest.broker.opening import open_database
+    from attest.broker.operations import retire_reference
+    from attest.cli.common import by_local_user, print_json, print_text, settings_of
+
+    retire_reference(open_database(settings_of(args)), args.name, by_local_user())
+    if args.json:
+        print_json({"schema": "attest.reference.retire/1", "name": args.name})
+    else:
+        print_text(f"reference value {args.name} retired; guests that matched it must attest again and are refused")
+    return 0
+
+
+def _explain(args: Namespace) -> int:
+    from attest.broker.explain_refusal import explain_refusal
+    from attest.broker.opening import open_database
+    from attest.cli.common import print_json, print_text, read_file, settings_of
+    from policy.reference import reference_from_bytes
+
+    candidates = [reference_from_bytes(read_file(path, "candidate")) for path in args.candidate]
+    database = open_database(settings_of(args))
+    explained = explain_refusal(database, args.decision, candidates, reference=args.reference)
+    explanation = explained.explanation
+    if args.json:
+        print_json(
+            {
+                "schema": "attest.reference.explain/1",
+                "decision": args.decision,
+                "reference": explained.reference,
+                "outcome": explanation.outcome,
+                "reported": explanation.reported.hex(),
+                "expected": explanation.expected.hex(),
+                "differs": [difference.name for difference in explanation.differences],
+                "differences": [difference._asdict() for difference in explanation.differences],
+                "same": list(explanation.same),
+                "text": explanation.text(),
+            }
+        )
+        return 0
+    print_text(
+        f"decision {args.decision}, compared with reference value {explained.reference}",
+        f"expected  {explanation.expected.hex()}",
+        f"reported  {explanation.reported.hex()}",
+        explanation.text(),
+        *(f"  {item.label}: expected {item.expected}, got {item.reported}" for item in explanation.differences),
+    )
+    return 0

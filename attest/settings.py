@@ -1,0 +1,157 @@
+"""``attest.toml``: where a service listens, which files it uses. Decoded strictly, all problems at once.
+
+Paths are relative to the file's own folder. Nothing here decides whom to trust: that is the policy's part.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from policy.errors import ConfigInvalid
+from policy.table import Problems, Table
+
+CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
+"""systemd names the folder of a unit's credentials in this variable (systemd.exec(5)); it holds no secret itself."""
+
+
+class SettingsInvalid(ConfigInvalid):
+    """``attest.toml`` has problems; ``problems`` lists all of them."""
+
+    code = "settings.invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP address to listen on; port 0 asks the kernel for one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Listeners, and the files of their TLS identities."""
+
+    listen: Address
+    admin_listen: Address
+    certificate: Path
+    key: Path
+    operator_ca: Path
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole file."""
+
+    server: ServerSettings
+    database: Path
+    master_key_file: Path
+    token_key_file: Path
+    policy_file: Path
+    collateral: Path | None
+    issuer: str
+    audience: str
+    token_lifetime: timedelta
+    challenge_lifetime: timedelta
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and decode. Raises SettingsInvalid."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise SettingsInvalid(str(path), (f"$: cannot be read: {exc.strerror}",)) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise SettingsInvalid(str(path), (f"$: not TOML: {exc}",)) from None
+    problems = Problems()
+    settings = _decode(Table(data, problems), path.absolute().parent)
+    if problems.found:
+        raise SettingsInvalid(str(path), tuple(problems.found))
+    return settings
+
+
+def _decode(root: Table, folder: Path) -> Settings:
+    if root.value("schema", int) not in (None, 1):
+        root.problem("schema", "want 1")
+    server, store, keys = (_table(root, name) for name in ("server", "store", "keys"))
+    policy = _table(root, "policy")
+    collateral, token, session = (root.table(name, required=False) for name in ("collateral", "token", "session"))
+    settings = Settings(
+        server=_server(server, folder),
+        database=_path(store, "path", folder),
+        master_key_file=_master_key(keys, folder),
+        token_key_file=_path(keys, "token_key_file", folder),
+        policy_file=_path(policy, "file", folder),
+        collateral=None if collateral is None else _path(collateral, "folder", folder),
+        issuer=_text(token, "issuer", "attest"),
+        audience=_text(token, "audience", "kbs"),
+        token_lifetime=timedelta(seconds=_number(token, "lifetime_seconds", 300, 30, 86400)),
+        challenge_lifetime=timedelta(seconds=_number(session, "challenge_seconds", 120, 10, 3600)),
+    )
+    for table in (server, store, keys, policy, collateral, token, session, root):
+        if table is not None:
+            table.finish()
+    return settings
+
+
+def _server(table: Table, folder: Path) -> ServerSettings:
+    return ServerSettings(
+        listen=_address(table, "listen"),
+        admin_listen=_address(table, "admin_listen"),
+        certificate=_path(table, "certificate", folder),
+        key=_path(table, "key", folder),
+        operator_ca=_path(table, "operator_ca", folder),
+        workers=_number(table, "workers", 2, 1, 256),
+    )
+
+
+def _table(root: Table, key: str) -> Table:
+    """A required table; a missing one is a single problem, and its own keys are not reported as missing too."""
+    found = root.table(key)
+    return Table({}, Problems(), f"$.{key}") if found is None else found
+
+
+def _path(table: Table, key: str, folder: Path) -> Path:
+    return folder / (table.value(key, str, want="a path") or "")
+
+
+def _master_key(table: Table, folder: Path) -> Path:
+    if not table.has("master_key_credential"):
+        return _path(table, "master_key_file", folder)
+    name = table.value("master_key_credential", str) or ""
+    directory = os.environ.get(CREDENTIALS_DIRECTORY)
+    if table.has("master_key_file"):
+        table.problem("master_key_credential", "want either this or master_key_file, not both")
+    if directory is None:
+        table.problem("master_key_credential", "systemd gave no credentials: LoadCredential= is missing in the unit")
+    if not name or "/" in name:
+        table.problem("master_key_credential", f'got "{name[:40]}", want the name of a credential')
+    return Path(directory or "") / name
+
+
+def _address(table: Table, key: str) -> Address:
+    text = table.value(key, str, want='"host:port"') or ""
+    host, _, port = text.rpartition(":")
+    if text and not (host and port.isascii() and port.isdigit() and int(port) < 65536):
+        table.problem(key, f'got "{text[:60]}", want "host:port"')
+        return Address("", 0)
+    return Address(host.strip("[]"), int(port or 0))
+
+
+def _text(table: Table | None, key: str, default: str) -> str:
+    return default if table is None else table.value(key, str, default) or default
+
+
+def _number(table: Table | None, key: str, default: int, least: int, most: int) -> int:
+    value = None if table is None else table.value(key, int, default)
+    if table is not None and value is not None and not least <= value <= most:
+        table.problem(key, f"got {value}, want {least}..{most}")
+    return default if value is None else value

@@ -1,0 +1,121 @@
+"""The operators' listener: resources, reference values and decisions, for holders of an operator certificate only.
+
+Resource paths are those of the KBS administration API (raw bytes in, nothing secret out); the rest is ours,
+``/cvm/v0``.
+"""
+
+from __future__ import annotations
+
+from flask import Response
+
+from attest.audit.record import DECISION
+from attest.broker import operations
+from attest.broker.errors import RequestMalformed, ResourceUnknown
+from attest.broker.operations import By, NewResource
+from attest.broker.views import record_json, reference_json, secret_json
+from attest.store import records, rules, secrets
+from attest.web.guest import RESOURCE, healthz, json_response, readyz, resource_path
+from attest.web.principals import Who
+from attest.web.problems import OperatorRequired
+from attest.web.routes import Call, Route
+from policy.secret import SecretBytes
+
+MAX_REFERENCE = 1 << 20
+MAX_LISTED = 1000
+
+
+def put_resource(call: Call) -> Response:
+    """``POST`` raw bytes; ``?replace=1`` to replace, ``?for=NAME,NAME`` to limit who gets it."""
+    path = resource_path(call)
+    only_for = call.query.get("for")
+    new = NewResource(
+        path,
+        SecretBytes(call.body),
+        replace=_flag(call, "replace"),
+        only_for=None if only_for is None else tuple(only_for.split(",")),
+    )
+    version = operations.put_resource(call.service.database, call.service.master_keys, new, _by(call))
+    return json_response({"path": path, "version": version})
+
+
+def delete_resource(call: Call) -> Response:
+    """``DELETE``: erase the resource; its history stays."""
+    path = resource_path(call)
+    version = operations.delete_resource(call.service.database, path, _by(call))
+    return json_response({"path": path, "version": version, "deleted": True})
+
+
+def list_resources(call: Call) -> Response:
+    """``GET``: names, versions, sizes, times; never values."""
+    with call.service.database.read() as tx:
+        found = secrets.entries(tx)
+    return json_response({"schema": "attest.key.list/1", "resources": [secret_json(entry) for entry in found]})
+
+
+def add_reference(call: Call) -> Response:
+    """``POST`` a ``cvm.reference/1`` file."""
+    value = operations.add_reference(call.service.database, call.body, _by(call))
+    return json_response({"name": value.name, "launch_digest": value.launch_digest.hex()})
+
+
+def list_references(call: Call) -> Response:
+    """``GET``: every reference value, retired ones too."""
+    with call.service.database.read() as tx:
+        found = rules.all_references(tx)
+    return json_response(
+        {"schema": "attest.reference.list/1", "references": [reference_json(entry) for entry in found]}
+    )
+
+
+def retire_reference(call: Call) -> Response:
+    """``DELETE``: take it out of force."""
+    name = call.arguments["name"]
+    operations.retire_reference(call.service.database, name, _by(call))
+    return json_response({"name": name, "retired": True})
+
+
+def list_decisions(call: Call) -> Response:
+    """``GET``: the newest decisions, ``?limit=`` of them, oldest first."""
+    limit = call.query.get("limit", "100")
+    if not (limit.isascii() and limit.isdigit() and 0 < int(limit) <= MAX_LISTED):
+        raise RequestMalformed(f"limit: got {limit[:20]!r}, want 1..{MAX_LISTED}")
+    with call.service.database.read() as tx:
+        found = records.newest(tx, kind=DECISION, limit=int(limit))
+    return json_response({"schema": "attest.audit.list/1", "records": [record_json(entry) for entry in found]})
+
+
+def show_record(call: Call) -> Response:
+    """``GET``: one audit record, its canonical bytes as they stand."""
+    number = call.arguments["number"]
+    with call.service.database.read() as tx:
+        found = records.get(tx, int(number)) if number.isascii() and number.isdigit() and len(number) < 16 else None
+    if found is None:
+        raise ResourceUnknown(f"audit record {number[:20]}: not found")
+    return Response(found.record, mimetype="application/json")
+
+
+def _by(call: Call) -> By:
+    if call.actor is None:
+        raise OperatorRequired("operators only")
+    return By(call.actor, call.now)
+
+
+def _flag(call: Call, name: str) -> bool:
+    value = call.query.get(name, "0")
+    if value not in ("0", "1"):
+        raise RequestMalformed(f"{name}: got {value[:20]!r}, want 0 or 1")
+    return value == "1"
+
+
+ADMIN_ROUTES = (
+    Route("POST", RESOURCE, Who.OPERATOR, put_resource, operations.MAX_SECRET),
+    Route("DELETE", RESOURCE, Who.OPERATOR, delete_resource),
+    Route("GET", "/kbs/v0/resource", Who.OPERATOR, list_resources),
+    Route("POST", "/cvm/v0/reference-value", Who.OPERATOR, add_reference, MAX_REFERENCE),
+    Route("GET", "/cvm/v0/reference-value", Who.OPERATOR, list_references),
+    Route("DELETE", "/cvm/v0/reference-value/<name>", Who.OPERATOR, retire_reference),
+    Route("GET", "/cvm/v0/decisions", Who.OPERATOR, list_decisions),
+    Route("GET", "/cvm/v0/audit/<number>", Who.OPERATOR, show_record),
+    Route("GET", "/healthz", Who.OPERATOR, healthz),
+    Route("GET", "/readyz", Who.OPERATOR, readyz),
+)

@@ -1,0 +1,85 @@
+"""The guests' listener: the Confidential Containers KBS protocol 0.4.0, health, and the keys tokens are signed with."""
+
+from __future__ import annotations
+
+import json
+
+from flask import Response
+
+from attest.broker.attest import attest
+from attest.broker.challenge import challenge
+from attest.broker.protocol import MAX_ATTEST_BODY, MAX_AUTH_BODY
+from attest.broker.release import release
+from attest.web.principals import SESSION_COOKIE, Who
+from attest.web.routes import Call, Route
+from policy.errors import CvmError
+from policy.vocab import ResourcePath
+
+
+def auth(call: Call) -> Response:
+    """``POST /kbs/v0/auth``: a challenge and the cookie of its session."""
+    opened = challenge(call.service, call.body, call.now)
+    response = json_response({"nonce": opened.nonce, "extra-params": ""})
+    # The cookie outlives the challenge: after an accepted attestation it stands for the decision.
+    response.set_cookie(
+        SESSION_COOKIE,
+        opened.session_id,
+        expires=opened.expires + call.service.token.lifetime,
+        path="/kbs/v0",
+        secure=True,
+        httponly=True,
+        samesite="Strict",
+    )
+    return response
+
+
+def attest_guest(call: Call) -> Response:
+    """``POST /kbs/v0/attest``: evidence for a token."""
+    issued = attest(call.service, call.credential.session_id or "", call.body, call.now)
+    return json_response({"token": issued.text})
+
+
+def resource(call: Call) -> Response:
+    """``GET /kbs/v0/resource/…``: a resource, encrypted to the guest's key."""
+    return json_response(release(call.service, call.credential, resource_path(call), call.now))
+
+
+def jwks(call: Call) -> Response:
+    """``GET /.well-known/jwks.json``: the public keys of our tokens (RFC 7517)."""
+    return json_response(call.service.signing_key.jwks())
+
+
+def healthz(call: Call) -> Response:
+    """``GET /healthz``: the process answers."""
+    return json_response({"status": "ok"})
+
+
+def readyz(call: Call) -> Response:
+    """``GET /readyz``: the database answers and a policy is in force."""
+    try:
+        call.service.rules.current()
+    except CvmError as exc:
+        return json_response({"status": "not ready", "code": exc.code}, 503)
+    return json_response({"status": "ready"})
+
+
+def resource_path(call: Call) -> ResourcePath:
+    """The path of the URL as a resource path; MalformedInput for one that cannot be."""
+    return ResourcePath.parse("/".join(call.arguments[name] for name in ("repository", "kind", "tag")))
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """A JSON answer."""
+    return Response(json.dumps(value), status=status, mimetype="application/json")
+
+
+RESOURCE = "/kbs/v0/resource/<repository>/<kind>/<tag>"
+
+GUEST_ROUTES = (
+    Route("POST", "/kbs/v0/auth", Who.ANYONE, auth, MAX_AUTH_BODY),
+    Route("POST", "/kbs/v0/attest", Who.SESSION, attest_guest, MAX_ATTEST_BODY),
+    Route("GET", RESOURCE, Who.GUEST, resource),
+    Route("GET", "/.well-known/jwks.json", Who.ANYONE, jwks),
+    Route("GET", "/healthz", Who.ANYONE, healthz),
+    Route("GET", "/readyz", Who.ANYONE, readyz),
+)

@@ -1,0 +1,123 @@
+"""Errors as HTTP answers: one table from class to status, one body for all.
+
+``{"type": …, "detail": …}`` is what the KBS clients parse; both must be strings. ``title``, ``status``, ``code`` and,
+where there is one, ``decision`` and ``reasons`` are ours (RFC 9457 allows members beside its own; clients ignore
+them).
+
+401 is for sessions and tokens only, because on 401 the real client attests again. 403 ends the matter: the guest is
+told which checks failed by name and where operators find the rest. What is our fault is 500 with an id and no detail.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response
+from werkzeug.exceptions import HTTPException
+
+from attest.broker.errors import (
+    AccessDenied,
+    RequestMalformed,
+    ResourceUnknown,
+    SessionRefused,
+    TokenRefused,
+    VersionMismatch,
+)
+from attest.errors import AttestError
+from attest.store.errors import AlreadyExists, NotFound
+from policy.errors import ConfigInvalid, CvmError, MalformedInput
+
+TYPE_PREFIX = "https://github.com/confidential-containers/kbs/errors/"
+RETRY_SECONDS = 5
+_log = logging.getLogger("attest")
+
+
+class OperatorRequired(AttestError):
+    """A route of operators, asked for without an operator's certificate."""
+
+    code = "operator.required"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a class of errors appears: status, last part of ``type``, title."""
+
+    status: int
+    name: str
+    title: str
+
+
+# The first class that fits counts: narrow ones stand first.
+_TABLE: tuple[tuple[type[CvmError], Kind], ...] = (
+    (SessionRefused, Kind(401, "SessionRefused", "No usable session")),
+    (TokenRefused, Kind(401, "TokenVerifierError", "No usable token")),
+    (OperatorRequired, Kind(403, "AdminAuthError", "Operators only")),
+    (AccessDenied, Kind(403, "PolicyDeny", "Access denied")),
+    (ResourceUnknown, Kind(404, "ResourceNotFound", "Not found")),
+    (NotFound, Kind(404, "ResourceNotFound", "Not found")),
+    (AlreadyExists, Kind(409, "AlreadyExists", "Exists already")),
+    (VersionMismatch, Kind(400, "ProtocolVersion", "Protocol version not supported")),
+    (RequestMalformed, Kind(400, "SerdeError", "Malformed request")),
+    (MalformedInput, Kind(400, "SerdeError", "Malformed input")),
+    (ConfigInvalid, Kind(400, "SerdeError", "Malformed document")),
+)
+_UNAVAILABLE = Kind(503, "PluginInternalError", "Not available now")
+_INTERNAL = Kind(500, "PluginInternalError", "Internal error")
+
+
+def problem_response(error: Exception) -> Response:
+    """The answer to any exception a handler raised."""
+    if isinstance(error, HTTPException):
+        return _http(error)
+    if not isinstance(error, CvmError):
+        return _unexpected(error)
+    kind = _kind(error)
+    if kind is _INTERNAL:
+        return _unexpected(error)
+    members: dict[str, Any] = {"code": error.code}
+    if isinstance(error, AccessDenied):
+        members |= {"decision": error.decision, "reasons": list(error.reasons)}
+    detail = error.message
+    if kind is _UNAVAILABLE:
+        _log.error("unavailable: %s", error.message)
+        # What is missing on our side is for operators: the message may name paths.
+        detail = f"not available now: {error.code}"
+    response = _body(kind, detail, members)
+    if kind is _UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
+    return response
+
+
+def _kind(error: CvmError) -> Kind:
+    for cls, kind in _TABLE:
+        if isinstance(error, cls):
+            return kind
+    if isinstance(error, AttestError) and error.kind == "unavailable":
+        return _UNAVAILABLE
+    return _INTERNAL
+
+
+def _http(error: HTTPException) -> Response:
+    status = error.code or 500
+    names = {404: "InvalidRequestPath", 405: "InvalidRequestPath", 413: "PayloadTooLarge"}
+    kind = Kind(status, names.get(status, "RequestError"), error.name)
+    response = _body(kind, error.description or error.name, {"code": f"http.{status}"})
+    for name, value in error.get_headers():
+        if name.lower() == "allow":
+            response.headers[name] = value
+    return response
+
+
+def _unexpected(error: Exception) -> Response:
+    reference = secrets.token_hex(8)
+    _log.error("internal error %s", reference, exc_info=error)
+    return _body(_INTERNAL, f"internal error {reference}", {"code": "internal"})
+
+
+def _body(kind: Kind, detail: str, members: dict[str, Any]) -> Response:
+    body = {"type": TYPE_PREFIX + kind.name, "detail": detail, "title": kind.title, "status": kind.status, **members}
+    return Response(json.dumps(body), status=kind.status, mimetype="application/json")

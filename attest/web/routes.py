@@ -1,0 +1,38 @@
+"""Routes as data: method, path, who may use it, how large a body may be. What is not in a table does not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from flask import Response
+
+from attest.audit.record import Actor
+from attest.broker.release import Credential
+from attest.broker.service import Service
+from attest.web.principals import Who
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as a handler sees it. ``actor`` is set on operators' routes only, ``arguments`` by the path."""
+
+    service: Service
+    now: datetime
+    body: bytes
+    query: dict[str, str]
+    arguments: dict[str, str]
+    credential: Credential
+    actor: Actor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of a listener's table."""
+
+    method: str
+    path: str
+    who: Who
+    handler: Callable[[Call], Response]
+    max_body: int = field(default=0)

@@ -1,0 +1,39 @@
+"""TLS of the two listeners: version 1.2 or later, forward secrecy, authenticated encryption.
+
+The operators' listener demands a client certificate of the operators' authority in the handshake: who has none never
+reaches HTTP. Guests are not authenticated by TLS but by their evidence.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from attest.errors import AttestError
+
+# TLS 1.3 suites are not affected by this string; all of them are acceptable.
+_TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+
+class TlsMisconfigured(AttestError):
+    """A certificate or key file that cannot be used."""
+
+    code = "tls.misconfigured"
+
+
+def server_context(certificate: Path, key: Path, *, client_ca: Path | None = None) -> ssl.SSLContext:
+    """A context for one listener. With ``client_ca`` (PEM) clients must show a certificate issued by it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_TLS12_CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    try:
+        context.load_cert_chain(certificate, key)
+        if client_ca is not None:
+            context.load_verify_locations(cafile=client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
+    except (OSError, ssl.SSLError) as exc:
+        names = ", ".join(str(path) for path in (certificate, key, client_ca) if path is not None)
+        raise TlsMisconfigured(f"TLS files {names}: {exc}") from None
+    return context
