@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from launcher.core.debian import DEFAULT_MIRROR, DEFAULT_SECURITY_MIRROR, Package, Suite
-from launcher.image.base import Base, base_key, build_base, load_base
+from launcher.image.base import Base, base_key, build_base, builder_version, load_base
 from launcher.image.build import INITRD_FILE, KERNEL_FILE, MANIFEST_FILE, build_image, image_key, read_manifest
 from launcher.image.errors import ImageError
 from launcher.image.kernel import KERNEL_PACKAGE
@@ -28,13 +28,18 @@ _KEPT_BASES: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class ImageOrder:
-    """What to build: Debian release, its mirrors, and where the sources of the agent are."""
+    """What to build: Debian release, its mirrors, and where the sources of the agent are.
+
+    ``refresh`` asks the mirror even when the last answer is less than a day old; ``reuse`` asks it only when the
+    cache has no base of this release at all.
+    """
 
     suite: str = "trixie"
     mirror: str = DEFAULT_MIRROR
     security_mirror: str | None = DEFAULT_SECURITY_MIRROR
     allow_expired: bool = False
     refresh: bool = False
+    reuse: bool = False
     project: Path = PROJECT
 
 
@@ -51,7 +56,7 @@ def ensure_image(out: Path, order: ImageOrder, progress: Progress, *, cache: Pat
         if present is not None and present.get("key") == image_key(base, order.project):
             return present
         with staged(out) as folder:
-            manifest = build_image(base, order.project, folder, order.suite)
+            manifest = build_image(base, order.project, folder)
     return manifest
 
 
@@ -60,12 +65,14 @@ def ensure_base(order: ImageOrder, progress: Progress, *, cache: Path | None = N
     PackageMalformed.
     """
     home = cache if cache is not None else cache_folder()
+    if order.reuse and (newest := _newest_base(home / "image-base", order.suite)) is not None:
+        return newest
     packages = _packages(home, order, progress)
     target = home / "image-base" / base_key(packages)
     with exclusive(home / "image-base.lock"):
         if load_base(target) is None:
             with staged(target) as folder:
-                build_base(packages, folder, progress)
+                build_base(packages, folder, order.suite, progress)
             _drop_old(target)
         base = load_base(target)
     if base is None:
@@ -78,6 +85,13 @@ def _packages(home: Path, order: ImageOrder, progress: Progress) -> tuple[Packag
     return AptFolder(home / f"apt-{suite.name}", suite, progress).fetch(
         (KERNEL_PACKAGE, *PACKAGES), refresh=order.refresh
     )
+
+
+def _newest_base(bases: Path, suite: str) -> Base | None:
+    """The last base built of ``suite`` by this version of the builder."""
+    version = builder_version()
+    found = (load_base(path) for path in sorted(bases.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True))
+    return next((base for base in found if base and base.suite == suite and base.builder == version), None)
 
 
 def _drop_old(newest: Path) -> None:

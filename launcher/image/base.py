@@ -33,6 +33,8 @@ class Base:
     """A finished base. ``inputs`` are ``{"name", "version", "architecture", "sha256"}`` of the packages used."""
 
     folder: Path
+    suite: str
+    builder: str
     release: str
     python: str
     modules: tuple[str, ...]
@@ -54,11 +56,17 @@ class Base:
         return Sysroot(self.folder / "root")
 
 
-def base_key(packages: Iterable[Package]) -> str:
-    """A name for the base that these packages and this version of the builder make (16 hexadecimal digits)."""
+def builder_version() -> str:
+    """A digest of this builder's own sources: what they do is an input like any package."""
     digest = hashlib.sha256(_SCHEMA.encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.name.encode() + b"\0" + hashlib.sha256(source.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def base_key(packages: Iterable[Package]) -> str:
+    """A name for the base that these packages and this version of the builder make (16 hexadecimal digits)."""
+    digest = hashlib.sha256(builder_version().encode())
     for package in sorted(packages):
         digest.update(f"{package.name}\0{package.version}\0{package.sha256}\n".encode())
     return digest.hexdigest()[:16]
@@ -70,6 +78,8 @@ def load_base(folder: Path) -> Base | None:
         described = json.loads((folder / "base.json").read_text())
         return Base(
             folder,
+            described["suite"],
+            described["builder"],
             described["release"],
             described["python"],
             tuple(described["modules"]),
@@ -79,7 +89,7 @@ def load_base(folder: Path) -> Base | None:
         return None
 
 
-def build_base(packages: Sequence[Package], folder: Path, progress: Progress) -> None:
+def build_base(packages: Sequence[Package], folder: Path, suite: str, progress: Progress) -> None:
     """Fill the empty ``folder`` with a base. Raises ImageError, PackageMalformed."""
     started = time.monotonic()
     kernel = read_kernel(packages)
@@ -91,7 +101,7 @@ def build_base(packages: Sequence[Package], folder: Path, progress: Progress) ->
     progress(f"image: compressing {len(blob) / 1e6:.1f} MB")
     (folder / "base.cpio.zst").write_bytes(pad(sysroot.compress(blob, BASE_LEVEL)))
     (folder / "vmlinuz").write_bytes(kernel.vmlinuz)
-    (folder / "base.json").write_text(_description(kernel, userland))
+    (folder / "base.json").write_text(_description(kernel, userland, suite))
     progress(f"image: base ready after {time.monotonic() - started:.0f} s")
 
 
@@ -110,10 +120,12 @@ def _compiled(nodes: Iterable[Node], sysroot: Sysroot) -> list[Node]:
     return others + [file(f"{node.path}c", data) for node, data in zip(modules, code, strict=True)]
 
 
-def _description(kernel: Kernel, userland: Userland) -> str:
+def _description(kernel: Kernel, userland: Userland, suite: str) -> str:
     packages = sorted({kernel.package, *userland.packages})
     described = {
         "schema": _SCHEMA,
+        "suite": suite,
+        "builder": builder_version(),
         "release": kernel.release,
         "python": next(
             node.data.decode().removeprefix("python") for node in userland.nodes if node.path == "usr/bin/python3"

@@ -58,7 +58,7 @@ def image_key(base: Base, project: Path) -> str:
     return digest.hexdigest()
 
 
-def build_image(base: Base, project: Path, folder: Path, suite: str) -> dict[str, object]:
+def build_image(base: Base, project: Path, folder: Path) -> dict[str, object]:
     """Write the three files into ``folder`` and return the manifest. Raises ImageError."""
     paths = agent_sources(project)
     # Docstrings stay: without them every dataclass would make one up when it is imported, which costs boot time.
@@ -72,8 +72,9 @@ def build_image(base: Base, project: Path, folder: Path, suite: str) -> dict[str
     (folder / INITRD_FILE).write_bytes(initrd)
     manifest: dict[str, object] = {
         "schema": SCHEMA,
-        "suite": suite,
+        "suite": base.suite,
         "key": image_key(base, project),
+        "builder": base.builder,
         "kernel": _described(KERNEL_FILE, kernel) | {"release": base.release},
         "initrd": _described(INITRD_FILE, initrd),
         "python": base.python,

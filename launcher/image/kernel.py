@@ -26,8 +26,8 @@ MODULE_LIST: Final = "usr/lib/cvm/modules"
 MODULES: Final = (
     # devices
     "virtio_blk", "virtio_net", "virtio_rng",
-    # disks: encryption, integrity, layers
-    "dm-mod", "dm-crypt", "dm-verity", "dm-integrity", "overlay",
+    # disks: encryption, read-only integrity, layers
+    "dm-mod", "dm-crypt", "dm-verity", "overlay",
     # ciphers for LUKS; cryptsetup reaches them through AF_ALG
     "ecb", "xts", "aesni-intel", "sha256-ssse3", "algif_skcipher", "algif_hash",
     # evidence

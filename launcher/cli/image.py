@@ -1,0 +1,150 @@
+"""``cvm image``: build the guest image, and get what this machine needs to start one."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from launcher.provision import ImageOrder
+
+DESCRIPTION = "Build the guest image: a kernel and a reproducible initrd with the attestation agent."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The verb's own verbs."""
+    verbs = parser.add_subparsers(dest="image_verb", metavar="VERB", required=True)
+    build = verbs.add_parser("build", help="kernel, initrd and manifest.json from Debian's packages")
+    build.add_argument("--out", metavar="DIR", required=True, help="folder for the image; made or replaced as a whole")
+    build.add_argument("--refresh", action="store_true", help="ask the mirror now, not once a day")
+    show = verbs.add_parser("show", help="what an image is made of; compares its files with the manifest")
+    show.add_argument("dir", metavar="DIR")
+    toolchain = verbs.add_parser("toolchain", help="find QEMU and firmware, or fetch them into the cache")
+    prepare = verbs.add_parser("prepare", help="toolchain and an image in the cache, if they are not there yet")
+    for verb in (build, prepare):
+        verb.add_argument("--suite", metavar="NAME", default="trixie", help="Debian release (default: trixie)")
+        verb.add_argument("--mirror", metavar="URL", help="Debian mirror or snapshot")
+        verb.add_argument(
+            "--security-mirror", metavar="URL", help="mirror of the security updates; 'none' for no updates"
+        )
+        verb.add_argument(
+            "--allow-expired", action="store_true", help="accept a package index past its Valid-Until date"
+        )
+    for verb in (build, show, toolchain, prepare):
+        verb.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: Namespace) -> int:
+    """0, or 1 from ``show`` when a file is not what the manifest says. Errors are raised."""
+    verbs = {"build": _build, "show": _show, "toolchain": _toolchain, "prepare": _prepare}
+    return verbs[args.image_verb](args)
+
+
+def _build(args: Namespace) -> int:
+    from pathlib import Path
+
+    from launcher.provision import ensure_image
+
+    manifest = ensure_image(Path(args.out), _order(args, refresh=args.refresh), _progress())
+    _print(manifest, args.json, lambda: _summary(Path(args.out), manifest))
+    return 0
+
+
+def _show(args: Namespace) -> int:
+    from pathlib import Path
+
+    from launcher.image.build import read_manifest
+    from launcher.image.errors import ImageError
+
+    manifest = read_manifest(Path(args.dir))
+    if manifest is None:
+        raise ImageError(
+            f"{args.dir}: no intact image: manifest.json is missing, or a file differs from its hash there"
+        )
+    _print(manifest, args.json, lambda: _summary(Path(args.dir), manifest) + _inputs(manifest))
+    return 0
+
+
+def _toolchain(args: Namespace) -> int:
+    from launcher.io.toolchain import fetch_toolchain
+
+    tools = fetch_toolchain(progress=_progress())
+    described = {
+        "qemu": tools.version,
+        "source": tools.source,
+        "firmware": str(tools.firmware_dir),
+        "argv": tools.qemu_argv,
+    }
+    _print(described, args.json, lambda: f"QEMU {tools.version} ({tools.source}), firmware in {tools.firmware_dir}\n")
+    return 0
+
+
+def _prepare(args: Namespace) -> int:
+    from launcher.io.cachedir import cache_folder
+    from launcher.io.toolchain import fetch_toolchain
+    from launcher.provision import ensure_image
+
+    progress = _progress()
+    tools = fetch_toolchain(progress=progress)
+    folder = cache_folder() / "image"
+    manifest = ensure_image(folder, _order(args, reuse=True), progress)
+    described = {"qemu": tools.version, "source": tools.source, "image": str(folder), "manifest": manifest}
+    _print(described, args.json, lambda: f"QEMU {tools.version} ({tools.source})\n{_summary(folder, manifest)}")
+    return 0
+
+
+def _order(args: Namespace, *, refresh: bool = False, reuse: bool = False) -> ImageOrder:
+    from launcher.core.debian import DEFAULT_MIRROR, DEFAULT_SECURITY_MIRROR
+    from launcher.provision import ImageOrder
+
+    security = args.security_mirror or DEFAULT_SECURITY_MIRROR
+    return ImageOrder(
+        suite=args.suite,
+        mirror=args.mirror or DEFAULT_MIRROR,
+        security_mirror=None if security == "none" else security,
+        allow_expired=args.allow_expired,
+        refresh=refresh,
+        reuse=reuse,
+    )
+
+
+def _progress() -> Callable[[str], None]:
+    import sys
+
+    def show(text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+    return show
+
+
+def _print(document: object, as_json: bool, text: Callable[[], str]) -> None:
+    import sys
+
+    if as_json:
+        from json import dumps
+
+        sys.stdout.write(dumps(document, indent=1) + "\n")
+    else:
+        sys.stdout.write(text())
+
+
+def _summary(folder: Path, manifest: dict[str, object]) -> str:
+    lines = [f"{folder}: {manifest['suite']}, Python {manifest['python']}, {len(_list(manifest, 'inputs'))} packages"]
+    for name in ("kernel", "initrd"):
+        entry = manifest[name]
+        if isinstance(entry, dict):
+            lines.append(f"  {name:<7} {entry['path']:<11} {entry['size'] / 1e6:5.1f} MB  sha256:{entry['sha256']}")
+    return "\n".join(lines) + "\n"
+
+
+def _inputs(manifest: dict[str, object]) -> str:
+    return "".join(f"  {p['name']} {p['version']}  sha256:{p['sha256']}\n" for p in _list(manifest, "inputs"))
+
+
+def _list(manifest: dict[str, object], name: str) -> list[dict[str, str]]:
+    entries = manifest.get(name)
+    return entries if isinstance(entries, list) else []
