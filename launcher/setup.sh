@@ -1,0 +1,116 @@
+#!/bin/sh
+# Everything `make demo` and `make test` need, and nothing when it is there already.
+#
+#   sh launcher/setup.sh dev     Python packages only (lint, types, unit tests)
+#   sh launcher/setup.sh test    and QEMU, firmware, the guest image
+#   sh launcher/setup.sh demo    the same
+#
+# System packages come through apt, as root or with sudo; when neither works, the list of what is missing is printed.
+# Everything else stays in this folder: .venv (Python packages, hash-locked) and .cache/cvm (QEMU, firmware, images).
+set -eu
+
+mode=${1:-dev}
+case $mode in demo | test | dev) ;; *) echo "usage: sh launcher/setup.sh demo|test|dev" >&2; exit 2 ;; esac
+
+cd "$(dirname "$0")/.."
+# Administration tools are not on an ordinary user's PATH in Debian.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+export PATH
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 4; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# ---- system packages -------------------------------------------------------------------------------------------------
+
+# A Python that is new enough and can make virtual environments; empty when there is none.
+find_python() {
+  for candidate in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
+    have "$candidate" || continue
+    if "$candidate" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+      command -v "$candidate"
+      return
+    fi
+  done
+}
+
+# Names of Debian packages that are missing, one per word.
+missing_packages() {
+  [ -x .venv/bin/python ] || [ -n "$(find_python)" ] || printf 'python3 python3-venv '
+  [ "$mode" = dev ] && return
+  have dpkg-deb || printf 'dpkg '
+  have cryptsetup || printf 'cryptsetup-bin '
+  have mke2fs || printf 'e2fsprogs '
+  [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || [ -e /usr/share/keyrings/debian-archive-keyring.pgp ] ||
+    printf 'debian-archive-keyring '
+}
+
+install_packages() {
+  have apt-get || fail "this is not Debian or Ubuntu (no apt-get). Install by hand what these packages hold: $*"
+  if [ "$(id -u)" = 0 ]; then
+    sudo=
+  elif have sudo && sudo -n true 2>/dev/null; then
+    sudo='sudo -n'
+  elif have sudo && [ -t 0 ]; then
+    say "sudo will ask for your password, to install: $*"
+    sudo=sudo
+  else
+    fail "please run as root:  apt-get install --no-install-recommends $*"
+  fi
+  say "installing with apt: $*"
+  log=$(mktemp)
+  for attempt in first second; do
+    # Package lists may be missing (containers) or old; then one update helps.
+    # shellcheck disable=SC2086  # no word, or words
+    if $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >"$log" 2>&1; then
+      rm -f "$log"
+      return
+    fi
+    [ $attempt = first ] || break
+    say "updating apt's package lists"
+    # shellcheck disable=SC2086
+    $sudo apt-get update >>"$log" 2>&1 || true
+  done
+  tail -n 15 "$log" >&2
+  rm -f "$log"
+  fail "apt could not install: $*"
+}
+
+missing=$(missing_packages)
+if [ -n "$missing" ]; then
+  # shellcheck disable=SC2086  # a list of words
+  install_packages $missing
+fi
+
+# ---- Python packages -------------------------------------------------------------------------------------------------
+
+# What the environment was made from. The folder counts: an environment does not survive being moved.
+stamp=$(cat requirements-dev.lock pyproject.toml - <<EOF | sha256sum
+$PWD
+EOF
+)
+
+run_pip() {
+  # Shows one name after the other; pip's own exit status decides.
+  status=.venv/pip-failed
+  log=.venv/pip.log
+  : >"$status"
+  { .venv/bin/python -m pip install --disable-pip-version-check --no-input --progress-bar off "$@" 2>&1 && rm -f "$status"; } |
+    tee "$log" | awk '/^ *Collecting / { sub(/==.*/, "", $2); printf "setup:   %s\n", $2 }' >&2
+  [ ! -e "$status" ] || { tail -n 15 "$log" >&2; fail "pip could not install the Python packages"; }
+}
+
+# Also when the system's Python that the environment points to has gone.
+if [ ! -x .venv/bin/python ] || [ "$(cat .venv/cvm-stamp 2>/dev/null || true)" != "$stamp" ]; then
+  python=$(find_python)
+  [ -n "$python" ] || fail "want Python 3.11 or newer with venv (packages python3 and python3-venv)"
+  say "Python packages into .venv with $("$python" -V)"
+  "$python" -m venv --clear .venv
+  run_pip --require-hashes -r requirements-dev.lock
+  run_pip --no-deps --no-build-isolation -e .
+  printf '%s\n' "$stamp" >.venv/cvm-stamp
+fi
+
+# ---- QEMU, firmware, guest image -------------------------------------------------------------------------------------
+
+[ "$mode" = dev ] || .venv/bin/cvm image prepare >/dev/null
