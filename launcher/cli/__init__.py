@@ -1,0 +1,110 @@
+"""The program ``cvm``. A verb's module is imported when the verb is used: ``cvm ps`` must start like ``ls`` does."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+    from collections.abc import Sequence
+    from types import ModuleType
+
+VERBS = {
+    "doctor": "can this host run protected VMs? every check, with the fix",
+    "image": "build the guest image: kernel, reproducible initrd, manifest",
+    "disk": "create an encrypted disk whose key only the service has",
+    "plan": "show what would run: decisions, command, launch digest",
+    "measure": "compute the launch digest a VM will report",
+    "launch": "start a VM and watch it until it has attested and ended",
+    "ps": "list VMs and their true state",
+    "stop": "stop a VM, or clean up after a dead launcher",
+    "console": "attach to a VM's serial console",
+    "logs": "show what a VM wrote to its console",
+    "explain": "say which input makes a reported digest differ",
+}
+
+_EXITS = """exit status: 0 done, 1 bug, 2 usage, 3 configuration invalid, 4 host not capable, 5 input malformed,
+  6 verification failed, 7 denied by policy, 8 network or storage unavailable, 9 guest or QEMU failed,
+  10 not found or wrong state, 130 interrupted"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit status. Errors of this project become one sentence on stderr."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(_help())
+        return 0 if words else 2
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        sys.stdout.write(f"cvm {version('cvm')}\n")
+        return 0
+    verb = words[0]
+    if verb not in VERBS:
+        sys.stderr.write(f"cvm: unknown verb {verb[:40]!r}{_suggestion(verb)}\n")
+        return 2
+    return _run(verb, words[1:])
+
+
+def _run(verb: str, words: list[str]) -> int:
+    from importlib import import_module
+
+    from policy.errors import CvmError
+
+    module = import_module(f"launcher.cli.{verb}")
+    parser = _parser(verb, module)
+    args = parser.parse_args(words)
+    try:
+        status = module.run(args)
+        sys.stdout.flush()
+    except CvmError as exc:
+        from launcher.cli.failures import report
+
+        return report(exc, as_json=bool(getattr(args, "json", False)))
+    except KeyboardInterrupt:
+        sys.stderr.write("cvm: interrupted\n")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output is gone: nobody is left to be told
+        return 0
+    except Exception:  # noqa: BLE001  the top level: a bug is reported as one
+        from launcher.cli.failures import report_bug
+
+        return report_bug()
+    return int(status)
+
+
+def _parser(verb: str, module: ModuleType) -> ArgumentParser:
+    from argparse import ArgumentParser, RawDescriptionHelpFormatter
+
+    parser = ArgumentParser(
+        prog=f"cvm {verb}",
+        description=getattr(module, "DESCRIPTION", VERBS[verb]),
+        epilog=getattr(module, "EPILOG", None),
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    return parser
+
+
+def _help() -> str:
+    lines = [f"  {verb:<9} {text}" for verb, text in VERBS.items()]
+    return (
+        "usage: cvm VERB [OPTIONS]      cvm VERB --help says more\n\n"
+        "Launch confidential virtual machines and know what they will measure.\n\n"
+        + "\n".join(lines)
+        + f"\n\n{_EXITS}\n"
+    )
+
+
+def _suggestion(verb: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(verb, VERBS, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else "; cvm --help lists them"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""``cvm plan``: every decision with its reason, the exact command, the expected digest. Changes nothing."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from argparse import ArgumentParser, Namespace
+
+from launcher.core.text import safe_text
+from launcher.service.planning import Prepared, prepare
+
+DESCRIPTION = "Show what `cvm launch` would do. Starts nothing, changes nothing, needs no TEE."
+EPILOG = "example: cvm plan web-1.toml\nexit status: 0 planned, 3 the file is wrong, 4 no toolchain"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The verb's options."""
+    parser.add_argument("vm", metavar="VM.toml", help="the VM's file")
+    parser.add_argument("--json", action="store_true", help="print JSON (cvm.plan/1)")
+
+
+def run(args: Namespace) -> int:
+    """Print the plan; 0."""
+    prepared = prepare(args.vm)
+    sys.stdout.write(json.dumps(plan_document(prepared), indent=2) + "\n" if args.json else _text(prepared))
+    return 0
+
+
+def plan_document(prepared: Prepared) -> dict[str, object]:
+    """The plan as JSON, schema ``cvm.plan/1``."""
+    plan = prepared.plan
+    files = prepared.measured.files() if prepared.measured is not None else []
+    return {
+        "schema": "cvm.plan/1",
+        "name": plan.spec.name,
+        "platform": plan.spec.platform.value,
+        "accelerator": plan.spec.accel,
+        "decisions": [item._asdict() for item in plan.decisions],
+        "warnings": list(plan.warnings),
+        "blockers": [item._asdict() for item in plan.blockers],
+        "launch_digest": prepared.launch_digest,
+        "inputs": [{"name": name, "path": path, "sha256": sha256} for name, path, sha256 in files],
+        "kernel_cmdline": plan.spec.cmdline,
+        "timeout_seconds": plan.budget._asdict(),
+        "argv": list(plan.argv),
+        "environment": dict(plan.qemu.env),
+    }
+
+
+def _text(prepared: Prepared) -> str:
+    plan = prepared.plan
+    lines = [f"{plan.spec.name}: {plan.spec.platform.value}", "", "decisions"]
+    width = max(len(item.what) for item in plan.decisions)
+    lines += [f"  {item.what:<{width}}  {safe_text(item.value)}  ({safe_text(item.reason)})" for item in plan.decisions]
+    lines += ["", "timeouts", f"  {plan.budget.boot:g} s to the agent's first word"]
+    if plan.attests:
+        lines.append(f"  {plan.budget.attest:g} s more to the service's answer")
+    if prepared.measured is not None:
+        lines += ["", f"launch digest  {prepared.launch_digest}"]
+        for name, path, sha256 in prepared.measured.files():
+            lines.append(f"  {name:<9} sha256:{sha256}  {_shorten(path) or '(none)'}")
+    lines += ["", "command (QEMU runs in the VM's state folder)", *_command(plan.argv, dict(plan.qemu.env))]
+    lines += [f"\nWARNING  {text}" for text in plan.warnings]
+    for item in plan.blockers:
+        lines.append(f"\nthis host cannot run it: {item.id}: {item.seen}\n  {item.why}\n  fix: {item.fix}")
+    return "\n".join(lines) + "\n"
+
+
+def _command(argv: tuple[str, ...], environment: dict[str, str]) -> list[str]:
+    """One option with its value per line, ready to paste."""
+    words = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
+    lines = ["  " + " ".join([*words, shlex.quote(argv[0])])]
+    for word in argv[1:]:
+        if word.startswith("-") or not lines[-1].lstrip().startswith("-") or " " in lines[-1].strip():
+            lines.append(f"    {shlex.quote(word)}")
+        else:
+            lines[-1] += f" {shlex.quote(word)}"
+    return [f"{line} \\" for line in lines[:-1]] + [lines[-1]]
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:100]}… ({len(text)} characters)"

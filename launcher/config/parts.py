@@ -1,0 +1,201 @@
+"""The tables of a VM file, one function each. Problems go into the table; a wrong value becomes a harmless stand-in."""
+
+from __future__ import annotations
+
+import re
+
+from launcher.core.vm import (
+    POLICY_SWITCHES,
+    Attestation,
+    Boot,
+    Cpu,
+    Disk,
+    Forward,
+    Guest,
+    Net,
+    SnpSettings,
+)
+from policy.errors import MalformedInput
+from policy.table import Table
+from policy.vocab import ResourcePath
+
+MAX_VCPUS = 4096
+MAX_DISKS = 16
+MAX_PATH = 4096
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+# VIRTIO_BLK_ID_BYTES is 20 (VIRTIO 1.2, section 5.2.6): longer serials are cut.
+_DISK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,19}")
+_SERVICE = re.compile(
+    r"https://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?/?"
+)
+_RUN = re.compile(r"(?:/[A-Za-z0-9._+@-]+)+")
+_FORWARD = re.compile(r"(tcp|udp):([0-9.]*):([0-9]{1,5})-:([0-9]{1,5})")
+_HOST_DATA = re.compile(r"[0-9a-f]{64}")
+_ABI = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
+
+
+def cpu(table: Table | None) -> Cpu | None:
+    """``[cpu]``"""
+    if table is None:
+        return None
+    count = table.value("count", int, 1) or 0
+    if not 1 <= count <= MAX_VCPUS:
+        table.problem("count", f"got {count}, want 1 to {MAX_VCPUS}")
+    model = table.value("model", str, Cpu().model) or ""
+    if not _MODEL.fullmatch(model):
+        table.problem("model", f"got {model[:80]!r}, want a QEMU CPU model such as EPYC-v4")
+    elif model in ("host", "max"):
+        table.problem(
+            "model", f'"{model}" makes the launch digest depend on the host, want a named model such as EPYC-v4'
+        )
+    table.finish()
+    return Cpu(count, model)
+
+
+def boot(table: Table | None) -> Boot | None:
+    """``[boot]``"""
+    if table is None:
+        return None
+    cmdline = table.value("cmdline", str, "") or ""
+    if not all(" " <= char <= "~" for char in cmdline):
+        table.problem("cmdline", "want printable ASCII on one line")
+    if any(word.lstrip('"').startswith("cvm.") for word in cmdline.split()):
+        table.problem(
+            "cmdline", "words that begin with cvm. are reserved: cvm writes them from this file's other tables"
+        )
+    if cmdline.count('"') % 2:
+        table.problem("cmdline", "a double quote is never closed")
+    parsed = Boot(
+        firmware=_path(table, "firmware", "auto") or "auto",
+        kernel=_optional_path(table, "kernel"),
+        initrd=_optional_path(table, "initrd"),
+        cmdline=cmdline,
+    )
+    table.finish()
+    return parsed
+
+
+def disks(tables: tuple[Table, ...]) -> tuple[Disk, ...]:
+    """``[[disk]]``"""
+    if len(tables) > MAX_DISKS:
+        tables[MAX_DISKS].problem("path", f"{len(tables)} disks, want at most {MAX_DISKS}")
+    return tuple(_disk(table, number) for number, table in enumerate(tables))
+
+
+def _disk(table: Table, number: int) -> Disk:
+    path = _path(table, "path", None) or ""
+    readonly = table.value("readonly", bool, default=False) or False
+    encrypted = table.table("encrypted", required=False)
+    name, resource = f"disk{number}", None
+    if encrypted is not None:
+        name = encrypted.value("name", str) or name
+        if not _DISK_NAME.fullmatch(name):
+            encrypted.problem("name", f"got {name[:80]!r}, want at most 20 of a-z 0-9 _ -")
+        resource = _resource(encrypted)
+        encrypted.finish()
+    table.finish()
+    return Disk(path, name, resource, readonly)
+
+
+def _resource(table: Table) -> ResourcePath | None:
+    text = table.value("resource", str, want='a key\'s path such as "default/web-1/root"')
+    if text is None:
+        return None
+    try:
+        return ResourcePath.parse(text)
+    except MalformedInput as exc:
+        table.problem("resource", exc.message)
+        return None
+
+
+def net(root: Table, tables: tuple[Table, ...]) -> Net | None:
+    """``[[net]]``"""
+    if len(tables) > 1:
+        root.problem("net", f"{len(tables)} networks, want at most one in this release")
+    parsed: list[Net] = []
+    for table in tables:
+        table.choice("kind", ("user",))
+        forwards = [_forward(table, text) for text in table.strings("forward", ())]
+        parsed.append(Net(tuple(item for item in forwards if item is not None)))
+        table.finish()
+    return parsed[0] if parsed else None
+
+
+def _forward(table: Table, text: str) -> Forward | None:
+    match = _FORWARD.fullmatch(text)
+    address = match[2] or "127.0.0.1" if match else ""
+    octets = address.split(".")
+    valid = len(octets) == 4 and all(part.isdigit() and len(part) <= 3 and int(part) <= 255 for part in octets)
+    if match is None or not valid or not all(0 < int(match[group]) < 65536 for group in (3, 4)):
+        table.problem(
+            "forward", f'got {text[:80]!r}, want protocol:address:port-:port such as "tcp:127.0.0.1:2222-:22"'
+        )
+        return None
+    return Forward(match[1], address, int(match[3]), int(match[4]))
+
+
+def attestation(table: Table | None) -> Attestation | None:
+    """``[attestation]``"""
+    if table is None:
+        return None
+    service = table.value("service", str, want="an https URL") or ""
+    match = _SERVICE.fullmatch(service)
+    if service and (match is None or not 0 < int(match[1] or "443") < 65536):
+        table.problem("service", f"got {service[:80]!r}, want https://host or https://host:port")
+    ca = _path(table, "ca", None) or ""
+    table.finish()
+    return Attestation(service.rstrip("/"), ca)
+
+
+def guest(table: Table | None) -> Guest | None:
+    """``[guest]``"""
+    if table is None:
+        return None
+    run = table.value("run", str) if table.has("run") else None
+    if run is not None and (not _RUN.fullmatch(run) or any(set(part) == {"."} for part in run.split("/")[1:])):
+        table.problem("run", f"got {run[:80]!r}, want an absolute path without '.' and '..'")
+    parsed = Guest(run, table.value("poweroff", bool, default=False) or False)
+    table.finish()
+    return parsed
+
+
+def snp(table: Table | None) -> SnpSettings | None:
+    """``[snp]``"""
+    if table is None:
+        return None
+    default = SnpSettings()
+    switches = {name: table.value(name, bool, getattr(default, name)) or False for name in POLICY_SWITCHES}
+    abi = _ABI.fullmatch(table.value("abi_min", str, "0.0") or "")
+    abi_min = (int(abi[1]), int(abi[2])) if abi else (256, 0)
+    if max(abi_min) > 255:
+        table.problem("abi_min", 'want a firmware ABI version such as "1.51"')
+    host_data = table.value("host_data", str, "00" * 32) or ""
+    if not _HOST_DATA.fullmatch(host_data):
+        table.problem("host_data", "want 64 lower-case hexadecimal digits (32 bytes)")
+        host_data = ""
+    features = table.value("guest_features", int, default.guest_features) or 0
+    if not 0 < features < 1 << 63 or not features & 1:
+        table.problem("guest_features", f"got {features:#x}, want SEV_FEATURES with bit 0 (SNP active)")
+    table.finish()
+    return SnpSettings(**switches, abi_min=abi_min, host_data=bytes.fromhex(host_data), guest_features=features)
+
+
+def emulator(table: Table | None) -> str | None:
+    """``[emulator]``: the folder of the emulated chip's keys."""
+    if table is None:
+        return None
+    path = _path(table, "state", None)
+    table.finish()
+    return path
+
+
+def _optional_path(table: Table, key: str) -> str | None:
+    return _path(table, key, None) if table.has(key) else None
+
+
+def _path(table: Table, key: str, default: str | None) -> str | None:
+    path = table.value(key, str, default, want="a path")
+    if path is not None and (not path or "\0" in path or len(path.encode("utf-8", "surrogatepass")) > MAX_PATH):
+        table.problem(key, f"got {path[:60]!r}, want a path of 1 to {MAX_PATH} bytes")
+        return default
+    return path

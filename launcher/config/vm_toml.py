@@ -1,0 +1,125 @@
+"""``web-1.toml`` -> :class:`launcher.core.vm.VmConfig`. Strict: unknown keys, wrong types and contradictions are
+problems, and all of them are reported at once, each with its path.
+
+Schema 1. Paths stay as written; whoever opens them resolves them against the file's folder.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+from launcher.config import parts
+from launcher.config.sizes import parse_size
+from launcher.core.vm import Boot, Cpu, Disk, Guest, SnpSettings, VmConfig
+from launcher.errors import VmConfigInvalid
+from policy.table import Problems, Table
+from policy.vocab import Platform
+
+MAX_BYTES = 1 << 20
+MIN_MEMORY, MAX_MEMORY = 128 << 20, 16 << 40
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+PLATFORMS = tuple(platform.value for platform in Platform)
+_MEASURED = (Platform.SEV_SNP, Platform.EMULATED_SNP)
+_LATER = (Platform.TDX, Platform.EMULATED_TDX)
+
+
+def parse_vm(data: bytes, what: str) -> VmConfig:
+    """Decode a VM file; ``what`` (its name) begins every problem. Raises :class:`VmConfigInvalid`."""
+    problems = Problems()
+    root = Table(_toml(data, what), problems)
+    config = _root(root)
+    if not problems.found:
+        _cross_checks(config, problems)
+    if problems.found:
+        raise VmConfigInvalid(what, tuple(problems.found))
+    return config
+
+
+def _toml(data: bytes, what: str) -> dict[str, object]:
+    if len(data) > MAX_BYTES:
+        raise VmConfigInvalid(what, (f"$: {len(data)} bytes, want at most {MAX_BYTES}",))
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as exc:
+        raise VmConfigInvalid(what, (f"$: byte {exc.start} is not UTF-8",)) from None
+    except (tomllib.TOMLDecodeError, ValueError) as exc:  # ValueError: an integer of absurd length
+        raise VmConfigInvalid(what, (f"$: not TOML: {exc}",)) from None
+    except RecursionError:
+        raise VmConfigInvalid(what, ("$: nested too deeply",)) from None
+
+
+def _root(root: Table) -> VmConfig:
+    schema = root.value("schema", int, want="1")
+    if schema not in (None, 1):
+        root.problem("schema", f"got {schema}, want 1")
+    name = root.value("name", str) or ""
+    if name and not NAME.fullmatch(name):
+        root.problem("name", f"got {name[:80]!r}, want at most 63 of a-z 0-9 and inner '-'")
+    platform = Platform(root.choice("platform", PLATFORMS) or "none")
+    if platform in _LATER:
+        root.problem(
+            "platform", f'"{platform.value}" is not supported by this release, want sev-snp, emulated-snp or none'
+        )
+    config = VmConfig(
+        name=name,
+        platform=platform,
+        memory=_memory(root),
+        accel=root.choice("accel", ("auto", "kvm", "tcg"), "auto") or "auto",
+        cpu=parts.cpu(root.table("cpu", required=False)) or Cpu(),
+        boot=parts.boot(root.table("boot", required=False)) or Boot(),
+        disks=parts.disks(root.tables("disk")),
+        net=parts.net(root, root.tables("net")),
+        attestation=parts.attestation(root.table("attestation", required=False)),
+        guest=parts.guest(root.table("guest", required=False)) or Guest(),
+        snp=parts.snp(root.table("snp", required=False)) or SnpSettings(),
+        emulator_state=parts.emulator(root.table("emulator", required=False)),
+    )
+    root.finish()
+    return config
+
+
+def _memory(root: Table) -> int:
+    text = root.value("memory", str, want='a size such as "4GiB"')
+    if text is None:
+        return 0
+    size = parse_size(text)
+    if size is None:
+        root.problem("memory", f'got {text[:40]!r}, want a whole number of MiB, GiB or TiB such as "4GiB"')
+        return 0
+    if size % (1 << 20) or not MIN_MEMORY <= size <= MAX_MEMORY:
+        root.problem("memory", f"got {text}, want whole MiB, 128MiB to 16TiB")
+    return size
+
+
+def _cross_checks(config: VmConfig, problems: Problems) -> None:
+    """What no single key can tell: only asked when every key by itself is right."""
+    boot, net, attestation = config.boot, config.net, config.attestation
+    encrypted = [number for number, disk in enumerate(config.disks) if disk.resource is not None]
+    if config.platform in _MEASURED and boot.kernel is None:
+        problems.add("$.boot.kernel", f"missing: platform {config.platform.value} boots a measured kernel")
+    if boot.kernel is None and (boot.initrd is not None or boot.cmdline):
+        problems.add("$.boot.kernel", "missing: an initrd or a command line needs a kernel")
+    if boot.kernel is None and not config.disks:
+        problems.add("$.boot", "nothing to boot: want a kernel or a [[disk]]")
+    if encrypted and attestation is None:
+        problems.add(f"$.disk[{encrypted[0]}].encrypted", "needs an [attestation] table: nobody to ask for the key")
+    if attestation is not None and config.platform is Platform.NONE:
+        problems.add("$.attestation", "platform none has no evidence to attest with")
+    if attestation is not None and net is None:
+        problems.add("$.attestation.service", "needs a [[net]]: the guest cannot reach the service")
+    if config.guest.run is not None and not encrypted:
+        problems.add("$.guest.run", "names a program on the first encrypted disk, but there is none")
+    if config.guest.poweroff and config.platform is Platform.NONE and boot.kernel is None:
+        problems.add("$.guest.poweroff", "is passed on the kernel command line, but there is no kernel")
+    _unique_disks(config.disks, problems)
+
+
+def _unique_disks(disks: tuple[Disk, ...], problems: Problems) -> None:
+    for key in ("name", "path"):
+        seen: dict[str, int] = {}
+        for number, disk in enumerate(disks):
+            value = getattr(disk, key)
+            if value in seen:
+                problems.add(f"$.disk[{number}].{key}", f"{value!r} is also $.disk[{seen[value]}]'s, want it once")
+            seen.setdefault(value, number)

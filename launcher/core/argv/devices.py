@@ -1,0 +1,57 @@
+"""Disks, network, serial console and the two virtio-serial ports.
+
+Every virtio device is modern only and translates its addresses (``iommu_platform``): a guest with encrypted memory
+refuses others. QEMU would add both by itself for a protected guest; written out, the printed command is complete.
+"""
+
+from __future__ import annotations
+
+from launcher.core.argv.words import json_value
+from launcher.core.names import CHIP_PORT, CHIP_SOCKET, CONSOLE_SOCKET, SERIAL_LOG, STATUS_PORT, STATUS_SOCKET
+from launcher.core.spec import VmSpec
+from policy.vocab import Platform
+
+_VIRTIO = "disable-legacy=on,iommu_platform=on"
+
+
+def disks(spec: VmSpec) -> tuple[str, ...]:
+    """Raw images, locked against a second writer; the serial is what the guest finds them by."""
+    options: list[str] = []
+    for number, disk in enumerate(spec.disks):
+        file = {"driver": "file", "filename": disk.path, "locking": "on", "discard": "unmap"}
+        node = json_value(driver="raw", node_name=f"node{number}", read_only=disk.readonly, discard="unmap", file=file)
+        options += [
+            "-blockdev", node,
+            "-device", f"virtio-blk-pci,id=disk{number},drive=node{number},serial={disk.name},{_VIRTIO}",
+        ]  # fmt: skip
+    return tuple(options)
+
+
+def network(spec: VmSpec) -> tuple[str, ...]:
+    """QEMU's user network: needs no privilege, reaches the host's loopback at 10.0.2.2."""
+    if spec.net is None:
+        return ()
+    forwards = "".join(
+        f",hostfwd={item.protocol}:{item.host}:{item.host_port}-:{item.guest_port}" for item in spec.net.forward
+    )
+    return (
+        "-netdev", f"user,id=net0,ipv6=off{forwards}",
+        "-device", f"virtio-net-pci,id=nic0,netdev=net0,romfile=,{_VIRTIO}",
+    )  # fmt: skip
+
+
+def ports(spec: VmSpec) -> tuple[str, ...]:
+    """Serial console (logged, attachable), status port, and on the emulated platform the port of the chip."""
+    options = [
+        "-chardev", f"socket,id=console0,path={CONSOLE_SOCKET},server=on,wait=off,logfile={SERIAL_LOG},logappend=on",
+        "-serial", "chardev:console0",
+        "-device", f"virtio-serial-pci,id=ports0,{_VIRTIO}",
+        "-chardev", f"socket,id=status0,path={STATUS_SOCKET},server=on,wait=off",
+        "-device", f"virtserialport,bus=ports0.0,chardev=status0,name={STATUS_PORT}",
+    ]  # fmt: skip
+    if spec.platform is Platform.EMULATED_SNP:
+        options += [
+            "-chardev", f"socket,id=chip0,path={CHIP_SOCKET},server=off",
+            "-device", f"virtserialport,bus=ports0.0,chardev=chip0,name={CHIP_PORT}",
+        ]  # fmt: skip
+    return tuple(options)

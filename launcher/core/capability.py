@@ -1,0 +1,119 @@
+"""What this host can run: one finding per requirement, each with what was seen, why it matters and what fixes it.
+
+Order of trust for SEV-SNP and TDX: the mask KVM itself answers (it is what QEMU tests), then the module parameter
+(which says N when BIOS or kernel options are in the way), then the processor's flag (which may stay set although SNP is
+off). Source: Linux ``Documentation/virt/kvm/api.rst`` KVM_CAP_VM_TYPES, ``arch/x86/kvm/svm/sev.c``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from launcher.core.facts import VM_TYPE_SNP, VM_TYPE_TDX, FirmwareFacts, HostFacts, QemuFacts
+from policy.vocab import Platform
+
+OK, WARN, FAIL, SKIP = "ok", "warn", "missing", "skip"
+MINIMUM_QEMU = (10, 1)
+
+
+class Finding(NamedTuple):
+    """``state``: ok, warn, missing or skip. ``blocks``: the platforms that cannot run while it is missing."""
+
+    id: str
+    state: str
+    seen: str
+    why: str
+    fix: str
+    blocks: tuple[str, ...] = ()
+
+
+def findings(host: HostFacts, qemu: QemuFacts | None, firmware: FirmwareFacts | None) -> tuple[Finding, ...]:
+    """Every requirement, in the order in which one would fix them."""
+    return (*_kvm(host), *_snp(host), *_tdx(host), *_tools(qemu, firmware), *_limits(host))
+
+
+def blockers(found: tuple[Finding, ...], platform: Platform) -> tuple[Finding, ...]:
+    """The findings that keep a VM of ``platform`` from starting."""
+    return tuple(item for item in found if item.state == FAIL and platform.value in item.blocks)
+
+
+def _need(name: str, met: bool, seen: str, why: str, fix: str, blocks: tuple[str, ...]) -> Finding:
+    return Finding(name, OK if met else FAIL, seen, why, "" if met else fix, blocks)
+
+
+def _kvm(host: HostFacts) -> tuple[Finding, ...]:
+    kvm = host.kvm
+    why = "hardware virtualisation; without it QEMU emulates every instruction (10 to 50 times slower)"
+    if not kvm.present:
+        fix = "load kvm_amd or kvm_intel; switch on SVM or VT-x in the BIOS"
+        return (Finding("kvm", WARN, "no /dev/kvm", why, fix),)
+    if kvm.problem:
+        return (Finding("kvm", WARN, kvm.problem, why, 'a host with nested virtualisation, or accel = "tcg"'),)
+    return (Finding("kvm", OK, f"/dev/kvm works, VM types {kvm.vm_types or 0:#x}", why, ""),)
+
+
+def _snp(host: HostFacts) -> tuple[Finding, ...]:
+    blocks = (Platform.SEV_SNP.value,)
+    flag = "sev_snp" in host.flags
+    mask = "KVM was not asked" if host.kvm.vm_types is None else f"KVM_CAP_VM_TYPES {host.kvm.vm_types:#x}"
+    return (
+        _need(
+            "snp.cpu", flag, "flag sev_snp" if flag else f"no flag sev_snp on {host.vendor or 'this processor'}",
+            "SEV-SNP needs an AMD EPYC 7003 or newer, not itself virtualised",
+            "use an EPYC host; switch on SEV-SNP, SNP memory coverage and ASIDs in the BIOS", blocks,
+        ),
+        _need(
+            "snp.kvm", host.kvm.has_type(VM_TYPE_SNP), f"{mask}, kvm_amd.sev_snp={host.sev_snp or 'absent'}",
+            "KVM must offer VM type 4 (SEV-SNP)",
+            "Linux 6.11 or newer without iommu=pt; `dmesg | grep -i -e sev -e rmp` names what is in the way", blocks,
+        ),
+        _need(
+            "snp.device", not host.sev_device, host.sev_device or "/dev/sev can be opened",
+            "QEMU talks to the AMD firmware through /dev/sev", "setfacl -m u:$USER:rw /dev/sev", blocks,
+        ),
+    )  # fmt: skip
+
+
+def _tdx(host: HostFacts) -> tuple[Finding, ...]:
+    return (
+        _need(
+            "tdx.kvm", host.kvm.has_type(VM_TYPE_TDX), f"kvm_intel.tdx={host.tdx or 'absent'}",
+            "KVM must offer VM type 5 (TDX); this release does not launch TDX guests yet",
+            "Linux 6.16 or newer with CONFIG_INTEL_TDX_HOST, booted with kvm_intel.tdx=1 nohibernate",
+            (Platform.TDX.value,),
+        ),
+    )  # fmt: skip
+
+
+def _tools(qemu: QemuFacts | None, firmware: FirmwareFacts | None) -> tuple[Finding, ...]:
+    everything = (Platform.SEV_SNP.value, Platform.EMULATED_SNP.value, Platform.NONE.value)
+    measured = everything[:2]
+    new_enough = qemu is not None and qemu.version >= MINIMUM_QEMU
+    return (
+        _need(
+            "qemu", new_enough, f"QEMU {qemu.version_text} ({qemu.source})" if qemu else "none that is new enough",
+            "10.1 and newer hand the firmware the kernel file unpatched, which its hash covers",
+            "cvm image toolchain, or apt install qemu-system-x86 (10.1 or newer)",
+            everything if qemu is None else measured,
+        ),
+        _need(
+            "firmware", firmware is not None and firmware.measures_kernel,
+            f"{firmware.path} sha256:{firmware.sha256[:16]}…" if firmware else "no OVMF.amdsev.fd",
+            "measured direct boot needs a firmware with a measured section for the boot hash table",
+            "cvm image toolchain, or apt install ovmf-amdsev", measured,
+        ),
+    )  # fmt: skip
+
+
+def _limits(host: HostFacts) -> tuple[Finding, ...]:
+    cgroup = Finding("cgroup", OK, "cgroup v2", "limits on memory, processors and I/O of a VM", "")
+    if not host.cgroup_v2:
+        fix = "boot with systemd.unified_cgroup_hierarchy=1"
+        cgroup = cgroup._replace(state=WARN, seen="no cgroup v2 at /sys/fs/cgroup", fix=fix)
+    if host.memory_available is None:
+        return (cgroup,)
+    free = host.memory_available >> 20
+    memory = Finding("memory", OK, f"{free} MiB available", "a protected guest's memory is never swapped out", "")
+    if free < 2048:
+        memory = memory._replace(state=WARN, fix="stop something, or choose a smaller VM")
+    return (memory, cgroup)

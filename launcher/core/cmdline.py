@@ -1,0 +1,75 @@
+"""The kernel command line: the owner's words, a console, and the agent's orders. All of it is measured."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import NamedTuple
+
+from launcher.core.vm import VmConfig
+from launcher.errors import PlanRefused
+from policy.vocab import Platform
+
+# x86 keeps COMMAND_LINE_SIZE = 2048 bytes with the NUL; the EFI stub path puts "initrd=initrd " in front.
+LIMIT = 2047 - len("initrd=initrd ")
+GUEST_ADDRESS, GATEWAY = "10.0.2.15/24", "10.0.2.2"
+"""QEMU's user network: the guest, and the host's loopback as the guest sees it."""
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+class CommandLine(NamedTuple):
+    """The text, and the choices in it as (what, value, reason)."""
+
+    text: str
+    choices: tuple[tuple[str, str, str], ...]
+
+
+def compose(config: VmConfig, ca_der: bytes | None) -> CommandLine:
+    """The command line of a VM that boots a kernel. ``ca_der`` is the pinned CA certificate, DER.
+
+    Raises :class:`PlanRefused` when the kernel would cut it off.
+    """
+    words = [config.boot.cmdline] if config.boot.cmdline.strip() else []
+    choices: list[tuple[str, str, str]] = []
+    if not any(word.startswith("console=") for word in config.boot.cmdline.split()):
+        words.append("console=ttyS0")
+        choices.append(("console", "ttyS0", "the command line names none"))
+    words += _orders(config, ca_der, choices)
+    text = " ".join(words)
+    if len(text) > LIMIT:
+        ca_size = f", of which the CA certificate takes {len(_base64(ca_der))}" if ca_der else ""
+        raise PlanRefused(
+            f"kernel command line: {len(text)} characters{ca_size}, want at most {LIMIT}: the kernel cuts the rest off",
+            hint="use a CA certificate with an elliptic-curve key and few extensions",
+        )
+    return CommandLine(text, tuple(choices))
+
+
+def _orders(config: VmConfig, ca_der: bytes | None, choices: list[tuple[str, str, str]]) -> list[str]:
+    words = []
+    if config.attestation is not None and ca_der is not None:
+        service, reason = _seen_from_inside(config.attestation.service)
+        words += [f"cvm.service={service}", f"cvm.ca={_base64(ca_der)}"]
+        choices.append(("service", service, reason))
+    words += [f"cvm.disk={disk.name}:{disk.resource}" for disk in config.disks if disk.resource is not None]
+    if config.net is not None:
+        words.append(f"cvm.net={GUEST_ADDRESS},{GATEWAY}")
+    if config.guest.run is not None:
+        words.append(f"cvm.run={config.guest.run}")
+    if config.platform is Platform.EMULATED_SNP:
+        words.append("cvm.evidence=emulated")
+    if config.guest.poweroff:
+        words.append("cvm.poweroff=1")
+    return words
+
+
+def _seen_from_inside(url: str) -> tuple[str, str]:
+    """The URL as the guest must write it, and why."""
+    scheme, _, rest = url.partition("://")
+    host, colon, port = rest.rpartition(":") if not rest.endswith("]") and ":" in rest else (rest, "", "")
+    if host.lower() in _LOOPBACK:
+        return f"{scheme}://{GATEWAY}{colon}{port}", f"{host} is this host's loopback; the guest sees it as {GATEWAY}"
+    return url, "from [attestation]"
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode("ascii")

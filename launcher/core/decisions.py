@@ -1,0 +1,102 @@
+"""The decisions of a plan in words: what was chosen and why, and what the owner should think about twice."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from launcher.core.facts import FirmwareFacts, HostFacts
+from launcher.core.spec import VmSpec
+from launcher.core.vm import POLICY_SWITCHES, SnpSettings, VmConfig, guest_policy
+from policy.vocab import Platform
+
+
+class Decision(NamedTuple):
+    """One choice: ``what`` = ``value``, because of ``reason``."""
+
+    what: str
+    value: str
+    reason: str
+
+
+_WRITTEN = "the VM file says so"
+_PLATFORM = {
+    Platform.SEV_SNP: "memory and registers are encrypted by the AMD chip, which measures and signs",
+    Platform.EMULATED_SNP: "NOT PROTECTED: an emulated chip measures and signs; for machines without the hardware",
+    Platform.NONE: "NOT PROTECTED: an ordinary VM, nothing is measured",
+}
+
+
+def decide(
+    config: VmConfig,
+    host: HostFacts,
+    spec: VmSpec,
+    firmware: FirmwareFacts | None,
+    accel: tuple[str, str],
+) -> tuple[Decision, ...]:
+    """The choices of ``spec`` in the order a reader wants them."""
+    chosen = [
+        Decision("platform", config.platform.value, _PLATFORM.get(config.platform, _WRITTEN)),
+        Decision("accelerator", *accel),
+        Decision("machine", spec.machine_type, "versioned: the alias q35 would change with QEMU"),
+        Decision("cpu", f"{spec.vcpus} × {spec.cpu_model}", _cpu_reason(config)),
+        Decision("memory", f"{spec.memory >> 20} MiB", _WRITTEN),
+        Decision("firmware", *_firmware(firmware, spec)),
+    ]
+    if config.platform is Platform.SEV_SNP:
+        source = "CPUID 0x8000001F of this host" if host.c_bit is not None else "every EPYC's; this host did not say"
+        chosen.append(Decision("c-bit", str(spec.snp.c_bit if spec.snp else ""), source))
+    if config.platform is not Platform.NONE:
+        chosen.append(Decision("guest policy", f"{guest_policy(config.snp):#x}", _policy_reason(config.snp)))
+    if spec.hash_table_gpa is not None:
+        where = f"{spec.hash_table_gpa:#x}"
+        chosen.append(Decision("boot hash table", where, "address in the firmware's footer; the firmware enforces it"))
+    chosen += [Decision(f"disk {disk.name}", disk.path, _disk_reason(disk.resource)) for disk in config.disks]
+    if config.net is not None:
+        ports = ", ".join(f"{item.host}:{item.host_port}→{item.guest_port}" for item in config.net.forward)
+        chosen.append(Decision("network", "user", f"QEMU's own NAT, no privileges; forwards {ports or 'nothing'}"))
+    return tuple(chosen)
+
+
+def warnings(config: VmConfig, host: HostFacts) -> tuple[str, ...]:
+    """What is allowed but deserves a second look."""
+    found = []
+    if config.snp.debug and config.platform is not Platform.NONE:
+        found.append("snp.debug = true: the host can decrypt this guest's memory")
+    if config.snp.migrate_ma and config.platform is not Platform.NONE:
+        found.append("snp.migrate_ma = true: a migration agent may move this guest to another machine")
+    if host.memory_available is not None and config.memory > host.memory_available:
+        found.append(
+            f"memory: {config.memory >> 20} MiB asked for, {host.memory_available >> 20} MiB available on this host"
+        )
+    if config.cpu.vcpus > host.cpus:
+        found.append(f"cpu.count: {config.cpu.vcpus} vCPUs on {host.cpus} processors")
+    for item in config.net.forward if config.net else ():
+        if not item.host.startswith("127."):
+            found.append(f"net.forward: port {item.host_port} is open to the network on {item.host}")
+    return tuple(found)
+
+
+def _cpu_reason(config: VmConfig) -> str:
+    if config.platform is Platform.NONE:
+        return _WRITTEN
+    return "count and model are part of the launch digest"
+
+
+def _firmware(firmware: FirmwareFacts | None, spec: VmSpec) -> tuple[str, str]:
+    if firmware is None:
+        return "SeaBIOS", "boots a kernel directly, fastest" if spec.kernel else "QEMU's own; no OVMF.fd found"
+    return firmware.path, f"{firmware.origin}; sha256:{firmware.sha256}"
+
+
+def _policy_reason(settings: SnpSettings) -> str:
+    default = SnpSettings()
+    allowed = [name for name in POLICY_SWITCHES if getattr(settings, name)]
+    changed = [name for name in POLICY_SWITCHES if getattr(settings, name) != getattr(default, name)]
+    text = f"on: {', '.join(allowed) or 'nothing'}"
+    return f"{text}; not the default: {', '.join(changed)}" if changed else f"{text} (the safe default)"
+
+
+def _disk_reason(resource: str | None) -> str:
+    if resource is None:
+        return "not encrypted: the host can read and change it"
+    return f"LUKS2; key kbs:///{resource} is released after attestation only"

@@ -1,0 +1,72 @@
+"""What the launcher found out about this host, as values: collected by ``launcher.io.host``, judged by pure code."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class KvmFacts(NamedTuple):
+    """``/dev/kvm``. ``vm_types`` is KVM_CAP_VM_TYPES (bit 0 ordinary, 4 SEV-SNP, 5 TDX), ``None`` if not asked.
+
+    ``problem`` is empty when an ordinary VM can be expected to run; a device that opens is not enough: without the
+    svm or vmx flag nothing that starts in 16-bit mode gets anywhere.
+    """
+
+    present: bool
+    problem: str
+    vm_types: int | None = None
+
+    def has_type(self, bit: int) -> bool:
+        """Whether KVM offers VM type ``bit``."""
+        return bool((self.vm_types or 0) >> bit & 1)
+
+
+VM_TYPE_SNP, VM_TYPE_TDX = 4, 5
+
+
+class HostFacts(NamedTuple):
+    """One machine. ``None`` means: could not be read. Memory in bytes.
+
+    ``sev_snp`` and ``tdx`` are the module parameters of kvm_amd and kvm_intel; ``c_bit`` is CPUID 0x8000001F EBX[5:0];
+    ``sev_device`` says what is wrong with ``/dev/sev``, empty if nothing.
+    """
+
+    kvm: KvmFacts
+    vendor: str
+    flags: frozenset[str]
+    cpus: int
+    memory_total: int | None
+    memory_available: int | None
+    kernel: str
+    sev_snp: str | None
+    tdx: str | None
+    c_bit: int | None
+    sev_device: str
+    cgroup_v2: bool
+
+
+class QemuFacts(NamedTuple):
+    """The QEMU to start: ``(*argv, *options)`` with ``env`` added. ``source`` is ``system`` or ``cache``."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    version: tuple[int, ...]
+    source: str
+
+    @property
+    def version_text(self) -> str:
+        """Such as ``11.1.3``."""
+        return ".".join(map(str, self.version))
+
+
+class FirmwareFacts(NamedTuple):
+    """A firmware file, read and parsed. ``hash_table_gpa`` is where its footer wants the boot hash table.
+
+    ``measures_kernel`` says whether it has a measured section around that table. ``origin`` says who chose it.
+    """
+
+    path: str
+    sha256: str
+    hash_table_gpa: int | None
+    measures_kernel: bool
+    origin: str

@@ -1,0 +1,25 @@
+"""Names of the files in a VM's state folder. QEMU runs inside it, so its command line uses them as they are: no path
+length limit of unix sockets applies, and the command line does not depend on where the state is kept.
+"""
+
+from __future__ import annotations
+
+QMP_SOCKET = "qmp.sock"
+STATUS_SOCKET = "status.sock"
+CONSOLE_SOCKET = "console.sock"
+CHIP_SOCKET = "emulator.sock"
+SERIAL_LOG = "serial.log"
+STATUS_LOG = "status.jsonl"
+QEMU_LOG = "qemu.log"
+EMULATOR_LOG = "emulator.log"
+LAUNCHER_LOG = "launcher.log"
+HASH_TABLE = "hashes.bin"
+VM_FILE = "vm.json"
+STATE_FILE = "state.json"
+LAUNCHER_PID = "launcher.pid"
+RESULT_FILE = "result.json"
+CHIP_STATE = ".emulated-chip"
+"""Below the state root: one emulated chip per host, unless a VM names its own folder."""
+
+STATUS_PORT = "org.cvm.status"
+CHIP_PORT = "org.cvm.snp"

@@ -1,0 +1,153 @@
+"""VmConfig × HostFacts × tools -> LaunchPlan: every decision with its reason, and the command line that follows.
+
+Pure: planning works on any machine, for hardware it does not have. What keeps *this* host from running the plan is
+listed in ``blockers``; what no host could run raises :class:`PlanRefused`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from launcher.core import decisions
+from launcher.core.argv import qemu_options
+from launcher.core.capability import Finding, blockers, findings
+from launcher.core.cmdline import CommandLine, compose
+from launcher.core.decisions import Decision
+from launcher.core.facts import FirmwareFacts, HostFacts, QemuFacts
+from launcher.core.inputs import measure_inputs
+from launcher.core.measurement import MeasureInputs
+from launcher.core.spec import SnpLaunch, VmSpec
+from launcher.core.timeouts import Budget, budget
+from launcher.core.vm import VmConfig, guest_policy
+from launcher.errors import PlanRefused
+from policy.vocab import Platform
+
+DEFAULT_C_BIT = 51
+"""Every EPYC since 7001 that was ever seen; a host that differs says so in CPUID and QEMU checks it."""
+
+
+class EmulatorPlan(NamedTuple):
+    """How the emulated chip is started; ``host_data`` has 32 bytes."""
+
+    state: str
+    policy: int
+    host_data: bytes
+
+
+class LaunchPlan(NamedTuple):
+    """Everything ``cvm launch`` will do. ``options`` follow ``qemu.argv``; QEMU runs inside the VM's state folder."""
+
+    spec: VmSpec
+    qemu: QemuFacts
+    options: tuple[str, ...]
+    decisions: tuple[Decision, ...]
+    warnings: tuple[str, ...]
+    blockers: tuple[Finding, ...]
+    budget: Budget
+    measure: MeasureInputs | None
+    emulator: EmulatorPlan | None
+    attests: bool
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The whole command."""
+        return (*self.qemu.argv, *self.options)
+
+
+class Surroundings(NamedTuple):
+    """What is known besides the VM file. ``firmware`` is ``None`` only for platform none without a firmware file.
+
+    ``ca_der``: the CA certificate, DER. ``chip_state``: the default folder of the emulated chip.
+    """
+
+    host: HostFacts
+    qemu: QemuFacts
+    firmware: FirmwareFacts | None
+    ca_der: bytes | None
+    chip_state: str
+
+
+def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
+    """Decide everything. Paths in ``config`` are absolute already."""
+    _refuse(config, around)
+    firmware = around.firmware
+    accel, accel_reason = _accelerator(config, around.host)
+    line = compose(config, around.ca_der) if config.boot.kernel is not None else None
+    spec = _spec(config, around, accel, line)
+    chosen = decisions.decide(config, around.host, spec, firmware, (accel, accel_reason))
+    if line is not None:
+        chosen += tuple(Decision(*choice) for choice in line.choices)
+    return LaunchPlan(
+        spec=spec,
+        qemu=around.qemu,
+        options=qemu_options(spec),
+        decisions=chosen,
+        warnings=decisions.warnings(config, around.host),
+        blockers=blockers(findings(around.host, around.qemu, firmware), config.platform),
+        budget=budget(config.memory, config.cpu.vcpus, accel=accel, eager_memory=config.platform is Platform.SEV_SNP),
+        measure=None if firmware is None else measure_inputs(config, firmware.path, line),
+        emulator=_emulator(config, around.chip_state),
+        attests=config.attestation is not None,
+    )
+
+
+def _refuse(config: VmConfig, around: Surroundings) -> None:
+    if config.platform is Platform.NONE:
+        return
+    firmware = around.firmware
+    if firmware is None or not firmware.measures_kernel:
+        path = "none found" if firmware is None else firmware.path
+        raise PlanRefused(
+            f"firmware: {path}: no measured section for the boot hash table, so a kernel cannot be measured",
+            hint='use OVMF.amdsev.fd (firmware = "auto" finds it)',
+        )
+    if config.platform is Platform.EMULATED_SNP and config.snp.guest_features != 1:
+        raise PlanRefused(
+            f"snp.guest_features: {config.snp.guest_features:#x}: the emulated chip starts vCPUs with 0x1 only"
+        )
+
+
+def _accelerator(config: VmConfig, host: HostFacts) -> tuple[str, str]:
+    if config.platform is Platform.SEV_SNP:
+        if config.accel == "tcg":
+            raise PlanRefused('accel = "tcg": SEV-SNP is a feature of KVM', hint='use platform = "emulated-snp"')
+        return "kvm", "SEV-SNP is a feature of KVM"
+    if config.accel != "auto":
+        return config.accel, "the VM file says so"
+    if not host.kvm.present:
+        return "tcg", "no /dev/kvm on this host"
+    if host.kvm.problem:
+        return "tcg", host.kvm.problem
+    return "kvm", "/dev/kvm works"
+
+
+def _spec(config: VmConfig, around: Surroundings, accel: str, line: CommandLine | None) -> VmSpec:
+    firmware = around.firmware
+    snp = None
+    if config.platform is Platform.SEV_SNP:
+        c_bit = around.host.c_bit if around.host.c_bit is not None else DEFAULT_C_BIT
+        snp = SnpLaunch(guest_policy(config.snp), c_bit, config.snp.host_data)
+    emulated = config.platform is Platform.EMULATED_SNP
+    return VmSpec(
+        name=config.name,
+        platform=config.platform,
+        accel=accel,
+        qemu=around.qemu.version,
+        memory=config.memory,
+        vcpus=config.cpu.vcpus,
+        cpu_model=config.cpu.model,
+        firmware=firmware.path if firmware is not None else None,
+        kernel=config.boot.kernel,
+        initrd=config.boot.initrd,
+        cmdline=line.text if line is not None else None,
+        disks=config.disks,
+        net=config.net,
+        snp=snp,
+        hash_table_gpa=firmware.hash_table_gpa if emulated and firmware is not None else None,
+    )
+
+
+def _emulator(config: VmConfig, default_state: str) -> EmulatorPlan | None:
+    if config.platform is not Platform.EMULATED_SNP:
+        return None
+    return EmulatorPlan(config.emulator_state or default_state, guest_policy(config.snp), config.snp.host_data)

@@ -1,0 +1,44 @@
+"""A VM with every choice made: what the command line is generated from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from launcher.core.vm import Disk, Net
+from policy.vocab import Platform
+
+
+class SnpLaunch(NamedTuple):
+    """The sev-snp-guest object's members. ``c_bit`` must be the host's; ``host_data`` has 32 bytes."""
+
+    policy: int
+    c_bit: int
+    host_data: bytes
+
+
+class VmSpec(NamedTuple):
+    """Paths are absolute; sizes in bytes. ``firmware`` is ``None`` for QEMU's built-in SeaBIOS.
+
+    ``hash_table_gpa``: where the emulated platform injects the boot hash table. ``cmdline`` is complete.
+    """
+
+    name: str
+    platform: Platform
+    accel: str
+    qemu: tuple[int, ...]
+    memory: int
+    vcpus: int
+    cpu_model: str
+    firmware: str | None
+    kernel: str | None
+    initrd: str | None
+    cmdline: str | None
+    disks: tuple[Disk, ...]
+    net: Net | None
+    snp: SnpLaunch | None
+    hash_table_gpa: int | None
+
+    @property
+    def machine_type(self) -> str:
+        """A versioned one: the plain alias moves with QEMU, and with it what the guest sees."""
+        return f"pc-q35-{self.qemu[0]}.{self.qemu[1]}"

@@ -1,0 +1,24 @@
+"""How long a boot may take. Not a constant: accepting memory takes time per GiB, emulation multiplies everything."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_GIB = 1 << 30
+
+
+class Budget(NamedTuple):
+    """Seconds from QEMU's start to the agent's first word, and from there to the service's answer."""
+
+    boot: float
+    attest: float
+
+
+def budget(memory: int, vcpus: int, *, accel: str, eager_memory: bool) -> Budget:
+    """``memory`` in bytes. ``eager_memory``: the guest accepts all its memory before it does anything else (SEV-SNP
+    with a firmware that is not known to be lazy), page by page in 4 KiB.
+    """
+    gib = memory / _GIB
+    boot = 30 + gib * (1.0 if eager_memory else 0.05) + 0.5 * vcpus
+    factor = 4 if accel == "tcg" else 1
+    return Budget(round(boot * factor, 1), 60.0 * factor)

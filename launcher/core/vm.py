@@ -1,0 +1,127 @@
+"""A VM as its owner described it: the typed form of ``web-1.toml``. Values only; sizes in bytes, paths as written.
+
+NamedTuples, not dataclasses: this module is on the start-up path of ``cvm measure``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from policy.vocab import Platform, ResourcePath
+
+
+class Cpu(NamedTuple):
+    """vCPUs and the QEMU CPU model; both are measured on SEV-SNP."""
+
+    vcpus: int = 1
+    model: str = "EPYC-v4"
+
+
+class Boot(NamedTuple):
+    """What the VM boots. ``firmware`` is a path or ``auto``; ``cmdline`` is the owner's part of the command line."""
+
+    firmware: str = "auto"
+    kernel: str | None = None
+    initrd: str | None = None
+    cmdline: str = ""
+
+
+class Disk(NamedTuple):
+    """A raw disk image. ``name`` is the device's serial; ``resource`` names the key of an encrypted disk."""
+
+    path: str
+    name: str
+    resource: ResourcePath | None = None
+    readonly: bool = False
+
+
+class Forward(NamedTuple):
+    """A host port that leads to a guest port. ``protocol`` is ``tcp`` or ``udp``, ``host`` an IPv4 address."""
+
+    protocol: str
+    host: str
+    host_port: int
+    guest_port: int
+
+
+class Net(NamedTuple):
+    """One user-mode network (QEMU's own NAT; no privileges needed)."""
+
+    forward: tuple[Forward, ...] = ()
+
+
+class Attestation(NamedTuple):
+    """The key service's ``https`` URL and the path of the one CA certificate (PEM) its server must chain to."""
+
+    service: str
+    ca: str
+
+
+class Guest(NamedTuple):
+    """What the guest does after its disks are open: the payload's path on the first disk, and whether to power off."""
+
+    run: str | None = None
+    poweroff: bool = False
+
+
+class SnpSettings(NamedTuple):
+    """SEV-SNP launch fields. Permissions and demands are the Guest Policy's bits (``policy.snp.GuestPolicy``).
+
+    Only ``smt`` is allowed by default, because a host with SMT on refuses a guest that forbids it. ``host_data``: 32
+    bytes shown in every report. ``guest_features``: SEV_FEATURES the host kernel sets, part of the launch digest.
+    """
+
+    smt: bool = True
+    migrate_ma: bool = False
+    debug: bool = False
+    single_socket: bool = False
+    cxl_allow: bool = False
+    mem_aes_256_xts: bool = False
+    rapl_dis: bool = False
+    ciphertext_hiding: bool = False
+    page_swap_disable: bool = False
+    abi_min: tuple[int, int] = (0, 0)
+    host_data: bytes = bytes(32)
+    guest_features: int = 1
+
+
+class VmConfig(NamedTuple):
+    """The whole file. ``accel``: ``auto``, ``kvm`` or ``tcg``. ``emulator_state``: a path, ``None`` for the default."""
+
+    name: str
+    platform: Platform
+    memory: int
+    accel: str = "auto"
+    cpu: Cpu = Cpu()
+    boot: Boot = Boot()
+    disks: tuple[Disk, ...] = ()
+    net: Net | None = None
+    attestation: Attestation | None = None
+    guest: Guest = Guest()
+    snp: SnpSettings = SnpSettings()
+    emulator_state: str | None = None
+
+
+_POLICY_BITS = {
+    "smt": 16,
+    "migrate_ma": 18,
+    "debug": 19,
+    "single_socket": 20,
+    "cxl_allow": 21,
+    "mem_aes_256_xts": 22,
+    "rapl_dis": 23,
+    "ciphertext_hiding": 24,
+    "page_swap_disable": 25,
+}
+
+POLICY_SWITCHES = tuple(_POLICY_BITS)
+"""Names of the Guest Policy's switches, in bit order."""
+
+
+def guest_policy(settings: SnpSettings) -> int:
+    """The 64-bit Guest Policy. Bit 17 is reserved and must be one (SEV-SNP ABI, "Guest Policy")."""
+    value = 1 << 17 | settings.abi_min[0] << 8 | settings.abi_min[1]
+    for name, bit in _POLICY_BITS.items():
+        if getattr(settings, name):
+            value |= 1 << bit
+    return value

@@ -1,0 +1,131 @@
+"""A small blocking client of QEMU's monitor protocol.
+
+Run states: connected (after :func:`open_qmp`, which negotiates) and closed. :meth:`Qmp.execute` waits for its answer
+and keeps events that arrive meanwhile; :meth:`Qmp.take_events` gives them. One command at a time, one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import socket
+import time
+from collections import deque
+from typing import Any
+
+from launcher.core.qmp_wire import MAX_LINE, Event, Failure, Greeting, Message, Return, parse_message
+from launcher.errors import QemuFailed, QmpMalformed
+
+_PATIENCE = 20.0
+_MAX_EVENTS = 10_000
+
+
+class QmpClosed(QemuFailed):
+    """QEMU closed the monitor: it has ended or is about to."""
+
+    code = "qmp.closed"
+
+
+class QmpRefused(QemuFailed):
+    """QEMU refused a command, in its own words."""
+
+    code = "qmp.refused"
+
+
+class Qmp:
+    """The connection. Every method raises :class:`QmpClosed` once QEMU is gone and `QmpMalformed` for nonsense."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._buffer = bytearray()
+        self._events: deque[Event] = deque(maxlen=_MAX_EVENTS)
+        self.version = (0, 0, 0)
+
+    def negotiate(self) -> None:
+        """Read the greeting and leave negotiation mode."""
+        greeting = self._next(time.monotonic() + _PATIENCE)
+        if not isinstance(greeting, Greeting):
+            raise QmpMalformed(f"QMP: the first line is {type(greeting).__name__}, want the greeting")
+        self.version = greeting.version
+        self.execute("qmp_capabilities")
+
+    def execute(self, command: str, /, **arguments: object) -> Any:
+        """Run one command; its return value. Raises :class:`QmpRefused` with QEMU's words."""
+        request: dict[str, object] = {"execute": command}
+        if arguments:
+            request["arguments"] = {name.replace("_", "-"): value for name, value in arguments.items()}
+        try:
+            self._socket.sendall(json.dumps(request).encode("ascii") + b"\n")
+        except OSError:
+            raise QmpClosed(f"QMP: {command}: QEMU has closed its monitor") from None
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            answer = self._next(deadline)
+            if isinstance(answer, Return):
+                return answer.value
+            if isinstance(answer, Failure):
+                raise QmpRefused(f"QMP: {command}: {answer.text}")
+
+    def hmp(self, line: str, cpu: int = 0) -> str:
+        """A command of the human monitor, on one vCPU; its text."""
+        return str(self.execute("human-monitor-command", command_line=line, cpu_index=cpu))
+
+    def take_events(self) -> list[Event]:
+        """Events received so far, plus whatever can be read without waiting."""
+        while select.select([self._socket], [], [], 0)[0]:
+            self._fill()
+            while b"\n" in self._buffer:
+                self._keep(self._pop())
+        taken = list(self._events)
+        self._events.clear()
+        return taken
+
+    def fileno(self) -> int:
+        """For select."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Let go; QEMU goes on."""
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+    def _next(self, deadline: float) -> Message:
+        """The next message that is not an event."""
+        while True:
+            while b"\n" in self._buffer:
+                message = self._pop()
+                if not isinstance(message, Event):
+                    return message
+                self._keep(message)
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._socket], [], [], left)[0]:
+                raise QemuFailed(f"QMP: no answer within {_PATIENCE:g} s")
+            self._fill()
+
+    def _pop(self) -> Message:
+        line, _, rest = bytes(self._buffer).partition(b"\n")
+        self._buffer[:] = rest
+        return parse_message(line)
+
+    def _keep(self, message: Message) -> None:
+        if isinstance(message, Event):
+            self._events.append(message)
+
+    def _fill(self) -> None:
+        try:
+            data = self._socket.recv(1 << 16)
+        except OSError:
+            data = b""
+        if not data:
+            raise QmpClosed("QMP: QEMU has closed its monitor")
+        self._buffer += data
+        if len(self._buffer) > MAX_LINE and b"\n" not in self._buffer:
+            raise QmpMalformed(f"QMP: a line of more than {MAX_LINE} bytes")
+
+
+def open_qmp(connection: socket.socket) -> Qmp:
+    """Greet QEMU over a connected socket."""
+    client = Qmp(connection)
+    client.negotiate()
+    return client

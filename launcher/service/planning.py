@@ -1,0 +1,56 @@
+"""Use case *plan*: read the VM file, look at the host, decide, measure. Changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.core.facts import FirmwareFacts, QemuFacts
+from launcher.core.names import CHIP_STATE
+from launcher.core.plan import LaunchPlan, Surroundings, make_plan
+from launcher.core.vm import VmConfig
+from launcher.io.firmware import find_firmware
+from launcher.io.host import probe_host
+from launcher.io.measurement import Measured, measure
+from launcher.io.statedir import state_root
+from launcher.io.toolchain import Toolchain, find_toolchain, parse_version
+from launcher.service.vm_file import load_vm, read_ca
+
+
+class Prepared(NamedTuple):
+    """A plan and, for a measured platform, the digest it will have."""
+
+    config: VmConfig
+    plan: LaunchPlan
+    measured: Measured | None
+
+    @property
+    def launch_digest(self) -> str | None:
+        """Lower-case hex, 96 digits."""
+        return None if self.measured is None else self.measured.launch_digest.hex()
+
+
+def prepare(path: str) -> Prepared:
+    """Everything up to the launch. Raises what its parts raise, before anything is started."""
+    config = load_vm(path)
+    tools = find_toolchain()
+    around = Surroundings(
+        host=probe_host(),
+        qemu=qemu_facts(tools),
+        firmware=firmware_facts(config, tools),
+        ca_der=read_ca(config),
+        chip_state=f"{state_root()}/{CHIP_STATE}",
+    )
+    plan = make_plan(config, around)
+    return Prepared(config, plan, None if plan.measure is None else measure(plan.measure))
+
+
+def qemu_facts(tools: Toolchain) -> QemuFacts:
+    """The toolchain as the pure code wants it."""
+    return QemuFacts(tools.qemu_argv, tuple(sorted(tools.env.items())), parse_version(tools.version), tools.source)
+
+
+def firmware_facts(config: VmConfig, tools: Toolchain) -> FirmwareFacts | None:
+    """The firmware this VM gets."""
+    folder: Path = tools.firmware_dir
+    return find_firmware(config.boot.firmware, config.platform, folder, boots_kernel=config.boot.kernel is not None)

@@ -1,0 +1,68 @@
+"""Open a VM file and what it names. On the start-up path of ``cvm measure VM.toml``."""
+
+from __future__ import annotations
+
+import posixpath
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+
+from launcher.config.vm_toml import MAX_BYTES, parse_vm
+from launcher.core.vm import VmConfig
+from launcher.errors import VmConfigInvalid
+from launcher.io.hashing import read_file
+
+_MAX_CA = 1 << 16
+_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+
+
+def load_vm(path: str) -> VmConfig:
+    """Read, decode and resolve: every path in the result is absolute. Raises `VmConfigInvalid`, `FileUnreadable`."""
+    data = read_file(path, "VM file", MAX_BYTES)
+    config = parse_vm(data, posixpath.basename(path))
+    return resolve(config, posixpath.dirname(posixpath.abspath(path)))
+
+
+def resolve(config: VmConfig, folder: str) -> VmConfig:
+    """``config`` with its paths taken as relative to ``folder`` (absolute)."""
+
+    def at(path: str) -> str:
+        joined = posixpath.join(folder, path)
+        # ".." behind a symbolic link means the link's target: leave that to the kernel.
+        return joined if ".." in path.split("/") else posixpath.normpath(joined)
+
+    boot = config.boot
+    return config._replace(
+        boot=boot._replace(
+            firmware=boot.firmware if boot.firmware == "auto" else at(boot.firmware),
+            kernel=None if boot.kernel is None else at(boot.kernel),
+            initrd=None if boot.initrd is None else at(boot.initrd),
+        ),
+        disks=tuple(disk._replace(path=at(disk.path)) for disk in config.disks),
+        attestation=None if config.attestation is None else config.attestation._replace(ca=at(config.attestation.ca)),
+        emulator_state=None if config.emulator_state is None else at(config.emulator_state),
+    )
+
+
+def read_ca(config: VmConfig) -> bytes | None:
+    """The pinned CA certificate as DER, ``None`` without an ``[attestation]`` table."""
+    if config.attestation is None:
+        return None
+    path = config.attestation.ca
+    return one_certificate(read_file(path, "CA certificate", _MAX_CA), path)
+
+
+def one_certificate(data: bytes, path: str) -> bytes:
+    """The DER of a PEM file with exactly one certificate; a DER file as it is. Only the envelope is checked here."""
+    der = data
+    if not data.startswith(b"\x30"):
+        text = data.decode("ascii", "replace")
+        if text.count(_BEGIN) != 1 or text.count(_END) != 1:
+            raise VmConfigInvalid(path, (f"got {text.count(_BEGIN)} certificates, want exactly one in PEM",))
+        body = text.partition(_BEGIN)[2].partition(_END)[0]
+        try:
+            der = a2b_base64("".join(body.split()), strict_mode=True)
+        except (Base64Error, ValueError):
+            raise VmConfigInvalid(path, ("the certificate is not base64",)) from None
+    if der[:2] != b"\x30\x82" or len(der) != 4 + int.from_bytes(der[2:4], "big"):
+        raise VmConfigInvalid(path, (f"{len(der)} bytes beginning {der[:4].hex()} are not one DER certificate",))
+    return der
