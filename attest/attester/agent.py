@@ -21,12 +21,21 @@ from policy.secret import SecretBytes
 TEE = "snp"
 
 
+class CheckedDisk(NamedTuple):
+    """A disk whose header is of the profile. ``header`` is the copy that was checked, in memory."""
+
+    order: DiskOrder
+    node: Path
+    read_only: bool
+    header: Path
+    header_uuid: str
+
+
 class Unlocked(NamedTuple):
     """A disk that is open and mounted."""
 
     mounted: Path
     read_only: bool
-    header_uuid: str
 
 
 class RunningPayload(Protocol):
@@ -48,8 +57,11 @@ class Machine(Protocol):
     def evidence_json(self, raw: RawEvidence) -> dict[str, object]:
         """The protocol's form of ``raw``; refuses a report that does not parse."""
 
-    def unlock(self, order: DiskOrder, key: SecretBytes) -> Unlocked:
-        """Check the header, open and mount the disk."""
+    def inspect(self, order: DiskOrder) -> CheckedDisk:
+        """Find the disk and check its header; nothing is opened."""
+
+    def unlock(self, disk: CheckedDisk, key: SecretBytes) -> Unlocked:
+        """Open with the header that was checked, and mount."""
 
     def start(self, run: str, mounted: Path, output: Callable[[str], None]) -> RunningPayload:
         """Start the payload."""
@@ -105,11 +117,13 @@ class Agent:
         return payload
 
     def _unlock_all(self, service: ServiceAddress, ca: bytes) -> list[Unlocked]:
+        # Headers first: for a disk that will not be opened, no key is asked for.
+        disks = [self._machine.inspect(order) for order in self._orders.disks]
         session = Session(KbsClient(self._connect(service, ca)), TEE, self._evidence, self._pace)
         self._status.say(f"service: https://{service.host}:{service.port}, certificate pinned by the command line")
         result = token_status(session.attest())
         self._status.event("attested", f"attested: the service says {result}", status=result)
-        return [self._unlock(order, session) for order in self._orders.disks]
+        return [self._unlock(disk, session) for disk in disks]
 
     def _evidence(self, report_data: bytes) -> dict[str, object]:
         raw = self._machine.evidence(report_data, self._orders.emulated)
@@ -124,23 +138,24 @@ class Agent:
         )
         return document
 
-    def _unlock(self, order: DiskOrder, session: Session) -> Unlocked:
+    def _unlock(self, disk: CheckedDisk, session: Session) -> Unlocked:
+        order = disk.order
         key = session.secret(order.resource)
         try:
-            disk = self._machine.unlock(order, key)
+            unlocked = self._machine.unlock(disk, key)
         finally:
             key.wipe()
-        mode = "read-only" if disk.read_only else "read-write"
+        mode = "read-only" if unlocked.read_only else "read-write"
         self._status.event(
             "unlocked",
-            f"disk {order.name}: header accepted, unlocked, mounted {mode} at {disk.mounted}",
+            f"disk {order.name}: header accepted, unlocked, mounted {mode} at {unlocked.mounted}",
             disk=order.name,
             resource=str(order.resource),
-            mounted=str(disk.mounted),
+            mounted=str(unlocked.mounted),
             mode=mode,
             luks_uuid=disk.header_uuid,
         )
-        return disk
+        return unlocked
 
     def _pass_on(self, text: str) -> None:
         self._status.event("payload-output", text=text)

@@ -7,7 +7,7 @@ because a guest that guesses what its owner meant is worse than one that says wh
     cvm.service=https://10.0.2.2:8443        key broker (https only, no path)
     cvm.ca=<base64 DER>                      the only CA whose certificates that service may show
     cvm.disk=<name>:<repository/type/tag>    one per encrypted disk; <name> is the virtio-blk serial
-    cvm.net=10.0.2.15/24,10.0.2.2            static IPv4 address/prefix, gateway
+    cvm.net=10.0.2.15/24,10.0.2.2[,10.0.2.3] static IPv4 address/prefix, gateway, name server
     cvm.run=/path                            program on the first disk
     cvm.evidence=emulated                    ask the emulated chip, and only it
     cvm.poweroff=1                           power off when the work is done
@@ -55,11 +55,12 @@ class DiskOrder(NamedTuple):
 
 
 class NetOrder(NamedTuple):
-    """Static IPv4 set-up, dotted quads."""
+    """Static IPv4 set-up, dotted quads. ``dns`` is a name server; what it answers is not trusted, TLS decides."""
 
     address: str
     prefix: int
     gateway: str
+    dns: str | None = None
 
 
 class Orders(NamedTuple):
@@ -173,13 +174,16 @@ def _disk(text: str) -> DiskOrder:
 
 
 def _net(text: str) -> NetOrder:
-    interface, _, gateway = text.partition(",")
+    interface, *others = text.split(",")
     address, _, prefix = interface.partition("/")
-    if not (_IPV4.fullmatch(address) and _IPV4.fullmatch(gateway) and re.fullmatch(r"[0-9]{1,2}", prefix)):
-        raise CommandLineMalformed(f"cvm.net: {text[:80]!r}, want address/prefix,gateway (IPv4)")
+    quads = (address, *others)
+    if len(quads) not in (2, 3) or not all(map(_IPV4.fullmatch, quads)) or not re.fullmatch(r"[0-9]{1,2}", prefix):
+        raise CommandLineMalformed(
+            f"cvm.net: {text[:80]!r}, want address/prefix,gateway or address/prefix,gateway,dns (IPv4)"
+        )
     if not 8 <= int(prefix) <= 30:
         raise CommandLineMalformed(f"cvm.net: prefix {prefix}, want 8 to 30")
-    return NetOrder(address, int(prefix), gateway)
+    return NetOrder(address, int(prefix), *others)
 
 
 def _run(text: str) -> str:

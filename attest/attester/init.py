@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from attest.attester import kernel
-from attest.attester.agent import Agent, RunningPayload, Unlocked, settle
+from attest.attester import disk, kernel
+from attest.attester.agent import Agent, CheckedDisk, RunningPayload, Unlocked, settle
 from attest.attester.cmdline import DiskOrder, NetOrder, parse_orders
 from attest.attester.evidence_json import snp_evidence
 from attest.attester.ports import wait_for_port, write_all
@@ -47,18 +47,20 @@ class Guest:
         """KBS ``snp`` evidence."""
         return snp_evidence(raw)
 
-    def unlock(self, order: DiskOrder, key: SecretBytes) -> Unlocked:
-        """Header check, cryptsetup, mount."""
-        from attest.attester import disk
-
+    def inspect(self, order: DiskOrder) -> CheckedDisk:
+        """The header is copied into memory and the copy checked."""
         device = disk.find_disk(order.name)
         header, copy = disk.checked_copy(device.node, order.name)
+        return CheckedDisk(order, device.node, device.read_only, copy, header.uuid)
+
+    def unlock(self, checked: CheckedDisk, key: SecretBytes) -> Unlocked:
+        """cryptsetup with the checked copy, mount."""
+        name, read_only = checked.order.name, checked.read_only
         try:
-            mapped = disk.open_disk(device, copy, order.name, key)
+            mapped = disk.open_disk(disk.BlockDevice(checked.node, read_only), checked.header, name, key)
         finally:
-            copy.unlink()
-        mounted = disk.mount_disk(mapped, order.name, read_only=device.read_only)
-        return Unlocked(mounted, device.read_only, header.uuid)
+            checked.header.unlink()
+        return Unlocked(disk.mount_disk(mapped, name, read_only=read_only), read_only)
 
     def start(self, run: str, mounted: Path, output: Callable[[str], None]) -> RunningPayload:
         """The payload from the first disk."""
@@ -70,7 +72,7 @@ class Guest:
 def open_status() -> Status:
     """Port (when the launcher gave one) and console."""
     node = wait_for_port(PORT_NAME, seconds=3)
-    fd = os.open(node, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC) if node is not None else -1
+    fd = os.open(node, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC) if node is not None else -1
     return Status(
         (lambda data: write_all(fd, data)) if fd >= 0 else None,
         lambda data: write_all(1, data),

@@ -24,6 +24,7 @@ SIOCSIFNETMASK = 0x891C
 IFF_UP_RUNNING = 0x1 | 0x40
 RTF_UP_GATEWAY = 0x1 | 0x2
 SYS_NET = Path("/sys/class/net")
+RESOLV_CONF = Path("/etc/resolv.conf")
 
 Ioctl = Callable[[int, bytes], bytes]
 
@@ -65,6 +66,8 @@ def configure(name: str, order: NetOrder, ioctl: Ioctl) -> None:
 def set_up(order: NetOrder) -> str:
     """Do it on the running kernel; the interface's name."""
     name = wait_for_interface()
+    if order.dns is not None:
+        RESOLV_CONF.write_text(f"nameserver {order.dns}\n")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
         configure(name, order, lambda request, data: fcntl.ioctl(handle.fileno(), request, data))
     return name

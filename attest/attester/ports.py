@@ -5,7 +5,9 @@ Source: Linux, ``drivers/char/virtio_console.c`` (attribute ``name``); device no
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +40,16 @@ def wait_for_port(
     return None
 
 
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of ``data`` to ``fd``, in as many pieces as the kernel likes."""
+def write_all(fd: int, data: bytes, *, seconds: float = 5.0) -> None:
+    """Write all of ``data`` to ``fd``, in as many pieces as the kernel likes.
+
+    A non-blocking ``fd`` gets ``seconds`` to take each piece: nobody need listen at the other end of a port. Raises
+    OSError.
+    """
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            if not select.select([], [fd], [], seconds)[1]:
+                raise TimeoutError(errno.ETIMEDOUT, f"nobody reads it within {seconds:g} s") from None

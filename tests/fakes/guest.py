@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from attest.attester.agent import RunningPayload, Unlocked
+from attest.attester.agent import CheckedDisk, RunningPayload, Unlocked
 from attest.attester.cmdline import DiskOrder, NetOrder
 from attest.attester.evidence_json import snp_evidence
 from attest.attester.sources import RawEvidence
@@ -54,6 +54,7 @@ class FakeMachine:
         self.held: list[SecretBytes] = []
         self.exit: int | None = 0
         self.fail: Exception | None = None
+        self.bad_header: Exception | None = None
 
     def network(self, order: NetOrder) -> str:
         self.done.append(order)
@@ -67,12 +68,17 @@ class FakeMachine:
     def evidence_json(self, raw: RawEvidence) -> dict[str, object]:
         return snp_evidence(raw)
 
-    def unlock(self, order: DiskOrder, key: SecretBytes) -> Unlocked:
-        self.keys[order.name] = key.reveal()
+    def inspect(self, order: DiskOrder) -> CheckedDisk:
+        if self.bad_header is not None:
+            raise self.bad_header
+        return CheckedDisk(order, Path("/dev/vda"), False, Path("/run/cvm/header") / order.name, "uuid")
+
+    def unlock(self, disk: CheckedDisk, key: SecretBytes) -> Unlocked:
         self.held.append(key)
         if self.fail is not None:
             raise self.fail
-        return Unlocked(Path("/run/cvm/disk") / order.name, False, "uuid")
+        self.keys[disk.order.name] = key.reveal()
+        return Unlocked(Path("/run/cvm/disk") / disk.order.name, disk.read_only)
 
     def start(self, run: str, mounted: Path, output: Callable[[str], None]) -> RunningPayload:
         self.done.append((run, mounted))

@@ -15,6 +15,7 @@ from attest.attester.agent import Agent, connect, settle
 from attest.attester.cmdline import DiskOrder, NetOrder, Orders, ServiceAddress
 from attest.attester.errors import (
     CommandLineMalformed,
+    DiskFailed,
     HeaderRefused,
     PayloadFailed,
     Refused,
@@ -250,12 +251,17 @@ def test_an_answer_that_is_not_the_protocol_is_a_failure(scene: Scene, where: st
     assert scene.slept == []
 
 
-def test_a_header_that_is_refused_is_told_with_its_reason(scene: Scene) -> None:
-    scene.machine.fail = HeaderRefused("segment 0: encryption 'cipher_null-ecb', want 'aes-xts-plain64'")
-    with pytest.raises(HeaderRefused):
-        scene.work()
-    assert scene.recorder.names[-1] == "failed"
+def test_a_header_that_is_refused_is_told_with_its_reason_and_no_key_is_asked_for(scene: Scene) -> None:
+    scene.machine.bad_header = HeaderRefused("segment 0: encryption 'cipher_null-ecb', want 'aes-xts-plain64'")
+    scene.fails(HeaderRefused, "cipher_null-ecb")
+    assert scene.recorder.names == ["failed"]
     assert b"cipher_null-ecb" in scene.recorder.console
+    assert scene.kbs.requests == []
+
+
+def test_a_key_that_opens_nothing_is_wiped_all_the_same(scene: Scene) -> None:
+    scene.machine.fail = DiskFailed("disk root: cryptsetup: the key does not open this disk")
+    scene.fails(DiskFailed, "does not open")
     assert [len(key) for key in scene.machine.held] == [0]
 
 

@@ -37,6 +37,12 @@ def test_every_word_together() -> None:
     )
 
 
+def test_a_name_server_may_follow_the_gateway() -> None:
+    assert parse_orders("cvm.net=10.0.2.15/24,10.0.2.2,10.0.2.3").net == NetOrder(
+        "10.0.2.15", 24, "10.0.2.2", "10.0.2.3"
+    )
+
+
 def test_a_line_without_our_words_orders_nothing() -> None:
     assert parse_orders("BOOT_IMAGE=/vmlinuz root=/dev/sda1 quiet\n") == Orders()
 
@@ -91,6 +97,7 @@ WRONG = [
     ("a net with a large octet", "cvm.net=10.0.2.256/24,10.0.2.2", "want address/prefix,gateway"),
     ("a net with an octal octet", "cvm.net=10.0.2.015/24,10.0.2.2", "want address/prefix,gateway"),
     ("a net with three octets", "cvm.net=10.0.2/24,10.0.2.2", "want address/prefix,gateway"),
+    ("a net with four addresses", "cvm.net=10.0.2.15/24,10.0.2.2,10.0.2.3,10.0.2.4", "want address/prefix,gateway"),
     ("a prefix of 31", "cvm.net=10.0.2.15/31,10.0.2.2", "want 8 to 30"),
     ("a power-off that is yes", "cvm.poweroff=yes", "want 0 or 1"),
     ("a line as long as the kernel keeps", "x=" + "a" * 2045, "the kernel cuts"),

@@ -46,6 +46,15 @@ def test_a_port_that_never_comes_is_none_after_the_wait(tmp_path: Path) -> None:
     assert sum(slept) == pytest.approx(1)
 
 
+def test_a_port_that_nobody_reads_does_not_hold_the_guest() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with pytest.raises(TimeoutError, match="nobody reads"):
+        ports.write_all(writer, bytes(1 << 20), seconds=0.05)
+    os.close(reader)
+    os.close(writer)
+
+
 def test_the_interface_is_configured_with_the_kernels_structures() -> None:
     calls: list[tuple[int, bytes]] = []
 
