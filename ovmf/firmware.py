@@ -26,18 +26,25 @@ class Layout:
 
 
 class Firmware:
-    """A parsed image, made by :meth:`from_bytes`; holds its digests, not its bytes.
+    """A parsed image, made by :meth:`from_bytes`.
 
-    ``ld`` is GCTX.LD after the image's pages, 48 bytes (some tools call it the OVMF hash). ``sha256`` of the file, 32
-    bytes, is a name for it and no part of the launch digest.
+    ``ld`` is GCTX.LD after the image's pages, 48 bytes (some tools call it the OVMF hash).
     """
 
-    __slots__ = ("layout", "ld", "sha256")
+    __slots__ = ("_data", "_sha256", "layout", "ld")
 
-    def __init__(self, layout: Layout, ld: bytes, sha256: bytes) -> None:
+    def __init__(self, data: bytes, layout: Layout) -> None:
+        self._data = data
+        self._sha256: bytes | None = None
         self.layout = layout
-        self.ld = ld
-        self.sha256 = sha256
+        self.ld = extend_normal(START, FOUR_GIB - len(data), data)
+
+    @property
+    def sha256(self) -> bytes:
+        """SHA-256 of the file, 32 bytes: a name for it, no part of the launch digest; computed when first asked for."""
+        if self._sha256 is None:
+            self._sha256 = sha256(self._data).digest()
+        return self._sha256
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Firmware:
@@ -49,5 +56,4 @@ class Firmware:
         footer = parse_footer(data)
         offset = footer.metadata_offset()
         sections = () if offset is None else parse_sections(data, offset)
-        layout = Layout(sections, footer.hash_table_gpa(), footer.reset_eip())
-        return cls(layout, extend_normal(START, FOUR_GIB - len(data), data), sha256(data).digest())
+        return cls(data, Layout(sections, footer.hash_table_gpa(), footer.reset_eip()))

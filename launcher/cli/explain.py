@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-
-from launcher.cli.measure_options import MeasureUsage, add_measure_options, inputs_from, write_out
+from launcher.cli.measure_options import LaunchOptions, MeasureUsage, add_measure_options, inputs_from, write_out
 from policy.errors import MalformedInput, UnsupportedInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
     from ovmf.explain import Explanation
     from policy.reference import LaunchRecipe
     from policy.vocab import LaunchDigest
@@ -21,6 +21,21 @@ DESCRIPTION = (
 _UNEXPLAINED = 10
 _REPORT_SIZE = 0x4A0
 _MOST_EVIDENCE = 1 << 20
+
+
+class ExplainOptions(LaunchOptions):
+    """The verb's options, as in argparse's namespace."""
+
+    evidence: str | None
+    digest: str | None
+    vm: str | None
+    reference: str | None
+    json: bool
+    candidate: list[str]
+    try_firmware: list[str]
+    try_kernel: list[str]
+    try_initrd: list[str]
+    try_cmdline: list[str]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -41,7 +56,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_measure_options(parser)
 
 
-def run(args: Namespace) -> int:
+def run(args: ExplainOptions) -> int:
     """Print the explanation; 0, or 10 when there is none. Errors are raised."""
     from ovmf.explain import UNEXPLAINED, explain
 
@@ -52,13 +67,13 @@ def run(args: Namespace) -> int:
     return _UNEXPLAINED if explanation.outcome == UNEXPLAINED else 0
 
 
-def _reported(args: Namespace) -> LaunchDigest:
+def _reported(args: ExplainOptions) -> LaunchDigest:
     from policy.vocab import LaunchDigest
 
-    if (args.evidence is None) == (args.digest is None):
-        raise MeasureUsage("want either EVIDENCE or --digest HEX")
-    if args.digest is not None:
+    if args.digest is not None and args.evidence is None:
         return LaunchDigest.from_hex(args.digest)
+    if args.evidence is None or args.digest is not None:
+        raise MeasureUsage("want either EVIDENCE or --digest HEX")
     from launcher.io.hashing import read_file
 
     return digest_of_report(read_file(args.evidence, "evidence", _MOST_EVIDENCE))
@@ -88,7 +103,7 @@ def digest_of_report(data: bytes) -> LaunchDigest:
     return LaunchDigest(reader.take(48, "measurement"))
 
 
-def _reference(args: Namespace) -> tuple[LaunchRecipe, str | None]:
+def _reference(args: ExplainOptions) -> tuple[LaunchRecipe, str | None]:
     if args.reference is not None:
         if args.vm is not None or args.firmware is not None:
             raise MeasureUsage("--reference: not together with --vm or the launch's options")
@@ -109,7 +124,7 @@ def _recipe_in(path: str) -> LaunchRecipe:
     return recipe
 
 
-def _candidates(args: Namespace, reference: LaunchRecipe, cmdline: str | None) -> list[LaunchRecipe]:
+def _candidates(args: ExplainOptions, reference: LaunchRecipe, cmdline: str | None) -> list[LaunchRecipe]:
     from launcher.io.hashing import hash_file
     from launcher.io.measurement import cmdline_digest, firmware_recipe
 

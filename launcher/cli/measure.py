@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-
-from launcher.cli.measure_options import add_measure_options, inputs_from, write_out
+from launcher.cli.measure_options import LaunchOptions, add_measure_options, inputs_from, read_quickly, write_out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
     from launcher.io.measurement import Measured
 
 DESCRIPTION = "Compute the launch digest a VM will report. Starts nothing and needs no TEE."
+
+
+class MeasureOptions(LaunchOptions):
+    """The verb's options, as argparse's namespace has them too."""
+
+    vm: str | None = None
+    output: str | None = None
+    name: str | None = None
+    json: bool = False
+
+
+def quick(argv: list[str]) -> MeasureOptions | None:
+    """The options of a plain measurement, read without argparse; ``None`` when they need a real parser."""
+    options = MeasureOptions()
+    return options if read_quickly(argv, options) else None
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -22,19 +37,20 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON (cvm.measure/1)")
 
 
-def run(args: Namespace) -> int:
+def run(args: MeasureOptions) -> int:
     """Print the digest; 0. Errors are raised."""
     inputs = inputs_from(args, args.vm)
     from launcher.io.measurement import measure
 
     measured = measure(inputs)
     if args.output is not None:
-        _write_reference(measured, args)
+        _write_reference(measured, args, args.output)
     write_out(_json(measured) if args.json else _text(measured))
     return 0
 
 
 def _text(measured: Measured) -> str:
+    from launcher.io.measurement import printable
     from ovmf.vcpu import describe_signature
 
     inputs = measured.inputs
@@ -43,8 +59,9 @@ def _text(measured: Measured) -> str:
         f"  platform  {inputs.platform}, {inputs.vmm}, guest features 0x{inputs.guest_features:x}",
         f"  vCPUs     {inputs.vcpus} × {inputs.cpu_model or 'CPU'}, signature {describe_signature(measured.vcpu_sig)}",
     ]
-    for name, path, sha256 in measured.files():
-        lines.append(f"  {name:<9} sha256:{sha256} {path or '(none)'}")
+    # what is measured, not what identifies a file: the firmware's file hash costs time and is in --json
+    lines.append(f"  firmware  pages:{measured.firmware.ld.hex()} {printable(inputs.firmware)}")
+    lines += [f"  {name:<9} sha256:{sha256} {path or '(none)'}" for name, path, sha256 in measured.boot_files()]
     return "\n".join(lines) + "\n"
 
 
@@ -65,7 +82,7 @@ def _json(measured: Measured) -> str:
     return dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def _write_reference(measured: Measured, args: Namespace) -> None:
+def _write_reference(measured: Measured, args: MeasureOptions, output: str) -> None:
     from datetime import UTC, datetime
     from pathlib import Path
 
@@ -73,7 +90,7 @@ def _write_reference(measured: Measured, args: Namespace) -> None:
     from policy.reference import ReferenceValue, reference_from_bytes, reference_to_bytes
     from policy.vocab import Platform
 
-    target = Path(args.output)
+    target = Path(output)
     name = args.name or (measured.inputs.name if args.vm else target.name.split(".")[0])
     value = ReferenceValue(
         name=name,

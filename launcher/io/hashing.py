@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from policy.errors import CvmError
 
-_BUFFER = 1 << 20
+_BUFFER = 1 << 19
 _MAX_BOOT_FILE = 4 << 30
 """A kernel or initrd has to lie below 4 GiB in guest memory."""
 

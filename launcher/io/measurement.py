@@ -47,14 +47,17 @@ class Measured:
 
     def files(self) -> list[tuple[str, str, str]]:
         """(name, path or text as the operator wrote it, SHA-256 in hex) of everything measured."""
-        found = [("firmware", printable(self.inputs.firmware), self.firmware.sha256.hex())]
-        if self.hashes is not None:
-            found += [
-                ("kernel", printable(self.inputs.kernel or ""), self.hashes.kernel_sha256.hex()),
-                ("initrd", printable(self.inputs.initrd or ""), self.hashes.initrd_sha256.hex()),
-                ("cmdline", printable(self.inputs.cmdline or ""), self.hashes.cmdline_sha256.hex()),
-            ]
-        return found
+        return [("firmware", printable(self.inputs.firmware), self.firmware.sha256.hex()), *self.boot_files()]
+
+    def boot_files(self) -> list[tuple[str, str, str]]:
+        """The same without the firmware; empty when no kernel is measured."""
+        if self.hashes is None:
+            return []
+        return [
+            ("kernel", printable(self.inputs.kernel or ""), self.hashes.kernel_sha256.hex()),
+            ("initrd", printable(self.inputs.initrd or ""), self.hashes.initrd_sha256.hex()),
+            ("cmdline", printable(self.inputs.cmdline or ""), self.hashes.cmdline_sha256.hex()),
+        ]
 
     def recipe(self) -> LaunchRecipe:
         """The recipe for a reference-value file."""
