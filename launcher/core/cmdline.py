@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from policy.vocab import Platform
 LIMIT = 2047 - len("initrd=initrd ")
 GUEST_ADDRESS, GATEWAY = "10.0.2.15/24", "10.0.2.2"
 """QEMU's user network: the guest, and the host's loopback as the guest sees it."""
+NAME_SERVER = "10.0.2.3"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -52,7 +54,7 @@ def _orders(config: VmConfig, ca_der: bytes | None, choices: list[tuple[str, str
         choices.append(("service", service, reason))
     words += [f"cvm.disk={disk.name}:{disk.resource}" for disk in config.disks if disk.resource is not None]
     if config.net is not None:
-        words.append(f"cvm.net={GUEST_ADDRESS},{GATEWAY}")
+        words.append(f"cvm.net={GUEST_ADDRESS},{GATEWAY}{_name_server(words, choices)}")
     if config.guest.run is not None:
         words.append(f"cvm.run={config.guest.run}")
     if config.platform is Platform.EMULATED_SNP:
@@ -69,6 +71,15 @@ def _seen_from_inside(url: str) -> tuple[str, str]:
     if host.lower() in _LOOPBACK:
         return f"{scheme}://{GATEWAY}{colon}{port}", f"{host} is this host's loopback; the guest sees it as {GATEWAY}"
     return url, "from [attestation]"
+
+
+def _name_server(words: list[str], choices: list[tuple[str, str, str]]) -> str:
+    """A third address for ``cvm.net`` where the guest must look the service up."""
+    services = [word.partition("://")[2] for word in words if word.startswith("cvm.service=")]
+    if not any(re.match(r"[0-9.]+(:|/|$)|\[", service) is None for service in services):
+        return ""
+    choices.append(("name server", NAME_SERVER, "the service has a name; TLS decides whether the answer was true"))
+    return f",{NAME_SERVER}"
 
 
 def _base64(data: bytes) -> str:
