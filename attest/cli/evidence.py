@@ -6,14 +6,20 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
+DESCRIPTION = "Decode evidence, or verify it against AMD's root keys with the certificates and lists at hand."
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb and its two actions."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    show = actions.add_parser("show", help="decode evidence (does not verify it)")
+    show = actions.add_parser("show", help="decode evidence (does not verify it)", allow_abbrev=False)
     show.add_argument("file", type=Path, metavar="FILE")
     show.add_argument("--json", action="store_true", help="machine-readable output")
-    _add_verify(actions.add_parser("verify", help="verify signature, chain, TCB and binding; --policy appraises"))
+    _add_verify(
+        actions.add_parser(
+            "verify", help="verify signature, chain, TCB and binding; --policy appraises", allow_abbrev=False
+        )
+    )
 
 
 def _add_verify(verify: argparse.ArgumentParser) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
+import sys
 from pathlib import Path
 
+from attest.cli.evidence_text import printable
 from attest.endorsement.errors import VerificationFailed
 from attest.errors import AttestError
 from policy.errors import ConfigInvalid, CvmError, MalformedInput
@@ -56,3 +59,13 @@ def exit_code(error: CvmError) -> int:
     if isinstance(error, ConfigInvalid):
         return EXIT_CONFIG
     return EXIT_NOT_FOUND if error.code in ("file.unreadable", "collateral.unreadable") else EXIT_BUG
+
+
+def refuse(error: CvmError, *, as_json: bool) -> int:
+    """Say on standard error why nothing was done; returns the exit code."""
+    if as_json:
+        text = json.dumps({"code": error.code, "message": error.message, "hint": error.hint})
+    else:
+        text = printable(f"attest: {error.message}")
+    sys.stderr.write(text + "\n")
+    return exit_code(error)

@@ -7,8 +7,8 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from attest.cli.evidence_file import exit_code, read_file
-from attest.cli.evidence_text import field_line
+from attest.cli.evidence_file import read_file, refuse
+from attest.cli.evidence_text import field_line, printable
 from attest.evidence.amd_certificate import AmdCertificate
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.product import likely_product, tcb_for_display
@@ -26,12 +26,7 @@ def show(path: Path, *, as_json: bool) -> int:
     try:
         evidence = parse_evidence(read_file(path))
     except CvmError as exc:
-        if as_json:
-            _write(
-                json.dumps({"schema": SCHEMA, "file": str(path), "code": exc.code, "message": exc.message}, indent=2)
-            )
-        sys.stderr.write(f"attest: {path}: {exc.message}\n")
-        return exit_code(exc)
+        return refuse(exc, as_json=as_json)
     body = _as_json(path, evidence)
     _write(json.dumps(body, indent=2) if as_json else _as_text(path, evidence))
     return 0
@@ -58,7 +53,7 @@ def _as_text(path: Path, evidence: Evidence) -> str:
         lines += ["", *(field_line(name, value) for name, value in _certificate(der).items() if value is not None)]
     if evidence.hcl is not None:
         lines += ["", field_line("variable_data", evidence.hcl.variable_data.decode("utf-8", "replace"))]
-    return "\n".join(_printable(line) for line in lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def report_json(report: SnpReport) -> dict[str, object]:
@@ -100,11 +95,6 @@ def _certificate(der: bytes) -> dict[str, object]:
         "hwid": amd.hwid.hex() if amd and amd.hwid else None,
         "csp_id": amd.csp_id if amd else None,
     }
-
-
-def _printable(text: str) -> str:
-    """Control characters of a hostile file never reach the terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def _write(text: str) -> None:

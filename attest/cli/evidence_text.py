@@ -32,7 +32,12 @@ def verify_text(result: Mapping[str, Any]) -> str:
     if result["checks"]:
         lines.append("")
         lines += [check_line(check) for check in result["checks"]]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
+
+
+def printable(text: str) -> str:
+    """Control characters of a hostile file never reach the terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def check_line(check: Mapping[str, str]) -> str:

@@ -15,8 +15,8 @@ from importlib import resources
 from typing import Any, TypeVar
 
 from attest.cli.collateral_dir import load_collateral
-from attest.cli.evidence_file import DENIED, EXIT, GENUINE, exit_code, outcome_of, read_file
-from attest.cli.evidence_text import verify_text
+from attest.cli.evidence_file import DENIED, EXIT, GENUINE, outcome_of, read_file, refuse
+from attest.cli.evidence_text import printable, verify_text
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.errors import RevocationUnknown
 from attest.endorsement.pool import EndorsementSet
@@ -101,8 +101,7 @@ def verify(args: argparse.Namespace, now: datetime) -> int:
     except CvmError as exc:
         outcome = outcome_of(exc)
         if outcome is None:  # the call is wrong, not the evidence
-            sys.stderr.write(f"attest: {exc.message}\n")
-            return exit_code(exc)
+            return refuse(exc, as_json=args.json)
         result.outcome, result.code, result.message, result.hint = outcome, exc.code, exc.message, exc.hint
         if exc.code == "verification.revocation":
             result.revocation = "revoked"
@@ -209,13 +208,13 @@ def _genuine_message(claims: VerifiedClaims) -> str:
 
 
 def _warn(text: str) -> None:
-    sys.stderr.write(f"attest: collateral: {text}\n")
+    sys.stderr.write(printable(f"attest: collateral: {text}") + "\n")
 
 
 def _write(result: Result, *, as_json: bool) -> None:
     body: Any = result.as_json()
     sys.stdout.write(json.dumps(body, indent=2) + "\n" if as_json else verify_text(body) + "\n")
     if result.outcome != GENUINE and not as_json:
-        sys.stderr.write(f"attest: {result.outcome}: {result.message}\n")
+        sys.stderr.write(printable(f"attest: {result.outcome}: {result.message}") + "\n")
         if result.hint:
-            sys.stderr.write(f"attest: hint: {result.hint}\n")
+            sys.stderr.write(f"  hint: {result.hint}\n")
