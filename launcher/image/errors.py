@@ -15,3 +15,16 @@ class PackageMalformed(MalformedInput):
     """A package, or a file inside it, does not parse."""
 
     code = "image.malformed"
+
+
+class DiskFailed(CvmError):
+    """An encrypted disk could not be made: no space, no tool, contents that do not fit."""
+
+    code = "disk.failed"
+
+
+class DiskExists(CvmError):
+    """There is a file of that name already; a disk is never overwritten."""
+
+    code = "disk.exists"
+    exit_status = 10
