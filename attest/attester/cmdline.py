@@ -154,9 +154,9 @@ def _ca(text: str) -> bytes:
         der = b64decode(text, validate=True)
     except ValueError:
         raise CommandLineMalformed(f"cvm.ca: {text[:16]}… is not base64") from None
-    # SEQUENCE with a two-byte length that covers everything: what every X.509 certificate of 256 bytes to 64 KiB
-    # begins with.
-    if der[:2] != b"\x30\x82" or len(der) != 4 + int.from_bytes(der[2:4], "big"):
+    # A SEQUENCE that covers everything, its length in one or two bytes as for every certificate (X.690 section 8.1.3).
+    size = {b"\x30\x81": 3, b"\x30\x82": 4}.get(der[:2], 0)
+    if not size or len(der) != size + int.from_bytes(der[2:size], "big"):
         raise CommandLineMalformed(f"cvm.ca: {len(der)} bytes beginning {der[:4].hex()} are not one DER certificate")
     return der
 

@@ -47,6 +47,11 @@ def test_a_line_without_our_words_orders_nothing() -> None:
     assert parse_orders("BOOT_IMAGE=/vmlinuz root=/dev/sda1 quiet\n") == Orders()
 
 
+@pytest.mark.parametrize("der", [b"\x30\x81\xc8" + bytes(200), b"\x30\x82\x02\x00" + bytes(512)])
+def test_a_small_or_a_large_certificate_may_be_pinned(der: bytes) -> None:
+    assert parse_orders(f"cvm.service=https://h cvm.ca={b64encode(der).decode()}").ca == der
+
+
 def test_hardware_is_asked_unless_the_line_says_emulated() -> None:
     assert parse_orders(SERVICE).emulated is False
 
