@@ -125,7 +125,7 @@ def _toml(data: bytes) -> dict[str, object]:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as exc:
         raise PolicyInvalid("policy", (f"$: byte {exc.start} is not UTF-8",)) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:  # TOMLDecodeError, or an integer of absurd length
         raise PolicyInvalid("policy", (f"$: not TOML: {exc}",)) from None
 
 

@@ -56,7 +56,7 @@ def test_a_product_without_a_floor_is_refused() -> None:
         parse_policy(STRICT.replace('products = ["Genoa", "Turin"]', 'products = ["Milan", "Genoa", "Turin"]').encode())
 
 
-@pytest.mark.parametrize("data", [b"\xff", b"a = ", b"=" * 100, b"[" * 5000, b"x" * (2 << 20)])
+@pytest.mark.parametrize("data", [b"\xff", b"a = ", b"=" * 100, b"[" * 5000, b"x" * (2 << 20), b"a = " + b"9" * 5000])
 def test_bytes_that_are_no_toml_are_refused_with_our_error(data: bytes) -> None:
     with pytest.raises(PolicyInvalid):
         parse_policy(data)
