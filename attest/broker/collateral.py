@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from attest.broker.errors import ServiceMisconfigured
+from attest.collateral.published import published_authorities
 from attest.endorsement.pool import EndorsementSet
 from attest.evidence.collateral_file import MAX_FILE, read_collateral_file
 
@@ -14,12 +15,12 @@ _Signature = tuple[tuple[str, int, int], ...]
 
 
 class CollateralFolder:
-    """``current()`` gives what the folder holds now. Without a folder: nothing beside what comes with the evidence."""
+    """``current()`` gives AMD's published authorities and what the folder, where there is one, holds now."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._seen: _Signature | None = None
-        self._set = EndorsementSet()
+        self._set = published_authorities()
 
     def current(self) -> EndorsementSet:
         """Raises ServiceMisconfigured when the folder cannot be read."""
@@ -27,7 +28,7 @@ class CollateralFolder:
             return self._set
         signature = _signature(self._folder)
         if signature != self._seen:
-            self._set = load_folder(self._folder)
+            self._set = published_authorities() + load_folder(self._folder)
             self._seen = signature
         return self._set
 

@@ -6,6 +6,7 @@ import hashlib
 
 from sqlalchemy import Connection, insert, select
 
+from attest.store.columns import as_bytes
 from attest.store.schema import blobs
 
 
@@ -20,4 +21,4 @@ def put(tx: Connection, data: bytes) -> bytes:
 def get(tx: Connection, digest: bytes) -> bytes | None:
     """The bytes of that digest as stored; the caller compares the digest when it matters."""
     data = tx.scalar(select(blobs.c.data).where(blobs.c.sha256 == digest))
-    return None if data is None else bytes(data)
+    return None if data is None else as_bytes(data)

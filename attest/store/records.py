@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Row, insert, select
 
+from attest.store.columns import as_bytes
 from attest.store.schema import audit
 from attest.store.times import from_micros, to_micros
 
@@ -62,7 +64,7 @@ def append(tx: Connection, draft: Draft) -> int:
 def get(tx: Connection, seq: int) -> StoredRecord | None:
     """Record number ``seq``."""
     row = tx.execute(select(audit).where(audit.c.seq == seq)).first()
-    return None if row is None else StoredRecord(row.seq, from_micros(row.time), *row[2:])
+    return None if row is None else _stored(row)
 
 
 def newest(
@@ -75,10 +77,22 @@ def newest(
     if since is not None:
         query = query.where(audit.c.time >= to_micros(since))
     rows = tx.execute(query).all()
-    return tuple(StoredRecord(row.seq, from_micros(row.time), *row[2:]) for row in reversed(rows))
+    return tuple(_stored(row) for row in reversed(rows))
 
 
 def walk(tx: Connection) -> Iterator[StoredRecord]:
     """Every record in order of its number."""
     for row in tx.execute(select(audit).order_by(audit.c.seq)):
-        yield StoredRecord(row.seq, from_micros(row.time), *row[2:])
+        yield _stored(row)
+
+
+def _stored(row: Row[tuple[Any, ...]]) -> StoredRecord:
+    return StoredRecord(
+        seq=row.seq,
+        time=from_micros(row.time),
+        kind=row.kind,
+        subject=row.subject,
+        outcome=row.outcome,
+        record=as_bytes(row.record),
+        sha256=as_bytes(row.sha256),
+    )
