@@ -81,6 +81,8 @@ def main() -> None:
     try:
         for arguments in MOUNTS:
             mount(*arguments)
+        # The kernel makes the root of the initial file system writable for everybody.
+        os.chmod("/", 0o755)  # noqa: S103
         load_modules()
         mount(*CONFIGFS)
         runpy.run_module(AGENT, run_name="__main__", alter_sys=True)
