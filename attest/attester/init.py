@@ -9,9 +9,11 @@ return.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from attest.attester import disk, kernel
@@ -19,13 +21,16 @@ from attest.attester.agent import Agent, CheckedDisk, RunningPayload, Unlocked, 
 from attest.attester.cmdline import DiskOrder, NetOrder, parse_orders
 from attest.attester.evidence_json import snp_evidence
 from attest.attester.ports import wait_for_port, write_all
+from attest.attester.power_button import PowerButton
 from attest.attester.sources import RawEvidence, emulated, first_present, hardware
 from attest.attester.status import PORT_NAME, Status
 from policy.errors import CvmError
 from policy.secret import SecretBytes
 
 CMDLINE = Path("/proc/cmdline")
-SUPERVISE_SECONDS = 5.0
+SETTLE_SECONDS = 5.0
+SUPERVISE_SECONDS = 1.0
+STOP_SECONDS = 10.0
 # The host reads the status port and the console at its own pace; power-off throws away what it has not read.
 DRAIN_SECONDS = 0.3
 
@@ -90,33 +95,75 @@ def run(status: Status) -> None:
         return
     try:
         payload = Agent(orders, Guest(), status).work()
-        code = settle(payload, status, SUPERVISE_SECONDS)
+        code = settle(payload, status, SETTLE_SECONDS)
     except CvmError:
         return  # reported where it happened
-    while payload is not None and code is None:
-        code = payload.wait(SUPERVISE_SECONDS)
-        reap(except_pid=getattr(payload, "pid", 0))
-    if payload is None and not orders.poweroff:
-        stay()
+    Supervisor(status, PowerButton()).stand_by(payload, code, leave=orders.poweroff)
 
 
-def reap(except_pid: int = 0) -> None:
-    """Bury orphans, whose parent we have become; the payload itself is left to its owner."""
+class Supervisor:
+    """What PID 1 does once the work is done: bury the dead, listen to the power button, and know when to leave."""
+
+    def __init__(self, status: Status, button: PowerButton) -> None:
+        self._status = status
+        self._button = button
+
+    def stand_by(self, payload: RunningPayload | None, code: int | None, *, leave: bool) -> None:
+        """Returns when the machine should power off.
+
+        That is when the power button says so, or when the payload has ended and either ``leave`` is ordered or nothing
+        it left behind runs any more. Without a payload only ``leave`` or the button end it.
+        """
+        while payload is not None and code is None:
+            code = payload.wait(SUPERVISE_SECONDS)
+            reap(except_pid=getattr(payload, "pid", 0))
+            if self._pressed():
+                return
+            if code:
+                self._status.event(
+                    "failed", f"FAILED: payload: ended with status {code}", code="guest.payload", exit=code
+                )
+        while not leave and (payload is None or reap()):
+            reap()
+            if self._pressed():
+                return
+            time.sleep(SUPERVISE_SECONDS)
+
+    def _pressed(self) -> bool:
+        pressed = self._button.pressed()
+        if pressed:
+            self._status.say("power button pressed")
+        return pressed
+
+
+def reap(except_pid: int = 0) -> bool:
+    """Bury orphans, whose parent we have become; the payload itself is left to its owner.
+
+    True while any child lives.
+    """
     while True:
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
-            return
+            return False
         if ended is None or ended.si_pid == except_pid:
-            return
+            return True
         os.waitpid(ended.si_pid, os.WNOHANG)
 
 
-def stay() -> None:
-    """Nothing more to do, and nobody asked to power off."""
-    while True:
-        reap()
-        time.sleep(SUPERVISE_SECONDS)
+def shut_down() -> None:
+    """Ask every process to end, then make them; unmount what was mounted, so that the disks are clean; power off."""
+    for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 1.0)):
+        with suppress(ProcessLookupError):
+            os.kill(-1, number)
+        deadline = time.monotonic() + seconds
+        while reap() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    for mounted in disk.MOUNTS.glob("*"):
+        with suppress(OSError):  # not mounted, or still in use: power_off writes everything out all the same
+            kernel.unmount(mounted)
+    time.sleep(DRAIN_SECONDS)
+    kernel.power_off()
 
 
 def main() -> int:
@@ -132,8 +179,7 @@ def main() -> int:
             "failed", f"FAILED: a bug in the agent: {type(exc).__name__}: {exc}", code="bug", message=repr(exc)[:400]
         )
     status.event("stopped", "powering off")
-    time.sleep(DRAIN_SECONDS)
-    kernel.power_off()
+    shut_down()
     return 1
 
 

@@ -17,7 +17,6 @@ from attest.attester.errors import PayloadFailed
 MAX_OUTPUT = 64 * 1024
 # Each piece becomes one status line of at most 8 KiB, in which a byte may take six characters.
 CHUNK = 1024
-SETTLE_SECONDS = 5.0
 
 
 def find_program(run: str, mounted: Path) -> Path:

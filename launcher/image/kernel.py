@@ -26,6 +26,8 @@ MODULE_LIST: Final = "usr/lib/cvm/modules"
 MODULES: Final = (
     # devices
     "virtio_blk", "virtio_net", "virtio_rng",
+    # the power button, by which the host asks for an orderly end
+    "button", "evdev",
     # disks: encryption, read-only integrity, layers
     "dm-mod", "dm-crypt", "dm-verity", "overlay",
     # ciphers for LUKS; cryptsetup reaches them through AF_ALG
