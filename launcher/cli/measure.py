@@ -25,7 +25,8 @@ class MeasureOptions(LaunchOptions):
 def quick(argv: list[str]) -> MeasureOptions | None:
     """The options of a plain measurement, read without argparse; ``None`` when they need a real parser."""
     options = MeasureOptions()
-    return options if read_quickly(argv, options) else None
+    options.json = argv[-1:] == ["--json"]
+    return options if read_quickly(argv[:-1] if options.json else argv, options) else None
 
 
 def add_arguments(parser: ArgumentParser) -> None:

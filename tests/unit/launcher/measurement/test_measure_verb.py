@@ -210,8 +210,9 @@ def test_a_kernel_may_come_through_a_pipe(
     assert capsys.readouterr().out.splitlines()[0] == expected(files)
 
 
-def test_plain_options_are_read_without_a_parser_and_alike(files: dict[str, str]) -> None:
-    argv = words(files, *boot(files), "--guest-features", "0x21", "--vmm", "ec2", "--memory", "4GiB")
+@pytest.mark.parametrize("last", [[], ["--json"]])
+def test_plain_options_are_read_without_a_parser_and_alike(files: dict[str, str], last: list[str]) -> None:
+    argv = words(files, *boot(files), "--guest-features", "0x21", "--vmm", "ec2", "--memory", "4GiB", *last)
     quick = measure.quick(argv)
     parser = argparse.ArgumentParser()
     measure.add_arguments(parser)
@@ -225,7 +226,7 @@ def test_plain_options_are_read_without_a_parser_and_alike(files: dict[str, str]
     [
         [], ["-h"], ["--help"], ["web-1.toml"], ["--json"], ["--firmware"], ["--firmware=x", "y"], ["--firm", "x"],
         ["--vcpus", "x"], ["--vcpus", "٣"], ["--vcpu-sig", "-1"], ["--vcpu-sig", "xyz"], ["--platform", "sgx"],
-        ["--vmm", "xen"], ["--kernel", "--initrd"], ["-o", "x"],
+        ["--vmm", "xen"], ["--kernel", "--initrd"], ["-o", "x"], ["--kernel", "--json"], ["--json", "--kernel", "x"],
     ],
 )  # fmt: skip
 def test_anything_else_is_left_to_the_parser(argv: list[str]) -> None:
