@@ -23,19 +23,25 @@ def read_private(path: Path) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as exc:
         raise KeyFileRefused(f"key file {path}: {exc.strerror}") from None
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise KeyFileRefused(f"key file {path}: not a regular file")
-        if status.st_uid not in (0, os.geteuid()):
-            raise KeyFileRefused(f"key file {path}: belongs to user {status.st_uid}, want {os.geteuid()} or root")
-        mode = stat.S_IMODE(status.st_mode)
-        if mode & 0o077 and not _is_credential(path):
-            raise KeyFileRefused(f"key file {path}: mode {mode:04o}, want 0600", hint=f"chmod 600 {path}")
-        data = file.read(MAX_BYTES + 1)
+    try:
+        _check_private(os.fstat(handle), path)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            data = file.read(MAX_BYTES + 1)
+    finally:
+        os.close(handle)
     if len(data) > MAX_BYTES:
         raise KeyFileRefused(f"key file {path}: more than {MAX_BYTES} bytes")
     return data
+
+
+def _check_private(status: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise KeyFileRefused(f"key file {path}: not a regular file")
+    if status.st_uid not in (0, os.geteuid()):
+        raise KeyFileRefused(f"key file {path}: belongs to user {status.st_uid}, want {os.geteuid()} or root")
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077 and not _is_credential(path):
+        raise KeyFileRefused(f"key file {path}: mode {mode:04o}, want 0600", hint=f"chmod 600 {path}")
 
 
 def write_private(path: Path, data: bytes) -> None:

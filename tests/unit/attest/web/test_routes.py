@@ -1,0 +1,162 @@
+"""Every route of both listeners, tried by everybody: what a table does not allow does not happen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from attest.web.admin import ADMIN_ROUTES
+from attest.web.guest import GUEST_ROUTES
+from attest.web.principals import Who, no_operator, tls_operator
+from attest.web.routes import Route
+from tests.fakes.kbs_client import KbsClient, Reply
+from tests.fakes.service_world import PATH, SECRET, ServiceWorld
+
+CALLERS = ("nobody", "guest", "operator")
+LISTENERS = {"guests": GUEST_ROUTES, "operators": ADMIN_ROUTES}
+EVERY = [
+    pytest.param(listener, route, caller, id=f"{listener} {route.method} {route.path} {caller}")
+    for listener in LISTENERS
+    for route in (*GUEST_ROUTES, *ADMIN_ROUTES)
+    for caller in CALLERS
+]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> ServiceWorld:
+    return ServiceWorld(tmp_path / "service")
+
+
+def ask(world: ServiceWorld, listener: str, route: Route, caller: str) -> Reply:
+    """One request of ``caller`` on ``listener``: guests carry cookie and token, operators a certificate."""
+    guest = world.client()
+    headers = {}
+    if caller == "guest":
+        headers = {"Authorization": f"Bearer {guest.handshake()}", "Cookie": f"kbs-session-id={guest.cookie}"}
+    operator = world.by.actor if caller == "operator" else None
+    app = world.guest_app() if listener == "guests" else world.admin_app(operator)
+    path = route.path.replace("<repository>/<kind>/<tag>", PATH).replace("<name>", "web-1").replace("<number>", "1")
+    answer = app.test_client(use_cookies=False).open(
+        path, method=route.method, headers=headers, data=b"{}" if route.max_body else None, base_url="https://kbs.test"
+    )
+    return Reply(answer.status_code, dict(answer.headers), answer.get_data())
+
+
+def allowed(listener: str, route: Route, caller: str) -> bool:
+    """What the tables say."""
+    found = [own for own in LISTENERS[listener] if (own.method, own.path) == (route.method, route.path)]
+    if not found:
+        return False
+    if found[0].who is Who.ANYONE:
+        return True
+    return caller == ("operator" if found[0].who is Who.OPERATOR else "guest")
+
+
+@pytest.mark.parametrize(("listener", "route", "caller"), EVERY)
+def test_a_route_serves_those_its_table_names_and_nobody_else(
+    world: ServiceWorld, listener: str, route: Route, caller: str
+) -> None:
+    before = world.records()
+    reply = ask(world, listener, route, caller)
+    if allowed(listener, route, caller):
+        assert reply.status in (200, 400, 409), reply
+        return
+    same_path = [other for other in LISTENERS[listener] if other.path == route.path]
+    assert reply.status in ((401, 403, 405) if same_path else (404, 405)), reply
+    if caller != "guest":
+        assert world.records() == before, "a refused request changed something"
+    assert SECRET not in reply.body
+
+
+def test_nothing_on_the_guests_listener_is_for_operators_and_the_reverse() -> None:
+    assert all(route.who is not Who.OPERATOR for route in GUEST_ROUTES)
+    assert all(route.who is Who.OPERATOR for route in ADMIN_ROUTES)
+
+
+def test_every_answer_forbids_caching_and_sniffing(world: ServiceWorld) -> None:
+    for path in ("/healthz", "/nowhere", "/kbs/v0/resource/a/b/c", "/kbs//v0/auth"):
+        headers = dict(world.guest_app().test_client().get(path).headers)
+        assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff"), path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/kbs/v0/resource/../../etc/passwd",
+        "/kbs/v0/resource/a/b/c/d",
+        "/kbs/v0/resource/a/b/%2e%2e",
+        "/static/x",
+        "/kbs/v0//auth",
+    ],
+)
+def test_a_path_outside_the_table_does_not_exist(world: ServiceWorld, path: str) -> None:
+    client = world.client()
+    client.handshake()
+    assert client.transport.send("GET", path, None, client._cookies()).status in (400, 404, 405)
+
+
+def test_a_header_never_makes_an_operator(world: ServiceWorld) -> None:
+    assert no_operator({"gunicorn.socket": object(), "SSL_CLIENT_VERIFY": "SUCCESS"}) is None
+    assert tls_operator({"SSL_CLIENT_VERIFY": "SUCCESS", "HTTP_X_SSL_CLIENT_CERT": "x"}) is None
+    assert tls_operator({"gunicorn.socket": object()}) is None
+
+
+def test_operators_store_list_and_erase_resources_without_ever_reading_one(world: ServiceWorld) -> None:
+    client = world.admin_app().test_client()
+    where = "/kbs/v0/resource/default/db-1/root"
+    assert client.post(where, data=b"value").status_code == 200
+    assert client.post(where, data=b"other").status_code == 409
+    assert client.post(f"{where}?replace=1&for=web-1", data=b"other").json == {
+        "path": "default/db-1/root",
+        "version": 2,
+    }
+    listed = {
+        entry["version"]: entry for entry in client.get("/kbs/v0/resource").json["resources"] if "db-1" in entry["path"]
+    }
+    assert (listed[1]["retired"] is not None, listed[2]["only_for"]) == (True, ["web-1"])
+    assert client.get(where).status_code == 405
+    assert client.delete(where).status_code == 200
+    assert client.delete(where).status_code == 404
+    assert [record["kind"] for record in world.records()][-3:] == ["resource-put", "resource-put", "resource-delete"]
+
+
+@pytest.mark.parametrize("query", ["?replace=yes", "?replace="])
+def test_a_flag_is_0_or_1(world: ServiceWorld, query: str) -> None:
+    assert world.admin_app().test_client().post(f"/kbs/v0/resource/a/b/c{query}", data=b"x").status_code == 400
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"", 400), (b"x" * 65536, 200), (b"x" * 65537, 413)])
+def test_a_resource_has_1_byte_to_64_kib(world: ServiceWorld, body: bytes, status: int) -> None:
+    assert world.admin_app().test_client().post("/kbs/v0/resource/a/b/c", data=body).status_code == status
+
+
+def test_operators_read_decisions_and_guests_reasons_only(world: ServiceWorld) -> None:
+    guest: KbsClient = world.client(measurement=b"\x77" * 48)
+    guest.auth()
+    reply = guest.post_raw("/attest", json.dumps(guest.evidence()).encode())
+    number = reply.json()["decision"]
+    admin = world.admin_app().test_client()
+    assert admin.get("/cvm/v0/decisions?limit=1").json["records"][0]["number"] == number
+    record = admin.get(f"/cvm/v0/audit/{number}").json
+    failed = [check for check in record["body"]["decision"]["checks"] if check["outcome"] == "fail"]
+    assert [check["expected"] for check in failed] == ["11" * 48]
+    assert admin.get("/cvm/v0/audit/99999").status_code == 404
+    assert admin.get("/cvm/v0/decisions?limit=0").status_code == 400
+
+
+def test_an_error_of_ours_shows_an_id_and_nothing_else(
+    world: ServiceWorld, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: object) -> None:
+        raise RuntimeError("secret detail")
+
+    client = world.client()
+    client.auth()
+    body = client.evidence()
+    monkeypatch.setattr("attest.broker.rules.RulesInForce.current", broken)
+    reply = client.post_raw("/attest", json.dumps(body).encode())
+    assert reply.status == 500
+    assert b"secret detail" not in reply.body
+    assert reply.json()["detail"].removeprefix("internal error ") in caplog.text
