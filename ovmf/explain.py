@@ -77,15 +77,22 @@ class Explanation(NamedTuple):
         return f"same {equal}; {differing} {'differ' if plural else 'differs'}"
 
 
-def explain(reported: LaunchDigest, reference: LaunchRecipe, candidates: Sequence[LaunchRecipe] = ()) -> Explanation:
+def explain(
+    reported: LaunchDigest,
+    reference: LaunchRecipe,
+    candidates: Sequence[LaunchRecipe] = (),
+    *,
+    exhaustive: bool = True,
+) -> Explanation:
     """Which inputs differ between ``reference`` and the launch that reported ``reported``.
 
-    ``candidates`` are other recipes whose inputs may have been used. Raises as `ovmf.snp_launch.digest_from_recipe`
-    does when one of the given recipes is wrong.
+    ``candidates`` are other recipes whose inputs may have been used. ``exhaustive`` also tries every CPU signature and
+    SEV feature, which takes a second: not for comparing with many references. Raises as
+    `ovmf.snp_launch.digest_from_recipe` does when one of the given recipes is wrong.
     """
     expected = digest_from_recipe(reference)
     search = Search(reported, reference, candidates)
-    found = search.run()
+    found = search.run(exhaustive=exhaustive)
     if found is None:
         return Explanation(UNEXPLAINED, reported, expected, None, (), (), search.tried)
     names = _Names((reference, *candidates))

@@ -127,3 +127,20 @@ def test_where_the_signature_is_not_measured_nothing_is_said_about_it(expected: 
     explanation = run(reference, reference._replace(vcpus=4))
     assert names(explanation) == ["vcpus"]
     assert "vcpu_sig" not in explanation.same
+
+
+def test_a_quick_search_leaves_odd_signatures_and_features_unexplained(expected: LaunchRecipe) -> None:
+    reported = digest_from_recipe(expected._replace(vcpu_sig=0xAA0F01))
+    assert explain(reported, expected).outcome == EXPLAINED
+    assert explain(reported, expected, exhaustive=False).outcome == UNEXPLAINED
+
+
+def test_many_candidates_stay_within_seconds(expected: LaunchRecipe) -> None:
+    candidates = [
+        expected._replace(initrd_sha256=bytes([n]) * 32, kernel_sha256=bytes([n + 1]) * 32, vcpus=n + 1)
+        for n in range(40)
+    ]
+    launched = expected._replace(initrd_sha256=b"x" * 32)
+    explanation = explain(digest_from_recipe(launched), expected, candidates, exhaustive=False)
+    assert explanation.outcome == UNEXPLAINED
+    assert explanation.tried < 2_000_000
