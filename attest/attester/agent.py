@@ -119,7 +119,9 @@ class Agent:
     def _unlock_all(self, service: ServiceAddress, ca: bytes) -> list[Unlocked]:
         # Headers first: for a disk that will not be opened, no key is asked for.
         disks = [self._machine.inspect(order) for order in self._orders.disks]
-        session = Session(KbsClient(self._connect(service, ca)), TEE, self._evidence, self._pace)
+        session = Session(
+            KbsClient(self._connect(service, ca)), TEE, self._evidence, pace=self._pace, tell=self._status.say
+        )
         self._status.say(f"service: https://{service.host}:{service.port}, certificate pinned by the command line")
         result = token_status(session.attest())
         self._status.event("attested", f"attested: the service says {result}", status=result)

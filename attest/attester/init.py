@@ -28,7 +28,7 @@ from policy.errors import CvmError
 from policy.secret import SecretBytes
 
 CMDLINE = Path("/proc/cmdline")
-SETTLE_SECONDS = 5.0
+SETTLE_SECONDS = 3.0
 SUPERVISE_SECONDS = 1.0
 STOP_SECONDS = 10.0
 # The host reads the status port and the console at its own pace; power-off throws away what it has not read.

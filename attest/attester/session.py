@@ -16,6 +16,7 @@ from attest.attester.binding import report_data
 from attest.attester.errors import ServiceUnavailable, SessionLost
 from attest.attester.jwe import GuestKey
 from attest.attester.kbs import KbsClient
+from policy.errors import CvmError
 from policy.secret import SecretBytes
 from policy.vocab import ResourcePath
 
@@ -37,10 +38,23 @@ Evidence = Callable[[bytes], dict[str, object]]
 
 
 class Session:
-    """Attests when needed and fetches secrets. ``evidence`` maps 64 bytes of REPORT_DATA to the protocol's evidence."""
+    """Attests when needed and fetches secrets.
 
-    def __init__(self, client: KbsClient, tee: str, evidence: Evidence, pace: Pace | None = None) -> None:
+    ``evidence`` maps 64 bytes of REPORT_DATA to the protocol's evidence; ``tell`` takes what a person should know.
+    """
+
+    def __init__(
+        self,
+        client: KbsClient,
+        tee: str,
+        evidence: Evidence,
+        *,
+        pace: Pace | None = None,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self._client = client
+        self._tell = tell
+        self._said = ""
         self._tee = tee
         self._evidence = evidence
         self._pace = pace or Pace()
@@ -76,15 +90,24 @@ class Session:
 
     def _patiently(self, action: Callable[[], T]) -> T:
         deadline = self._pace.clock() + self._pace.patience
-        for pause in chain(PAUSES, repeat(PAUSES[-1])):
+        pauses = chain(PAUSES, repeat(PAUSES[-1]))
+        while True:
+            pause = next(pauses)
             try:
                 return action()
-            except SessionLost:
+            except SessionLost as exc:
                 self._lost += 1
                 if self._lost >= MAX_HANDSHAKES:
                     raise
-            except ServiceUnavailable:
+                self._say(exc)
+            except ServiceUnavailable as exc:
                 if self._pace.clock() + pause > deadline:
                     raise
+                self._say(exc)
             self._pace.sleep(pause)
-        raise AssertionError("count() does not end")
+
+    def _say(self, problem: CvmError) -> None:
+        """Each new problem once: somebody may be looking at a console where nothing else moves for minutes."""
+        if problem.message != self._said:
+            self._said = problem.message
+            self._tell(f"{problem.message}; trying again")

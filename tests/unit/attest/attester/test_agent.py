@@ -185,6 +185,7 @@ def test_a_service_that_never_answers_ends_the_patience(scene: Scene) -> None:
     scene.kbs.fail = lambda path: (503, {"type": "x", "detail": "collateral unavailable"})
     scene.fails(ServiceUnavailable, "collateral unavailable")
     assert sum(scene.slept) <= 30.0
+    assert scene.recorder.console.count(b"collateral unavailable (HTTP 503); trying again") == 1
 
 
 def test_a_network_that_is_not_up_yet_is_waited_for(scene: Scene) -> None:
