@@ -34,6 +34,7 @@ from attest.web.tls import server_context
 
 ADMIN_WORKERS = 1
 _BACKLOG = 128
+_DEFER_SECONDS = 5
 _PR_SET_PDEATHSIG = 1
 Report = Callable[[str], None]
 
@@ -96,6 +97,8 @@ def bind(address: Address) -> Bound:
     try:
         family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
+        # A connection reaches a worker only once it says something: silent ones wait in the kernel.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
     except OSError as exc:
         raise AddressUnavailable(f"address {address}: cannot listen: {exc.strerror or exc}") from None
     host, port = listening.getsockname()[:2]

@@ -1,0 +1,121 @@
+"""The real program as operators run it: ``attest init`` and ``attest serve`` in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from attest.evidence.amd_certificate import AmdCertificate
+from tests.fakes.amd_pki import FakeAmdPki
+from tests.fakes.kbs_client import KbsClient, TeeKey, TlsTransport
+from tests.fakes.service_world import PKI, evidence
+
+READY = re.compile(r"ready https://127\.0\.0\.1:(\d+) \(operators: https://127\.0\.0\.1:(\d+)\)")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished command."""
+
+    code: int
+    out: str
+    err: str
+
+
+def attest_command(*words: str, cwd: Path | None = None, stdin: bytes = b"") -> Done:
+    """Run ``attest``; nothing of it is imported here."""
+    done = subprocess.run(
+        [sys.executable, "-m", "attest", *words], input=stdin, capture_output=True, cwd=cwd, check=False, timeout=60
+    )
+    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@dataclass
+class Served:
+    """A service in ``folder``."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] = field(init=False)
+    port: int = 0
+    admin_port: int = 0
+
+    def init(self, pki: FakeAmdPki = PKI) -> Served:
+        """Make the folder; the policy trusts the fake chip maker."""
+        root = AmdCertificate.parse(pki.ark_der).spki_sha256.hex()
+        done = attest_command(
+            "init", str(self.folder), "--policy", "demo", "--emulated-root", root,
+            "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        return self
+
+    @property
+    def config(self) -> Path:
+        """The settings file."""
+        return self.folder / "attest.toml"
+
+    @property
+    def log(self) -> Path:
+        """Standard error of the server."""
+        return self.folder / "serve.log"
+
+    def start(self) -> Served:
+        """Serve; returns when the ready line is out."""
+        with self.log.open("wb") as sink:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "attest", "serve", str(self.config)], stdin=subprocess.DEVNULL, stderr=sink
+            )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            match = READY.search(self.log.read_text())
+            if match:
+                self.port, self.admin_port = int(match[1]), int(match[2])
+                return self
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.02)
+        raise AssertionError(self.log.read_text())
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signal it and wait; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(20)
+
+    def processes(self) -> set[int]:
+        """All processes of this service, found by their command line."""
+        wanted = str(self.config).encode()
+        found = set()
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and wanted in (entry / "cmdline").read_bytes().split(b"\0"):
+                    found.add(int(entry.name))
+            except OSError:
+                continue
+        return found - {os.getpid()}
+
+    def tls(self, *, operator: bool = False) -> ssl.SSLContext:
+        """A client's context: pins the service's CA; with ``operator`` shows the operator's certificate."""
+        context = ssl.create_default_context(cafile=self.folder / "ca.pem")
+        if operator:
+            context.load_cert_chain(self.folder / "operator.pem", self.folder / "operator.key")
+        return context
+
+    def guest(self, kind: str = "P-256", **fields: int | bytes) -> KbsClient:
+        """A guest that talks TLS."""
+        transport = TlsTransport("localhost", self.port, self.tls())
+        return KbsClient(transport, lambda report_data: evidence(report_data, **fields), TeeKey(kind))
+
+    def operator(self) -> TlsTransport:
+        """An operator's connection."""
+        return TlsTransport("localhost", self.admin_port, self.tls(operator=True))
+
+    def attest(self, *words: str, stdin: bytes = b"") -> Done:
+        """A verb with this service's settings."""
+        return attest_command(*words, "--config", str(self.config), stdin=stdin)

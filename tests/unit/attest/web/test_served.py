@@ -1,0 +1,197 @@
+"""The service as it really runs: processes, TLS, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.kbs_client import KbsError, TlsTransport
+from tests.fakes.served import Served, attest_command
+from tests.fakes.service_world import GOOD, OTHER, PATH, SECRET, reference
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    served = Served(tmp_path_factory.mktemp("served") / "service").init().start()
+    operator = served.operator()
+    assert operator.send("POST", f"/kbs/v0/resource/{PATH}", SECRET, {}).status == 200
+    assert operator.send("POST", "/cvm/v0/reference-value", reference(), {}).status == 200
+    yield served
+    served.stop()
+
+
+@pytest.mark.parametrize("kind", ["P-256", "P-521", "RSA"])
+def test_a_guest_gets_its_key_over_tls(served: Served, kind: str) -> None:
+    assert served.guest(kind).resource(PATH) == SECRET
+
+
+def test_a_replayed_attestation_is_refused_over_tls(served: Served) -> None:
+    guest = served.guest()
+    guest.auth()
+    body = guest.evidence()
+    guest.attest(body)
+    with pytest.raises(KbsError, match="401 nonce already used"):
+        guest.attest(body)
+
+
+def test_a_denied_guest_stops_over_tls(served: Served) -> None:
+    guest = served.guest(measurement=OTHER)
+    with pytest.raises(KbsError, match="403"):
+        guest.resource(PATH)
+    assert guest.handshakes == 1
+
+
+def test_many_guests_at_once_all_get_their_key_and_one_chain_of_records(served: Served) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: served.guest().resource(PATH), range(16)))
+    assert found == [SECRET] * 16
+    checked = json.loads(served.attest("audit", "verify", "--json").out)
+    assert checked["repeated"] >= 16
+
+
+def test_two_requests_with_one_nonce_give_exactly_one_token(served: Served) -> None:
+    for _ in range(5):
+        guest = served.guest()
+        guest.auth()
+        body = json.dumps(guest.evidence()).encode()
+        with ThreadPoolExecutor(4) as pool:
+            statuses = sorted(reply.status for reply in pool.map(guest.post_raw, ["/attest"] * 4, [body] * 4))
+        assert statuses == [200, 401, 401, 401]
+
+
+def refuses_handshake(served: Served, context: ssl.SSLContext, port: int) -> None:
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        TlsTransport("localhost", port, context).send("GET", "/healthz", None, {})
+
+
+def test_the_operators_listener_demands_a_certificate_of_the_operators_authority(served: Served) -> None:
+    refuses_handshake(served, served.tls(), served.admin_port)
+    other = served.tls()
+    other.load_cert_chain(served.folder / "server.pem", served.folder / "server.key")
+    refuses_handshake(served, other, served.admin_port)
+
+
+def test_an_operators_certificate_opens_nothing_on_the_guests_listener(served: Served) -> None:
+    transport = TlsTransport("localhost", served.port, served.tls(operator=True))
+    assert transport.send("GET", "/kbs/v0/resource", None, {}).status == 404
+    assert transport.send("POST", f"/kbs/v0/resource/{PATH}", b"x", {}).status == 405
+
+
+def test_the_operator_is_named_in_the_record(served: Served) -> None:
+    record = json.loads(served.attest("audit", "show", "2", "--json").out)
+    assert (record["actor"]["kind"], record["actor"]["name"]) == ("operator", "operator")
+    assert len(record["actor"]["certificate_sha256"]) == 64
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_the_server_certificate_names_this_host(served: Served, host: str) -> None:
+    assert TlsTransport(host, served.port, served.tls()).send("GET", "/readyz", None, {}).status == 200
+
+
+def test_the_server_certificate_names_the_host_of_qemus_user_network(served: Served) -> None:
+    plain = socket.create_connection(("127.0.0.1", served.port), timeout=5)
+    with served.tls().wrap_socket(plain, server_hostname="10.0.2.2") as connection:
+        assert connection.version() == "TLSv1.3"
+
+
+def test_old_tls_is_refused(served: Served) -> None:
+    context = served.tls()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    refuses_handshake(served, context, served.port)
+
+
+def test_tls_1_2_without_forward_secrecy_is_refused(served: Served) -> None:
+    context = served.tls()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES128-GCM-SHA256:AES256-SHA256")
+    refuses_handshake(served, context, served.port)
+
+
+def test_connections_that_say_nothing_do_not_stop_the_service(served: Served) -> None:
+    silent = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(16)]
+    try:
+        started = time.monotonic()
+        assert served.guest().resource(PATH) == SECRET
+        assert time.monotonic() - started < 5
+    finally:
+        for connection in silent:
+            connection.close()
+
+
+def test_a_header_does_not_change_path_or_host(served: Served) -> None:
+    transport = TlsTransport("localhost", served.port, served.tls())
+    for name in ("Path-Info", "Script-Name", "X-Forwarded-Prefix", "X-Original-URL"):
+        assert transport.send("GET", "/readyz", None, {name: "/kbs/v0/resource"}).json() == {"status": "ready"}
+
+
+def test_requests_are_logged_without_secrets_or_tokens(served: Served) -> None:
+    guest = served.guest()
+    token = guest.handshake()
+    guest.resource(PATH, token)
+    log = served.log.read_text()
+    assert "POST '/kbs/v0/attest' 200" in log
+    for secret in (SECRET.decode(), token, guest.cookie or "-", guest.nonce):
+        assert secret not in log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_service_with_0_and_leaves_no_process(tmp_path: Path, number: int) -> None:
+    served = Served(tmp_path / "service").init().start()
+    assert len(served.processes()) == 6
+    assert served.stop(number) == 0
+    assert served.processes() == set()
+
+
+def test_a_killed_parent_takes_its_listeners_with_it(tmp_path: Path) -> None:
+    served = Served(tmp_path / "service").init().start()
+    served.process.kill()
+    served.process.wait(10)
+    deadline = time.monotonic() + 15
+    while served.processes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert served.processes() == set()
+
+
+def test_a_listener_that_dies_ends_the_service_with_1(tmp_path: Path) -> None:
+    served = Served(tmp_path / "service").init().start()
+    children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    assert served.process.wait(20) == 1
+
+
+def test_state_survives_a_restart_and_tokens_too(tmp_path: Path) -> None:
+    served = Served(tmp_path / "service").init().start()
+    assert served.attest("key", "put", PATH, stdin=SECRET).code == 0
+    (tmp_path / "ref.json").write_bytes(reference())
+    assert served.attest("reference", "add", str(tmp_path / "ref.json")).code == 0
+    guest = served.guest()
+    token = guest.handshake()
+    served.stop()
+    served.start()
+    guest.transport = TlsTransport("localhost", served.port, served.tls())
+    assert guest.resource(PATH, token) == SECRET
+    assert GOOD.hex() in served.attest("audit", "list").out
+    assert served.stop() == 0
+
+
+def test_an_address_in_use_is_one_clear_error(tmp_path: Path) -> None:
+    served = Served(tmp_path / "service").init()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        served.config.write_text(served.config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}", 1))
+        done = attest_command("serve", str(served.config))
+    assert done.code == 3
+    assert f"127.0.0.1:{port}: cannot listen" in done.err
+    assert "Traceback" not in done.err
