@@ -1,0 +1,129 @@
+"""The real agent and the real emulated chip against the real service in its own process: the three ends of the wire."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from attest.attester.agent import Agent
+from attest.attester.binding import report_data
+from attest.attester.cmdline import DiskOrder, Orders, ServiceAddress
+from attest.attester.errors import Refused, SecretNotFound, ServiceUntrusted
+from attest.attester.jwe import GuestKey
+from attest.attester.sources import RawEvidence
+from attest.broker.jwe import encrypt
+from attest.broker.jwk import parse_tee_pubkey
+from attest.emulator.chip import LaunchContext
+from attest.evidence.chip_port import ReportRequest
+from attest.verifier.binding import report_data_for
+from policy.errors import CvmError
+from policy.reference import ReferenceValue, reference_to_bytes
+from policy.secret import SecretBytes
+from policy.vocab import LaunchDigest, Platform, ResourcePath
+from tests.fakes.guest import DIGEST, LAUNCH, FakeMachine, Recorder, chip, chip_keys
+from tests.fakes.kbs_server import make_ca
+from tests.fakes.served import Served, attest_command
+
+KEY = bytes(range(100, 132))
+ROOT = ResourcePath("default/demo/root")
+
+
+class ChipMachine(FakeMachine):
+    """Takes its evidence from an emulated chip with ``launch`` in it."""
+
+    def __init__(self, launch: LaunchContext = LAUNCH) -> None:
+        super().__init__()
+        self.launch = launch
+
+    def evidence(self, report_data: bytes, emulated: bool) -> RawEvidence:
+        made = chip(self.launch)
+        return RawEvidence(made.report(ReportRequest(report_data)), made.certificates, "emulated")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("service")
+    service = Served(folder / "service").init(SimpleNamespace(ark_der=chip_keys().ark.public_bytes(Encoding.DER)))
+    reference = folder / "demo.ref.json"
+    value = ReferenceValue("demo", Platform.EMULATED_SNP, LaunchDigest(DIGEST), datetime.now(UTC))
+    reference.write_bytes(reference_to_bytes(value))
+    for words, stdin in ((("reference", "add", str(reference)), b""), (("key", "put", str(ROOT)), KEY)):
+        done = attest_command(*words, "--config", str(service.config), stdin=stdin)
+        assert done.code == 0, done.err
+    service.start()
+    yield service
+    service.stop()
+
+
+def ask(served: Served, machine: FakeMachine, *, resource: ResourcePath = ROOT, ca: bytes | None = None) -> Recorder:
+    recorder = Recorder()
+    pinned = ca or ssl.PEM_cert_to_DER_cert((served.folder / "ca.pem").read_text())
+    address = ServiceAddress("127.0.0.1", served.port)
+    orders = Orders(service=address, ca=pinned, disks=(DiskOrder("root", resource),), emulated=True)
+    Agent(orders, machine, recorder.status).work()
+    return recorder
+
+
+def test_a_guest_of_the_reference_value_gets_its_key(served: Served) -> None:
+    machine = ChipMachine()
+    recorder = ask(served, machine)
+    assert machine.keys == {"root": KEY}
+    assert recorder.names == ["evidence", "attested", "unlocked"]
+    assert recorder.events[1]["detail"] == {"status": "affirming"}
+
+
+CHANGED = [
+    ("another digest", replace(LAUNCH, measurement=LaunchDigest(bytes(48))), "measurement"),
+    ("debug allowed", replace(LAUNCH, policy=0xB0000), "debug"),
+    ("a migration agent allowed", replace(LAUNCH, policy=0x70000), "migra"),
+]
+
+
+@pytest.mark.parametrize(("launch", "said"), [case[1:] for case in CHANGED], ids=[case[0] for case in CHANGED])
+def test_a_changed_guest_is_refused_and_learns_which_rule(served: Served, launch: LaunchContext, said: str) -> None:
+    machine = ChipMachine(launch)
+    with pytest.raises(Refused, match="403") as caught:
+        ask(served, machine)
+    assert machine.keys == {}
+    assert any(said in reason for reason in caught.value.reasons), caught.value.reasons
+
+
+class ReplayingMachine(ChipMachine):
+    """Shows evidence about other report data than asked for: what a replayed report looks like."""
+
+    def evidence(self, report_data: bytes, emulated: bool) -> RawEvidence:
+        return super().evidence(bytes(64), emulated)
+
+
+def test_evidence_of_another_session_is_refused(served: Served) -> None:
+    machine = ReplayingMachine()
+    with pytest.raises(CvmError, match=r"40[013]"):
+        ask(served, machine)
+    assert machine.keys == {}
+
+
+def test_a_resource_nobody_stored_is_not_found(served: Served) -> None:
+    with pytest.raises((SecretNotFound, Refused)):
+        ask(served, ChipMachine(), resource=ResourcePath("default/demo/other"))
+
+
+def test_the_service_is_not_trusted_under_another_ca(served: Served) -> None:
+    with pytest.raises(ServiceUntrusted):
+        ask(served, ChipMachine(), ca=make_ca()[1].public_bytes(Encoding.DER))
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
+def test_guest_and_service_bind_alike(algorithm: str) -> None:
+    public = GuestKey().jwk()
+    assert report_data("N", public, algorithm=algorithm) == report_data_for("N", public, "", algorithm)
+
+
+def test_what_the_service_wraps_the_guest_opens() -> None:
+    key = GuestKey()
+    assert key.open(encrypt(parse_tee_pubkey(key.jwk()), SecretBytes(KEY))).reveal() == KEY
