@@ -21,7 +21,7 @@ from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.errors import RevocationUnknown
 from attest.endorsement.pool import EndorsementSet
 from attest.errors import AttestError, Kind
-from attest.evidence.amd_certificate import AmdCertificate, AmdCrl, UnrelatedCertificate
+from attest.evidence.amd_certificate import AmdCertificate, AmdCrl, Role, UnrelatedCertificate
 from attest.evidence.collateral_file import read_collateral_file
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.recognise import Evidence, parse_evidence, recognise

@@ -26,6 +26,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -149,6 +150,10 @@ def _check_leaf_fits(report: SnpReport, leaf: AmdCertificate, product: SnpProduc
         )
 
 
+# Machines of a fleet share a handful of TCB versions.
+_tcb = lru_cache(maxsize=1024)(TcbVersion.from_bytes)
+
+
 @dataclass(frozen=True, slots=True)
 class _Tcbs:
     """The report's four TCB versions in the layout of the product that the chain proved."""
@@ -162,10 +167,10 @@ class _Tcbs:
     def of(cls, report: SnpReport, product: SnpProduct) -> _Tcbs:
         try:
             return cls(
-                TcbVersion.from_bytes(report.current_tcb, product),
-                TcbVersion.from_bytes(report.reported_tcb, product),
-                TcbVersion.from_bytes(report.committed_tcb, product),
-                TcbVersion.from_bytes(report.launch_tcb, product),
+                _tcb(report.current_tcb, product),
+                _tcb(report.reported_tcb, product),
+                _tcb(report.committed_tcb, product),
+                _tcb(report.launch_tcb, product),
             )
         except MalformedInput as exc:
             raise EvidenceMalformed(f"report: {exc}") from None
