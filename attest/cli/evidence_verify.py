@@ -176,12 +176,11 @@ def _anchors(args: argparse.Namespace) -> TrustAnchors:
     anchors = TrustAnchors.amd()
     for path in args.root:
         found = read_collateral_file(read_file(path))
-        if not found.certificates:
-            raise EvidenceMalformed(
-                f"root {path}: " + (found.damaged[0].message if found.damaged else "no certificate")
-            )
-        for certificate in found.certificates:
-            anchors = anchors.with_test_root(certificate.der)
+        roots = [certificate for certificate in found.certificates if certificate.role is Role.ARK]
+        if not roots:
+            raise EvidenceMalformed(f"root {path}: " + (found.damaged[0].message if found.damaged else "holds no ARK"))
+        for root in roots:
+            anchors = anchors.with_test_root(root.der)
     return anchors
 
 
