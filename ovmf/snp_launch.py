@@ -15,7 +15,7 @@ from ovmf.kernel_hashes import TABLE_SIZE, KernelHashes, kernel_hashes_page
 from ovmf.snp_metadata import CPUID, KERNEL_HASHES, PAGE, SEC_MEM, SECRETS, SectionTuple, check_sections
 from ovmf.vmm import Vmm, vmm_named
 from ovmf.vmsa import BSP_EIP, vmsa_page
-from policy.vocab import LaunchDigest
+from policy.fixed import LaunchDigest
 
 TYPE_CHECKING = False  # typing, and the modules below, cost start-up time
 if TYPE_CHECKING:

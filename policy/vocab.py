@@ -6,10 +6,9 @@ import re
 from enum import Enum
 
 from policy.errors import MalformedInput
+from policy.fixed import LaunchDigest, Nonce
 
-TYPE_CHECKING = False  # typing itself costs start-up time
-if TYPE_CHECKING:
-    from typing import Self
+__all__ = ["LaunchDigest", "Nonce", "Platform", "ResourcePath", "SnpProduct"]
 
 
 class Platform(Enum):
@@ -28,39 +27,6 @@ class SnpProduct(Enum):
     MILAN = "Milan"
     GENOA = "Genoa"
     TURIN = "Turin"
-
-
-class _FixedBytes(bytes):
-    """A byte string of one length; construction refuses any other."""
-
-    LENGTH = 0
-    WORD = "value"
-
-    def __new__(cls, data: bytes) -> Self:
-        if len(data) != cls.LENGTH:
-            raise MalformedInput(f"{cls.WORD}: got {len(data)} bytes, want {cls.LENGTH}")
-        return super().__new__(cls, data)
-
-    @classmethod
-    def from_hex(cls, text: str) -> Self:
-        """From hexadecimal digits of either case, without separators."""
-        if not re.fullmatch(r"(?:[0-9a-fA-F]{2})*", text):
-            raise MalformedInput(f"{cls.WORD}: {text[:100]!r} is not hexadecimal")
-        return cls(bytes.fromhex(text))
-
-
-class LaunchDigest(_FixedBytes):
-    """SEV-SNP MEASUREMENT (or TDX MRTD): 48 bytes, SHA-384."""
-
-    LENGTH = 48
-    WORD = "launch digest"
-
-
-class Nonce(_FixedBytes):
-    """A challenge: 32 random bytes, used once."""
-
-    LENGTH = 32
-    WORD = "nonce"
 
 
 _SEGMENT = re.compile(r"[a-zA-Z0-9_-]+[a-zA-Z0-9_.-]*")

@@ -14,8 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ovmf.firmware import Firmware
     from ovmf.kernel_hashes import KernelHashes
+    from policy.fixed import LaunchDigest
     from policy.reference import LaunchRecipe
-    from policy.vocab import LaunchDigest
 
 
 class MeasurementImpossible(CvmError):
