@@ -69,7 +69,7 @@ def _snp(host: HostFacts) -> tuple[Finding, ...]:
         ),
         _need(
             "snp.device", not host.sev_device, host.sev_device or "/dev/sev can be opened",
-            "QEMU talks to the AMD firmware through /dev/sev", "setfacl -m u:$USER:rw /dev/sev", blocks,
+            "QEMU talks to the AMD firmware through /dev/sev", "modprobe ccp; setfacl -m u:$USER:rw /dev/sev", blocks,
         ),
     )  # fmt: skip
 

@@ -4,6 +4,8 @@ that rewrite a terminal, its lines have no length limit, its names may hide dire
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
+
 _HIDDEN = frozenset(
     "\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 )
@@ -91,3 +93,38 @@ def _after_escape(text: str, at: int) -> int:
         end = text.find("\x07", at)
         return len(text) if end < 0 else end + 1
     return at
+
+
+class ConsoleFilter:
+    """What an interactive console may show: text, CR, LF, TAB, BS and BEL. Escape sequences vanish, also when they
+    arrive in pieces; other control characters become ``?``. Bytes above 0x7F pass (UTF-8) except C1 controls.
+    """
+
+    __slots__ = ("_decoder", "_pending")
+
+    def __init__(self) -> None:
+        self._decoder = getincrementaldecoder("utf-8")("replace")
+        self._pending = ""
+
+    def feed(self, data: bytes) -> bytes:
+        """The presentable part of ``data`` and of what was kept from before."""
+        text = self._pending + self._decoder.decode(data)
+        cut = _unfinished(text)
+        self._pending = text[cut:] if len(text) - cut < 256 else ""
+        shown = strip_escapes(text[:cut])
+        return "".join(char if char.isprintable() or char in "\r\n\t\b\a" else "?" for char in shown).encode("utf-8")
+
+
+def _unfinished(text: str) -> int:
+    """Where an escape sequence begins that may go on in the next piece; the length of ``text`` if none does."""
+    start = text.rfind("\x1b")
+    if start < 0:
+        return len(text)
+    rest = text[start + 1 :]
+    if rest[:1] == "[":
+        done = any("@" <= char <= "~" for char in rest[1:])
+    elif rest[:1] == "]":
+        done = "\x07" in rest
+    else:
+        done = bool(rest)
+    return len(text) if done else start

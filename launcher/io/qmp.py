@@ -72,11 +72,15 @@ class Qmp:
         return str(self.execute("human-monitor-command", command_line=line, cpu_index=cpu))
 
     def take_events(self) -> list[Event]:
-        """Events received so far, plus whatever can be read without waiting."""
-        while select.select([self._socket], [], [], 0)[0]:
-            self._fill()
-            while b"\n" in self._buffer:
-                self._keep(self._pop())
+        """Events received so far, plus whatever can be read without waiting. Raises only when there are none."""
+        try:
+            while select.select([self._socket], [], [], 0)[0]:
+                self._fill()
+                while b"\n" in self._buffer:
+                    self._keep(self._pop())
+        except QmpClosed:
+            if not self._events:
+                raise
         taken = list(self._events)
         self._events.clear()
         return taken

@@ -77,8 +77,8 @@ class VmDir:
             raise StateUnusable(f"state folder {self.path}: {exc.strerror}") from None
         if found.st_uid != os.geteuid() or found.st_mode & 0o077 or found.st_mode & 0o170000 != 0o040000:
             raise StateUnusable(
-                f"state folder {self.path}: mode {found.st_mode & 0o7777:04o} uid {found.st_uid}, want a folder of mode "
-                f"0700 of uid {os.geteuid()}"
+                f"state folder {self.path}: mode {found.st_mode & 0o7777:04o} uid {found.st_uid}, want a folder, "
+                f"mode 0700, uid {os.geteuid()}"
             )
 
     def lock(self) -> None:

@@ -1,0 +1,105 @@
+"""``cvm launch``: start a VM and watch it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+
+from launcher.core.text import safe_text
+from launcher.errors import GuestDenied, GuestFailed, LauncherError
+from launcher.io.statedir import VmDir
+
+DESCRIPTION = """Start a VM and watch it: starting, booted, attested or refused, running, stopped.
+Stays until the VM has ended; Ctrl-C ends it. With --detach returns once the VM has attested
+(or, without [attestation], has booted) and leaves it running."""
+EPILOG = """example: cvm launch web-1.toml --detach
+exit status: 0 attested and ended well, 3 the file is wrong, 4 host not capable, 7 the service refused it,
+9 firmware, guest or QEMU failed, or time was up, 10 it runs already, 130 interrupted"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The verb's options."""
+    parser.add_argument("vm", metavar="VM.toml", help="the VM's file")
+    parser.add_argument("--detach", action="store_true", help="return when it has attested; it goes on")
+    parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="instead of the planned ones (cvm plan)")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON (cvm.launch/1)")
+    parser.add_argument(
+        "--hash-table", metavar="FILE",
+        help="TESTING, emulated platforms only: inject this boot hash table instead of the VM's own",
+    )  # fmt: skip
+
+
+def run(args: Namespace) -> int:
+    """Launch; 0 when it went well."""
+    if args.detach:
+        from launcher.service.detaching import detach
+
+        document = detach(args.vm, _options_again(args), _say if not args.quiet else _silent)
+    else:
+        from launcher.service.launching import LaunchOptions, launch
+
+        say = _silent if args.quiet else _say
+        options = LaunchOptions(say, _nothing, args.hash_table, args.timeout)
+        document = launch(args.vm, options).document()
+    if args.json:
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        sys.stdout.flush()
+    elif document["outcome"] in ("attested", "ran"):
+        sys.stdout.write(_summary(document))
+    return _verdict(document, as_json=args.json)
+
+
+def _verdict(document: dict[str, object], *, as_json: bool) -> int:
+    """The exit status, said in words unless the JSON says it."""
+    outcome = document["outcome"]
+    if outcome in ("attested", "ran"):
+        return 0
+    if outcome == "interrupted":
+        return 130
+    message = f"{document['name']}: {document['reason']}"
+    kind: type[LauncherError] = GuestDenied if outcome == "refused" else GuestFailed
+    if not as_json:
+        raise kind(message, code=str(document["code"]), hint=f"cvm logs {document['name']}")
+    from launcher.cli.failures import exit_status
+
+    return exit_status(kind(message, code=str(document["code"])))
+
+
+def _summary(document: dict[str, object]) -> str:
+    seconds = document["seconds"]
+    times = seconds if isinstance(seconds, dict) else {}
+    steps = [name for name in ("booted", "attested", "running", "stopped") if name in times]
+    shown = ", ".join(f"{name} {times[name]:.1f} s" for name in steps)
+    emulated = " (emulated: proves nothing about this host)" if document["emulated"] else ""
+    digest = f", launch digest {document['launch_digest']}" if document["launch_digest"] else ""
+    return f"{document['name']}: {document['state']}{emulated}: {shown}{digest}\n"
+
+
+def _options_again(args: Namespace) -> list[str]:
+    options = [] if args.timeout is None else ["--timeout", str(args.timeout)]
+    return options if args.hash_table is None else [*options, "--hash-table", args.hash_table]
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(safe_text(line, 4096) + "\n")
+    sys.stderr.flush()
+
+
+def _silent(line: str) -> None:
+    del line
+
+
+def _nothing(vm: VmDir) -> None:
+    del vm
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 86400:
+        raise ArgumentTypeError(f"got {text[:40]!r}, want seconds between 0 and 86400")
+    return value

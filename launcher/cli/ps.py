@@ -1,0 +1,54 @@
+"""``cvm ps``: every VM and its true state. Must start fast: imports little."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from typing import Any
+
+EPILOG = "example: cvm ps --json\nexit status: 0 listed, 8 the state folder cannot be read"
+_COLUMNS = ("NAME", "STATE", "PLATFORM", "VCPUS", "MEMORY", "SINCE", "REASON")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The verb's options."""
+    parser.add_argument("--json", action="store_true", help="print JSON (cvm.ps/1)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="names of VMs that are up, nothing else")
+
+
+def run(args: Namespace) -> int:
+    """List; 0."""
+    from launcher.core.states import LIVE, ORPHANED
+    from launcher.io.statedir import state_root
+    from launcher.service.listing import list_vms
+
+    rows = list_vms(state_root())
+    if args.json:
+        import json
+
+        sys.stdout.write(json.dumps({"schema": "cvm.ps/1", "vms": rows}, indent=2) + "\n")
+    elif args.quiet:
+        sys.stdout.write("".join(f"{row['name']}\n" for row in rows if row["state"] in (*LIVE, ORPHANED)))
+    else:
+        sys.stdout.write(_table([_cells(row) for row in rows]))
+    return 0
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    from launcher.core.text import safe_text
+
+    memory = f"{row['memory'] >> 20} MiB" if isinstance(row["memory"], int) else "?"
+    shown = (row["name"], row["state"], row["platform"], row["vcpus"], memory, row["since"], row["reason"])
+    return tuple(safe_text("" if cell is None else str(cell), 120) for cell in shown)
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    everything = [_COLUMNS, *rows]
+    widths = [max(len(row[column]) for row in everything) for column in range(len(_COLUMNS))]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
+        for row in everything
+    )

@@ -1,0 +1,82 @@
+"""One QEMU process with its monitor, status port and console log."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+from launcher.core.names import QEMU_LOG, QMP_SOCKET, STATUS_SOCKET
+from launcher.core.text import safe_text
+from launcher.errors import QemuFailed
+from launcher.io.process import end, spawn
+from launcher.io.qmp import Qmp, QmpClosed, open_qmp
+from launcher.io.sockets import connect_soon
+from launcher.io.statedir import VmDir
+from launcher.io.tail import last_lines
+
+_PATIENCE = 60.0
+_PROGRAM = re.compile(r"^\S*qemu-system-x86_64: ")
+
+
+class Qemu:
+    """A started QEMU. ``status`` is the host's end of the guest's status port."""
+
+    __slots__ = ("child", "qmp", "status")
+
+    def __init__(self, child: subprocess.Popen[bytes], qmp: Qmp, status: socket.socket) -> None:
+        self.child = child
+        self.qmp = qmp
+        self.status = status
+
+    def close(self) -> int:
+        """End it if it has not ended; its return code."""
+        code = end(self.child)
+        self.qmp.close()
+        self.status.close()
+        return code
+
+
+def start_qemu(argv: Sequence[str], env: Mapping[str, str], vm: VmDir, log: IO[bytes]) -> Qemu:
+    """Start QEMU inside the VM's folder and connect to it. Raises :class:`QemuFailed` with QEMU's words."""
+    try:
+        child = spawn(argv, cwd=vm.path, env=env, stderr=log)
+    except OSError as exc:
+        raise QemuFailed(f"QEMU: {argv[0]}: {exc.strerror}") from None
+    try:
+        monitor = connect_soon(vm.path, QMP_SOCKET, seconds=_PATIENCE, alive=lambda: child.poll() is None)
+        if monitor is None:
+            raise _did_not_start(child, vm)
+        try:
+            qmp = open_qmp(monitor)
+        except QmpClosed:
+            child.wait(_PATIENCE)
+            raise _did_not_start(child, vm) from None
+        status = connect_soon(vm.path, STATUS_SOCKET, seconds=_PATIENCE, alive=lambda: child.poll() is None)
+        if status is None:
+            raise _did_not_start(child, vm)
+        status.setblocking(False)
+    except BaseException:
+        end(child)
+        raise
+    return Qemu(child, qmp, status)
+
+
+def _did_not_start(child: subprocess.Popen[bytes], vm: VmDir) -> QemuFailed:
+    code = child.poll()
+    how = "did not open its monitor" if code is None else f"ended with {_ending(code)}"
+    return QemuFailed(f"QEMU {how}: {last_words(vm) or 'it said nothing'}", hint=f"all it wrote: {vm.file(QEMU_LOG)}")
+
+
+def last_words(vm: VmDir) -> str:
+    """The last lines QEMU wrote that are not warnings."""
+    lines = [_PROGRAM.sub("", line) for line in last_lines(vm.file(QEMU_LOG), 40)]
+    return "; ".join(safe_text(line, 400) for line in lines if not line.startswith("warning: "))
+
+
+def _ending(code: int) -> str:
+    hints = {-6: "signal 6 (abort: a bug in QEMU)", -11: "signal 11 (a bug in QEMU)",
+             -31: "signal 31 (seccomp: something tried a forbidden system call)"}  # fmt: skip
+    return hints.get(code, f"signal {-code}" if code < 0 else f"status {code}")

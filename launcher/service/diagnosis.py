@@ -1,0 +1,38 @@
+"""Use case *doctor*: look at the host and its tools, judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from launcher.core.capability import Finding, blockers, findings
+from launcher.core.facts import FirmwareFacts, QemuFacts
+from launcher.io.firmware import find_firmware
+from launcher.io.host import probe_host
+from launcher.io.toolchain import ToolchainMissing, find_toolchain
+from launcher.service.planning import qemu_facts
+from policy.errors import CvmError
+from policy.vocab import Platform
+
+
+class Diagnosis(NamedTuple):
+    """Every finding, and which platforms can run."""
+
+    findings: tuple[Finding, ...]
+    can: dict[str, bool]
+
+
+def diagnose(platforms: Sequence[str]) -> Diagnosis:
+    """Look now."""
+    qemu: QemuFacts | None = None
+    firmware: FirmwareFacts | None = None
+    try:
+        tools = find_toolchain()
+        qemu = qemu_facts(tools)
+        firmware = find_firmware("auto", Platform.EMULATED_SNP, tools.firmware_dir, boots_kernel=True)
+    except ToolchainMissing:
+        qemu = None
+    except CvmError:
+        firmware = None  # unreadable or broken: the finding says that there is none
+    found = findings(probe_host(), qemu, firmware)
+    return Diagnosis(found, {name: not blockers(found, Platform(name)) for name in platforms})

@@ -1,0 +1,158 @@
+"""Use case *launch*: start everything in order, watch it, end everything, tell what happened."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, NamedTuple
+
+from launcher.core import names
+from launcher.core.progress import Kind, Progress
+from launcher.core.timeouts import Budget
+from launcher.errors import EmulatorFailed, HostNotCapable, PlanRefused
+from launcher.io.emulator import Emulator, start_emulator
+from launcher.io.hashing import read_file
+from launcher.io.process import end
+from launcher.io.qemu import Qemu, start_qemu
+from launcher.io.signals import SignalTrap
+from launcher.io.statedir import VmDir, state_root
+from launcher.service.listing import refuse_orphans
+from launcher.service.planning import Prepared, prepare
+from launcher.service.record import Record
+from launcher.service.supervisor import Supervisor
+
+_SOCKETS = (names.QMP_SOCKET, names.STATUS_SOCKET, names.CONSOLE_SOCKET, names.CHIP_SOCKET, names.LAUNCHER_PID)
+
+
+class LaunchOptions(NamedTuple):
+    """What the command line adds to the VM file. ``say`` gets progress lines for a person; ``started`` is called once
+    the state folder is this launcher's. ``hash_table``: inject this file's bytes instead of this VM's own table.
+    """
+
+    say: Callable[[str], None]
+    started: Callable[[VmDir], None]
+    hash_table: str | None = None
+    timeout: float | None = None
+
+
+def launch(path: str, options: LaunchOptions) -> Record:
+    """Run the VM until it has ended; the record of its life. Raises what keeps it from starting at all."""
+    prepared = prepare_to_launch(path)
+    vm = VmDir(state_root(), prepared.config.name)
+    vm.create()
+    vm.lock()
+    try:
+        refuse_orphans(vm)
+        vm.clear()
+        options.started(vm)
+        record = _record(prepared, vm, path, options)
+        with SignalTrap() as trap, _written(record):
+            _run(prepared, record, trap, options)
+        return record
+    finally:
+        vm.remove(*_SOCKETS)
+        vm.unlock()
+
+
+def prepare_to_launch(path: str) -> Prepared:
+    """The plan, if this host can run it; raises :class:`HostNotCapable` with everything that is missing."""
+    prepared = prepare(path)
+    found = prepared.plan.blockers
+    if found:
+        text = "\n".join(f"  {item.id}: {item.seen}; {item.why}\n    fix: {item.fix}" for item in found)
+        hint = 'cvm doctor shows all of it; platform = "emulated-snp" runs without the hardware'
+        raise HostNotCapable(f"this host cannot run {prepared.config.platform.value}:\n{text}", hint=hint)
+    return prepared
+
+
+def _record(prepared: Prepared, vm: VmDir, path: str, options: LaunchOptions) -> Record:
+    plan = prepared.plan
+    budget = plan.budget if options.timeout is None else Budget(options.timeout, options.timeout)
+    record = Record(vm, os.path.abspath(path), prepared, Progress(Kind(plan.attests, budget)), options.say)
+    record.save()
+    return record
+
+
+@contextmanager
+def _written(record: Record) -> Iterator[None]:
+    """Whatever happens, the state on disk tells how it ended."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        record.progress.stopped_by_us("interrupted", 0.0)
+        record.save()
+        raise
+    except BaseException as exc:
+        record.fail(exc)
+        raise
+    record.save()
+
+
+def _run(prepared: Prepared, record: Record, trap: SignalTrap, options: LaunchOptions) -> None:
+    vm, plan = record.vm, prepared.plan
+    with _log(vm, names.EMULATOR_LOG) as chip_log, _log(vm, names.QEMU_LOG) as qemu_log, _log(vm, names.SERIAL_LOG):
+        emulator: Emulator | None = None
+        qemu: Qemu | None = None
+        try:
+            if plan.emulator is not None:
+                emulator = _start_chip(prepared, record, chip_log, options)
+            qemu = start_qemu(plan.argv, dict(plan.qemu.env), vm, qemu_log)
+            record.started(qemu.child.pid, None if emulator is None else emulator.child.pid)
+            Supervisor(record, qemu, emulator, trap).watch()
+        finally:
+            if qemu is not None:
+                qemu.close()
+            if emulator is not None:
+                end(emulator.child)
+
+
+def _start_chip(prepared: Prepared, record: Record, log: IO[bytes], options: LaunchOptions) -> Emulator:
+    """Write the boot hash table and start the chip over it; both must agree with the plan about the digest."""
+    table, expected = _hash_table(prepared, options)
+    record.vm.write(names.HASH_TABLE, table)
+    if options.hash_table is not None:
+        options.say(f"TESTING: the boot hash table is {options.hash_table}, not this VM's own")
+        if expected != prepared.launch_digest:
+            own = str(prepared.launch_digest)
+            options.say(f"TESTING: so the launch digest will be {expected[:16]}…, not {own[:16]}…")
+    emulator = start_emulator(prepared.plan, record.vm, log)
+    if emulator.launch_digest != expected:
+        end(emulator.child)
+        raise EmulatorFailed(
+            f"launch digest: planned {expected}, the emulated chip computed {emulator.launch_digest}",
+            code="emulator.disagrees",
+        )
+    record.launch_digest = emulator.launch_digest
+    record.emulated_root = emulator.root
+    options.say(f"emulated chip: launch digest {expected[:16]}… as planned; root {emulator.root[:16]}… (not AMD's)")
+    return emulator
+
+
+def _hash_table(prepared: Prepared, options: LaunchOptions) -> tuple[bytes, str]:
+    """The table to inject and the launch digest (hex) it leads to."""
+    from ovmf.kernel_hashes import TABLE_SIZE, hash_table_bytes, parse_hash_table
+    from ovmf.snp_launch import snp_launch_digest
+
+    measured = prepared.measured
+    if measured is None or measured.hashes is None or prepared.launch_digest is None:
+        raise PlanRefused("the emulated platform boots a measured kernel")
+    if options.hash_table is None:
+        return hash_table_bytes(measured.hashes), prepared.launch_digest
+    table = read_file(options.hash_table, "hash table", TABLE_SIZE)
+    digest = snp_launch_digest(
+        measured.firmware,
+        vcpus=measured.inputs.vcpus,
+        vcpu_sig=measured.vcpu_sig,
+        guest_features=measured.inputs.guest_features,
+        hashes=parse_hash_table(table),
+    )
+    return table, digest.hex()
+
+
+@contextmanager
+def _log(vm: VmDir, name: str) -> Iterator[IO[bytes]]:
+    descriptor = os.open(vm.file(name), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with contextlib.closing(os.fdopen(descriptor, "ab", buffering=0)) as file:
+        yield file

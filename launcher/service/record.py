@@ -1,0 +1,138 @@
+"""What is written down about a launched VM: ``state.json`` (small, for ``cvm ps``), ``result.json`` (everything)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from launcher.core import names
+from launcher.core.progress import Progress
+from launcher.core.states import FAILED, REFUSED
+from launcher.core.text import safe_text
+from launcher.io.procid import identity
+from launcher.io.statedir import VmDir
+from launcher.service.planning import Prepared
+from policy.errors import CvmError
+
+STATE_SCHEMA, LAUNCH_SCHEMA, VM_SCHEMA = "cvm.state/1", "cvm.launch/1", "cvm.vm/1"
+
+
+class Record:
+    """One launch. ``zero`` is the moment QEMU was started, on the monotonic clock."""
+
+    def __init__(
+        self, vm: VmDir, config_path: str, prepared: Prepared, progress: Progress, say: Callable[[str], None]
+    ) -> None:
+        self.vm = vm
+        self.prepared = prepared
+        self.progress = progress
+        self.say = say
+        self.launch_digest = prepared.launch_digest
+        self.emulated_root: str | None = None
+        self.since = datetime.now(UTC).isoformat(timespec="seconds")
+        self.zero = time.monotonic()
+        self._config_path = config_path
+        self._launcher = identity(os.getpid())
+        self._qemu: dict[str, object] | None = None
+        self._emulator: dict[str, object] | None = None
+        self._saved: tuple[object, ...] = ()
+        vm.write(names.LAUNCHER_PID, f"{os.getpid()}\n".encode("ascii"))
+        vm.write_json(names.VM_FILE, self._vm_document())
+
+    def started(self, qemu: int, emulator: int | None) -> None:
+        """QEMU runs: its clock starts."""
+        self.zero = time.monotonic()
+        self._qemu = identity(qemu)
+        self._emulator = None if emulator is None else identity(emulator)
+        self._saved = ()
+        self.save()
+
+    def now(self) -> float:
+        """Seconds since QEMU was started."""
+        return time.monotonic() - self.zero
+
+    def fail(self, exc: BaseException) -> None:
+        """Something kept the VM from starting, or broke the supervision."""
+        progress = self.progress
+        if not progress.decided:
+            progress.state = FAILED
+            progress.code = exc.code if isinstance(exc, CvmError) else "bug"
+            progress.reason = exc.message if isinstance(exc, CvmError) else f"{type(exc).__name__}: {exc}"
+        self.save()
+
+    def save(self) -> None:
+        """Write both files if anything changed since the last time."""
+        progress = self.progress
+        current = (progress.state, progress.reason, len(progress.events), self.launch_digest)
+        if current == self._saved:
+            return
+        self._saved = current
+        self.vm.write_json(names.STATE_FILE, self._state_document())
+        self.vm.write_json(names.RESULT_FILE, self.document())
+
+    @property
+    def outcome(self) -> str:
+        """``attested`` (and ended or running well), ``ran`` (nothing to attest), ``refused``, ``failed``,
+        ``interrupted``.
+        """
+        progress = self.progress
+        if progress.state in (REFUSED, FAILED):
+            return progress.state
+        if progress.was_attested:
+            return "attested"
+        return "interrupted" if progress.interrupted or progress.kind.attests else "ran"
+
+    def document(self) -> dict[str, Any]:
+        """The result, schema ``cvm.launch/1``."""
+        progress, spec = self.progress, self.prepared.plan.spec
+        return {
+            "schema": LAUNCH_SCHEMA,
+            "name": self.vm.name,
+            "platform": spec.platform.value,
+            "emulated": spec.platform.value.startswith("emulated-"),
+            "state": progress.state,
+            "outcome": self.outcome,
+            "code": progress.code,
+            "reason": progress.reason,
+            "seconds": progress.seconds,
+            "launch_digest": self.launch_digest,
+            "planned_digest": self.prepared.launch_digest,
+            "emulated_root": self.emulated_root,
+            "payload_output": progress.output,
+            "events": [item._asdict() for item in progress.events],
+            "state_folder": self.vm.path,
+        }
+
+    def _state_document(self) -> dict[str, object]:
+        spec, progress = self.prepared.plan.spec, self.progress
+        return {
+            "schema": STATE_SCHEMA,
+            "name": self.vm.name,
+            "state": progress.state,
+            "reason": safe_text(progress.reason.replace("\n", " "), 400),
+            "platform": spec.platform.value,
+            "accelerator": spec.accel,
+            "vcpus": spec.vcpus,
+            "memory": spec.memory,
+            "since": self.since,
+            "attested": progress.was_attested,
+            "launch_digest": self.launch_digest,
+            "config": self._config_path,
+            "launcher": self._launcher,
+            "qemu": self._qemu,
+            "emulator": self._emulator,
+        }
+
+    def _vm_document(self) -> dict[str, object]:
+        plan = self.prepared.plan
+        return {
+            "schema": VM_SCHEMA,
+            "name": self.vm.name,
+            "config": self._config_path,
+            "decisions": [item._asdict() for item in plan.decisions],
+            "argv": list(plan.argv),
+            "launch_digest": self.prepared.launch_digest,
+        }

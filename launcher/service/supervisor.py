@@ -1,0 +1,215 @@
+"""Watch one VM: monitor, status port, console log, children and signals, in one thread. Decisions are made by
+:class:`launcher.core.progress.Progress`; this only carries observations to it and its consequences out.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+from collections.abc import Callable
+
+from launcher.core import names
+from launcher.core.firmware_watch import SPAN, FirmwareWatch, Sample, parse_dump, parse_rip
+from launcher.core.states import FAILED, REFUSED, STARTING
+from launcher.core.text import LineSplitter, safe_text
+from launcher.core.words import sentence
+from launcher.errors import QemuFailed, QmpMalformed
+from launcher.io.emulator import Emulator
+from launcher.io.process import cpu_seconds
+from launcher.io.qemu import Qemu, last_words
+from launcher.io.signals import SignalTrap
+from launcher.io.statuslog import StatusLog
+from launcher.io.tail import Tail, last_lines
+from launcher.service.mismatch import explain_refusal
+from launcher.service.record import Record
+
+TICK = 0.2
+GUEST_GRACE = 5.0
+"""Seconds a guest that gave up has for powering off by itself."""
+STOP_GRACE = 5.0
+"""Seconds a guest has to react to the power button."""
+QUIT_GRACE = 3.0
+ROTATE_EVERY = 30.0
+
+
+class Supervisor:
+    """``watch`` returns when QEMU has ended, or must be ended by force."""
+
+    def __init__(self, record: Record, qemu: Qemu, emulator: Emulator | None, trap: SignalTrap) -> None:
+        self._record = record
+        self._progress = record.progress
+        self._qemu = qemu
+        self._emulator = emulator
+        self._trap = trap
+        self._selector = selectors.DefaultSelector()
+        self._serial = Tail(record.vm.file(names.SERIAL_LOG))
+        self._lines = LineSplitter()
+        self._status = StatusLog(record.vm.file(names.STATUS_LOG))
+        self._firmware = FirmwareWatch()
+        self._told = 0
+        self._ended = False
+        self._deadline: float | None = None
+        self._quit_sent = False
+        self._rotated = 0.0
+
+    def watch(self) -> None:
+        """Until the end."""
+        self._trap.collect()
+        pidfds = [self._register_child(self._qemu.child.pid, self._qemu_ended)]
+        self._register(self._qemu.qmp, self._monitor)
+        self._register(self._qemu.status, self._guest)
+        self._register(self._trap.wakeup, self._signals)
+        if self._emulator is not None:
+            pidfds.append(self._register_child(self._emulator.child.pid, self._emulator_ended))
+        try:
+            while not self._ended:
+                for key, _ in self._selector.select(TICK):
+                    key.data()
+                self._look()
+            self._drain()
+        finally:
+            self._selector.close()
+            for descriptor in pidfds:
+                os.close(descriptor)
+
+    def _register(self, source: object, handler: Callable[[], None]) -> None:
+        self._selector.register(source, selectors.EVENT_READ, handler)  # type: ignore[arg-type]  # has fileno or is one
+
+    def _register_child(self, pid: int, handler: Callable[[], None]) -> int:
+        descriptor = os.pidfd_open(pid)
+        self._register(descriptor, handler)
+        return descriptor
+
+    # What can be read -------------------------------------------------------------------------------------------
+
+    def _monitor(self) -> None:
+        try:
+            for event in self._qemu.qmp.take_events():
+                self._progress.qemu_event(event.name, event.data, self._record.now())
+        except (QemuFailed, QmpMalformed):
+            self._selector.unregister(self._qemu.qmp)  # it ends, or talks nonsense: the pidfd tells the rest
+
+    def _guest(self) -> None:
+        try:
+            data = self._qemu.status.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._selector.unregister(self._qemu.status)
+            return
+        for event in self._status.feed(data):
+            self._progress.status(event, self._record.now())
+
+    def _signals(self) -> None:
+        for number in self._trap.take():
+            again = self._deadline is not None
+            self._progress.stopped_by_us(f"asked to stop ({number.name})", self._record.now())
+            self._progress.interrupted = self._progress.interrupted or number is signal.SIGINT
+            booted = bool(self._progress.seconds.get("booted"))
+            self._command("system_powerdown")
+            self._deadline = self._record.now() + (STOP_GRACE if booted and not again else 0.0)
+
+    def _qemu_ended(self) -> None:
+        self._ended = True
+
+    def _emulator_ended(self) -> None:
+        emulator = self._emulator
+        if emulator is None or emulator.child.poll() is None:
+            return
+        words = "; ".join(last_lines(self._record.vm.file(names.EMULATOR_LOG), 2)) or "it said nothing"
+        self._progress.emulator_ended(safe_text(words), self._record.now())
+        for key in list(self._selector.get_map().values()):
+            if key.data == self._emulator_ended:
+                self._selector.unregister(key.fileobj)
+
+    # Every tick ----------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        now = self._record.now()
+        self._console(now)
+        self._watch_firmware(now)
+        self._progress.tick(now)
+        self._tell()
+        self._record.save()
+        if now - self._rotated > ROTATE_EVERY:
+            self._rotated = now
+            self._serial.rotate()
+        if self._progress.decided and not self._ended:
+            self._bring_down(now)
+
+    def _console(self, now: float) -> None:
+        for line in self._lines.feed(self._serial.read()):
+            self._progress.line(line, now)
+
+    def _watch_firmware(self, now: float) -> None:
+        """Only until the first sign of a kernel, and only where the firmware checks what it boots."""
+        progress = self._progress
+        if self._emulator is None or progress.state != STARTING or progress.kernel_seen or progress.decided:
+            return
+        qmp = self._qemu.qmp
+        try:
+            rip = parse_rip(qmp.hmp("info registers"))
+            if rip is None:
+                return
+            self._firmware.add(Sample(rip, cpu_seconds(self._qemu.child.pid), now))
+            stuck = self._firmware.stuck_at()
+            if stuck is None:
+                return
+            code = parse_dump(qmp.hmp(f"x /{2 * SPAN}xb {stuck - SPAN // 2:#x}"))
+        except (QemuFailed, QmpMalformed):
+            return
+        if self._firmware.confirm(code):
+            progress.firmware_refused(explain_refusal(self._record), now)
+
+    def _bring_down(self, now: float) -> None:
+        """The outcome is decided, QEMU still runs: let the guest end, then QEMU, then use force."""
+        if self._deadline is None:
+            guest_said_so = self._progress.code in ("attestation.refused", "guest.failed") and "panic" not in str(
+                self._progress.reason
+            )
+            grace = GUEST_GRACE if self._progress.state in (REFUSED, FAILED) and guest_said_so else 0.0
+            self._deadline = now + grace
+        if now < self._deadline:
+            return
+        if self._quit_sent:
+            self._ended = True  # close() kills it
+        else:
+            self._quit_sent = True
+            self._command("quit")
+            self._deadline = now + QUIT_GRACE
+
+    def _command(self, name: str) -> None:
+        try:
+            self._qemu.qmp.execute(name)
+        except (QemuFailed, QmpMalformed):
+            return  # it is ending already
+
+    def _tell(self) -> None:
+        for seen in self._progress.events[self._told :]:
+            text = sentence(seen)
+            if text is not None:
+                for line in text.split("\n"):
+                    self._record.say(f"{seen.time:6.1f} s  {line}")
+        self._told = len(self._progress.events)
+
+    def _drain(self) -> None:
+        """QEMU is gone: read what it and the guest left behind, then conclude."""
+        code = self._qemu.close() if self._quit_sent else self._qemu.child.wait()
+        for handler in (self._monitor, self._guest):
+            self._drain_one(handler)
+        now = self._record.now()
+        self._console(now)
+        self._progress.qemu_ended(0 if self._quit_sent else code, last_words(self._record.vm), now)
+        self._tell()
+        self._record.save()
+
+    def _drain_one(self, handler: Callable[[], None]) -> None:
+        for key in list(self._selector.get_map().values()):
+            if key.data == handler:
+                try:
+                    handler()
+                except (OSError, ValueError):
+                    return
