@@ -1,0 +1,58 @@
+"""The demo is the main job: it runs as a test, and its record is held to what the README promises."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.io.cachedir import cache_folder
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def record(repo: Path) -> Any:
+    if not (cache_folder() / "image" / "manifest.json").is_file():
+        pytest.skip("no guest image in the cache: `make test` builds it")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.e2e.demo", "--json"], cwd=repo, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_good_vm_attests_and_reads_its_encrypted_disk(record: Any) -> None:
+    assert record["ok"] is True
+    launch = record["steps"]["launch"]
+    assert "hello from inside" in launch["payload_output"]
+    assert launch["launch_digest"] == record["steps"]["measure"]["launch_digest"]
+
+
+def test_the_firmware_refuses_a_command_line_that_is_not_in_its_hash_table(record: Any) -> None:
+    reason = record["steps"]["refusals"]["cmdline"]["reason"]
+    assert "firmware refused" in reason
+    assert "command line" in reason
+
+
+def test_the_service_refuses_another_initrd_and_the_explanation_names_it(record: Any) -> None:
+    refusal = record["steps"]["refusals"]["initrd"]
+    assert "measurement" in refusal["result"]
+    assert refusal["explained"]["differs"] == ["initrd"]
+    assert refusal["explained"]["outcome"] == "explained"
+
+
+def test_a_replayed_request_is_refused_in_every_variation(record: Any) -> None:
+    answers = list(record["steps"]["refusals"]["replay"]["refusals"].values())
+    assert [answer.split()[0] for answer in answers] == ["401", "401", "403"]
+    assert "nonce already used" in answers[0]
+
+
+def test_every_decision_of_the_demo_can_be_made_again_from_its_record(record: Any) -> None:
+    audit = record["steps"]["audit"]
+    assert audit["unrepeatable"] == 0
+    assert audit["repeated"] >= 4
