@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attest.attester import kernel
-from attest.attester.errors import DiskFailed
+from attest.attester.errors import DiskFailed, HeaderRefused
 from attest.attester.luks_header import PAYLOAD_OFFSET, LuksHeader, check_luks_header
 from policy.secret import SecretBytes
 
@@ -71,7 +71,10 @@ def read_header(device: Path) -> bytes:
 def checked_copy(device: Path, name: str, folder: Path = HEADERS) -> tuple[LuksHeader, Path]:
     """Copy the header into memory, check the copy, and put that same copy into a file of the (RAM) root."""
     data = read_header(device)
-    header = check_luks_header(data)
+    try:
+        header = check_luks_header(data)
+    except HeaderRefused as exc:
+        raise HeaderRefused(f"disk {name}: header refused: {exc.message}") from None
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / name
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -234,6 +234,15 @@ def test_what_cryptsetup_formats_otherwise_is_refused(tmp_path: Path, option: st
         check_luks_header(read_header(_format(tmp_path, *PROFILE, option, value)))
 
 
+def test_a_refused_header_is_named_by_its_disk_and_no_copy_is_left(tmp_path: Path) -> None:
+    from attest.attester.disk import checked_copy
+
+    (tmp_path / "disk").write_bytes(bytes(16 * luks.MIB))
+    with pytest.raises(HeaderRefused, match="disk data: header refused: first header: magic"):
+        checked_copy(tmp_path / "disk", "data", tmp_path / "headers")
+    assert not (tmp_path / "headers").exists()
+
+
 @needs_cryptsetup
 @pytest.mark.parametrize(("key", "opens"), [(KEY, True), (KEY[:-1] + b"x", False)])
 def test_cryptsetup_opens_the_profile_with_the_detached_copy_and_only_its_key(
