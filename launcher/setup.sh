@@ -23,9 +23,9 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 # ---- system packages -------------------------------------------------------------------------------------------------
 
-# A Python that is new enough and can make virtual environments; empty when there is none.
+# A Python that is new enough and can make virtual environments; empty when there is none. PYTHON names another choice.
 find_python() {
-  for candidate in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
+  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 /usr/bin/python3}; do
     have "$candidate" || continue
     if "$candidate" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
       command -v "$candidate"

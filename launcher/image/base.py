@@ -89,8 +89,10 @@ def load_base(folder: Path) -> Base | None:
         return None
 
 
-def build_base(packages: Sequence[Package], folder: Path, suite: str, progress: Progress) -> None:
-    """Fill the empty ``folder`` with a base. Raises ImageError, PackageMalformed."""
+def build_base(
+    packages: Sequence[Package], folder: Path, suite: str, progress: Progress, level: int = BASE_LEVEL
+) -> None:
+    """Fill the empty ``folder`` with a base compressed at zstd's ``level``. Raises ImageError, PackageMalformed."""
     started = time.monotonic()
     kernel = read_kernel(packages)
     userland = read_userland(packages)
@@ -99,7 +101,7 @@ def build_base(packages: Sequence[Package], folder: Path, suite: str, progress: 
     nodes = [*kernel.nodes, *_compiled(userland.nodes, sysroot), file("init", _INIT, executable=True)]
     blob = archive(nodes)
     progress(f"image: compressing {len(blob) / 1e6:.1f} MB")
-    (folder / "base.cpio.zst").write_bytes(pad(sysroot.compress(blob, BASE_LEVEL)))
+    (folder / "base.cpio.zst").write_bytes(pad(sysroot.compress(blob, level)))
     (folder / "vmlinuz").write_bytes(kernel.vmlinuz)
     (folder / "base.json").write_text(_description(kernel, userland, suite))
     progress(f"image: base ready after {time.monotonic() - started:.0f} s")
