@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from attest.cli.collateral_dir import load_collateral
 from attest.cli.evidence_file import DENIED, EXIT, GENUINE, outcome_of, read_file, refuse
 from attest.cli.evidence_text import printable, verify_text
+from attest.collateral.published import published_authorities
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.errors import RevocationUnknown
 from attest.endorsement.pool import EndorsementSet
@@ -116,7 +117,7 @@ def _verify_into(result: Result, args: argparse.Namespace, rules: _Rules, now: d
             "collateral: fetching (--online) is not available in this release",
             hint="fetch from AMD's KDS by other means and name the folder with --collateral",
         )
-    pool = load_collateral(args.collateral, _warn)
+    pool = load_collateral(args.collateral, _warn) + published_authorities()
     anchors = _anchors(args)
     result.kind = recognise(data)
     evidence = parse_evidence(data)

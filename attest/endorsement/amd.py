@@ -4,8 +4,8 @@ Generic path builders refuse AMD's certificates (explicit PSS defaults, leaves w
 our own, over ``cryptography``'s primitives. What it checks, always at this fixed depth:
 
     root          key pinned for the product; names ARK-<product>; CA; keyCertSign; path length none or >= 1;
-    self-signature intermediate  issued in the root's name; CN SEV-<product> (VCEK) or SEV-VLEK-<product> (VLEK);
-    CA; keyCertSign;
+                  self-signature
+    intermediate  issued in the root's name; CN SEV-<product> (VCEK) or SEV-VLEK-<product> (VLEK); CA; keyCertSign;
                   path length 0; signed by the root
     leaf          X.509 version 3; issued in the intermediate's name; not a CA; key P-384; signed by the intermediate
     validity      all three certificates at ``now``
@@ -126,7 +126,29 @@ def walk_chain(
             failures.append(exc)
             continue
         return TrustedEndorsement(chain, _trusted_name(root, anchors), status)
+    _raise_foreign_root(leaf, pool, anchors, cache)
     raise max(failures, key=lambda failure: failure.number)
+
+
+def _raise_foreign_root(
+    leaf: AmdCertificate, pool: EndorsementSet, anchors: TrustAnchors, cache: ChainCache
+) -> None:
+    """A chain that holds under a root nobody trusts deserves that reason, not "a signature does not verify"."""
+    for root in pool.roots:
+        if root.product is not leaf.product or _pinned(root, anchors):
+            continue
+        for intermediate in pool.issuers(leaf):
+            try:
+                cache.chain(leaf, intermediate, root)
+            except VerificationFailed:
+                continue
+            raise _foreign(root.subject_cn)
+
+
+def _foreign(name: str) -> VerificationFailed:
+    return VerificationFailed(
+        "root", f"certificate {name}: its key is not AMD's and no test root names it", hint="the chain is forged"
+    )
 
 
 def _paths(
@@ -155,9 +177,7 @@ def _trusted_roots(leaf: AmdCertificate, pool: EndorsementSet, anchors: TrustAnc
         )
     trusted = [root for root in roots if _pinned(root, anchors)]
     if not trusted:
-        raise VerificationFailed(
-            "root", f"certificate {wanted}: its key is not AMD's and no test root names it", hint="the chain is forged"
-        )
+        raise _foreign(wanted)
     return trusted
 
 

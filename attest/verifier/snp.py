@@ -1,7 +1,8 @@
 """Is this SNP report genuine? Every check in order, each with its number; acceptance is decided elsewhere (policy).
 
      1 format        version 2..5, ECDSA P-384 with SHA-384, guest policy bit 17 set (sizes and reserved bytes: the
-     parser) 2 vmpl          0..3; 0xFFFFFFFF means the *host* asked and chose REPORT_DATA: refused always
+                     parser)
+     2 vmpl          0..3; 0xFFFFFFFF means the *host* asked and chose REPORT_DATA: refused always
      3 signing-key   the report names VCEK or VLEK, and the leaf is of that kind
      4 product       CPUID (version 3 and later) and the leaf agree; before version 3 the verified chain alone decides
      5 root          } the chain, see attest.endorsement.amd: pinned root for the product, links, names, constraints;
