@@ -6,7 +6,7 @@ from typing import Any
 
 from attest.audit.canonical import rfc3339
 from attest.audit.chain import parse_record
-from attest.audit.record import DECISION
+from attest.audit.record import DECISION, REFUSED_RELEASE, RELEASE
 from attest.store.records import StoredRecord
 from attest.store.rules import StoredReference
 from attest.store.secrets import SecretEntry
@@ -42,7 +42,9 @@ def reference_json(entry: StoredReference) -> dict[str, Any]:
 
 
 def record_json(stored: StoredRecord) -> dict[str, Any]:
-    """One line of a listing. A decision also says verdict, launch digest, summary and whether the chip was emulated."""
+    """One line of a listing. A decision also says verdict, launch digest and summary; a release names its decision;
+    both say whether the chip was emulated.
+    """
     entry: dict[str, Any] = {
         "number": stored.seq,
         "time": rfc3339(stored.time),
@@ -51,14 +53,13 @@ def record_json(stored: StoredRecord) -> dict[str, Any]:
         "outcome": stored.outcome,
         "sha256": stored.sha256.hex(),
     }
+    body: Any = parse_record(stored.record, f"audit record {stored.seq}").get("body")
     if stored.kind == DECISION:
-        body: Any = parse_record(stored.record, f"audit record {stored.seq}").get("body")
         claims = body.get("claims") or {}
-        entry |= {
-            "verdict": stored.outcome,
-            "launch_digest": claims.get("measurement"),
-            "emulated": body.get("emulated"),
-            "summary": body.get("summary"),
-            "token_id": body.get("token_id"),
-        }
+        launch_digest = claims.get("measurement")
+        entry |= {"verdict": stored.outcome, "launch_digest": launch_digest, "summary": body.get("summary")}
+    if stored.kind in (RELEASE, REFUSED_RELEASE):
+        entry["decision"] = body.get("decision")
+    if stored.kind in (DECISION, RELEASE, REFUSED_RELEASE):
+        entry |= {"emulated": body.get("emulated"), "token_id": body.get("token_id")}
     return entry

@@ -31,5 +31,6 @@ def _decision(body: Any) -> list[str]:
     checks = body["decision"]["checks"] if body["decision"] else []
     for check in sorted(checks, key=lambda item: item["outcome"] != "fail"):
         mark = _MARKS.get(check["outcome"], "?   ")
-        lines.append(f"{mark} {check['id']:<28} {check['actual']} (want {check['expected']}) — {check['clause']}")
+        wanted = check["expected"] if check["outcome"] == "ignored" else f"want {check['expected']}"
+        lines.append(f"{mark} {check['id']:<28} {check['actual']} ({wanted}) — {check['clause']}")
     return lines

@@ -22,6 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     delete = verbs.add_parser("delete", help="erase a resource", allow_abbrev=False)
     delete.add_argument("path", metavar="PATH", help="repository/type/tag")
     listing = verbs.add_parser("list", help="list resources, never values", allow_abbrev=False)
+    listing.add_argument("--history", action="store_true", help="also versions that were replaced or erased")
     for child in (put, delete, listing):
         add_config(child)
         add_json(child)
@@ -79,7 +80,7 @@ def _list(args: Namespace) -> int:
     from attest.store import secrets
 
     with open_database(settings_of(args)).read() as tx:
-        found = [secret_json(entry) for entry in secrets.entries(tx)]
+        found = [secret_json(entry) for entry in secrets.entries(tx, history=args.history)]
     if args.json:
         print_json({"schema": "attest.key.list/1", "resources": found})
         return 0

@@ -89,10 +89,12 @@ def sealed(tx: Connection, path: str) -> SealedRow | None:
     return SealedRow(row.path, row.version, row.master_key_id, row.wrapped_key, row.ciphertext, _names(row.only_for))
 
 
-def entries(tx: Connection) -> tuple[SecretEntry, ...]:
-    """Every version of every resource, by path and version."""
-    rows = tx.execute(select(secrets).order_by(secrets.c.path, secrets.c.version)).all()
-    return tuple(_entry(row) for row in rows)
+def entries(tx: Connection, *, history: bool = False) -> tuple[SecretEntry, ...]:
+    """Resources in force by path, or with ``history`` every version there ever was."""
+    query = select(secrets).order_by(secrets.c.path, secrets.c.version)
+    if not history:
+        query = query.where(secrets.c.retired.is_(None))
+    return tuple(_entry(row) for row in tx.execute(query).all())
 
 
 def _entry(row: Row[tuple[object, ...]]) -> SecretEntry:

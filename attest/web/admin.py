@@ -46,9 +46,9 @@ def delete_resource(call: Call) -> Response:
 
 
 def list_resources(call: Call) -> Response:
-    """``GET``: names, versions, sizes, times; never values."""
+    """``GET``: names, versions, sizes, times; never values. ``?history=1``: erased versions too."""
     with call.service.database.read() as tx:
-        found = secrets.entries(tx)
+        found = secrets.entries(tx, history=_flag(call, "history"))
     return json_response({"schema": "attest.key.list/1", "resources": [secret_json(entry) for entry in found]})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -9,9 +10,11 @@ import ssl
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from attest.cli import main
 from attest.evidence.amd_certificate import AmdCertificate
 from tests.fakes.amd_pki import FakeAmdPki
 from tests.fakes.kbs_client import KbsClient, TeeKey, TlsTransport
@@ -29,10 +32,15 @@ class Done:
     err: str
 
 
-def attest_command(*words: str, cwd: Path | None = None, stdin: bytes = b"") -> Done:
-    """Run ``attest``; nothing of it is imported here."""
+def attest_command(*words: str, stdin: bytes | None = None) -> Done:
+    """Run ``attest``: in this process where that is the same (a tenth of the time), else in one of its own."""
+    if stdin is None and words[0] != "serve":
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = main(list(words))
+        return Done(code, out.getvalue(), err.getvalue())
     done = subprocess.run(
-        [sys.executable, "-m", "attest", *words], input=stdin, capture_output=True, cwd=cwd, check=False, timeout=60
+        [sys.executable, "-m", "attest", *words], input=stdin or b"", capture_output=True, check=False, timeout=60
     )
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -116,6 +124,6 @@ class Served:
         """An operator's connection."""
         return TlsTransport("localhost", self.admin_port, self.tls(operator=True))
 
-    def attest(self, *words: str, stdin: bytes = b"") -> Done:
+    def attest(self, *words: str, stdin: bytes | None = None) -> Done:
         """A verb with this service's settings."""
         return attest_command(*words, "--config", str(self.config), stdin=stdin)

@@ -12,7 +12,7 @@ import pytest
 from attest.cli import main
 from attest.cli.common import safe
 from tests.fakes.served import Served, attest_command
-from tests.fakes.service_world import GOOD, OTHER, PATH, SECRET, ServiceWorld, demo_policy, reference
+from tests.fakes.service_world import GOOD, PATH, SECRET, demo_policy, reference
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_key_comes_from_standard_input_and_is_never_shown(service: Served) -> 
     assert service.attest("key", "put", PATH, stdin=SECRET).out == f"{PATH} version 1 stored\n"
     assert service.attest("key", "put", PATH, stdin=SECRET).code == 10
     assert service.attest("key", "put", PATH, "--replace", "--for", "web-1", stdin=SECRET).code == 0
-    listed = service.attest("key", "list", "--json")
+    listed = service.attest("key", "list", "--history", "--json")
     assert [entry["version"] for entry in json.loads(listed.out)["resources"]] == [1, 2]
     shown = listed.out + service.attest("key", "list").out + service.attest("audit", "show", "2").out
     assert SECRET.decode() not in shown
@@ -178,22 +178,6 @@ def test_audit_list_filters_and_show_names_a_missing_record(service: Served) -> 
     assert json.loads(service.attest("audit", "list", "--since", "2999-01-01", "--json").out)["records"] == []
     assert service.attest("audit", "list", "--since", "yesterday").code == 3
     assert service.attest("audit", "show", "99").code == 10
-
-
-def test_a_refusal_is_explained_in_words_an_operator_understands(tmp_path: Path) -> None:
-    from tests.fakes.kbs_client import KbsError
-
-    world = ServiceWorld(tmp_path / "service")
-    with pytest.raises(KbsError):
-        world.client(measurement=OTHER).handshake()
-    number = world.records("decision")[-1]["number"]
-    from attest.broker.explain_refusal import explain_refusal
-    from attest.store.errors import NotFound
-
-    with pytest.raises(NotFound, match="recipe"):
-        explain_refusal(world.database, number, [])
-    with pytest.raises(NotFound, match="decision 1: not found"):
-        explain_refusal(world.database, 1, [])
 
 
 def test_help_is_fast_because_it_imports_nothing_heavy() -> None:

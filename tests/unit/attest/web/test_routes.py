@@ -113,10 +113,13 @@ def test_operators_store_list_and_erase_resources_without_ever_reading_one(world
         "version": 2,
     }
     listed = {
-        entry["version"]: entry for entry in client.get("/kbs/v0/resource").json["resources"] if "db-1" in entry["path"]
+        entry["version"]: entry
+        for entry in client.get("/kbs/v0/resource?history=1").json["resources"]
+        if "db-1" in entry["path"]
     }
     assert (listed[1]["retired"] is not None, listed[2]["only_for"]) == (True, ["web-1"])
     assert client.get(where).status_code == 405
+    assert [entry["version"] for entry in client.get("/kbs/v0/resource").json["resources"]] == [2, 1]
     assert client.delete(where).status_code == 200
     assert client.delete(where).status_code == 404
     assert [record["kind"] for record in world.records()][-3:] == ["resource-put", "resource-put", "resource-delete"]
