@@ -85,10 +85,9 @@ fi
 # ---- Python packages -------------------------------------------------------------------------------------------------
 
 # What the environment was made from. The folder counts: an environment does not survive being moved.
-stamp=$(cat requirements-dev.lock pyproject.toml - <<EOF | sha256sum
-$PWD
-EOF
-)
+fingerprint() { { cat "$1"; echo "$PWD"; } | sha256sum; }
+stamped() { [ "$(cat ".venv/stamp-$1" 2>/dev/null || true)" = "$(fingerprint "$1")" ]; }
+stamp() { fingerprint "$1" >".venv/stamp-$1"; }
 
 run_pip() {
   # Shows one name after the other; pip's own exit status decides.
@@ -101,14 +100,18 @@ run_pip() {
 }
 
 # Also when the system's Python that the environment points to has gone.
-if [ ! -x .venv/bin/python ] || [ "$(cat .venv/cvm-stamp 2>/dev/null || true)" != "$stamp" ]; then
+if [ ! -x .venv/bin/python ] || ! stamped requirements-dev.lock; then
   python=$(find_python)
   [ -n "$python" ] || fail "want Python 3.11 or newer with venv (packages python3 and python3-venv)"
   say "Python packages into .venv with $("$python" -V)"
   "$python" -m venv --clear .venv
   run_pip --require-hashes -r requirements-dev.lock
+  stamp requirements-dev.lock
+fi
+if ! stamped pyproject.toml; then
+  say "this project into .venv"
   run_pip --no-deps --no-build-isolation -e .
-  printf '%s\n' "$stamp" >.venv/cvm-stamp
+  stamp pyproject.toml
 fi
 
 # Also where PYTHONDONTWRITEBYTECODE is set: without bytecode every start compiles, which doubles the time of short verbs.

@@ -93,9 +93,10 @@ def test_a_second_run_touches_nothing(clone: Path) -> None:
     (clone / ".venv/bin").mkdir(parents=True)
     (clone / ".venv/bin/python").write_text(f"#!/bin/sh\necho \"$*\" >>'{clone}/called'\n")
     (clone / ".venv/bin/python").chmod(0o755)
-    text = (clone / "requirements-dev.lock").read_text() + (clone / "pyproject.toml").read_text() + f"{clone}\n"
-    stamp = subprocess.run(["sha256sum"], input=text, capture_output=True, text=True, check=True).stdout
-    (clone / ".venv/cvm-stamp").write_text(stamp)
+    for name in ("requirements-dev.lock", "pyproject.toml"):
+        text = (clone / name).read_text() + f"{clone}\n"
+        stamp = subprocess.run(["sha256sum"], input=text, capture_output=True, text=True, check=True).stdout
+        (clone / ".venv" / f"stamp-{name}").write_text(stamp)
     done = run(clone, "dev")
     assert (done.returncode, done.stderr) == (0, "")
     assert (clone / "called").read_text().startswith("-m compileall")
