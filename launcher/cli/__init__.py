@@ -6,7 +6,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
+    from argparse import ArgumentParser, Namespace
     from collections.abc import Sequence
     from types import ModuleType
 
@@ -52,12 +52,14 @@ def _run(verb: str, words: list[str]) -> int:
 
     from policy.errors import CvmError
 
-    module = import_module(f"launcher.cli.{verb}")
-    quick = getattr(module, "quick", None)  # a verb may read plain options without argparse, which costs a fifth of it
-    args = quick(words) if quick is not None else None
-    if args is None:
-        args = _parser(verb, module).parse_args(words)
+    args: Namespace | None = None
     try:
+        module = import_module(f"launcher.cli.{verb}")
+        # A verb may read plain options without argparse, which costs a fifth of it.
+        quick = getattr(module, "quick", None)
+        args = quick(words) if quick is not None else None
+        if args is None:
+            args = _parser(verb, module).parse_args(words)
         status = module.run(args)
         sys.stdout.flush()
     except CvmError as exc:

@@ -19,7 +19,22 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="names of VMs that are up, nothing else")
 
 
-def run(args: Namespace) -> int:
+class _Plain:
+    """What argparse would have returned."""
+
+    __slots__ = ("json", "quiet")
+
+    def __init__(self, words: list[str]) -> None:
+        self.json = "--json" in words
+        self.quiet = "-q" in words or "--quiet" in words
+
+
+def quick(words: list[str]) -> _Plain | None:
+    """The options of a plain call; ``None`` leaves everything else (and every mistake) to argparse."""
+    return _Plain(words) if set(words) <= {"--json", "-q", "--quiet"} else None
+
+
+def run(args: Namespace | _Plain) -> int:
     """List; 0."""
     from launcher.core.states import LIVE, ORPHANED
     from launcher.io.statedir import state_root

@@ -60,8 +60,8 @@ class Progress:
 
     @property
     def was_attested(self) -> bool:
-        """Whether the guest ever said that the service accepted it."""
-        return "attested" in self.seconds
+        """Whether the guest ever said that the service accepted it; never true for a VM that is not meant to attest."""
+        return self.kind.attests and "attested" in self.seconds
 
     def status(self, event: StatusEvent, at: float) -> None:
         """A line from the status port."""
@@ -90,13 +90,14 @@ class Progress:
                 self._note(Seen(at, "console", "panic", {"text": words}))
             self._conclude(FAILED, "guest.failed", f"the guest's kernel panicked: {words}")
         elif sign is Sign.NOTHING_TO_BOOT and not self.kernel_seen:
-            self._note(Seen(at, "console", "firmware", {"text": words}))
-            self.firmware_refused(f"the firmware found nothing it may boot ({words})", at)
+            self.firmware_refused(f"the firmware found nothing it may boot: {words}", at)
         elif not self._port_speaks:
             self._agent_line(sign, words, at)
 
     def firmware_refused(self, reason: str, at: float) -> None:
         """The firmware stopped before the kernel."""
+        if self.decided:
+            return
         self._first("firmware_refused", at)
         self._note(Seen(at, "launcher", "firmware-refused", {"text": reason}))
         self._conclude(FAILED, "firmware.refused-kernel", reason)
@@ -180,6 +181,8 @@ class Progress:
             self._forward(state)
 
     def _forward(self, state: str) -> None:
+        if state == ATTESTED and not self.kind.attests:
+            return
         if not self.decided and ORDER[state] > ORDER[self.state]:
             self.state = state
 
