@@ -6,22 +6,19 @@ import json
 import os
 import socket
 import struct
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from attest.attester import init, network, ports
+from attest.attester import network, ports
 from attest.attester.cmdline import NetOrder
 from attest.attester.disk import BlockDevice, find_disk, open_command, open_disk, read_header
 from attest.attester.errors import DiskFailed, NetworkFailed, PayloadFailed
 from attest.attester.payload import MAX_OUTPUT, Payload, find_program
-from attest.attester.power_button import PowerButton
 from attest.attester.status import MAX_LINE, Status
 from policy.secret import SecretBytes
-from tests.fakes.guest import EndedPayload, Recorder
+from tests.fakes.guest import Recorder
 
 ORDER = NetOrder("10.0.2.15", 24, "10.0.2.2")
 
@@ -242,79 +239,3 @@ def test_a_lost_status_port_does_not_stop_the_work() -> None:
     status.event("booted")
     status.event("running")
     assert said == [b"cvm: status port lost: Broken pipe\r\n"]
-
-
-def _key(code: int, value: int) -> bytes:
-    return struct.pack("qqHHi", 0, 0, 1, code, value) + struct.pack("qqHHi", 0, 0, 0, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("events", "pressed"),
-    [(_key(116, 1), True), (_key(116, 0), False), (_key(30, 1), False), (_key(116, 1)[:20], False), (b"", False)],
-)
-def test_the_power_button_is_told_from_other_keys(tmp_path: Path, events: bytes, pressed: bool) -> None:
-    (tmp_path / "event0").write_bytes(_key(30, 1))
-    (tmp_path / "event1").write_bytes(events)
-    button = PowerButton(tmp_path)
-    assert button.pressed() is pressed
-    assert button.pressed() is False
-
-
-class Button(PowerButton):
-    """Pressed at the n-th look."""
-
-    def __init__(self, at: int) -> None:
-        self.looks = 0
-        self.at = at
-
-    def pressed(self) -> bool:
-        self.looks += 1
-        return self.looks == self.at
-
-
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """PID 1 without children unless the test puts answers of ``reap`` into the list."""
-    children: list[bool] = []
-    monkeypatch.setattr(init, "reap", lambda except_pid=0: children.pop(0) if children else False)
-    monkeypatch.setattr(init.time, "sleep", lambda seconds: None)
-    return children
-
-
-def _stands_by(code: int | None, at: int, *, leave: bool, later: int | None = None, payload: bool = True) -> Recorder:
-    recorder = Recorder()
-    running = EndedPayload(later) if payload else None
-    init.Supervisor(recorder.status, Button(at)).stand_by(running, code, leave=leave)
-    return recorder
-
-
-def test_a_guest_leaves_when_its_payload_has_ended_and_nothing_else_runs(alone: list[bool]) -> None:
-    assert _stands_by(0, -1, leave=False).console == b""
-
-
-def test_a_service_the_payload_left_behind_keeps_the_guest_up(alone: list[bool]) -> None:
-    alone += [True] * 6
-    _stands_by(0, -1, leave=False)
-    assert alone == []
-
-
-def test_a_guest_that_is_told_to_leave_does_not_wait_for_what_is_left(alone: list[bool]) -> None:
-    alone += [True] * 6
-    _stands_by(0, -1, leave=True)
-    assert len(alone) == 6
-
-
-@pytest.mark.parametrize("payload", [True, False])
-def test_the_power_button_ends_a_guest_that_would_stay(alone: list[bool], payload: bool) -> None:
-    assert b"power button" in _stands_by(None, 3, leave=False, payload=payload).console
-
-
-def test_a_payload_that_fails_later_is_told(alone: list[bool]) -> None:
-    assert _stands_by(None, -1, leave=False, later=2).names == ["failed"]
-
-
-def test_init_does_nothing_unless_it_is_the_first_process(repo: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "attest.attester.init"], cwd=repo, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, "first process" in done.stderr) == (2, True)

@@ -8,11 +8,11 @@ from attest.emulator.measure import launch_digest
 from ovmf.kernel_hashes import KernelHashes, hash_table_bytes
 from ovmf.vcpu import vcpu_signature
 from policy.errors import CvmError
-from tests.fakes.firmware import firmware_image
+from tests.fakes.firmware import image
 
 HASHES = hash_table_bytes(KernelHashes(b"k" * 32, b"i" * 32, b"c" * 32))
 SIGNATURE = vcpu_signature("EPYC-v4")
-FIRMWARE = firmware_image()
+FIRMWARE = image()
 
 
 def measured(firmware: bytes = FIRMWARE, table: bytes | None = HASHES, vcpus: int = 2, sig: int = SIGNATURE) -> str:

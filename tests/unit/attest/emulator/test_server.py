@@ -31,7 +31,7 @@ from attest.evidence.chip_port import (
     encode_request,
     question_stream,
 )
-from tests.fakes.firmware import firmware_image
+from tests.fakes.firmware import image
 from tests.fakes.guest import chip
 
 DATA = bytes(range(64))
@@ -188,7 +188,7 @@ def test_the_folder_keeps_one_chip_and_private_keys_private(state: Path) -> None
 
 def test_the_process_listens_measures_and_ends_with_its_parent(state: Path, tmp_path: Path) -> None:
     firmware, where = tmp_path / "fw.fd", tmp_path / "s.sock"
-    firmware.write_bytes(firmware_image())
+    firmware.write_bytes(image())
     options = ("--socket", str(where), "--firmware", str(firmware), "--vcpus", "1", "--cpu-model", "EPYC-v4")
     process = subprocess.Popen(_command(state, *options), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
