@@ -14,7 +14,7 @@ from typing import Final
 from launcher.core.debian import DEFAULT_MIRROR, DEFAULT_SECURITY_MIRROR, Package, Suite
 from launcher.image.base import Base, base_key, build_base, builder_version, load_base
 from launcher.image.build import INITRD_FILE, KERNEL_FILE, MANIFEST_FILE, build_image, image_key, read_manifest
-from launcher.image.errors import ImageError
+from launcher.image.errors import ImageError, ImageExists
 from launcher.image.kernel import KERNEL_PACKAGE
 from launcher.image.userland import PACKAGES
 from launcher.io.apt import AptFolder
@@ -106,10 +106,9 @@ def _refuse_strangers(out: Path) -> None:
     if out.is_dir():
         strangers = sorted({path.name for path in out.iterdir()} - {KERNEL_FILE, INITRD_FILE, MANIFEST_FILE})
         if strangers:
-            raise ImageError(
+            raise ImageExists(
                 f"{out}: holds {', '.join(strangers[:3])}, which is no part of an image",
-                code="image.exists",
                 hint="give a folder that does not exist yet, or one with an image in it",
             )
     elif out.exists():
-        raise ImageError(f"{out}: is a file, want a folder", code="image.exists")
+        raise ImageExists(f"{out}: is a file, want a folder")

@@ -38,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """0, or 1 from ``show`` when a file is not what the manifest says. Errors are raised."""
+    """Do it; 0. Errors are raised."""
     verbs = {"build": _build, "show": _show, "toolchain": _toolchain, "prepare": _prepare}
     return verbs[args.image_verb](args)
 
@@ -57,11 +57,11 @@ def _show(args: Namespace) -> int:
     from pathlib import Path
 
     from launcher.image.build import read_manifest
-    from launcher.image.errors import ImageError
+    from launcher.image.errors import ImageDamaged
 
     manifest = read_manifest(Path(args.dir))
     if manifest is None:
-        raise ImageError(
+        raise ImageDamaged(
             f"{args.dir}: no intact image: manifest.json is missing, or a file differs from its hash there"
         )
     _print(manifest, args.json, lambda: _summary(Path(args.dir), manifest) + _inputs(manifest))

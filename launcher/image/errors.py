@@ -11,6 +11,20 @@ class ImageError(CvmError):
     code = "image.failed"
 
 
+class ImageExists(ImageError):
+    """The folder for the image holds something else; nothing of it is replaced."""
+
+    code = "image.exists"
+    exit_status = 10
+
+
+class ImageDamaged(ImageError):
+    """There is no image in the folder, or its files are not what the manifest says."""
+
+    code = "image.damaged"
+    exit_status = 10
+
+
 class PackageMalformed(MalformedInput):
     """A package, or a file inside it, does not parse."""
 
@@ -21,6 +35,20 @@ class DiskFailed(CvmError):
     """An encrypted disk could not be made: no space, no tool, contents that do not fit."""
 
     code = "disk.failed"
+
+
+class DiskOrderInvalid(DiskFailed):
+    """The size cannot be, or the folder of contents is not there."""
+
+    code = "disk.order"
+    exit_status = 3
+
+
+class DiskToolMissing(DiskFailed):
+    """A program that makes disks is not installed."""
+
+    code = "disk.tool-missing"
+    exit_status = 4
 
 
 class DiskExists(CvmError):

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from launcher.image.errors import DiskFailed
+from launcher.image.errors import DiskFailed, DiskOrderInvalid, DiskToolMissing
 from launcher.image.xts import SECTOR, VOLUME_KEY_BYTES, encrypt_sectors
 from policy.secret import SecretBytes
 
@@ -53,9 +53,8 @@ class DiskSecrets:
 def check_size(size: int) -> None:
     """Raises DiskFailed when ``size`` (bytes of the whole image) cannot be a disk of this profile."""
     if size < MINIMUM_SIZE or size % SECTOR:
-        raise DiskFailed(
-            f"disk: size {size} bytes, want a multiple of {SECTOR} and at least {MINIMUM_SIZE >> 20} MiB",
-            code="disk.size",
+        raise DiskOrderInvalid(
+            f"disk: size {size} bytes, want a multiple of {SECTOR} and at least {MINIMUM_SIZE >> 20} MiB"
         )
 
 
@@ -63,7 +62,7 @@ def write_disk(image: Path, size: int, secrets: DiskSecrets, content: Path | Non
     """Make the image in the empty file ``image``; ``content`` is a folder to copy into it. Raises DiskFailed."""
     check_size(size)
     if content is not None and not content.is_dir():
-        raise DiskFailed(f"disk: contents {content}: no such folder", code="disk.content")
+        raise DiskOrderInvalid(f"disk: contents {content}: no such folder")
     try:
         os.truncate(image, size)
         _format_header(image, secrets)
@@ -148,7 +147,7 @@ def _run(command: Sequence[str], *, stdin: bytes, pass_fds: tuple[int, ...], pac
     try:
         done = subprocess.run(command, input=stdin, env=env, pass_fds=pass_fds, capture_output=True, check=False)
     except FileNotFoundError:
-        raise DiskFailed(f"{command[0]} is not on this machine", hint=f"install the package {package}") from None
+        raise DiskToolMissing(f"{command[0]} is not on this machine", hint=f"install the package {package}") from None
     if done.returncode != 0:
         said = " ".join(done.stderr.decode(errors="replace").split())
         raise DiskFailed(f"{command[0]}: exit {done.returncode}: {said[-400:]}")
