@@ -1,7 +1,7 @@
 """Run every benchmark module and print one table; the rows also go to ``.cache/bench.json``.
 
-A module is ``bench/<name>.py`` with ``run() -> list[dict]``; each row has ``name``, ``ours``, ``peer``, ``ratio``,
-``target``, ``met`` and ``detail``. Nothing here is a test: machines are shared and noisy, so a missed target is printed,
+A module is ``bench/<name>.py`` with ``run() -> list[dict]``; a row has ``name``, ``ours``, ``peer``, ``ratio``, ``target``,
+``met`` and ``detail``. Nothing here is a test: machines are shared and noisy, so a missed target is printed,
 not failed. Name modules on the command line to run only those.
 """
 
@@ -29,7 +29,8 @@ def main() -> int:
     width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
         mark = "met " if row["met"] else "MISS"
-        print(f"{row['name']:<{width}}  {row['ours']:>12}  {row['peer']:>14}  {row['ratio']:>8}  {mark} {row['target']}")
+        figures = f"{row['ours']:>14}  {row['peer']:>14}  {row['ratio']:>8}"
+        print(f"{row['name']:<{width}}  {figures}  {mark} {row['target']}")
         if row.get("detail"):
             print(f"{'':<{width}}  {row['detail']}")
     OUT.parent.mkdir(parents=True, exist_ok=True)

@@ -41,8 +41,14 @@ def strict_json(
             raise error(f"{what}: integer of {len(digits)} digits, want at most 64 bits")
         return int(digits)
 
+    def number(digits: str) -> float:
+        value = float(digits)
+        if value in (float("inf"), float("-inf")):
+            raise error(f"{what}: number {digits[:40]} is beyond what a double holds")
+        return value
+
     try:
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integer)
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integer, parse_float=number)
     except json.JSONDecodeError as exc:
         raise error(f"{what}: not JSON at line {exc.lineno} column {exc.colno}: {exc.msg}") from None
 

@@ -130,9 +130,7 @@ def walk_chain(
     raise max(failures, key=lambda failure: failure.number)
 
 
-def _raise_foreign_root(
-    leaf: AmdCertificate, pool: EndorsementSet, anchors: TrustAnchors, cache: ChainCache
-) -> None:
+def _raise_foreign_root(leaf: AmdCertificate, pool: EndorsementSet, anchors: TrustAnchors, cache: ChainCache) -> None:
     """A chain that holds under a root nobody trusts deserves that reason, not "a signature does not verify"."""
     for root in pool.roots:
         if root.product is not leaf.product or _pinned(root, anchors):

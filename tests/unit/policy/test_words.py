@@ -51,7 +51,7 @@ def test_a_reader_never_reads_out_of_bounds(data: bytes, counts: list[int]) -> N
 
 
 @pytest.mark.parametrize("text", [
-    '{"a":1,"a":2}', '{"b":{"a":1,"a":1}}', "NaN", "[Infinity]", "-Infinity", "[" * 33 + "]" * 33, "1" * 30, "{", "",
+    '{"a":1,"a":2}', '{"b":{"a":1,"a":1}}', "NaN", "[Infinity]", "-Infinity", "1e999", "[-1e400]", "[" * 33 + "]" * 33, "1" * 30, "{", "",
     '"\\ud800"', '{"a":"\\udc00x"}', "\x00", "{}{}",
 ])  # fmt: skip
 def test_ambiguous_or_broken_json_is_refused(text: str) -> None:
