@@ -1,8 +1,8 @@
 """Run every benchmark module and print one table; the rows also go to ``.cache/bench.json``.
 
 A module is ``bench/<name>.py`` with ``run() -> list[dict]``; a row has ``name``, ``ours``, ``peer``, ``ratio``,
-``target``, ``met`` and ``detail``. Nothing here is a test: machines are shared and noisy, so a missed target is printed,
-not failed. Name modules on the command line to run only those.
+``target``, ``met`` and ``detail``. Nothing here is a test: machines are shared and noisy, so a missed target is
+printed, not failed. Name modules on the command line to run only those.
 """
 
 from __future__ import annotations
