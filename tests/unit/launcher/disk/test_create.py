@@ -24,6 +24,10 @@ from launcher.image.luks_disk import MINIMUM_SIZE, DiskSecrets
 from launcher.io.key_service import KeyService, ResourceExists, ServiceAccess, ServiceRefused, ServiceUnavailable
 from policy.vocab import ResourcePath
 
+USAGES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+    "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
 ROOT = ResourcePath.parse("default/demo/root")
 
 
@@ -98,6 +102,9 @@ def certificates(folder: Path, prefix: str = "") -> None:
         builder = x509.CertificateBuilder(ca_name, subject, key.public_key(), x509.random_serial_number())
         builder = builder.not_valid_before(now - dt.timedelta(days=1)).not_valid_after(now + dt.timedelta(days=1))
         builder = builder.add_extension(x509.BasicConstraints(ca, None), critical=True)
+        # Python 3.13 verifies strictly: an issuer must say that it signs certificates.
+        usage = dict.fromkeys(USAGES, False) | ({"key_cert_sign": True} if ca else {"digital_signature": True})
+        builder = builder.add_extension(x509.KeyUsage(**usage), critical=True)
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
         builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), False)
