@@ -136,7 +136,9 @@ class AptFolder:
             reason = [
                 line for line in done.stderr.splitlines() if line.startswith(("E:", "W:"))
             ] or done.stderr.splitlines()
-            raise FetchFailed(f"{' '.join(argv[:3])}: exit {done.returncode}: {' '.join(reason[:4])}")
+            said = " ".join(reason[:4])
+            expired = "--allow-expired accepts an index past its date (a frozen mirror)" if "expired" in said else None
+            raise FetchFailed(f"{' '.join(argv[:3])}: exit {done.returncode}: {said}", hint=expired)
         return done.stdout
 
 
