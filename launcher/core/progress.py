@@ -20,6 +20,7 @@ from launcher.core.timeouts import Budget
 MAX_EVENTS = 500
 MAX_OUTPUT = 64 << 10
 _FINAL = (REFUSED, FAILED, STOPPED)
+_AGENT = (Sign.AGENT_BOOTED, Sign.AGENT_ATTESTED, Sign.AGENT_REFUSED, Sign.AGENT_FAILED)
 
 
 class Seen(NamedTuple):
@@ -91,7 +92,7 @@ class Progress:
             self._conclude(FAILED, "guest.failed", f"the guest's kernel panicked: {words}")
         elif sign is Sign.NOTHING_TO_BOOT and not self.kernel_seen:
             self.firmware_refused(f"the firmware found nothing it may boot: {words}", at)
-        elif not self._port_speaks:
+        elif sign in _AGENT and not self._port_speaks:
             self._agent_line(sign, words, at)
 
     def firmware_refused(self, reason: str, at: float) -> None:

@@ -7,7 +7,6 @@ service's audit log.
 from __future__ import annotations
 
 import json
-from math import isfinite
 from typing import Any, NamedTuple
 
 from launcher.core.text import safe_text
@@ -60,6 +59,4 @@ def _clean(value: Any) -> Any:
         return [_clean(item) for item in value]
     if isinstance(value, dict):
         return {safe_text(key, 64): _clean(item) for key, item in value.items()}
-    if isinstance(value, float) and not isfinite(value):
-        return str(value)  # 1e999 is JSON, but no writer can give it back
     return value

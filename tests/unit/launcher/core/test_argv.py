@@ -1,0 +1,102 @@
+"""QEMU's command line against golden files: ``CVM_GOLDEN=1 pytest tests/unit/launcher/core/test_argv.py`` renews them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from launcher.config.vm_toml import parse_vm
+from launcher.core.argv import qemu_options
+from launcher.core.argv.words import json_value, word
+from launcher.core.plan import make_plan
+from launcher.core.vm import Disk, SnpSettings, VmConfig
+from tests.fakes.vm_files import PLAIN, around, host, qemu, web_1
+
+PLAIN_CONFIG = parse_vm(PLAIN.encode(), "plain.toml")
+CASES = {
+    "sev-snp": (web_1(), around()),
+    "sev-snp-qemu-10.1": (web_1(), around(qemu=qemu(10, 1, 0))),
+    "sev-snp-policy": (
+        web_1()._replace(snp=SnpSettings(smt=False, single_socket=True, abi_min=(1, 55), host_data=bytes(range(32)))),
+        around(),
+    ),
+    "emulated-snp-tcg": (web_1("emulated-snp"), around(host=host(kvm=False))),
+    "emulated-snp-kvm": (web_1("emulated-snp"), around(host=host())),
+    "none-kernel": (PLAIN_CONFIG, around(firmware=None, host=host(kvm=False))),
+    "none-disk": (
+        PLAIN_CONFIG._replace(boot=PLAIN_CONFIG.boot._replace(kernel=None), disks=(Disk("/d,1.img", "disk0", None, True),)),
+        around(firmware=None),
+    ),
+}  # fmt: skip
+
+
+def options(name: str) -> tuple[str, ...]:
+    config, surroundings = CASES[name]
+    return make_plan(config, surroundings).options
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_command_line_is_the_golden_one(name: str, repo: Path) -> None:
+    golden = repo / "tests" / "golden" / "argv" / f"{name}.args"
+    text = "\n".join(options(name)) + "\n"
+    if os.environ.get("CVM_GOLDEN"):
+        golden.write_text(text)
+    assert golden.read_text() == text
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_command_line_keeps_qemu_in_bounds(name: str) -> None:
+    given = options(name)
+    assert {"-nodefaults", "-no-user-config"} <= set(given)
+    assert given[given.index("-display") + 1] == "none"
+    assert (
+        given[given.index("-sandbox") + 1] == "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+    )
+    assert "reboot=shutdown" in given[given.index("-action") + 1]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_virtio_device_is_modern_and_translates_its_addresses(name: str) -> None:
+    devices = [item for item in options(name) if item.startswith("virtio-")]
+    assert devices
+    assert all("disable-legacy=on" in item and "iommu_platform=on" in item for item in devices)
+
+
+def test_the_monitor_is_an_object_from_11_1_and_an_option_before() -> None:
+    assert '{"qom-type":"monitor-qmp","id":"mon0","chardev":"qmp0"}' in options("sev-snp")
+    assert "-mon" not in options("sev-snp")
+    assert "chardev=qmp0,mode=control" in options("sev-snp-qemu-10.1")
+
+
+def test_the_machine_type_has_the_version_of_the_binary() -> None:
+    given = options("sev-snp-qemu-10.1")
+    assert given[given.index("-machine") + 1].startswith("pc-q35-10.1,")
+
+
+def test_reduced_phys_bits_is_one_whatever_the_host_says() -> None:
+    guest = next(json.loads(item) for item in options("sev-snp") if "sev-snp-guest" in item)
+    assert guest["reduced-phys-bits"] == 1
+    assert guest["policy"] == 0x30000
+    assert guest["kernel-hashes"] is True
+
+
+def test_paths_with_commas_and_quotes_survive() -> None:
+    config: VmConfig = PLAIN_CONFIG._replace(disks=(Disk('/a,b"c.img', "disk0"),))
+    node = next(json.loads(item) for item in make_plan(config, around(firmware=None)).options if "filename" in item)
+    assert node["file"]["filename"] == '/a,b"c.img'
+    assert node["file"]["locking"] == "on"
+    assert word("a,b") == "a,,b"
+    assert json_value(a_b=1) == '{"a-b":1}'
+
+
+def test_no_secret_or_state_path_stands_on_the_command_line() -> None:
+    text = " ".join(options("emulated-snp-tcg"))
+    assert "/state" not in text
+
+
+def test_the_same_plan_gives_the_same_command_line() -> None:
+    spec = make_plan(web_1(), around()).spec
+    assert qemu_options(spec) == qemu_options(spec)
