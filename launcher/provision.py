@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from launcher.core.debian import DEFAULT_MIRROR, DEFAULT_SECURITY_MIRROR, Package, Suite
+from launcher.core.debian import HOST_MIRROR, Package, Suite
 from launcher.image.base import Base, base_key, build_base, builder_version, load_base
 from launcher.image.build import INITRD_FILE, KERNEL_FILE, MANIFEST_FILE, build_image, image_key, read_manifest
 from launcher.image.errors import ImageError, ImageExists
@@ -35,8 +35,8 @@ class ImageOrder:
     """
 
     suite: str = "trixie"
-    mirror: str = DEFAULT_MIRROR
-    security_mirror: str | None = DEFAULT_SECURITY_MIRROR
+    mirror: str = HOST_MIRROR
+    security_mirror: str | None = HOST_MIRROR
     allow_expired: bool = False
     refresh: bool = False
     reuse: bool = False

@@ -26,7 +26,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     prepare = verbs.add_parser("prepare", help="toolchain and an image in the cache, if they are not there yet")
     for verb in (build, prepare):
         verb.add_argument("--suite", metavar="NAME", default="trixie", help="Debian release (default: trixie)")
-        verb.add_argument("--mirror", metavar="URL", help="Debian mirror or snapshot")
+        verb.add_argument(
+            "--mirror", metavar="URL", help="Debian mirror or snapshot (default: the one of this machine's apt)"
+        )
         verb.add_argument(
             "--security-mirror", metavar="URL", help="mirror of the security updates; 'none' for no updates"
         )
@@ -99,13 +101,13 @@ def _prepare(args: Namespace) -> int:
 
 
 def _order(args: Namespace, *, refresh: bool = False, reuse: bool = False) -> ImageOrder:
-    from launcher.core.debian import DEFAULT_MIRROR, DEFAULT_SECURITY_MIRROR
+    from launcher.core.debian import HOST_MIRROR
     from launcher.provision import ImageOrder
 
-    security = args.security_mirror or DEFAULT_SECURITY_MIRROR
+    security = args.security_mirror or HOST_MIRROR
     return ImageOrder(
         suite=args.suite,
-        mirror=args.mirror or DEFAULT_MIRROR,
+        mirror=args.mirror or HOST_MIRROR,
         security_mirror=None if security == "none" else security,
         allow_expired=args.allow_expired,
         refresh=refresh,

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-DEFAULT_MIRROR: Final = "http://deb.debian.org/debian"
-"""Debian's own content delivery network; plain HTTP because every index and package is checked against signed hashes.
+HOST_MIRROR: Final = "host"
+"""Stands for the mirror that this machine's own apt uses. Plain HTTP is fine: every index and package is checked
+against signed hashes.
 """
-
-DEFAULT_SECURITY_MIRROR: Final = "http://security.debian.org/debian-security"
 
 _INSTALL = re.compile(
     r"^Inst (?P<name>[a-z0-9][a-z0-9+.-]*) (?:\[[^]]*\] )?\((?P<version>[^ ()]+) [^()]*\[(?P<arch>[a-z0-9]+)\]\)"
@@ -31,7 +30,7 @@ class Suite:
     """
 
     name: str
-    mirror: str = DEFAULT_MIRROR
+    mirror: str = HOST_MIRROR
     security_mirror: str | None = None
     allow_expired: bool = False
 
@@ -43,6 +42,23 @@ class Suite:
             lines.append(f"deb {options} {self.mirror} {self.name}-updates main")
             lines.append(f"deb {options} {self.security_mirror} {self.name}-security main")
         return "\n".join(lines) + "\n"
+
+
+def debian_mirrors(targets: str) -> tuple[str | None, str | None]:
+    """The Debian archive and its security archive among the addresses in ``targets``, one per line.
+
+    Told apart by the last part of the address (``…/debian``, ``…/debian-security``, or the lists of apt's
+    ``mirror+file:`` method that cloud images use); other distributions' archives are passed over.
+    """
+    main = security = None
+    for line in targets.splitlines():
+        address = line.strip().rstrip("/")
+        name = address.rsplit("/", 1)[-1].removesuffix(".list")
+        if name == "debian":
+            main = main or address
+        elif name == "debian-security":
+            security = security or address
+    return main, security
 
 
 @dataclass(frozen=True, slots=True, order=True)

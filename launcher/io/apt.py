@@ -21,7 +21,7 @@ from typing import Final
 
 from launcher.core.debian import Package, Suite, archive_file_name, parse_hashes, parse_simulation
 from launcher.io.cachedir import exclusive
-from policy.errors import CvmError
+from launcher.io.mirrors import FetchFailed, no_apt, with_host_mirrors
 
 Progress = Callable[[str], None]
 
@@ -31,14 +31,6 @@ _KEYRINGS: Final = (
 )
 _HOST_SETTINGS = re.compile(r"^Acquire::(https?|Retries|ForceIPv[46]|Check-Valid-Until|Check-Date)\b")
 _FRESH_SECONDS: Final = 24 * 3600
-
-
-class FetchFailed(CvmError):
-    """A download did not work: no apt, no network, or an archive whose signature or hash does not fit. Worth a
-    retry.
-    """
-
-    code = "fetch.unavailable"
 
 
 def keyring() -> Path:
@@ -69,6 +61,7 @@ class AptFolder:
         ``refresh`` asks the mirror for new indices even when the last ones are less than a day old.
         Raises FetchFailed.
         """
+        self._suite = with_host_mirrors(self._suite)
         with exclusive(self._folder / "lock"):
             self._configure()
             self._update(refresh)
@@ -128,10 +121,7 @@ class AptFolder:
         try:
             done = subprocess.run(argv, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
         except FileNotFoundError:
-            raise FetchFailed(
-                f"{argv[0]} is not on this machine: packages of {self._suite.name} cannot be fetched",
-                hint="use a Debian or Ubuntu host, or install QEMU 10.1 or newer and its firmware by hand",
-            ) from None
+            raise no_apt(argv[0], self._suite) from None
         if done.returncode != 0:
             reason = [
                 line for line in done.stderr.splitlines() if line.startswith(("E:", "W:"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.core.debian import Suite, archive_file_name, parse_hashes, parse_simulation
+from launcher.core.debian import Suite, archive_file_name, debian_mirrors, parse_hashes, parse_simulation
 
 SIMULATED = """NOTE: This is only a simulation!
 Inst gcc-14-base (14.2.0-19 Debian:13.1/stable [amd64])
@@ -40,3 +40,16 @@ def test_every_source_is_bound_to_the_keyring() -> None:
 
 def test_a_suite_without_security_mirror_has_one_source() -> None:
     assert len(Suite("forky").sources("/k.gpg").splitlines()) == 1
+
+
+def test_debian_mirrors_are_told_from_other_archives_by_their_address() -> None:
+    targets = (
+        "http://a.example/ubuntu\nhttp://m.example/debian/\nhttp://m.example/debian\nhttp://s.example/debian-security\n"
+    )
+    assert debian_mirrors(targets) == ("http://m.example/debian", "http://s.example/debian-security")
+    cloud = "mirror+file:/etc/apt/mirrors/debian.list\nmirror+file:/etc/apt/mirrors/debian-security.list\n"
+    assert debian_mirrors(cloud) == (
+        "mirror+file:/etc/apt/mirrors/debian.list",
+        "mirror+file:/etc/apt/mirrors/debian-security.list",
+    )
+    assert debian_mirrors("http://a.example/ubuntu\n") == (None, None)

@@ -17,6 +17,7 @@ SHA256 = hashlib.sha256(DEB).hexdigest()
 
 APT_GET = """#!/bin/sh
 case "$*" in
+  *indextargets*) cat "$TARGETS" ;;
   *update*) echo update >>"$LOG"; [ ! -e "$DOWN" ] || { echo 'E: no network' >&2; exit 100; } ;;
   *--simulate*) echo 'Inst tool (1:2 Debian:x [all])' ;;
   *--download-only*) [ -e "$ARCHIVES/tool_1%3a2_all.deb" ] || printf package >"$ARCHIVES/tool_1%3a2_all.deb" ;;
@@ -43,6 +44,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     monkeypatch.setenv("LOG", str(tmp_path / "log"))
     monkeypatch.setenv("DOWN", str(tmp_path / "down"))
+    (tmp_path / "targets").write_text("http://host.example/debian/\nhttp://host.example/debian-security\n")
+    monkeypatch.setenv("TARGETS", str(tmp_path / "targets"))
     monkeypatch.setenv("ARCHIVES", str(home / "archives"))
     return home
 
@@ -68,6 +71,16 @@ def test_another_mirror_makes_the_index_stale(folder: Path, tmp_path: Path) -> N
     fetch(folder)
     AptFolder(folder, Suite("trixie", "http://other.example"), lambda text: None).fetch(["tool"])
     assert (tmp_path / "log").read_text().count("update") == 2
+
+
+def test_without_a_named_mirror_the_one_of_the_machines_own_apt_is_used(folder: Path, tmp_path: Path) -> None:
+    fetch(folder)
+    assert " http://host.example/debian trixie main" in (folder / "sources.list").read_text()
+    (tmp_path / "targets").write_text("http://archive.example/ubuntu\n")
+    with pytest.raises(FetchFailed, match="names no Debian mirror") as caught:
+        fetch(folder)
+    assert caught.value.hint is not None
+    assert "--mirror" in caught.value.hint
 
 
 def test_a_damaged_package_in_the_cache_is_refused_once_and_fetched_again(folder: Path) -> None:
