@@ -74,10 +74,10 @@ class Qmp:
     def take_events(self) -> list[Event]:
         """Events received so far, plus whatever can be read without waiting. Raises only when there are none."""
         try:
+            self._keep_all()
             while select.select([self._socket], [], [], 0)[0]:
                 self._fill()
-                while b"\n" in self._buffer:
-                    self._keep(self._pop())
+                self._keep_all()
         except QmpClosed:
             if not self._events:
                 raise
@@ -111,6 +111,10 @@ class Qmp:
         line, _, rest = bytes(self._buffer).partition(b"\n")
         self._buffer[:] = rest
         return parse_message(line)
+
+    def _keep_all(self) -> None:
+        while b"\n" in self._buffer:
+            self._keep(self._pop())
 
     def _keep(self, message: Message) -> None:
         if isinstance(message, Event):

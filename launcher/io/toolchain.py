@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from launcher.core.debian import Package, Suite
-from launcher.io.apt import AptFolder, FetchFailed, Progress
+from launcher.io.apt import AptFolder, Progress
 from launcher.io.cachedir import cache_folder, exclusive, staged
+from launcher.io.mirrors import FetchFailed
 from policy.errors import CvmError
 
 MINIMUM_QEMU: Final = (10, 1)

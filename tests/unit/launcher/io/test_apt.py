@@ -10,7 +10,8 @@ import pytest
 
 from launcher.core.debian import Suite
 from launcher.io import apt
-from launcher.io.apt import AptFolder, FetchFailed
+from launcher.io.apt import AptFolder
+from launcher.io.mirrors import FetchFailed
 
 DEB = b"package"
 SHA256 = hashlib.sha256(DEB).hexdigest()
