@@ -25,7 +25,7 @@ def stop(name: str, *, force: bool, seconds: float) -> dict[str, Any]:
     vm = existing(state_root(), name)
     recorded = vm.read_json(names.STATE_FILE)
     state = true_state(recorded)
-    if is_alive(recorded.get("launcher")):
+    if is_alive(recorded.get("launcher")) and vm.is_locked():
         if force:
             send(recorded.get("qemu"), signal.SIGKILL)
         send(recorded.get("launcher"), signal.SIGTERM)
