@@ -70,11 +70,13 @@ def decide(
 
 def _trust_vector(failed: set[str], of: Appraisal) -> dict[str, int]:
     """AR4SI: the worst applicable value per claim. Emulated hardware is never affirmed as genuine."""
-    hardware = {"trust.root", "snp.product", "snp.signing-key", "snp.revocation"}
-    firmware = {"snp.tcb.reported", "snp.tcb.launch", "snp.firmware.committed"}
-    tcb = firmware | {"snp.platform.alias-check", "snp.platform.ecc"}
-    identity = {"snp.chip-id", "snp.csp-id", "snp.id-key-digest", "snp.author-key-digest", "snp.host-data"}
-    executables = {"measurement", "snp.guest-svn"}
+    hardware = {"trust.root", "snp.product", "snp.cpuid", "snp.signing-key", "snp.revocation"}
+    firmware = ("snp.tcb.", "snp.firmware.", "snp.mitigations.")
+    tcb = {name for name in failed if name.startswith(firmware)}
+    tcb |= {"snp.platform.alias-check", "snp.platform.ecc"}
+    identity = {"snp.chip-id", "snp.csp-id", "snp.report-id", "snp.host-data"}
+    identity |= {"snp.id-key-digest", "snp.author-key-digest"}
+    executables = {"measurement", "snp.guest-svn", "snp.family-id", "snp.image-id"}
     rest = failed - hardware - tcb - identity - executables
     genuine = 97 if failed & hardware else 96 if failed & tcb else 0 if of.claims.emulated else 2
     measured = of.document.measurement != "any"

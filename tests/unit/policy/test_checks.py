@@ -44,6 +44,10 @@ def test_a_healthy_guest_with_a_registered_digest_is_affirmed_by_the_strict_poli
     assert decision.trust_vector["executables"] == 3
 
 
+TCBS = [f"snp.tcb.{which}" for which in ("reported", "committed", "current", "launch")]
+FIRMWARE = [
+    "snp.firmware.current-version", "snp.firmware.committed-version", "snp.mitigations.launch", "snp.mitigations.current"
+]  # fmt: skip
 LOW = TcbVersion(bootloader=10, tee=0, snp=22, microcode=84)
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("trust.root", {"root": "test:" + "0" * 64}),
@@ -59,7 +63,12 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("snp.platform.alias-check", {"platform_info": PlatformInfo(0x05)}),
     ("snp.tcb.reported", {"reported_tcb": LOW}),
     ("snp.tcb.launch", {"launch_tcb": LOW}),
+    ("snp.migration-agent", {"report_id_ma": b"\x01" * 32}),
+    ("snp.migration-agent", {"report_id_ma": bytes(32)}),
+    ("snp.platform.tio", {"platform_info": PlatformInfo(0xA5)}),
+    ("snp.tcb.order", {"reported_tcb": TcbVersion(11, 0, 24, 84)}),
     ("snp.firmware.committed", {"committed_build": 39}),
+    ("snp.firmware.committed", {"current_minor": 58, "current_build": 0}),
     ("snp.firmware.committed", {"current_tcb": TcbVersion(10, 0, 25, 84)}),
     ("measurement", {"measurement": LaunchDigest(b"\x12" * 48)}),
 ]
@@ -71,7 +80,8 @@ def test_one_wrong_claim_fails_exactly_its_own_rule(rule: str, change: dict[str,
 
 
 def test_a_product_that_is_not_listed_is_refused_and_has_no_floor() -> None:
-    assert failed(product=SnpProduct.MILAN, cpuid_mod_id=1) == ["snp.product", "snp.tcb.reported", "snp.tcb.launch"]
+    refused = failed(product=SnpProduct.MILAN, cpuid_mod_id=1)
+    assert refused == ["snp.product", *TCBS, *FIRMWARE]
 
 
 OPTIONS: list[tuple[str, str, str, dict[str, Any], dict[str, Any]]] = [
@@ -82,8 +92,8 @@ OPTIONS: list[tuple[str, str, str, dict[str, Any], dict[str, Any]]] = [
     ("snp.policy.single-socket", 'single_socket = "ignore"', 'single_socket = "require"', {}, {"policy": GuestPolicy(0x130000)}),
     ("snp.policy.mem-aes-256-xts", 'mem_aes_256_xts = "ignore"', 'mem_aes_256_xts = "require"', {},
      {"policy": GuestPolicy(0x430000)}),
-    ("snp.policy.rapl-dis", 'rapl_dis = "ignore"', 'rapl_dis = "require"', {}, {"policy": GuestPolicy(0x830000)}),
-    ("snp.policy.ciphertext-hiding", 'ciphertext_hiding = "ignore"', 'ciphertext_hiding = "require"', {},
+    ("snp.policy.rapl-dis", '\nrapl_dis = "ignore"', '\nrapl_dis = "require"', {}, {"policy": GuestPolicy(0x830000)}),
+    ("snp.policy.ciphertext-hiding", '\nciphertext_hiding = "ignore"', '\nciphertext_hiding = "require"', {},
      {"policy": GuestPolicy(0x1030000)}),
     ("snp.policy.page-swap-disable", 'page_swap_disable = "ignore"', 'page_swap_disable = "require"', {},
      {"policy": GuestPolicy(0x2030000)}),
@@ -121,11 +131,11 @@ def test_microcode_floors_are_counted_per_silicon() -> None:
     bergamo = TcbVersion(bootloader=10, tee=0, snp=27, microcode=27)
     same = {"reported_tcb": bergamo, "launch_tcb": bergamo, "current_tcb": bergamo, "committed_tcb": bergamo}
     assert failed(cpuid_mod_id=0xA0, **same) == []
-    assert failed(cpuid_mod_id=0x11, **same) == ["snp.tcb.reported", "snp.tcb.launch"]
+    assert failed(cpuid_mod_id=0x11, **same) == TCBS
 
 
 def test_a_chip_without_a_written_floor_is_refused() -> None:
-    assert failed(cpuid_mod_id=0x99) == ["snp.tcb.reported", "snp.tcb.launch"]
+    assert failed(cpuid_mod_id=0x99) == TCBS
 
 
 def test_no_reference_values_means_no_release() -> None:

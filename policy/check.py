@@ -1,0 +1,63 @@
+"""What a rule of an appraisal sees and what it returns. The rules are in ``policy.check_*``, their list in
+:mod:`policy.checks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from policy.claims import SnpClaims
+from policy.document import PolicyDocument
+from policy.reference import ReferenceValue
+from policy.vocab import Platform
+
+PASS, FAIL, IGNORED = "pass", "fail", "ignored"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One comparison. ``id`` is stable; ``outcome`` is ``pass``, ``fail`` or ``ignored`` (a written decision)."""
+
+    id: str
+    expected: str
+    actual: str
+    outcome: str
+    clause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Appraisal:
+    """What a check may look at."""
+
+    claims: SnpClaims
+    platform: Platform
+    document: PolicyDocument
+    references: Sequence[ReferenceValue]
+    now: datetime
+
+
+Rule = Callable[[Appraisal], Check]
+
+
+def compared(name: str, expected: object, actual: object, passed: bool, clause: str) -> Check:
+    """A comparison that was made."""
+    return Check(name, str(expected), str(actual), PASS if passed else FAIL, clause)
+
+
+def left_out(name: str, actual: object, clause: str) -> Check:
+    """A comparison that the policy leaves out; the value is shown all the same."""
+    return Check(name, "not compared", str(actual), IGNORED, clause)
+
+
+def one_of(name: str, wanted: tuple[bytes, ...] | None, got: bytes, clause: str) -> Check:
+    """``got`` is listed; ``None`` is the policy's word ``"any"``."""
+    if wanted is None:
+        return left_out(name, got.hex(), f"{clause}; any is accepted")
+    return compared(name, " or ".join(item.hex() for item in wanted) or "none listed", got.hex(), got in wanted, clause)
+
+
+def bit(value: bool) -> str:
+    """A flag as it stands in the report."""
+    return "1" if value else "0"
