@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from attest.collateral.url import KDS_URL, base_url
 from policy.errors import ConfigInvalid
 from policy.table import Problems, Table
 
@@ -48,6 +49,21 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CollateralSettings:
+    """Where certificates and CRLs come from beside the evidence; an empty value asks nobody.
+
+    ``folder`` is filled by people, ``cache`` by the program. ``max_crl_age`` bounds how long ago a list was last
+    fetched, where its own next update is too far away for the operator's taste.
+    """
+
+    folder: Path | None = None
+    cache: Path | None = None
+    online: bool = False
+    kds_url: str = KDS_URL
+    max_crl_age: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole file."""
 
@@ -56,7 +72,7 @@ class Settings:
     master_key_file: Path
     token_key_file: Path
     policy_file: Path
-    collateral: Path | None
+    collateral: CollateralSettings
     issuer: str
     audience: str
     token_lifetime: timedelta
@@ -90,7 +106,7 @@ def _decode(root: Table, folder: Path) -> Settings:
         master_key_file=_master_key(keys, folder),
         token_key_file=_path(keys, "token_key_file", folder),
         policy_file=_path(policy, "file", folder),
-        collateral=None if collateral is None else _path(collateral, "folder", folder),
+        collateral=CollateralSettings() if collateral is None else _collateral(collateral, folder),
         issuer=_text(token, "issuer", "attest"),
         audience=_text(token, "audience", "kbs"),
         token_lifetime=timedelta(seconds=_number(token, "lifetime_seconds", 300, 30, 86400)),
@@ -111,6 +127,30 @@ def _server(table: Table, folder: Path) -> ServerSettings:
         operator_ca=_path(table, "operator_ca", folder),
         workers=_number(table, "workers", 2, 1, 256),
     )
+
+
+def _collateral(table: Table, folder: Path) -> CollateralSettings:
+    online = bool(table.value("online", bool, False))
+    cache = _path(table, "cache", folder) if table.has("cache") else None
+    if online and cache is None:
+        table.problem("cache", "missing, want a path: what is fetched is kept there")
+    hours = _number(table, "max_crl_age_hours", 1, 1, 24 * 366) if table.has("max_crl_age_hours") else None
+    return CollateralSettings(
+        folder=_path(table, "folder", folder) if table.has("folder") else None,
+        cache=cache,
+        online=online,
+        kds_url=_url(table, "kds_url", KDS_URL),
+        max_crl_age=None if hours is None else timedelta(hours=hours),
+    )
+
+
+def _url(table: Table, key: str, default: str) -> str:
+    text = table.value(key, str, default) or default
+    try:
+        return base_url(text)
+    except ValueError as exc:
+        table.problem(key, str(exc))
+        return default
 
 
 def _table(root: Table, key: str) -> Table:

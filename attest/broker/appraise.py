@@ -12,7 +12,7 @@ from datetime import datetime
 
 from attest.endorsement.amd import ChainCache
 from attest.endorsement.anchors import TrustAnchors
-from attest.endorsement.errors import VerificationFailed
+from attest.endorsement.errors import RevocationUnknown, VerificationFailed
 from attest.endorsement.pool import EndorsementSet
 from attest.errors import AttestError
 from attest.evidence.amd_certificate import AmdCertificate, AmdCrl, UnrelatedCertificate
@@ -26,6 +26,7 @@ from policy.decide import CONTRAINDICATED, Decision, decide
 from policy.document import PolicyDocument
 from policy.reference import ReferenceValue
 
+REVOCATION = "snp.revocation"
 NOT_GENUINE, MALFORMED, UNAVAILABLE = "not-genuine", "malformed", "unavailable"
 
 
@@ -39,7 +40,10 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The outcome: claims and a decision, or the failure that prevented them."""
+    """The outcome: claims and a decision, or the failure that prevented them.
+
+    Both stand where only a current revocation list is missing: the guest would be accepted, and our collateral fails.
+    """
 
     claims: VerifiedClaims | None = None
     decision: Decision | None = None
@@ -48,13 +52,11 @@ class Found:
     @property
     def outcome(self) -> str:
         """The decision's verdict, or the kind of failure."""
-        if self.decision is not None:
-            return self.decision.verdict
         if isinstance(self.failure, EvidenceMalformed):
             return MALFORMED
-        if self.failure is not None and self.failure.kind == "unavailable":
-            return UNAVAILABLE
-        return NOT_GENUINE if self.failure is not None else CONTRAINDICATED
+        if self.failure is not None:
+            return UNAVAILABLE if self.failure.kind == "unavailable" else NOT_GENUINE
+        return CONTRAINDICATED if self.decision is None else self.decision.verdict
 
 
 def appraise(
@@ -74,7 +76,30 @@ def appraise(
         _check_host_data(report, bound.host_data)
     except AttestError as exc:
         return Found(failure=exc)
-    return Found(claims, decide(claims, document, references, now=now))
+    decision = decide(claims, document, references, now=now)
+    return Found(claims, decision, revocation_unknown(claims, decision))
+
+
+def revocation_unknown(claims: VerifiedClaims, decision: Decision) -> RevocationUnknown | None:
+    """The failure of our collateral, where a current revocation list is all that an accepted guest lacks.
+
+    A *revoked* chain never gets here: that is a failed verification. A guest that fails another check too is denied for
+    that reason, whatever the list would have said.
+    """
+    if [check.id for check in decision.failed] != [REVOCATION]:
+        return None
+    return RevocationUnknown(
+        f"revocation: {claims.snp.revocation}; policy {decision.policy_name} wants a current list",
+        hint="attest collateral fetch, or online = true in [collateral]",
+    )
+
+
+def list_too_old(found: Found) -> Found:
+    """``found`` where the operator bounds the age of lists and ours is older: acceptance becomes unavailability."""
+    if found.decision is None or not found.decision.affirming:
+        return found
+    failure = RevocationUnknown("revocation: the list at hand was fetched longer ago than max_crl_age_hours allows")
+    return Found(found.claims, found.decision, failure)
 
 
 def anchors_of(document: PolicyDocument, endorsements: EndorsementSet) -> TrustAnchors:

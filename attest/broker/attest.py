@@ -2,7 +2,7 @@
 
 1. The body parses, completely.
 2. The nonce is consumed: exactly once, before anything is verified.
-3. The evidence parses; its endorsements are what came with it and what the operator's folder holds.
+3. The evidence parses; its endorsements are what came with it and what the operator's collateral supplies.
 4. It is verified and judged under the rules in force.
 5. The decision, whatever it is, and everything it rests on are on stable storage.
 6. Only then: a token, or an error that says no more than the guest may know.
@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from attest.audit.record import DECISION, GUEST, Event
 from attest.broker import evidence_record
-from attest.broker.appraise import Bound, Found, appraise, matching, relevant, sent_endorsements
+from attest.broker.appraise import Bound, Found, appraise, list_too_old, matching, relevant, sent_endorsements
 from attest.broker.case import Case
 from attest.broker.errors import AccessDenied, SessionRefused
 from attest.broker.initdata import expected_host_data
@@ -78,9 +78,12 @@ def _examine(service: Service, request: AttestRequest, bound: Bound, now: dateti
     except EvidenceMalformed as exc:
         return Case(request, bound, rules, now, Found(failure=exc))
     report = evidence.report
-    pool = relevant(report, sent + service.collateral.current())
+    at_hand = service.collateral.endorsements(report, sent, rules.document, bound.report_data, now)
+    pool = relevant(report, at_hand.endorsements)
     found = appraise(report, pool, bound, (rules.document, rules.references), now=now, chains=service.chains)
-    return Case(request, bound, rules, now, found, report, pool)
+    if at_hand.crl_too_old:
+        found = list_too_old(found)
+    return Case(request, bound, rules, now, found, report, pool, at_hand.crl_too_old, at_hand.problems)
 
 
 def _record(service: Service, session_id: str, case: Case) -> tuple[int, Issued | None]:
@@ -99,7 +102,7 @@ def _record(service: Service, session_id: str, case: Case) -> tuple[int, Issued 
 
 def _token(service: Service, case: Case) -> Issued | None:
     claims, decision = case.found.claims, case.found.decision
-    if claims is None or decision is None or not decision.affirming:
+    if claims is None or decision is None or not decision.affirming or case.found.failure is not None:
         return None
     subject = Subject(
         tee="snp",

@@ -14,7 +14,11 @@ from attest.evidence.snp_report import SnpReport
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``report`` is ``None`` when the evidence did not parse; ``found`` then says why."""
+    """``report`` is ``None`` when the evidence did not parse; ``found`` then says why.
+
+    ``crl_too_old``: the operator's bound on a list's age counted against the guest. ``not_fetched``: why collateral
+    that was asked for did not come.
+    """
 
     request: AttestRequest
     bound: Bound
@@ -23,3 +27,5 @@ class Case:
     found: Found
     report: SnpReport | None = None
     endorsements: EndorsementSet = field(default_factory=EndorsementSet)
+    crl_too_old: bool = False
+    not_fetched: tuple[str, ...] = ()

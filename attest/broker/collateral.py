@@ -1,52 +1,99 @@
-"""The operator's folder of certificates and CRLs, read again when a file in it changes."""
+"""What a report is verified with: what came with it, the operator's folder, the cache, and AMD where that is allowed.
+
+AMD is asked only for evidence whose REPORT_DATA answers the challenge (anything else fails anyway), only under a policy
+that trusts AMD's roots (or where another service than AMD's is configured), and only for a few seconds: a guest asks
+again, a worker that waits serves nobody. What could not be had is named in the audit record.
+"""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+import hmac
+import logging
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
-from attest.broker.errors import ServiceMisconfigured
-from attest.collateral.published import published_authorities
+from attest.broker.appraise import anchors_of
+from attest.collateral.cache import Cache
+from attest.collateral.clock import Budget, Clock
+from attest.collateral.folder import CollateralFolder
+from attest.collateral.kds import KdsSettings
+from attest.collateral.source import CollateralSource
+from attest.collateral.supply import Supplied, Supplier
+from attest.collateral.url import KDS_URL
 from attest.endorsement.pool import EndorsementSet
-from attest.evidence.collateral_file import MAX_FILE, read_collateral_file
+from attest.evidence.snp_report import SnpReport
+from attest.settings import CollateralSettings
+from policy.claims import AMD_ROOT
+from policy.document import PolicyDocument
 
-MAX_FILES = 4096
-_Signature = tuple[tuple[str, int, int], ...]
+WAIT_SECONDS = 12.0
+"""For everything one request fetches; well below what a worker may take and a guest waits."""
 
-
-class CollateralFolder:
-    """``current()`` gives AMD's published authorities and what the folder, where there is one, holds now."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._seen: _Signature | None = None
-        self._set = published_authorities()
-
-    def current(self) -> EndorsementSet:
-        """Raises ServiceMisconfigured when the folder cannot be read."""
-        if self._folder is None:
-            return self._set
-        signature = _signature(self._folder)
-        if signature != self._seen:
-            self._set = published_authorities() + load_folder(self._folder)
-            self._seen = signature
-        return self._set
+_WANTS_LIST = "good"
+_log = logging.getLogger("attest.collateral")
 
 
-def load_folder(folder: Path) -> EndorsementSet:
-    """Every AMD certificate and CRL of the folder's files, told apart by content; other files are passed over."""
-    pool = EndorsementSet()
-    for path in sorted(folder.iterdir())[:MAX_FILES]:
-        if path.is_file() and path.stat().st_size <= MAX_FILE:
-            found = read_collateral_file(path.read_bytes())
-            pool += EndorsementSet.of(found.certificates, found.crls)
-    return pool
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """Everything a report may be verified with. ``problems`` say why something that was asked for is not among it."""
+
+    endorsements: EndorsementSet
+    problems: tuple[str, ...] = ()
+    crl_too_old: bool = False
 
 
-def _signature(folder: Path) -> _Signature:
-    try:
-        with os.scandir(folder) as entries:
-            files = [(entry.name, entry.stat()) for entry in entries]
-    except OSError as exc:
-        raise ServiceMisconfigured(f"collateral folder {folder}: {exc.strerror}") from None
-    return tuple(sorted((name, status.st_mtime_ns, status.st_size) for name, status in files))
+@dataclass(frozen=True, slots=True)
+class ServiceCollateral:
+    """The folder, and a source behind it where a cache is configured."""
+
+    folder: CollateralFolder = field(default_factory=lambda: CollateralFolder(None))
+    source: CollateralSource | None = None
+    max_crl_age: timedelta | None = None
+    clock: Clock = field(default_factory=Clock)
+    _cache_only: CollateralSource | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        cache_only = None if self.source is None else CollateralSource(self.source.cache, None, self.clock)
+        object.__setattr__(self, "_cache_only", cache_only)
+
+    @classmethod
+    def of(cls, settings: CollateralSettings) -> ServiceCollateral:
+        """As ``attest.toml`` says."""
+        clock = Clock()
+        kds = KdsSettings(url=settings.kds_url) if settings.online else None
+        source = None if settings.cache is None else CollateralSource(Cache(settings.cache, clock), kds, clock)
+        return cls(CollateralFolder(settings.folder), source, settings.max_crl_age, clock)
+
+    def endorsements(
+        self, report: SnpReport, sent: EndorsementSet, document: PolicyDocument, report_data: bytes, now: datetime
+    ) -> AtHand:
+        """Raises CollateralUnreadable when the operator's folder cannot be read; what AMD does not give is a problem,
+        not an error.
+        """
+        own = self.folder.current()
+        have = sent + own
+        supplied = Supplied()
+        source = self.source if self._may_ask(document) else self._cache_only
+        if source is not None and hmac.compare_digest(report.report_data, report_data):
+            supplier = Supplier(source, anchors_of(document, have), now, Budget(self.clock, WAIT_SECONDS))
+            supplied = supplier.supply(report, have)
+        for problem in supplied.problems:
+            _log.warning("collateral: %s", problem.message)
+        pool = have + supplied.endorsements
+        too_old = document.snp.revocation == _WANTS_LIST and self._too_old(report, own, pool, supplied, now)
+        return AtHand(pool, tuple(problem.message[:300] for problem in supplied.problems), too_old)
+
+    def _may_ask(self, document: PolicyDocument) -> bool:
+        kds = self.source.kds if self.source is not None else None
+        return kds is not None and (AMD_ROOT in document.roots or kds.url != KDS_URL)
+
+    def _too_old(
+        self, report: SnpReport, own: EndorsementSet, pool: EndorsementSet, supplied: Supplied, now: datetime
+    ) -> bool:
+        """Lists in the operator's folder are as old as the operator lets them be; the guest's own never count."""
+        if self.max_crl_age is None:
+            return False
+        products = {leaf.product for leaf in pool.leaves if pool.endorses(report, leaf.product)}
+        if any(crl.product in products for crl in own.crls):
+            return False
+        return supplied.crl_confirmed is None or now - supplied.crl_confirmed > self.max_crl_age

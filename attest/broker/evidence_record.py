@@ -55,9 +55,9 @@ def findings(found: Found) -> dict[str, Any]:
 
 
 def _summary(found: Found) -> str:
-    if found.decision is not None:
-        return summary(found.decision)
-    return f"{found.outcome}: {found.failure.message}"[:500] if found.failure else found.outcome
+    if found.failure is not None:
+        return f"{found.outcome}: {found.failure.message}"[:500]
+    return found.outcome if found.decision is None else summary(found.decision)
 
 
 def _evidence(tx: Connection, case: Case) -> dict[str, Any]:
@@ -72,6 +72,8 @@ def _evidence(tx: Connection, case: Case) -> dict[str, Any]:
         "certificates": [blobs.put(tx, item.der) for item in certificates],
         "crls": [blobs.put(tx, item.der) for item in pool.crls],
         "sent": sorted(digest.hex() for digest in pool.offered),
+        "crl_too_old": case.crl_too_old,
+        "not_fetched": list(case.not_fetched),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-from attest.broker.collateral import CollateralFolder
+from attest.broker.collateral import ServiceCollateral
 from attest.broker.errors import ServiceMisconfigured
 from attest.broker.operations import By, apply_policy
 from attest.broker.service import Service
@@ -31,7 +31,7 @@ def open_service(settings: Settings) -> Service:
         master_keys=load_master_keys(settings.master_key_file),
         signing_key=load_signing_key(settings.token_key_file),
         token=TokenSettings(settings.issuer, settings.audience, settings.token_lifetime, f"attest {version('cvm')}"),
-        collateral=CollateralFolder(settings.collateral),
+        collateral=ServiceCollateral.of(settings.collateral),
         challenge_lifetime=settings.challenge_lifetime,
     )
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from attest.audit.canonical import canonical
 from attest.audit.chain import parse_record
 from attest.audit.errors import AuditBroken
-from attest.broker.appraise import Bound, Found, appraise
+from attest.broker.appraise import Bound, Found, appraise, list_too_old
 from attest.broker.evidence_record import findings
 from attest.endorsement.pool import EndorsementSet
 from attest.evidence.amd_certificate import AmdCertificate, AmdCrl
@@ -70,7 +70,8 @@ def _decide_again(tx: Connection, body: Any, now: datetime, what: str) -> Found:
     host_data = binding["host_data"]
     bound = Bound(expected, None if host_data is None else bytes.fromhex(host_data))
     policy = parse_policy(blob(rules["policy"]))
-    return appraise(SnpReport.parse(blob(evidence["report"])), pool, bound, (policy, references), now=now)
+    found = appraise(SnpReport.parse(blob(evidence["report"])), pool, bound, (policy, references), now=now)
+    return list_too_old(found) if evidence["crl_too_old"] else found
 
 
 def _blob(tx: Connection, digest: str, what: str) -> bytes:

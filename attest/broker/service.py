@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from attest.broker.collateral import CollateralFolder
+from attest.broker.collateral import ServiceCollateral
 from attest.broker.rules import RulesInForce
 from attest.broker.token import TokenSettings
 from attest.endorsement.amd import ChainCache
@@ -24,7 +24,7 @@ class Service:
     master_keys: MasterKeys
     signing_key: SigningKey
     token: TokenSettings
-    collateral: CollateralFolder
+    collateral: ServiceCollateral
     challenge_lifetime: timedelta = timedelta(minutes=2)
     random: Callable[[int], bytes] = os.urandom
     rules: RulesInForce = field(init=False)

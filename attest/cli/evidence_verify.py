@@ -14,9 +14,9 @@ from datetime import datetime
 from importlib import resources
 from typing import Any, TypeVar
 
-from attest.cli.collateral_dir import load_collateral
 from attest.cli.evidence_file import DENIED, EXIT, GENUINE, outcome_of, read_file, refuse
 from attest.cli.evidence_text import printable, verify_text
+from attest.collateral.folder import load_collateral
 from attest.collateral.published import published_authorities
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.errors import RevocationUnknown

@@ -198,13 +198,21 @@ def _raise_damage(pool: EndorsementSet) -> None:
         raise pool.damaged[0]
 
 
-def _verify_links(
-    leaf: AmdCertificate, intermediate: AmdCertificate, root: AmdCertificate, load_key: KeyLoader
-) -> Chain:
+def verify_authorities(intermediate: AmdCertificate, root: AmdCertificate) -> None:
+    """Constraints and signatures of a root and an intermediate; raises :class:`VerificationFailed`.
+
+    Whether the root's key is trusted, and dates, are not looked at here.
+    """
     _check_ca(root, "root", path_lengths=None)
     _check_issued(root, root, "root")
     _check_ca(intermediate, "intermediate", path_lengths=(0,))
     _check_issued(intermediate, root, "intermediate")
+
+
+def _verify_links(
+    leaf: AmdCertificate, intermediate: AmdCertificate, root: AmdCertificate, load_key: KeyLoader
+) -> Chain:
+    verify_authorities(intermediate, root)
     _check_leaf(leaf)
     _check_issued(leaf, intermediate, "leaf")
     try:

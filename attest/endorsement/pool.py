@@ -66,6 +66,10 @@ class EndorsementSet:
         role = Role.ASK if leaf.role is Role.VCEK else Role.ASVK
         return tuple(item for item in self.intermediates if item.role is role and item.product is leaf.product)
 
+    def endorses(self, report: SnpReport, product: SnpProduct | None) -> bool:
+        """Whether a leaf is at hand that fits the report's kind of key, chip and TCB."""
+        return any(_fits(leaf, report, product) for leaf in self.leaves)
+
     def candidates(self, report: SnpReport, product: SnpProduct | None) -> tuple[AmdCertificate, ...]:
         """Leaves that may have signed ``report``, best first; never empty.
 

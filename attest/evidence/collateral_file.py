@@ -1,9 +1,9 @@
 """One file of a collateral folder: which AMD certificates and lists it holds, by content.
 
 Read are PEM (bundles, CRLF, CRLs), DER (one or several laid end to end), certificate tables and extended reports, KBS
-evidence, and the JSON of Azure's THIM service (``vcekCert``, ``certificateChain``). What belongs to another vendor is
-passed over; what looks like a certificate and does not parse is kept as an error, to be named if nothing better is
-found.
+evidence, bundles of ``attest collateral``, and the JSON of Azure's THIM service (``vcekCert``, ``certificateChain``).
+What belongs to another vendor is passed over; what looks like a certificate and does not parse is kept as an error, to
+be named if nothing better is found.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from attest.evidence.amd_certificate import AmdCertificate, AmdCrl, UnrelatedCertificate
+from attest.evidence.bundle import MAX_BUNDLE, looks_like_bundle, parse_bundle
 from attest.evidence.cert_table import NAMES, looks_like_cert_table, parse_cert_table
 from attest.evidence.der import split_sequences
 from attest.evidence.errors import EvidenceMalformed
@@ -19,7 +20,7 @@ from attest.evidence.pem import CERTIFICATE, CRL, looks_like_pem, parse_pem
 from attest.evidence.recognise import MAX_EVIDENCE, parse_evidence
 from policy.strictjson import strict_json
 
-MAX_FILE = MAX_EVIDENCE
+MAX_FILE = max(MAX_EVIDENCE, MAX_BUNDLE)
 _SEQUENCE_LONG = (b"\x30\x81", b"\x30\x82", b"\x30\x83")
 _JSON_PEM_MEMBERS = ("vcekCert", "certificateChain")
 
@@ -47,6 +48,8 @@ def _blobs(data: bytes) -> Iterable[bytes]:
         if data.lstrip()[:1] == b"{":
             return _from_json(data)
         return [block.data for block in parse_pem(data) if block.label in (CERTIFICATE, CRL)]
+    if looks_like_bundle(data):
+        return [der for item in parse_bundle(data) for der in item.ders]
     if data[:2] in _SEQUENCE_LONG:
         return split_sequences(data, "certificates")
     if looks_like_cert_table(data):

@@ -12,7 +12,7 @@ from typing import Any
 from flask import Flask
 
 from attest.audit.record import Actor
-from attest.broker.collateral import CollateralFolder
+from attest.broker.collateral import ServiceCollateral
 from attest.broker.operations import By, NewResource, add_reference, apply_policy, put_resource, retire_reference
 from attest.broker.service import Service
 from attest.broker.token import TokenSettings
@@ -70,6 +70,7 @@ class ServiceWorld:
     now: datetime = NOW
     keys: MasterKeys = field(default_factory=lambda: MasterKeys((SecretBytes(b"m" * 32),)))
     busy_seconds: float = 5.0
+    collateral: ServiceCollateral = field(default_factory=ServiceCollateral)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
@@ -77,7 +78,7 @@ class ServiceWorld:
         self.database.create()
         self.signing: SigningKey = make_signing_key(self.folder / "token.key")
         settings = TokenSettings("attest", "kbs", timedelta(minutes=5), "attest test")
-        self.service = Service(self.database, self.keys, self.signing, settings, CollateralFolder(None))
+        self.service = Service(self.database, self.keys, self.signing, settings, self.collateral)
         self.policy(demo_policy())
         self.add_reference()
         self.put()

@@ -1,4 +1,4 @@
-"""Certificates and CRLs from folders, files being told apart by content only."""
+"""Certificates and CRLs from folders that people fill, files being told apart by content only."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from attest.collateral.errors import CollateralUnreadable
+from attest.collateral.published import published_authorities
 from attest.endorsement.pool import EndorsementSet
-from attest.errors import AttestError
 from attest.evidence.amd_certificate import AmdCertificate, AmdCrl
 from attest.evidence.collateral_file import MAX_FILE, read_collateral_file
 from attest.evidence.errors import EvidenceMalformed
 
 _MAX_FILES = 20_000
 Warn = Callable[[str], None]
-
-
-class CollateralUnreadable(AttestError):
-    """A folder that was named cannot be read."""
-
-    code = "collateral.unreadable"
+_Signature = tuple[tuple[str, int, int], ...]
 
 
 def load_collateral_dir(folder: Path, warn: Warn | None = None) -> EndorsementSet:
@@ -49,6 +45,32 @@ def load_collateral(folders: Iterable[Path], warn: Warn | None = None) -> Endors
     for folder in folders:
         pool += load_collateral_dir(folder, warn)
     return pool
+
+
+class CollateralFolder:
+    """``current()`` gives AMD's published authorities and what the folder, where there is one, holds now.
+
+    The folder is read again when a file in it appears, goes or changes. Damaged files are passed over: a service does
+    not stop for one.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._seen: _Signature | None = None
+        self._set = published_authorities()
+
+    def current(self) -> EndorsementSet:
+        """Raises :class:`CollateralUnreadable` when the folder cannot be read."""
+        if self._folder is None:
+            return self._set
+        signature = _signature(self._folder)
+        if signature != self._seen:
+            found = load_collateral_dir(self._folder)
+            self._set = published_authorities() + EndorsementSet(
+                found.leaves, found.intermediates, found.roots, found.crls
+            )
+            self._seen = signature
+        return self._set
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -82,3 +104,16 @@ def _read(path: Path) -> bytes:
     except OSError as exc:
         raise CollateralUnreadable(f"collateral {path}: {exc.strerror}") from None
     return b"" if len(data) > MAX_FILE else data
+
+
+def _signature(folder: Path) -> _Signature:
+    found = []
+    for path in _files(folder):
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue  # gone since it was listed: seen next time
+        except OSError as exc:
+            raise CollateralUnreadable(f"collateral {path}: {exc.strerror}") from None
+        found.append((str(path), status.st_mtime_ns, status.st_size))
+    return tuple(found)

@@ -1,0 +1,51 @@
+"""Why collateral is not at hand. None of these says anything about a guest: they are never a refusal of evidence."""
+
+from __future__ import annotations
+
+from attest.errors import AttestError, Kind
+
+
+class CollateralUnreadable(AttestError):
+    """A folder that was named cannot be read."""
+
+    code = "collateral.unreadable"
+
+
+class CollateralUnavailable(AttestError):
+    """AMD's key distribution service could not be asked, did not answer, or is not to be asked so soon again.
+
+    ``retry_after`` is the number of seconds after which asking again makes sense, where that is known.
+    """
+
+    code = "collateral.unavailable"
+    kind: Kind = "unavailable"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, hint: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.retry_after = retry_after
+
+
+class CollateralPaced(CollateralUnavailable):
+    """Our own limit: the service was not asked, because others were served in the last seconds."""
+
+    code = "collateral.paced"
+
+
+class CollateralNotFound(CollateralUnavailable):
+    """AMD knows no such key (404): usually a wrong TCB or product, or a masked chip id. Asking again does not help."""
+
+    code = "collateral.not-found"
+
+
+class CollateralRefused(CollateralUnavailable):
+    """An answer came and is not what was asked for, or is not AMD's. It is not kept."""
+
+    code = "collateral.refused"
+
+
+class CacheUnusable(CollateralUnavailable):
+    """The cache folder cannot be read or written."""
+
+    code = "collateral.cache"

@@ -1,0 +1,72 @@
+"""How fast we ask, agreed among all processes that share a cache folder.
+
+AMD answers about one VCEK per ten seconds and address, then says 429. One small file under a lock holds two times
+(seconds since the epoch): the next free slot for a VCEK, and until when nothing at all is to be asked because the
+service said so or does not answer. A file that makes no sense, or speaks of a far future (a clock that was set back),
+counts as empty.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from attest.collateral.clock import Clock
+from attest.collateral.errors import CollateralPaced, CollateralUnavailable
+from attest.collateral.files import locked, read_bounded, replace
+
+VCEK_SECONDS = 10.0
+MAX_HOLD = 3600.0
+_NAME, _LOCK = "pace", "pace.lock"
+_MAX_BYTES = 200
+
+
+class Pace:
+    """The shared file in ``folder``. Every method is one short critical section."""
+
+    def __init__(self, folder: Path, clock: Clock, *, vcek_seconds: float = VCEK_SECONDS) -> None:
+        self._folder, self._clock, self._interval = folder, clock, vcek_seconds
+
+    def reserve(self, *, vcek: bool, within: float) -> float:
+        """Seconds to wait before asking; a VCEK's slot is taken. Raises when that is longer than ``within``."""
+        with locked(self._folder / _LOCK, self._clock, within):
+            now = self._clock.wall()
+            slot, hold = self._read(now)
+            if hold - now > within:
+                raise CollateralUnavailable(
+                    f"AMD's key service is not asked for {hold - now:.0f} s more: it said so, or did not answer",
+                    retry_after=hold - now,
+                )
+            start = max(now, hold, slot if vcek else 0.0)
+            if start - now > within:
+                raise CollateralPaced(
+                    f"AMD's key service is asked for one VCEK in {self._interval:.0f} s; the next turn is in "
+                    f"{start - now:.0f} s",
+                    retry_after=start - now,
+                )
+            if vcek:
+                self._write(start + self._interval, hold)
+            return start - now
+
+    def hold(self, seconds: float) -> None:
+        """Nobody asks anything for ``seconds`` (at most an hour)."""
+        with locked(self._folder / _LOCK, self._clock, 1.0):
+            now = self._clock.wall()
+            slot, hold = self._read(now)
+            self._write(slot, max(hold, now + min(seconds, MAX_HOLD)))
+
+    def _read(self, now: float) -> tuple[float, float]:
+        words = read_bounded(self._folder / _NAME, _MAX_BYTES).split()
+        try:
+            slot, hold = (float(word) for word in words)
+        except ValueError:
+            return 0.0, 0.0
+        latest = now + MAX_HOLD + self._interval
+        return _sane(slot, latest), _sane(hold, latest)
+
+    def _write(self, slot: float, hold: float) -> None:
+        replace(self._folder / _NAME, f"{slot:.3f} {hold:.3f}\n".encode(), durable=False)
+
+
+def _sane(value: float, latest: float) -> float:
+    return value if math.isfinite(value) and 0 <= value <= latest else 0.0

@@ -1,0 +1,117 @@
+"""One HTTP GET whose cost is bounded: time to connect, time without a byte, total time, and size.
+
+Redirects are not followed, credentials of ``.netrc`` are not sent, compressed bodies are not asked for, content types
+are not looked at. Proxies and authorities of the environment (``HTTPS_PROXY``, ``REQUESTS_CA_BUNDLE``) do count.
+
+``requests`` bounds the wait for each packet, not the sum, so a server that drips bytes could hold a caller for ever.
+The exchange therefore runs in a thread of its own that is left behind when the time is over; it ends with its socket.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass
+from importlib.metadata import version
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from attest.collateral.errors import CollateralRefused, CollateralUnavailable
+
+_CHUNK = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds to connect, and to wait for the next bytes."""
+
+    connect: float = 5.0
+    read: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, body, and the header ``Retry-After`` as it came."""
+
+    status: int
+    body: bytes
+    retry_after: str | None
+
+
+def get(url: str, *, max_body: int, timeouts: Timeouts, seconds: float) -> Answer:
+    """The answer, whatever its status; bodies of other statuses than 200 are not read.
+
+    Raises :class:`CollateralUnavailable` when there is no complete answer within ``seconds``, and
+    :class:`CollateralRefused` for a redirect and a body larger than ``max_body``.
+    """
+    result: queue.SimpleQueue[Answer | CollateralUnavailable] = queue.SimpleQueue()
+    over = threading.Event()
+
+    def run() -> None:
+        try:
+            result.put(_exchange(url, max_body, timeouts, over))
+        except CollateralUnavailable as exc:
+            result.put(exc)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
+            result.put(CollateralUnavailable(f"{_host(url)}: {_reason(exc)}"))
+
+    threading.Thread(target=run, name="kds", daemon=True).start()
+    try:
+        outcome = result.get(timeout=max(seconds, 0.01))
+    except queue.Empty:
+        over.set()
+        raise CollateralUnavailable(f"{_host(url)}: no complete answer within {seconds:.1f} s") from None
+    if isinstance(outcome, CollateralUnavailable):
+        raise outcome
+    return outcome
+
+
+def _exchange(url: str, max_body: int, timeouts: Timeouts, over: threading.Event) -> Answer:
+    with requests.Session() as session:
+        session.auth = _no_credentials
+        session.headers.update({"Accept-Encoding": "identity", "User-Agent": f"cvm-attest/{version('cvm')}"})
+        with session.get(
+            url, stream=True, allow_redirects=False, timeout=(timeouts.connect, timeouts.read)
+        ) as response:
+            if 300 <= response.status_code < 400:
+                target = response.headers.get("Location", "nowhere")[:200]
+                raise CollateralRefused(f"{_host(url)}: redirects to {target!r}, which is not followed")
+            body = _body(response, url, max_body, over) if response.status_code == requests.codes.ok else b""
+            return Answer(response.status_code, body, response.headers.get("Retry-After"))
+
+
+def _body(response: requests.Response, url: str, max_body: int, over: threading.Event) -> bytes:
+    stated = response.headers.get("Content-Length", "")
+    size = int(stated) if stated.isascii() and stated.isdigit() and len(stated) < 16 else None
+    body = bytearray()
+    while not over.is_set():
+        if len(body) > max_body or (size is not None and size > max_body):
+            raise CollateralRefused(f"{_host(url)}: the answer is larger than {max_body} bytes")
+        chunk = response.raw.read1(_CHUNK, decode_content=False)
+        if not chunk:
+            break
+        body += chunk
+    if size is not None and len(body) != size:
+        raise CollateralUnavailable(f"{_host(url)}: the answer was cut off after {len(body)} of {size} bytes")
+    return bytes(body)
+
+
+def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """An authentication that adds nothing; without one, requests looks into ``.netrc``."""
+    return request
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc
+
+
+def _reason(exc: BaseException) -> str:
+    """The innermost reason, without the objects requests prints into its messages."""
+    if isinstance(exc, (requests.Timeout, urllib3.exceptions.TimeoutError)):
+        return "no answer in time"
+    while exc.__cause__ is not None or exc.__context__ is not None:
+        exc = exc.__cause__ or exc.__context__ or exc
+    text = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+    return str(text).splitlines()[0][:200]
