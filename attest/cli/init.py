@@ -14,7 +14,12 @@ DESCRIPTION = (
 def add_arguments(parser: ArgumentParser) -> None:
     """Folder, names, addresses, policy."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="the folder to make")
-    parser.add_argument("--policy", default="strict", metavar="NAME|FILE", help="strict, demo, or a file (strict)")
+    parser.add_argument(
+        "--policy",
+        default="strict",
+        metavar="NAME|FILE",
+        help="strict, cloud-aws, cloud-gcp, cloud-azure, demo, or a file (strict)",
+    )
     parser.add_argument("--emulated-root", metavar="HEX", help="SHA-256 of the emulated chip's root key, for demo")
     parser.add_argument("--listen", default="127.0.0.1:8443", metavar="HOST:PORT", help="for guests (127.0.0.1:8443)")
     parser.add_argument(

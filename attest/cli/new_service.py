@@ -6,27 +6,25 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 
 from attest.audit.record import Actor
 from attest.broker.operations import By, apply_policy
+from attest.cli.policy_file import PLACEHOLDER, raw_policy
 from attest.keys.authority import Credential, issue_operator, issue_server, make_authority
 from attest.keys.files import write_new, write_private
 from attest.keys.master import KEY_BYTES, master_key_line
 from attest.keys.signing import make_signing_key
 from attest.settings import load_settings
 from attest.store.engine import Database
-from attest.store.errors import NotFound, StoreUnavailable
+from attest.store.errors import StoreUnavailable
 from policy.errors import ConfigInvalid
 from policy.secret import SecretBytes
 
 SERVER_NAMES = ("localhost", "127.0.0.1", "10.0.2.2")
 """Always in the server's certificate; the last is how a guest on QEMU's user network sees its host."""
 
-_SHIPPED = ("strict", "demo")
 _SUFFIXES = (".pem", ".key", ".toml", ".db")
-_PLACEHOLDER = "@EMULATED_ROOT@"
 _SETTINGS = """\
 # Settings of one attestation service. Paths are relative to this file. Whom to trust stands in the policy, not here.
 schema = 1
@@ -116,18 +114,15 @@ def _write(folder: Path, name: str, credential: Credential) -> None:
 
 def _policy(new: NewService) -> bytes:
     """The policy's bytes, the emulated chip's root filled in. Checked when it is applied."""
-    if new.policy in _SHIPPED:
-        text = (files("policy") / "documents" / f"{new.policy}.toml").read_text(encoding="utf-8")
-    else:
-        try:
-            text = Path(new.policy).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise NotFound(f"policy {new.policy}: cannot be read: {exc}") from None
-    if _PLACEHOLDER not in text:
+    try:
+        text = raw_policy(new.policy).decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise ConfigInvalid(f"policy {new.policy}", (f"byte {exc.start} is not UTF-8",)) from None
+    if PLACEHOLDER not in text:
         if new.emulated_root is not None:
             raise ConfigInvalid("--emulated-root", (f"policy {new.policy} trusts no emulated chip",))
         return text.encode()
     if new.emulated_root is None or not re.fullmatch(r"[0-9a-f]{64}", new.emulated_root):
         hint = "`python -m attest.emulator --state DIR --init` prints them"
         raise ConfigInvalid("--emulated-root", (f"want 64 lower-case hex digits: {hint}",))
-    return text.replace(_PLACEHOLDER, new.emulated_root).encode()
+    return text.replace(PLACEHOLDER, new.emulated_root).encode()

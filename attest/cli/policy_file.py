@@ -1,0 +1,48 @@
+"""Policies on a command line: a shipped one by its name, or a file."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from attest.store.errors import NotFound
+from policy.errors import ConfigInvalid
+
+SHIPPED = ("strict", "cloud-aws", "cloud-gcp", "cloud-azure", "demo")
+"""Names of ``policy/documents``; a file of such a name is reached as ``./strict``."""
+
+PLACEHOLDER = "@EMULATED_ROOT@"
+_NO_ROOT = "0" * 64
+_MAX_BYTES = 1 << 20
+
+
+class PolicyUnreadable(NotFound):
+    """A policy named on the command line is not there, or may not be read."""
+
+    code = "file.unreadable"
+
+
+def policy_bytes(name: str) -> bytes:
+    """The policy of this name, or the file's bytes. Raises :class:`PolicyUnreadable` or ``ConfigInvalid``.
+
+    A policy for emulated chips leaves the root open until ``attest init`` fills it in; here it is a key nobody has.
+    """
+    data = raw_policy(name)
+    return data.replace(PLACEHOLDER.encode(), _NO_ROOT.encode()) if name in SHIPPED else data
+
+
+def raw_policy(name: str) -> bytes:
+    """As :func:`policy_bytes`, a shipped policy exactly as shipped."""
+    if name in SHIPPED:
+        return (files("policy") / "documents" / f"{name}.toml").read_bytes()
+    try:
+        with Path(name).open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else str(exc)
+        raise PolicyUnreadable(
+            f"policy {name}: cannot be read: {reason}", hint=f"shipped policies: {', '.join(SHIPPED)}"
+        ) from None
+    if len(data) > _MAX_BYTES:
+        raise ConfigInvalid(name, (f"more than {_MAX_BYTES} bytes",))
+    return data
