@@ -1,0 +1,103 @@
+"""The real guest image on the real QEMU, without a service: it boots, reports, is listed, attached to and stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.cli import main
+from launcher.io.cachedir import cache_folder
+from launcher.io.toolchain import ToolchainMissing, find_toolchain
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+VM = """
+schema = 1
+name = "{name}"
+platform = "{platform}"
+memory = "512MiB"
+[cpu]
+count = 2
+[boot]
+kernel = "{image}/vmlinuz"
+initrd = "{image}/initrd.zst"
+[[net]]
+kind = "user"
+[guest]
+poweroff = {poweroff}
+"""
+
+
+@pytest.fixture(scope="module")
+def image() -> Path:
+    folder = cache_folder() / "image"
+    if not (folder / "manifest.json").is_file():
+        pytest.skip("no guest image in the cache: `make test` builds it")
+    try:
+        find_toolchain()
+    except ToolchainMissing as exc:
+        pytest.skip(exc.message)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CVM_STATE", str(tmp_path / "state"))
+
+
+def vm(folder: Path, image: Path, platform: str, *, poweroff: bool) -> str:
+    path = folder / f"{platform}.toml"
+    path.write_text(VM.format(name=platform, platform=platform, image=image, poweroff=str(poweroff).lower()))
+    return str(path)
+
+
+@pytest.mark.parametrize("platform", ["none", "emulated-snp"])
+def test_the_image_boots_reports_and_powers_off(
+    platform: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["launch", vm(tmp_path, image, platform, poweroff=True), "--json"]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert (result["state"], result["outcome"]) == ("stopped", "ran")
+    assert {"kernel", "booted", "running", "stopped"} <= set(result["seconds"])
+    assert [item["event"] for item in result["events"] if item["source"] == "guest"] == ["booted", "running", "stopped"]
+
+
+def test_a_detached_vm_shows_its_console_and_obeys_the_power_button(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["launch", vm(tmp_path, image, "none", poweroff=False), "--detach", "--json"]) == 0
+    try:
+        console = subprocess.Popen(
+            [sys.executable, "-m", "launcher", "console", "none"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while _state(capsys) != "running" and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert console.stdin is not None and console.stdout is not None
+        shown = b""
+        while b"cvm: " not in shown:
+            shown += os.read(console.stdout.fileno(), 4096)
+        console.stdin.write(b"\x1d")
+        console.stdin.flush()
+        assert console.wait(20) == 0
+        assert b"\x1b" not in shown
+    finally:
+        before = time.monotonic()
+        assert main(["stop", "none"]) == 0
+    assert time.monotonic() - before < 20
+    assert _state(capsys) == "stopped"
+
+
+def _state(capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    main(["ps", "--json"])
+    rows = json.loads(capsys.readouterr().out)["vms"]
+    return str(rows[0]["state"]) if rows else "none"
