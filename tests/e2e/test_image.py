@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.core.debian import DEFAULT_SECURITY_MIRROR, Package, Suite
+from launcher.core.debian import HOST_MIRROR, Package, Suite
 from launcher.image.base import build_base, load_base
 from launcher.image.build import build_image
 from launcher.image.kernel import KERNEL_PACKAGE
@@ -24,7 +24,7 @@ LIMIT = 25_000_000
 @pytest.fixture(scope="module")
 def packages() -> tuple[Package, ...]:
     """Today's packages of the default release, from the cache that the set-up filled."""
-    suite = Suite("trixie", security_mirror=DEFAULT_SECURITY_MIRROR)
+    suite = Suite("trixie", security_mirror=HOST_MIRROR)
     return AptFolder(cache_folder() / "apt-trixie", suite, lambda text: None).fetch((KERNEL_PACKAGE, *PACKAGES))
 
 
