@@ -20,6 +20,8 @@ from launcher.core.timeouts import Budget
 MAX_EVENTS = 500
 MAX_OUTPUT = 64 << 10
 _FINAL = (REFUSED, FAILED, STOPPED)
+_NOISE = frozenset(("RTC_CHANGE", "NIC_RX_FILTER_CHANGED", "VSERPORT_CHANGE", "RESUME", "STOP", "POWERDOWN"))
+"""Monitor events that a guest can cause at will and that tell nothing."""
 _AGENT = (Sign.AGENT_BOOTED, Sign.AGENT_ATTESTED, Sign.AGENT_REFUSED, Sign.AGENT_FAILED)
 
 
@@ -105,6 +107,8 @@ class Progress:
 
     def qemu_event(self, name: str, data: dict[str, Any], at: float) -> None:
         """An event from QEMU's monitor."""
+        if name in _NOISE:
+            return
         self._note(Seen(at, "qemu", name, data))
         if name == "GUEST_PANICKED":
             self._conclude(FAILED, "guest.failed", "the guest panicked")
@@ -140,7 +144,7 @@ class Progress:
 
     def tick(self, at: float) -> None:
         """Time passes."""
-        if self.decided:
+        if self.decided or self.was_attested:
             return
         budget, booted = self.kind.budget, self.seconds.get("booted")
         if booted is None and at > budget.boot:
@@ -153,7 +157,7 @@ class Progress:
                 "the kernel started, the agent did not report" if self.kernel_seen else "nothing was heard of a kernel"
             )
             self._conclude(FAILED, "launch.timeout", f"not booted after {budget.boot:g} s: {where}")
-        elif booted is not None and self.kind.attests and not self.was_attested and at > booted + budget.attest:
+        elif booted is not None and self.kind.attests and at > booted + budget.attest:
             self._conclude(
                 FAILED,
                 "launch.timeout",
@@ -182,7 +186,9 @@ class Progress:
             self._forward(state)
 
     def _forward(self, state: str) -> None:
-        if state == ATTESTED and not self.kind.attests:
+        if (state == ATTESTED and not self.kind.attests) or (
+            state == RUNNING and self.kind.attests != self.was_attested
+        ):
             return
         if not self.decided and ORDER[state] > ORDER[self.state]:
             self.state = state

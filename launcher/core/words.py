@@ -12,16 +12,15 @@ _FIXED = {
     ("qemu", "SHUTDOWN"): "QEMU: the machine goes down",
     ("guest", "stopped"): "the guest powers off",
 }
-_QUIET = frozenset(("RTC_CHANGE", "NIC_RX_FILTER_CHANGED", "VSERPORT_CHANGE", "RESUME", "POWERDOWN", "STOP"))
 
 
-def sentence(seen: Seen) -> str | None:
-    """One line without a time stamp (several for a payload's output), ``None`` for what only a log needs."""
+def sentence(seen: Seen) -> str:
+    """One line without a time stamp; several for a payload's output."""
     fixed = _FIXED.get((seen.source, seen.event))
     if fixed is not None:
         return fixed
     if seen.source == "qemu":
-        return None if seen.event in _QUIET else f"QEMU: {safe_text(seen.event, 60)}"
+        return f"QEMU: {safe_text(seen.event, 60)}"
     if seen.source == "guest":
         return _guest(seen.event, seen.detail)
     text = seen.detail.get("text")

@@ -40,6 +40,10 @@ class LaunchOptions(NamedTuple):
 def launch(path: str, options: LaunchOptions) -> Record:
     """Run the VM until it has ended; the record of its life. Raises what keeps it from starting at all."""
     prepared = prepare_to_launch(path)
+    if options.hash_table is not None and prepared.plan.emulator is None:
+        raise PlanRefused("--hash-table: only an emulated platform has its boot hash table injected")
+    for warning in prepared.plan.warnings:
+        options.say(f"WARNING: {warning}")
     vm = VmDir(state_root(), prepared.config.name)
     vm.create()
     vm.lock()
@@ -57,8 +61,13 @@ def launch(path: str, options: LaunchOptions) -> Record:
 
 
 def prepare_to_launch(path: str) -> Prepared:
-    """The plan, if this host can run it; raises :class:`HostNotCapable` with everything that is missing."""
+    """The plan, if it can run here now; raises :class:`HostNotCapable` with everything that is missing, and
+    :class:`PlanRefused` for a disk that is not there.
+    """
     prepared = prepare(path)
+    for disk in prepared.plan.spec.disks:
+        if not os.path.exists(disk.path):
+            raise PlanRefused(f"disk {disk.name}: {disk.path}: no such file", hint="cvm disk create makes one")
     found = prepared.plan.blockers
     if found:
         text = "\n".join(f"  {item.id}: {item.seen}; {item.why}\n    fix: {item.fix}" for item in found)

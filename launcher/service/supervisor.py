@@ -189,10 +189,8 @@ class Supervisor:
 
     def _tell(self) -> None:
         for seen in self._progress.events[self._told :]:
-            text = sentence(seen)
-            if text is not None:
-                for line in text.split("\n"):
-                    self._record.say(f"{seen.time:6.1f} s  {line}")
+            for line in sentence(seen).split("\n"):
+                self._record.say(f"{seen.time:6.1f} s  {line}")
         self._told = len(self._progress.events)
 
     def _drain(self) -> None:

@@ -153,5 +153,5 @@ def test_refused_and_failed_are_final_in_any_order_of_events(observed: list[Any]
             assert progress.code
             assert progress.reason
     for seen in progress.events:
-        text = sentence(seen) or ""
+        text = sentence(seen)
         assert all(line.isprintable() for line in text.split("\n"))

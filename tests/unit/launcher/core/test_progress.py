@@ -50,6 +50,7 @@ def test_a_refusal_is_final_whatever_the_guest_says_later() -> None:
 
 def test_a_guest_does_not_move_backwards() -> None:
     progress = new()
+    say(progress, "attested")
     say(progress, "running")
     say(progress, "booted")
     assert progress.state == RUNNING
@@ -60,6 +61,29 @@ def test_a_vm_that_is_not_meant_to_attest_cannot_be_talked_into_it() -> None:
     say(progress, "attested")
     assert progress.state == STARTING
     assert not progress.was_attested
+
+
+def test_a_guest_that_should_attest_does_not_run_before_it_has() -> None:
+    progress = new()
+    say(progress, "booted")
+    say(progress, "running")
+    assert progress.state == BOOTED
+    progress.tick(12)
+    assert progress.code == "launch.timeout"
+
+
+def test_a_guest_that_attested_without_a_word_before_is_not_timed_out() -> None:
+    progress = new()
+    say(progress, "attested")
+    progress.tick(1e6)
+    assert progress.state == ATTESTED
+
+
+def test_monitor_noise_a_guest_can_cause_is_not_remembered() -> None:
+    progress = new()
+    for _ in range(1000):
+        progress.qemu_event("RTC_CHANGE", {"offset": 1}, 1.0)
+    assert progress.events == []
 
 
 def test_powering_off_before_attesting_is_a_failure() -> None:

@@ -203,3 +203,25 @@ def test_a_missing_kernel_is_named_before_anything_starts(scene: Scene, capsys: 
     assert main(["launch", str(path)]) == 3
     assert "initrd" in capsys.readouterr().err
     assert not state_folder(path).exists()
+
+
+def test_a_missing_disk_is_named_before_anything_starts(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    path = scene()
+    path.write_text(path.read_text() + '[[disk]]\npath = "gone.img"\n')
+    assert main(["launch", str(path)]) == 3
+    assert "gone.img: no such file" in capsys.readouterr().err
+    assert not state_folder(path).exists()
+
+
+def test_the_testing_option_is_refused_where_it_would_do_nothing(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["launch", str(scene()), "--hash-table", "/dev/null"]) == 3
+    assert "only an emulated platform" in capsys.readouterr().err
+
+
+def test_warnings_of_the_plan_are_said_at_launch(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    path = scene(*GOOD, platform="emulated-snp")
+    path.write_text(path.read_text() + "[snp]\ndebug = true\n")
+    _, _, err = launch(path, capsys)
+    assert "WARNING: snp.debug = true: the host can decrypt this guest's memory" in err
