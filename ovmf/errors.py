@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policy.errors import CvmError, MalformedInput
+from policy.errors import CvmError, MalformedInput, UnsupportedInput
 
 
 class OvmfError(CvmError):
@@ -39,3 +39,33 @@ class UnknownCpuModel(OvmfError):
     """A CPU model name without a known CPUID signature."""
 
     code = "cpu.unknown"
+
+
+class IdBlockMalformed(OvmfError, MalformedInput):
+    """Bytes that are no ID block, ID authentication or public key of the SEV firmware."""
+
+    code = "id-block.malformed"
+
+
+class IdBlockInvalid(OvmfError):
+    """An ID block whose signature, or launch digest, is not the expected one: the chip would refuse the launch."""
+
+    code = "id-block.invalid"
+
+
+class KeyUnusable(OvmfError):
+    """A key file that holds no P-384 key this project can use."""
+
+    code = "id-block.key"
+
+
+class IgvmMalformed(OvmfError, MalformedInput):
+    """Bytes that are no IGVM file, or one that contradicts itself."""
+
+    code = "igvm.malformed"
+
+
+class IgvmUnsupported(IgvmMalformed, UnsupportedInput):
+    """An IGVM file of a version, page size or platform that is not measured here."""
+
+    code = "igvm.unsupported"

@@ -46,6 +46,11 @@ class Firmware:
             self._sha256 = sha256(self._data).digest()
         return self._sha256
 
+    @property
+    def size(self) -> int:
+        """Of the image, in bytes."""
+        return len(self._data)
+
     @classmethod
     def from_bytes(cls, data: bytes) -> Firmware:
         """Parse a whole image and hash its pages, or raise :class:`FirmwareMalformed`."""

@@ -32,7 +32,7 @@ def extend_range(state: bytes, page_type: int, gpa: int, size: int) -> bytes:
     return state
 
 
-def extend_normal(state: bytes, gpa: int, data: bytes) -> bytes:
+def extend_normal(state: bytes, gpa: int, data: bytes | memoryview) -> bytes:
     """LD after NORMAL pages holding ``data``, whose length is a multiple of 4096."""
     pack, digest, nothing = _PAGE_INFO, sha384, 0
     view = memoryview(data)

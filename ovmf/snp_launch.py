@@ -139,23 +139,24 @@ def check_boot_hashes(layout: Layout, hashes: KernelHashes | None) -> None:
         )
 
 
+def measured_order(layout: Layout, vmm: Vmm) -> tuple[SectionTuple, ...]:
+    """The firmware's metadata sections in the order in which they are measured."""
+    if not vmm.cpuid_last:
+        return layout.sections
+    early = tuple(section for section in layout.sections if section[2] != CPUID)
+    return early + tuple(section for section in layout.sections if section[2] == CPUID)
+
+
 def state_before_vcpus(firmware_ld: bytes, layout: Layout, hashes: KernelHashes | None, vmm: Vmm) -> bytes:
     """GCTX.LD after the firmware's metadata sections, 48 bytes."""
     state = firmware_ld
-    late: list[SectionTuple] = []
-    for section in layout.sections:
-        if vmm.cpuid_last and section[2] == CPUID:
-            late.append(section)
-        else:
-            state = _extend_section(state, section, layout, hashes, vmm)
-    for section in late:
-        state = _extend_section(state, section, layout, hashes, vmm)
+    for section in measured_order(layout, vmm):
+        state = extend_section(state, section, layout, hashes, vmm)
     return state
 
 
-def _extend_section(
-    state: bytes, section: SectionTuple, layout: Layout, hashes: KernelHashes | None, vmm: Vmm
-) -> bytes:
+def extend_section(state: bytes, section: SectionTuple, layout: Layout, hashes: KernelHashes | None, vmm: Vmm) -> bytes:
+    """GCTX.LD after one metadata section."""
     gpa, size, kind = section
     if kind == SECRETS:
         return ctx.extend(state, ctx.SECRETS, gpa)

@@ -18,13 +18,14 @@ KERNEL_HASHES = 0x10
 PAGE = 4096
 FOUR_GIB = 1 << 32
 
-_NAMES = {
+NAMES = {
     SEC_MEM: "SNP_SEC_MEM",
     SECRETS: "SNP_SECRETS",
     CPUID: "CPUID",
     SVSM_CAA: "SVSM_CAA",
     KERNEL_HASHES: "SNP_KERNEL_HASHES",
 }
+"""Section types in words."""
 _ONE_PAGE = (SECRETS, CPUID, KERNEL_HASHES)
 _MAX_SECTIONS = 256
 _MAX_MEMORY = 64 << 20
@@ -34,10 +35,11 @@ SectionTuple = tuple[int, int, int]
 """(guest physical address, size in bytes, type): what `policy.reference.Section` is, without its import cost."""
 
 
-def parse_sections(firmware: bytes, offset_from_end: int) -> tuple[SectionTuple, ...]:
+def parse_sections(firmware: bytes, offset_from_end: int, end: int = FOUR_GIB) -> tuple[SectionTuple, ...]:
     """The sections in file order, checked by :func:`check_sections`, or :class:`FirmwareMalformed`.
 
-    ``offset_from_end`` comes from the footer table. ``size`` may exceed what ``count`` needs; it may not fall short.
+    ``offset_from_end`` comes from the footer table; the image lies just below guest physical address ``end``.
+    ``size`` may exceed what ``count`` needs; it may not fall short.
     """
     start = len(firmware) - offset_from_end
     if start < 0:
@@ -56,7 +58,7 @@ def parse_sections(firmware: bytes, offset_from_end: int) -> tuple[SectionTuple,
     if count > _MAX_SECTIONS or 16 + 12 * count > size:
         raise reader.fail(f"count: got {count} sections, more than its size of {size} bytes (or {_MAX_SECTIONS}) holds")
     sections = tuple((reader.u32("gpa"), reader.u32("size"), reader.u32("type")) for _ in range(count))
-    check_sections(sections, FOUR_GIB - len(firmware))
+    check_sections(sections, end - len(firmware))
     return sections
 
 
@@ -67,7 +69,7 @@ def check_sections(sections: tuple[SectionTuple, ...], limit: int = FOUR_GIB) ->
     those that hold one page of data must be one page long.
     """
     for gpa, size, kind in sections:
-        name = _NAMES.get(kind)
+        name = NAMES.get(kind)
         where = f"firmware: SEV metadata: section {name or 'of unknown kind'} at 0x{gpa:X}"
         if name is None:
             raise FirmwareMalformed(f"{where}: type got 0x{kind:X}, want 1, 2, 3, 4 or 0x10")

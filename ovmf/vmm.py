@@ -1,6 +1,7 @@
 """How virtual machine monitors differ in what they measure.
 
-Sources: QEMU and KVM (``arch/x86/kvm/svm``); for EC2 and GCE, sev-snp-measure 0.0.13 and gce-tcb-verifier.
+Sources: QEMU and KVM (``arch/x86/kvm/svm``); for EC2 and GCE, sev-snp-measure 0.0.13 and gce-tcb-verifier; for EC2
+with RDX zero and libkrun, virtee/sev 7.1 (the library behind snpguest), as it computes them.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ class Vmm:
     """
 
     __slots__ = (
-        "cpuid_last", "cs_bsp", "fixed_rdx", "fpu_control", "g_pat", "mxcsr", "name", "sec_mem_page", "ss", "tr",
-        "vmsa_gpa", "words",
+        "cpuid_last", "cs_ap", "cs_bsp", "fixed_rdx", "fpu_control", "g_pat", "mxcsr", "name", "sec_mem_page", "ss",
+        "tr", "vmsa_gpa", "words",
     )  # fmt: skip
 
     def __init__(self, name: str, words: str) -> None:
         self.name, self.words = name, words
-        self.cs_bsp, self.ss, self.tr = 0x9B, 0x93, 0x8B
+        self.cs_bsp = self.cs_ap = 0x9B
+        self.ss, self.tr = 0x93, 0x8B
         self.g_pat = 0x0007040600070406
         self.fixed_rdx: int | None = None
         self.mxcsr, self.fpu_control = 0x1F80, 0x37F
@@ -49,11 +51,18 @@ def _qemu_old_kernel() -> Vmm:
     return _without_fpu(Vmm("qemu-zero-fpu", "QEMU on a host kernel older than 6.11, which left MXCSR and FCW zero"))
 
 
-def _ec2() -> Vmm:
-    vmm = _without_fpu(Vmm("ec2", "Amazon EC2"))
+def _ec2(name: str, words: str, rdx: int) -> Vmm:
+    vmm = _without_fpu(Vmm(name, words))
     vmm.cs_bsp, vmm.ss, vmm.tr = 0x9A, 0x92, 0x83
-    vmm.fixed_rdx = 0x600
+    vmm.fixed_rdx = rdx
     vmm.cpuid_last = True
+    return vmm
+
+
+def _krun() -> Vmm:
+    vmm = _without_fpu(Vmm("krun", "libkrun"))
+    vmm.cs_bsp, vmm.cs_ap, vmm.ss, vmm.tr = 0x9A, 0x9A, 0x92, 0x83
+    vmm.fixed_rdx = 0
     return vmm
 
 
@@ -71,7 +80,9 @@ VMMS: dict[str, Vmm] = {
     for vmm in (
         Vmm("qemu", "QEMU with KVM"),
         _qemu_old_kernel(),
-        _ec2(),
+        _ec2("ec2", "Amazon EC2", 0x600),
+        _ec2("ec2-zero-rdx", "Amazon EC2 with RDX zero, as virtee/sev computes it", 0),
+        _krun(),
         _gce("gce", "Google Compute Engine, VMSA below 2^48 (Milan)", _VMSA_GPA),
         _gce("gce-52bit", "Google Compute Engine, VMSA below 2^52 (Genoa)", 0xFFFFFFFFFF000),
     )

@@ -52,7 +52,7 @@ def vmsa_page(vmm: Vmm, eip: int, vcpu_sig: int, guest_features: int) -> bytes:
 def _segments(page: bytearray, vmm: Vmm, eip: int) -> None:
     for offset in (0x00, 0x30, 0x40, 0x50):  # ES DS FS GS
         _SEGMENT(page, offset, 0, 0x93, 0xFFFF, 0)
-    cs_attributes = vmm.cs_bsp if eip == BSP_EIP else 0x9B
+    cs_attributes = vmm.cs_bsp if eip == BSP_EIP else vmm.cs_ap
     _SEGMENT(page, 0x10, 0xF000, cs_attributes, 0xFFFF, eip & 0xFFFF0000)
     _SEGMENT(page, 0x20, 0, vmm.ss, 0xFFFF, 0)
     _SEGMENT(page, 0x60, 0, 0, 0xFFFF, 0)  # GDTR

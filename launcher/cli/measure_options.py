@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PLATFORMS = ("sev-snp", "tdx", "emulated-snp", "emulated-tdx", "none")
-VMMS = ("qemu", "ec2", "gce", "qemu-zero-fpu", "gce-52bit")
+VMMS = ("qemu", "ec2", "gce", "krun", "qemu-zero-fpu", "gce-52bit", "ec2-zero-rdx")
 
 
 class MeasureUsage(CvmError):
