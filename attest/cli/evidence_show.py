@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attest.cli.evidence_file import read_file, refuse
 from attest.cli.evidence_text import field_line, printable
+from attest.cli.report_words import details, report_lines
 from attest.evidence.amd_certificate import AmdCertificate
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.product import likely_product, tcb_for_display
@@ -18,6 +19,7 @@ from policy.errors import CvmError
 from policy.snp import GuestPolicy, KeyInfo, PlatformInfo, SigningKey
 
 SCHEMA = "attest.evidence.show/1"
+_WIDTH = 96
 _NOT_VERIFIED = "NOT VERIFIED: decoded only; anyone can write such a file (attest evidence verify checks it)"
 
 
@@ -39,6 +41,7 @@ def _as_json(path: Path, evidence: Evidence) -> dict[str, object]:
         "file": str(path),
         "kind": evidence.kind,
         "report": report_json(evidence.report),
+        "details": details(evidence.report),
         "certificates": [_certificate(der) for der in evidence.certificates],
         "crls": len(evidence.crls),
         "variable_data": None if evidence.hcl is None else evidence.hcl.variable_data.decode("utf-8", "replace"),
@@ -47,13 +50,29 @@ def _as_json(path: Path, evidence: Evidence) -> dict[str, object]:
 
 
 def _as_text(path: Path, evidence: Evidence) -> str:
-    lines = [_NOT_VERIFIED, f"{path}: {evidence.kind}", ""]
-    lines += [field_line(name, value) for name, value in report_json(evidence.report).items() if value is not None]
+    lines = [_NOT_VERIFIED, f"{path}: {evidence.kind}", "", *report_lines(evidence.report)]
     for der in evidence.certificates:
-        lines += ["", *(field_line(name, value) for name, value in _certificate(der).items() if value is not None)]
+        lines += ["", *_certificate_lines(_certificate(der))]
+    if evidence.crls:
+        lines += ["", f"revocation lists: {len(evidence.crls)}"]
     if evidence.hcl is not None:
-        lines += ["", field_line("variable_data", evidence.hcl.variable_data.decode("utf-8", "replace"))]
+        text = evidence.hcl.variable_data.decode("utf-8", "replace")
+        lines += ["", "runtime claims of the paravisor (HCL), whose hash is the report data"]
+        lines += [f"  {text[start : start + _WIDTH]}" for start in range(0, len(text), _WIDTH)]
+    if evidence.vtpm is not None:
+        lines += ["", field_line("tpm quote over", evidence.vtpm.quote.extra_data.hex())]
     return "\n".join(printable(line) for line in lines)
+
+
+def _certificate_lines(certificate: dict[str, object]) -> list[str]:
+    lines = [f"certificate {certificate['certificate']}"]
+    for name, value in certificate.items():
+        if name == "certificate" or value is None:
+            continue
+        lines.append(field_line(name, value))
+        if isinstance(value, str) and len(value) > _WIDTH:
+            lines[-1:] = [field_line(name, ""), *(f"    {value[at : at + 64]}" for at in range(0, len(value), 64))]
+    return lines
 
 
 def report_json(report: SnpReport) -> dict[str, object]:
