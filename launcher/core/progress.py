@@ -70,7 +70,8 @@ class Progress:
         """A line from the status port."""
         self._port_speaks = True
         self._note(Seen(at, "guest", event.event, {**event.detail, "guest_time": event.time}))
-        self._first(event.event.replace("-", "_"), at)
+        if event.event != "attested" or self.kind.attests:
+            self._first(event.event.replace("-", "_"), at)
         if event.event == "payload-output" and isinstance(event.detail.get("text"), str):
             self.output = (self.output + event.detail["text"])[:MAX_OUTPUT]
         elif event.event == "refused":

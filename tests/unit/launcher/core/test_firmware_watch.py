@@ -43,8 +43,9 @@ def test_a_processor_that_moves_on_starts_the_window_anew() -> None:
     assert watched((LOOP, 0.0, 0.0), (LOOP + 4096, 1.5, 1.5), (LOOP, 3.0, 3.0), (LOOP, 4.0, 4.0)) is None
 
 
-def test_a_starved_machine_is_only_slow() -> None:
+def test_a_starved_machine_is_only_slow_until_it_has_burned_enough() -> None:
     assert watched((LOOP, 0.0, 0.0), (LOOP, 0.1, 10.0)) is None
+    assert watched((LOOP, 0.0, 0.0), (LOOP, 0.1, 10.0), (LOOP, 1.3, 30.0)) == LOOP
 
 
 def test_a_kernel_is_no_firmware() -> None:

@@ -61,6 +61,7 @@ def test_a_vm_that_is_not_meant_to_attest_cannot_be_talked_into_it() -> None:
     say(progress, "attested")
     assert progress.state == STARTING
     assert not progress.was_attested
+    assert "attested" not in progress.seconds
 
 
 def test_a_guest_that_should_attest_does_not_run_before_it_has() -> None:
