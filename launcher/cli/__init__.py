@@ -21,6 +21,7 @@ VERBS = {
     "stop": "stop a VM, or clean up after a dead launcher",
     "console": "attach to a VM's serial console",
     "logs": "show what a VM wrote to its console",
+    "idblock": "make and check ID blocks: the chip refuses other images",
     "explain": "say which input makes a reported digest differ",
 }
 

@@ -8,7 +8,7 @@ import sys
 from launcher import errors
 from policy.errors import ConfigInvalid, CvmError, MalformedInput
 
-BUG, USAGE, CONFIG, HOST, MALFORMED, DENIED, UNAVAILABLE, FAILED, STATE = 1, 2, 3, 4, 5, 7, 8, 9, 10
+BUG, USAGE, CONFIG, HOST, MALFORMED, VERIFICATION, DENIED, UNAVAILABLE, FAILED, STATE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 
 _BY_CLASS: tuple[tuple[type[CvmError], int], ...] = (
     (errors.PlanRefused, CONFIG),
@@ -31,6 +31,8 @@ _BY_CODE = {
     "firmware.no-kernel-hashes": CONFIG,
     "cpu.unknown": CONFIG,
     "measure.impossible": CONFIG,
+    "id-block.invalid": VERIFICATION,
+    "id-block.key": CONFIG,
 }
 # What the other areas raise: the first word of the code says whose fault it is.
 _BY_PREFIX = {"config": CONFIG, "host": HOST, "fetch": UNAVAILABLE, "apt": UNAVAILABLE, "service": UNAVAILABLE,

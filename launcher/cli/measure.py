@@ -20,6 +20,14 @@ class MeasureOptions(LaunchOptions):
     output: str | None = None
     name: str | None = None
     json: bool = False
+    mode: str | None = None
+    svsm: str | None = None
+    vars_size: int | None = None
+    vars_file: str | None = None
+    igvm: str | None = None
+    native_zero: bool = False
+    steps: bool = False
+    dump_vmsa: str | None = None
 
 
 def quick(argv: list[str]) -> MeasureOptions | None:
@@ -36,16 +44,26 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="also write a reference-value file for the service")
     parser.add_argument("--name", metavar="NAME", help="name of the reference value (default: of the VM or FILE)")
     parser.add_argument("--json", action="store_true", help="print JSON (cvm.measure/1)")
+    from launcher.cli.measure_more import add_more_arguments
+
+    add_more_arguments(parser)
 
 
 def run(args: MeasureOptions) -> int:
     """Print the digest; 0. Errors are raised."""
+    if args.mode is not None or args.igvm is not None or args.steps or args.dump_vmsa is not None:
+        from launcher.cli.measure_more import run_more
+
+        return run_more(args)
     inputs = inputs_from(args, args.vm)
     from launcher.io.measurement import measure
 
     measured = measure(inputs)
     if args.output is not None:
-        _write_reference(measured, args, args.output)
+        from launcher.cli.reference_file import write_reference
+
+        name = args.name or (measured.inputs.name if args.vm else None)
+        write_reference(args.output, name, measured.inputs.platform, measured.launch_digest, measured.recipe())
     write_out(_json(measured) if args.json else _text(measured))
     return 0
 
@@ -81,28 +99,3 @@ def _json(measured: Measured) -> str:
         "inputs": [{"name": name, "path": path, "sha256": sha256} for name, path, sha256 in measured.files()],
     }
     return dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def _write_reference(measured: Measured, args: MeasureOptions, output: str) -> None:
-    from datetime import UTC, datetime
-    from pathlib import Path
-
-    from launcher.io.measurement import MeasurementImpossible
-    from policy.reference import ReferenceValue, reference_from_bytes, reference_to_bytes
-    from policy.vocab import Platform
-
-    target = Path(output)
-    name = args.name or (measured.inputs.name if args.vm else target.name.split(".")[0])
-    value = ReferenceValue(
-        name=name,
-        platform=Platform(measured.inputs.platform),
-        launch_digest=measured.launch_digest,
-        created=datetime.now(UTC).replace(microsecond=0),
-        recipe=measured.recipe(),
-    )
-    data = reference_to_bytes(value)
-    reference_from_bytes(data)  # what the service will do: never write a file it would refuse
-    try:
-        target.write_bytes(data)
-    except OSError as error:
-        raise MeasurementImpossible(f"{target}: {error.strerror}", code="file.unwritable") from None

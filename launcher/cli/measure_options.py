@@ -30,6 +30,9 @@ class LaunchOptions:
     vcpus: int | None = None
     cpu_model: str | None = None
     vcpu_sig: int | None = None
+    vcpu_family: int | None = None
+    vcpu_model: int | None = None
+    vcpu_stepping: int | None = None
     kernel: str | None = None
     initrd: str | None = None
     cmdline: str | None = None
@@ -81,6 +84,9 @@ _OPTIONS = {
         _Option("vcpus", "N", "number of vCPUs", number),
         _Option("cpu_model", "M", "QEMU CPU model, such as EPYC-v4 or EPYC-Milan"),
         _Option("vcpu_sig", "HEX", "CPUID 1 EAX, instead of the CPU model's", hexadecimal),
+        _Option("vcpu_family", "N", "CPU family, combined as in -cpu family=N; with the next two", number),
+        _Option("vcpu_model", "N", "CPU model number, combined", number),
+        _Option("vcpu_stepping", "N", "CPU stepping", number),
         _Option("kernel", "K", "kernel for measured direct boot"),
         _Option("initrd", "I", "initrd; needs --kernel"),
         _Option("cmdline", "C", "kernel command line; needs --kernel"),
@@ -135,15 +141,33 @@ def _from_options(args: LaunchOptions) -> MeasureInputs:
     platform = args.platform or "sev-snp"
     if platform not in ("sev-snp", "emulated-snp"):
         return MeasureInputs(args.firmware or "", vcpus=args.vcpus or 1, platform=platform)
-    if args.firmware is None or args.vcpus is None or (args.cpu_model is None and args.vcpu_sig is None):
+    vcpu_sig = signature_from(args)
+    if args.firmware is None or args.vcpus is None or (args.cpu_model is None and vcpu_sig is None):
         raise MeasureUsage("want a VM file, or --firmware, --vcpus and --cpu-model (or --vcpu-sig)")
-    firmware = _firmware_of_toolchain() if args.firmware == "auto" else args.firmware
-    inputs = MeasureInputs(firmware, vcpus=args.vcpus, platform=platform)
-    inputs.cpu_model, inputs.vcpu_sig = args.cpu_model, args.vcpu_sig
+    inputs = MeasureInputs(firmware_from(args.firmware), vcpus=args.vcpus, platform=platform)
+    inputs.cpu_model, inputs.vcpu_sig = args.cpu_model, vcpu_sig
     inputs.kernel, inputs.initrd, inputs.cmdline = args.kernel, args.initrd, args.cmdline
     inputs.guest_features = 1 if args.guest_features is None else args.guest_features
     inputs.vmm = args.vmm or "qemu"
     return inputs
+
+
+def signature_from(args: LaunchOptions) -> int | None:
+    """CPUID 1 EAX where the options give it as a number, or as family, model and stepping."""
+    numbers = (args.vcpu_family, args.vcpu_model, args.vcpu_stepping)
+    if numbers == (None, None, None):
+        return args.vcpu_sig
+    family, model, stepping = numbers
+    if family is None or model is None or stepping is None or args.vcpu_sig is not None:
+        raise MeasureUsage("want --vcpu-family, --vcpu-model and --vcpu-stepping together, or --vcpu-sig alone")
+    from ovmf.vcpu import cpu_signature
+
+    return cpu_signature(family, model, stepping)
+
+
+def firmware_from(name: str) -> str:
+    """The path of a firmware an option names."""
+    return _firmware_of_toolchain() if name == "auto" else name
 
 
 def _firmware_of_toolchain() -> str:

@@ -87,10 +87,11 @@ def measure(inputs: MeasureInputs) -> Measured:
 
     vcpu_sig = inputs.vcpu_sig if inputs.vcpu_sig is not None else vcpu_signature(inputs.cpu_model or "")
     firmware = Firmware.from_bytes(read_file(inputs.firmware, "firmware", MAX_FIRMWARE))
-    return Measured(inputs, firmware, _hashes(kernel, initrd, inputs.cmdline), vcpu_sig)
+    return Measured(inputs, firmware, boot_hashes(kernel, initrd, inputs.cmdline), vcpu_sig)
 
 
-def _hashes(kernel: HashJob | None, initrd: HashJob | None, cmdline: str | None) -> KernelHashes | None:
+def boot_hashes(kernel: HashJob | None, initrd: HashJob | None, cmdline: str | None) -> KernelHashes | None:
+    """The three boot hashes, once their files are read; ``None`` without a kernel."""
     if kernel is None:
         return None
     from ovmf.kernel_hashes import NO_INITRD, KernelHashes
