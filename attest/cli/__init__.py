@@ -17,6 +17,7 @@ VERBS = {
     "reference": "add, list, retire or explain reference values",
     "key": "store or list the resources that guests may get",
     "policy": "check, explain or apply an appraisal policy",
+    "collateral": "fetch, list, bundle or import AMD's certificates and revocation lists",
     "audit": "list, show or verify the decisions on record",
 }
 

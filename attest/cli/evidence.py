@@ -1,4 +1,4 @@
-"""``attest evidence show|verify``: decode evidence, or verify it with what is at hand. Nothing is sent anywhere."""
+"""``attest evidence show|verify``: decode evidence, or verify it. Nothing is sent anywhere except with --online."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def _add_verify(verify: argparse.ArgumentParser) -> None:
         help="also trust this root (test PKIs); what it vouches for counts as emulated",
     )  # fmt: skip
     verify.add_argument("--require-crl", action="store_true", help="fail unless a current CRL was checked")
-    verify.add_argument("--online", action="store_true", help="fetch what is missing (not available in this release)")
+    verify.add_argument("--online", action="store_true", help="fetch what is missing from AMD, into the cache")
+    verify.add_argument("--cache", type=Path, metavar="DIR", help="cache folder of --online (default: the user's)")
+    verify.add_argument("--kds-url", metavar="URL", help="ask this service instead of AMD's with --online")
     verify.add_argument("--json", action="store_true", help="machine-readable output")
 
 
@@ -57,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
         return show(args.file, as_json=args.json)
     from attest.cli.evidence_verify import verify
 
-    return verify(args, args.at or datetime.now(UTC))
+    today = datetime.now(UTC)
+    return verify(args, args.at or today, today)
 
 
 def _time(text: str) -> datetime:

@@ -1,4 +1,4 @@
-"""``attest evidence verify``: one report, what came with it, and folders of collateral, judged offline.
+"""``attest evidence verify``: one report, what came with it, folders of collateral, and with --online AMD's service.
 
 The JSON form is a contract (schema ``attest.evidence.verify/1``); every member is always present.
 """
@@ -14,17 +14,18 @@ from datetime import datetime
 from importlib import resources
 from typing import Any, TypeVar
 
+from attest.broker.appraise import revocation_unknown
+from attest.cli.collateral_cache import anchors_with, source_of
 from attest.cli.evidence_file import DENIED, EXIT, GENUINE, outcome_of, read_file, refuse
 from attest.cli.evidence_text import printable, verify_text
+from attest.collateral.clock import Budget
 from attest.collateral.folder import load_collateral
 from attest.collateral.published import published_authorities
+from attest.collateral.supply import Supplier, most_helpful
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.errors import RevocationUnknown
 from attest.endorsement.pool import EndorsementSet
-from attest.errors import AttestError, Kind
-from attest.evidence.amd_certificate import AmdCertificate, AmdCrl, Role, UnrelatedCertificate
-from attest.evidence.collateral_file import read_collateral_file
-from attest.evidence.errors import EvidenceMalformed
+from attest.evidence.amd_certificate import AmdCertificate, AmdCrl, UnrelatedCertificate
 from attest.evidence.recognise import Evidence, parse_evidence, recognise
 from attest.verifier.snp import verify_snp
 from attest.verifier.vtpm import verify_hcl_nonce, verify_vtpm
@@ -39,13 +40,7 @@ from policy.reference import ReferenceValue, reference_from_bytes
 SCHEMA = "attest.evidence.verify/1"
 _MEASUREMENT = "measurement"
 _T = TypeVar("_T")
-
-
-class OnlineUnavailable(AttestError):
-    """``--online`` was asked for."""
-
-    code = "collateral.online"
-    kind: Kind = "unavailable"
+_WAIT_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -93,12 +88,12 @@ class _Rules:
     binding: bool
 
 
-def verify(args: argparse.Namespace, now: datetime) -> int:
-    """Verify ``args.file``, print the result, and return the exit code."""
+def verify(args: argparse.Namespace, now: datetime, today: datetime) -> int:
+    """Verify ``args.file`` as of ``now``, print the result, and return the exit code. ``today`` is for the cache."""
     result = Result(str(args.file))
     try:
         rules = _rules(args)
-        _verify_into(result, args, rules, now)
+        _verify_into(result, args, rules, (now, today))
     except CvmError as exc:
         outcome = outcome_of(exc)
         if outcome is None:  # the call is wrong, not the evidence
@@ -110,18 +105,17 @@ def verify(args: argparse.Namespace, now: datetime) -> int:
     return EXIT[result.outcome]
 
 
-def _verify_into(result: Result, args: argparse.Namespace, rules: _Rules, now: datetime) -> None:
+def _verify_into(result: Result, args: argparse.Namespace, rules: _Rules, times: tuple[datetime, datetime]) -> None:
+    now, today = times
     data = read_file(args.file)
-    if args.online:
-        raise OnlineUnavailable(
-            "collateral: fetching (--online) is not available in this release",
-            hint="fetch from AMD's KDS by other means and name the folder with --collateral",
-        )
     pool = load_collateral(args.collateral, _warn) + published_authorities()
-    anchors = _anchors(args)
+    anchors = anchors_with(args.root)
     result.kind = recognise(data)
     evidence = parse_evidence(data)
-    claims = _verify_report(evidence, sent_endorsements(evidence) + pool, anchors, args, now)
+    pool = sent_endorsements(evidence) + pool
+    if args.online:
+        pool += _fetch_missing(evidence, pool, anchors, args, today)
+    claims = _verify_report(evidence, pool, anchors, args, now)
     result.claims = claims_json(claims.snp)
     result.revocation, result.emulated = claims.snp.revocation, claims.emulated
     decision = decide(claims, rules.document, rules.references, now=now)
@@ -129,6 +123,9 @@ def _verify_into(result: Result, args: argparse.Namespace, rules: _Rules, now: d
     result.message = _genuine_message(claims)
     if args.require_crl and claims.snp.revocation != "good":
         raise RevocationUnknown(f"revocation: {claims.snp.revocation}, --require-crl wants a current list")
+    unknown = revocation_unknown(claims, decision) if rules.binding else None
+    if unknown is not None:
+        raise unknown
     if rules.binding and not decision.affirming:
         result.outcome, result.code = DENIED, "policy.denied"
         result.message = f"policy {rules.document.name}: " + "; ".join(failure_lines(decision))
@@ -154,6 +151,20 @@ def _verify_report(
     return claims
 
 
+def _fetch_missing(
+    evidence: Evidence, have: EndorsementSet, anchors: TrustAnchors, args: argparse.Namespace, today: datetime
+) -> EndorsementSet:
+    """What AMD's service gives for the report. Raises the reason when no certificate could be had for it."""
+    source = source_of(args, online=True)
+    supplied = Supplier(source, anchors, today, Budget(source.clock, _WAIT_SECONDS)).supply(evidence.report, have)
+    problem = most_helpful(supplied.problems)
+    if problem is not None and not (have + supplied.endorsements).leaves:
+        raise problem
+    for item in supplied.problems:
+        _warn(item.message)
+    return supplied.endorsements
+
+
 def sent_endorsements(evidence: Evidence) -> EndorsementSet:
     """What came with the evidence; another vendor's certificates are passed over, damaged ones are an error."""
     return EndorsementSet.of(
@@ -171,18 +182,6 @@ def _related(parse: Callable[[bytes], _T], items: tuple[bytes, ...]) -> list[_T]
         except UnrelatedCertificate:
             continue
     return found
-
-
-def _anchors(args: argparse.Namespace) -> TrustAnchors:
-    anchors = TrustAnchors.amd()
-    for path in args.root:
-        found = read_collateral_file(read_file(path))
-        roots = [certificate for certificate in found.certificates if certificate.role is Role.ARK]
-        if not roots:
-            raise EvidenceMalformed(f"root {path}: " + (found.damaged[0].message if found.damaged else "holds no ARK"))
-        for root in roots:
-            anchors = anchors.with_test_root(root.der)
-    return anchors
 
 
 def _rules(args: argparse.Namespace) -> _Rules:

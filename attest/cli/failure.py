@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from attest.audit.errors import AuditBroken
+from attest.collateral.errors import BundleRefused
 from attest.endorsement.errors import VerificationFailed
 from attest.errors import AttestError
 from attest.keys.errors import KeyFileRefused, SealBroken
@@ -18,6 +19,7 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
     (VerificationFailed, 6),
     (AuditBroken, 6),
     (SealBroken, 6),
+    (BundleRefused, 6),
     (AlreadyExists, 10),
     (NotFound, 10),
     (KeyFileRefused, 3),

@@ -49,3 +49,10 @@ class CacheUnusable(CollateralUnavailable):
     """The cache folder cannot be read or written."""
 
     code = "collateral.cache"
+
+
+class BundleRefused(AttestError):
+    """An item of a bundle does not verify; nothing of the bundle was stored."""
+
+    code = "bundle.refused"
+    kind: Kind = "guest"

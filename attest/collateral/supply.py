@@ -52,13 +52,23 @@ class Supplier:
             return Supplied()
         problems: list[CollateralUnavailable] = []
         found = EndorsementSet()
-        for product in _products(report, have):
+        for product in self._products(report, have):
             more, crl_confirmed, trouble = self._of_product(report, have, product, family)
             problems += trouble
             found += more
             if (have + more).endorses(report, product):
                 return Supplied(found, tuple(problems), crl_confirmed)
         return Supplied(found, tuple(problems))
+
+    def _products(self, report: SnpReport, have: EndorsementSet) -> tuple[SnpProduct, ...]:
+        """:func:`products_of`, narrowed by a leaf that fits, at hand or cached, so that nobody is asked in vain."""
+        possible = products_of(report)
+        for product in possible if len(possible) > 1 else ():
+            leaf = _leaf_wanted(report, have, product)
+            at_hand = have.endorses(report, product)
+            if at_hand or (leaf is not None and self.source.cached(leaf, self.anchors, self.now) is not None):
+                return (product,)
+        return possible
 
     def _of_product(
         self, report: SnpReport, have: EndorsementSet, product: SnpProduct, family: Family
@@ -112,12 +122,6 @@ def products_of(report: SnpReport) -> tuple[SnpProduct, ...]:
     except EvidenceUnsupported:
         return ()
     return (SnpProduct.MILAN, SnpProduct.GENOA) if product is None else (product,)
-
-
-def _products(report: SnpReport, have: EndorsementSet) -> tuple[SnpProduct, ...]:
-    """:func:`products_of`, narrowed by a leaf at hand that fits."""
-    possible = products_of(report)
-    return tuple(product for product in possible if have.endorses(report, product)) or possible
 
 
 def _leaf_wanted(report: SnpReport, have: EndorsementSet, product: SnpProduct) -> Wanted | None:

@@ -1,0 +1,95 @@
+"""Carrying a cache to a machine without a network: out into one file, and in again after verifying every item."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from attest.collateral.cache import Entry
+from attest.collateral.check import Item, check_parts
+from attest.collateral.errors import BundleRefused, CollateralRefused
+from attest.collateral.source import CollateralSource, Held, refuse_older
+from attest.collateral.wanted import Kind, NotAskable, Wanted, wanted_from_name
+from attest.endorsement.anchors import TrustAnchors
+from attest.endorsement.pool import EndorsementSet
+from attest.evidence.bundle import MAX_BUNDLE, BundleItem, BundleMalformed, build_bundle, parse_bundle
+
+STORED, KEPT = "stored", "kept"
+_SKEW = timedelta(days=1)
+_SOURCE = "bundle"
+_ORDER = (Kind.CHAIN, Kind.VCEK, Kind.CRL)
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of one item: ``stored``, or ``kept`` when the cache has the same or a newer one."""
+
+    wanted: Wanted
+    outcome: str
+
+
+def export_bundle(source: CollateralSource, anchors: TrustAnchors, now: datetime) -> bytes:
+    """Everything in the cache that verifies. The same cache gives the same bytes. Raises ValueError beyond the size
+    that can be imported.
+    """
+    items = []
+    for wanted in source.cache.names():
+        held = source.cached(wanted, anchors, now)
+        if held is not None:
+            items.append(BundleItem(wanted.name, held.fetched, held.item.ders))
+    data = build_bundle(items)
+    if len(data) > MAX_BUNDLE:
+        raise ValueError(f"{len(items)} items make {len(data)} bytes, a bundle holds {MAX_BUNDLE}")
+    return data
+
+
+def import_bundle(source: CollateralSource, data: bytes, anchors: TrustAnchors, now: datetime) -> tuple[Imported, ...]:
+    """Verify all items, then store those that are newer than what the cache has.
+
+    Raises BundleMalformed, BundleRefused (nothing is stored), CacheUnusable.
+    """
+    verified = _verified(parse_bundle(data), anchors, now)
+    source.cache.prepare()
+    return tuple(_store(source, item, fetched, anchors, now) for item, fetched in verified)
+
+
+def _verified(items: tuple[BundleItem, ...], anchors: TrustAnchors, now: datetime) -> list[tuple[Item, datetime]]:
+    """Chains first: leaves are verified with them."""
+    named = [(_wanted(item), item) for item in items]
+    authorities = EndorsementSet()
+    verified = []
+    for wanted, item in sorted(named, key=lambda pair: (_ORDER.index(pair[0].kind), pair[0].name)):
+        if item.fetched > now + _SKEW:
+            raise BundleRefused(f"bundle: {wanted}: fetched {item.fetched:%Y-%m-%d}, which is in the future")
+        try:
+            checked = check_parts(wanted, item.ders, anchors, authorities)
+        except CollateralRefused as exc:
+            raise BundleRefused(f"bundle: {exc.message}") from None
+        if wanted.kind is Kind.CHAIN:
+            authorities += checked.endorsements
+        verified.append((checked, min(item.fetched, now)))
+    return verified
+
+
+def _wanted(item: BundleItem) -> Wanted:
+    try:
+        return wanted_from_name(item.name)
+    except NotAskable as exc:
+        raise BundleMalformed(f"bundle: {exc.message}") from None
+
+
+def _store(source: CollateralSource, item: Item, fetched: datetime, anchors: TrustAnchors, now: datetime) -> Imported:
+    with source.cache.lock(item.wanted, 10.0):
+        held = source.cached(item.wanted, anchors, now)
+        if held is not None and not _newer(item, fetched, held):
+            return Imported(item.wanted, KEPT)
+        source.cache.write(Entry(item.wanted, item.ders, fetched, _SOURCE))
+    return Imported(item.wanted, STORED)
+
+
+def _newer(item: Item, fetched: datetime, held: Held) -> bool:
+    try:
+        refuse_older(item, held)
+    except CollateralRefused:
+        return False
+    return fetched > held.fetched
