@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from policy.checks import FAIL, PASS, SNP_CHECKS, Appraisal, Check
+from policy.checks import FAIL, PASS, Appraisal, Check, run_checks
 from policy.claims import VerifiedClaims
 from policy.document import PolicyDocument
 from policy.reference import ReferenceValue
@@ -56,7 +56,7 @@ def decide(
     if now.tzinfo is None:
         raise TypeError("decide() wants an aware time")
     of = Appraisal(claims.snp, claims.platform, document, references, now)
-    checks = tuple(check(of) for check in SNP_CHECKS)
+    checks = tuple(run_checks(of))
     failed = {check.id for check in checks if check.outcome == FAIL}
     accepted = not failed and any(check.outcome == PASS for check in checks)
     return Decision(

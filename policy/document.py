@@ -26,9 +26,12 @@ class PolicyInvalid(ConfigInvalid):
     code = "policy.invalid"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class PolicyDocument:
-    """One appraisal policy. ``measurement`` is ``registered``, ``listed`` or ``any``."""
+    """One appraisal policy. ``measurement`` is ``registered``, ``listed`` or ``any``.
+
+    Compared by identity; whether two documents say the same is a question about ``raw``.
+    """
 
     name: str
     description: str

@@ -1,0 +1,55 @@
+"""Remembered results of rules about the machine are those the rules give."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from policy.check import Appraisal
+from policy.checks import SNP_CHECKS, run_checks
+from policy.claims import SnpClaims
+from policy.reference import ReferenceValue
+from policy.snp import GuestPolicy, KeyInfo, PlatformInfo, SigningKey, TcbVersion
+from policy.vocab import LaunchDigest, Platform, SnpProduct
+from tests.fakes.claims import GOOD, verified
+from tests.unit.policy.test_checks import NOW, policy
+
+OTHER: dict[str, Any] = {
+    "policy": GuestPolicy(0xB0000), "platform_info": PlatformInfo(0), "key_info": KeyInfo(1), "product": SnpProduct.TURIN,
+    "measurement": LaunchDigest(b"\x77" * 48), "signing_key": SigningKey.VLEK, "csp_id": "CN=x", "root": "test:" + "0" * 64,
+    "revocation": "stale", "cpuid_fam_id": None, "cpuid_mod_id": None, "cpuid_step": None, "launch_mit_vector": 3,
+    "current_mit_vector": 3,
+}  # fmt: skip
+
+
+def other(name: str) -> Any:
+    """Another value for a claim."""
+    value = getattr(GOOD, name)
+    if name in OTHER:
+        return OTHER[name]
+    if isinstance(value, TcbVersion):
+        return TcbVersion(1, 2, 3, 4)
+    return value + 1 if isinstance(value, int) else bytes(byte ^ 0xFF for byte in value)
+
+
+DOCUMENTS = [
+    policy(),
+    policy(
+        ('family_ids = "any"', f'family_ids = ["{"02" * 16}"]'), ('image_ids = "any"', "image_ids = []"),
+        ('report_ids = "any"', "report_ids = []"), ('report_data = "ignore"', f'report_data = "{"0a" * 64}"'),
+        ('host_data = "ignore"', f'host_data = "{"ab" * 32}"'), ('id_key_digests = "any"', "id_key_digests = []"),
+        ('author_key_digests = "any"', "author_key_digests = []"), ('chip_ids = "any"\ndenied', "chip_ids = []\ndenied"),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(SnpClaims)])
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_change_of_any_claim_reaches_every_rule(name: str, document: Any) -> None:
+    for claims in (GOOD, verified(**{name: other(name)}).snp):
+        references = (ReferenceValue("web", Platform.SEV_SNP, GOOD.measurement, NOW),)
+        of = Appraisal(claims, Platform.SEV_SNP, document, references, NOW)
+        assert run_checks(of) == [rule(of) for rule in SNP_CHECKS]
+        assert run_checks(of) == [rule(of) for rule in SNP_CHECKS], "and once more, remembered"
