@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ovmf.alternatives import BOOT_FIELDS, FIRMWARE_FIELDS, NO_CMDLINE
 from ovmf.kernel_hashes import NO_INITRD
-from ovmf.search import BOOT_FIELDS, FIRMWARE_FIELDS, NO_CMDLINE, Search
+from ovmf.search import Search
 from ovmf.snp_launch import digest_from_recipe
 from ovmf.vcpu import describe_signature
 from ovmf.vmm import vmm_named

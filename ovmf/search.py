@@ -1,63 +1,53 @@
 """Find a recipe that reproduces a reported launch digest.
 
-Exact before near: the recipes as given; then their inputs mixed; then the alternatives that happen by themselves
-(another vCPU count, CPU model, host kernel or SEV feature, an initrd or command line left out, boot hashes off); last,
-every CPU signature and every SEV feature with all else as expected. Bounded: seconds at most on one core.
+Exact before near: the recipes as given; the expected launch with another set-up of vCPUs; then other firmware,
+kernel, initrd and command line, mixed, with the set-ups that were given; then one such change with every known set-up
+(so that each single and each double change that happens by itself is tried); last, every CPU signature and every SEV
+feature with all else as expected. What candidates share is hashed once, and the work is bounded: about two seconds of
+one core, plus 20 µs for each recipe given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import product
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
 
-from ovmf.errors import KernelNotMeasurable, OvmfError
-from ovmf.kernel_hashes import NO_INITRD, cmdline_hash
-from ovmf.launch_context import VMSA, extend
-from ovmf.snp_launch import (
-    check_boot_hashes,
-    digest_from_recipe,
-    extend_vcpus,
-    hashes_of,
-    layout_of,
-    state_before_vcpus,
-    vcpu_contents,
+from ovmf.alternatives import (
+    Vcpus,
+    all_features,
+    all_signatures,
+    boots,
+    given_vcpus,
+    known_vcpus,
+    likely_vcpus,
 )
-from ovmf.vcpu import MODELS, cpu_signature, vcpu_signature
-from ovmf.vmm import VMMS, Vmm, vmm_named
+from ovmf.errors import KernelNotMeasurable, OvmfError
+from ovmf.launch_context import VMSA, extend
+from ovmf.vmm import vmm_named
+from ovmf.vmsa import BSP_EIP
+from ovmf.warm import DigestCache
 from policy.reference import LaunchRecipe
 from policy.vocab import LaunchDigest
 
-FIRMWARE_FIELDS = ("firmware_sha256", "firmware_ld", "sections", "hash_table_gpa", "ap_eip")
-BOOT_FIELDS = ("kernel_sha256", "initrd_sha256", "cmdline_sha256")
-NO_CMDLINE = cmdline_hash(b"")
-
-_MOST_BOOTS = 256
-_MOST_BOOTS_KNOWN = 32
-_MOST_VCPUS = 512
+_SINGLE_CHANGES = 24
+_WORK = 1_300_000
+"""Page hashes a search may cost (each about a microsecond) after the given recipes."""
+_WORK_MIXING = 500_000
+_VMSA_COST = 20
 _MOST_VCPUS_EXHAUSTIVE = 64
-_EPYC_FAMILIES = (0x17, 0x19, 0x1A)
-
-
-class Vcpus(NamedTuple):
-    """A way to set up vCPUs, and the counts to try with it."""
-
-    vcpu_sig: int
-    guest_features: int
-    vmm: str
-    counts: frozenset[int]
 
 
 class Search:
     """One search; ``tried`` counts the digests compared so far."""
 
-    __slots__ = ("recipes", "reference", "reported", "tried")
+    __slots__ = ("_cache", "_work", "recipes", "reference", "reported", "tried")
 
     def __init__(self, reported: LaunchDigest, reference: LaunchRecipe, candidates: Sequence[LaunchRecipe]) -> None:
         self.reported = reported
         self.reference = reference
         self.recipes = (reference, *candidates)
         self.tried = 0
+        self._cache = DigestCache()
+        self._work = 0
 
     def run(self, *, exhaustive: bool) -> LaunchRecipe | None:
         """A recipe that gives the reported digest, or ``None``. A given recipe that is itself malformed raises.
@@ -67,135 +57,86 @@ class Search:
         for candidate in self.recipes:
             if self._gives_it(candidate):
                 return candidate
-        boots = tuple(self._boots())
-        found = self._mixed(boots, _given_vcpus) or self._mixed(boots[:_MOST_BOOTS_KNOWN], _known_vcpus)
+        known = known_vcpus(self.recipes)
+        near = tuple(boots(self.recipes, _SINGLE_CHANGES))
+        found = (
+            self._mixed((self.reference,), known, _WORK)
+            or self._mixed(boots(self.recipes), given_vcpus(self.recipes), _WORK_MIXING)
+            or self._mixed(near[1:], known, _WORK)
+        )
         if found is not None or not exhaustive:
             return found
-        return self._exhaust(_all_signatures(self.reference)) or self._exhaust(_all_features(self.reference))
+        return (
+            self._mixed((self.reference,), likely_vcpus(self.recipes, small=range(1, 17)), _WORK)
+            or self._mixed(near[1:], likely_vcpus(self.recipes), _WORK)
+            or self._exhaust(all_signatures(self.reference))
+            or self._exhaust(all_features(self.reference))
+        )
 
     def _gives_it(self, candidate: LaunchRecipe) -> bool:
         self.tried += 1
         try:
-            return digest_from_recipe(candidate) == self.reported
+            return self._cache.digest(candidate) == self.reported
         except KernelNotMeasurable:  # no launch: its other inputs are still worth mixing
             return False
 
-    def _boots(self) -> Iterator[LaunchRecipe]:
-        """The reference with every mix of firmware and boot hashes, fewest differences first."""
-        firmwares = _distinct(tuple(getattr(recipe, name) for name in FIRMWARE_FIELDS) for recipe in self.recipes)
-        kernels, initrds, cmdlines = (_distinct(getattr(r, name) for r in self.recipes) for name in BOOT_FIELDS)
-        mixes = product(kernels, _distinct((*initrds, NO_INITRD)), _distinct((*cmdlines, NO_CMDLINE)))
-        triples = [mix for mix in mixes if None not in mix]
-        triples.append((None, None, None))
-        expected = tuple(getattr(self.reference, name) for name in BOOT_FIELDS)
-
-        def unlike(pair: tuple[object, tuple[object, ...]]) -> int:
-            boot_hashes = zip(pair[1], expected, strict=True)
-            return [pair[0] != firmwares[0], *(ours != theirs for ours, theirs in boot_hashes)].count(True)
-
-        for firmware, triple in sorted(product(firmwares, triples), key=unlike)[:_MOST_BOOTS]:
-            yield self.reference._replace(
-                **dict(zip(FIRMWARE_FIELDS, firmware, strict=True)), **dict(zip(BOOT_FIELDS, triple, strict=True))
-            )
-
-    def _mixed(
-        self, boots: Sequence[LaunchRecipe], choose: Callable[[Sequence[LaunchRecipe]], tuple[Vcpus, ...]]
-    ) -> LaunchRecipe | None:
-        choices = choose(self.recipes)
-        for boot in boots:
+    def _mixed(self, launches: Iterable[LaunchRecipe], setups: Sequence[Vcpus], work: int) -> LaunchRecipe | None:
+        """Every launch with every set-up, until that has cost ``work``."""
+        for boot in launches:
             states: dict[tuple[int, bool], bytes | None] = {}
-            for vcpu in choices:
-                vmm = vmm_named(vcpu.vmm)
+            for setup in setups:
+                if self._work > work:
+                    return None
+                vmm = vmm_named(setup.vmm)
                 if vmm.layout not in states:
-                    states[vmm.layout] = _state(boot, vmm)
+                    states[vmm.layout] = self._state(boot, setup.vmm)
                 state = states[vmm.layout]
-                count = None if state is None else self._count(state, boot.ap_eip, vcpu)
+                count = None if state is None else self._count(state, boot.ap_eip, setup)
                 if count is not None:
                     return boot._replace(
-                        vcpus=count, vcpu_sig=vcpu.vcpu_sig, guest_features=vcpu.guest_features, vmm=vcpu.vmm
+                        vcpus=count, vcpu_sig=setup.vcpu_sig, guest_features=setup.guest_features, vmm=setup.vmm
                     )
         return None
 
-    def _count(self, state: bytes, ap_eip: int, vcpu: Vcpus) -> int | None:
-        """The vCPU count of ``vcpu.counts`` that gives the digest; each count's state extends the one before."""
-        vmm = vmm_named(vcpu.vmm)
-        first, other = vcpu_contents(vmm, ap_eip, vcpu.vcpu_sig, vcpu.guest_features)
-        state = extend_vcpus(state, vmm, first, other, 1)
-        for count in range(1, max(vcpu.counts) + 1):
-            if count in vcpu.counts:
-                self.tried += 1
-                if state == self.reported:
-                    return count
-            state = extend(state, VMSA, vmm.vmsa_gpa, other)
+    def _state(self, boot: LaunchRecipe, vmm: str) -> bytes | None:
+        """GCTX.LD before the vCPUs, or ``None`` for a mix that can never start."""
+        self._work += _VMSA_COST
+        try:
+            return self._cache.state_before_vcpus(boot, vmm_named(vmm))
+        except OvmfError:
+            return None
+
+    def _count(self, state: bytes, ap_eip: int, setup: Vcpus) -> int | None:
+        """The vCPU count of ``setup.counts`` that gives the digest; each count's state extends the one before."""
+        vmm = vmm_named(setup.vmm)
+        first, other = self._cache.vcpu_contents(vmm, ap_eip, setup.vcpu_sig, setup.guest_features)
+        most, gpa, reported, counts = max(setup.counts), vmm.vmsa_gpa, self.reported, setup.counts
+        self.tried += len(counts)
+        self._work += most
+        state = extend(state, VMSA, gpa, first)
+        for count in range(1, most + 1):
+            if state == reported and count in counts:
+                return count
+            state = extend(state, VMSA, gpa, other)
         return None
 
-    def _exhaust(self, choices: Iterable[Vcpus]) -> LaunchRecipe | None:
-        """Every one of ``choices`` with all else as expected."""
+    def _exhaust(self, setups: Iterable[Vcpus]) -> LaunchRecipe | None:
+        """Every one of ``setups`` with all else as expected; the VMSAs are not worth keeping."""
         reference = self.reference
-        state = _state(reference, vmm_named(reference.vmm))
+        vmm = vmm_named(reference.vmm)
+        state = self._state(reference, reference.vmm)
         if state is None or reference.vcpus > _MOST_VCPUS_EXHAUSTIVE:
             return None
-        for vcpu in choices:
-            if self._count(state, reference.ap_eip, vcpu) is not None:
-                return reference._replace(vcpu_sig=vcpu.vcpu_sig, guest_features=vcpu.guest_features)
+        boot_cpu, others = self._cache.template(vmm, BSP_EIP), self._cache.template(vmm, reference.ap_eip)
+        for setup in setups:
+            signature, features, counts = setup.vcpu_sig, setup.guest_features, setup.counts
+            most = max(counts)
+            self.tried += len(counts)
+            reached = extend(state, VMSA, vmm.vmsa_gpa, boot_cpu.contents(signature, features))
+            other = others.contents(signature, features) if most > 1 else b""
+            for count in range(1, most + 1):
+                if reached == self.reported and count in counts:
+                    return reference._replace(vcpus=count, vcpu_sig=signature, guest_features=features)
+                if count < most:
+                    reached = extend(reached, VMSA, vmm.vmsa_gpa, other)
         return None
-
-
-def _state(boot: LaunchRecipe, vmm: Vmm) -> bytes | None:
-    """GCTX.LD before the vCPUs, or ``None`` for a mix that can never start."""
-    try:
-        layout, hashes = layout_of(boot), hashes_of(boot)
-        check_boot_hashes(layout, hashes)
-    except OvmfError:
-        return None
-    return state_before_vcpus(boot.firmware_ld, layout, hashes, vmm)
-
-
-def _given_vcpus(recipes: Sequence[LaunchRecipe]) -> tuple[Vcpus, ...]:
-    counts = frozenset(recipe.vcpus for recipe in recipes)
-    return _vcpus(
-        _distinct(recipe.vmm for recipe in recipes),
-        _distinct(recipe.guest_features for recipe in recipes),
-        _distinct(recipe.vcpu_sig for recipe in recipes),
-        counts,
-    )
-
-
-def _known_vcpus(recipes: Sequence[LaunchRecipe]) -> tuple[Vcpus, ...]:
-    counts = frozenset(recipe.vcpus for recipe in recipes) | frozenset(range(1, _MOST_VCPUS + 1))
-    return _vcpus(
-        _distinct((*(recipe.vmm for recipe in recipes), *VMMS)),
-        _distinct((*(recipe.guest_features for recipe in recipes), 0x1, 0x21)),
-        _distinct((*(recipe.vcpu_sig for recipe in recipes), *map(vcpu_signature, MODELS))),
-        counts,
-    )
-
-
-def _vcpus(
-    vmms: Sequence[str], features: Sequence[int], signatures: Sequence[int], counts: frozenset[int]
-) -> tuple[Vcpus, ...]:
-    return tuple(
-        Vcpus(signature, feature, vmm, counts)
-        for vmm, feature, signature in product(vmms, features, signatures)
-        # where the monitor does not pass the signature, the expected one stands for all
-        if signature == signatures[0] or vmm_named(vmm).fixed_rdx is None
-    )
-
-
-def _all_signatures(reference: LaunchRecipe) -> Iterator[Vcpus]:
-    """Every signature an EPYC could have, as ``-cpu host`` passes it."""
-    counts = frozenset((reference.vcpus,))
-    if vmm_named(reference.vmm).fixed_rdx is None:
-        for family, model, stepping in product(_EPYC_FAMILIES, range(256), range(16)):
-            yield Vcpus(cpu_signature(family, model, stepping), reference.guest_features, reference.vmm, counts)
-
-
-def _all_features(reference: LaunchRecipe) -> Iterator[Vcpus]:
-    """Every set of the SEV features defined so far; bit 0, SNP active, is always in it."""
-    counts = frozenset((reference.vcpus,))
-    for features in range(1, 1 << 16, 2):
-        yield Vcpus(reference.vcpu_sig, features, reference.vmm, counts)
-
-
-def _distinct(values: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple(dict.fromkeys(values))
