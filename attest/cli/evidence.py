@@ -6,6 +6,7 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
+_MAX_JOBS = 256
 DESCRIPTION = "Decode evidence, or verify it against AMD's root keys with the certificates and lists at hand."
 
 
@@ -24,15 +25,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_verify(verify: argparse.ArgumentParser) -> None:
     verify.add_argument(
-        "file", type=Path, metavar="FILE",
-        help="SNP report, extended report, KBS evidence JSON or Azure HCL blob; recognised by content",
+        "file", type=Path, metavar="FILE|DIR",
+        help="SNP report, extended report, KBS evidence JSON or Azure HCL blob, recognised by content; of a folder "
+        "every file, one line each (with --json one object per line), the exit code being the worst outcome",
     )  # fmt: skip
     verify.add_argument(
         "--collateral", type=Path, action="append", default=[], metavar="DIR",
         help="folder with certificates and CRLs (PEM or DER, any names); may be repeated",
     )  # fmt: skip
     verify.add_argument("--at", type=_time, default=None, metavar="RFC3339", help="verify as of then instead of now")
-    verify.add_argument("--policy", type=Path, metavar="FILE", help="appraise with this policy")
+    verify.add_argument(
+        "--policy", type=Path, metavar="NAME|FILE", help="appraise with this policy (strict, cloud-aws, … or a file)"
+    )
     verify.add_argument(
         "--reference", type=Path, action="append", default=[], metavar="FILE",
         help="reference value (cvm measure -o) the policy may accept; may be repeated",
@@ -48,6 +52,7 @@ def _add_verify(verify: argparse.ArgumentParser) -> None:
     verify.add_argument("--online", action="store_true", help="fetch what is missing from AMD, into the cache")
     verify.add_argument("--cache", type=Path, metavar="DIR", help="cache folder of --online (default: the user's)")
     verify.add_argument("--kds-url", metavar="URL", help="ask this service instead of AMD's with --online")
+    verify.add_argument("--jobs", type=_jobs, default=0, metavar="N", help="workers for a folder (one per processor)")
     verify.add_argument("--json", action="store_true", help="machine-readable output")
 
 
@@ -57,10 +62,21 @@ def run(args: argparse.Namespace) -> int:
         from attest.cli.evidence_show import show
 
         return show(args.file, as_json=args.json)
+    today = datetime.now(UTC)
+    if args.file.is_dir():
+        from attest.cli.evidence_bulk import verify_folder
+
+        return verify_folder(args, args.at or today, today)
     from attest.cli.evidence_verify import verify
 
-    today = datetime.now(UTC)
     return verify(args, args.at or today, today)
+
+
+def _jobs(text: str) -> int:
+    value = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= value <= _MAX_JOBS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers, want 1 to {_MAX_JOBS}")
+    return value
 
 
 def _time(text: str) -> datetime:

@@ -153,7 +153,6 @@ def test_a_wrong_policy_ends_with_3_and_a_missing_file_with_10(desk: Desk) -> No
     assert desk.verify("--policy", desk.folder / "none.toml").code == 10
     assert desk.verify(file=desk.folder / "none.bin").code == 10
     assert desk.run("verify", desk.report, "--collateral", desk.folder / "none").code == 10
-    assert desk.run("verify", desk.folder).code == 10
 
 
 @pytest.mark.parametrize(
@@ -182,12 +181,6 @@ def test_a_short_nonce_is_padded_with_zeros(tmp_path: Path, capsys: Any) -> None
 def test_missing_endorsements_end_with_8(desk: Desk) -> None:
     done = desk.run("verify", desk.report, "--json")
     assert (done.code, done.json["outcome"], done.json["code"]) == (8, "unavailable", "endorsement.missing")
-
-
-def test_online_is_refused_in_so_many_words(desk: Desk) -> None:
-    done = desk.verify("--online")
-    assert (done.code, done.json["code"]) == (8, "collateral.online")
-    assert "not available" in done.json["message"]
 
 
 def test_lists_are_good_stale_or_not_checked_and_demanded_only_when_asked(desk: Desk) -> None:

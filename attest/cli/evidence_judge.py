@@ -1,0 +1,202 @@
+"""One piece of evidence against a :class:`Bench`: what ``attest evidence verify`` reports about a file.
+
+A bench is made once and judges any number of files: certificates that were parsed and chains that were verified are
+remembered by digest, so that every further report of a known chip costs one P-384 verification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import TypeVar
+
+from attest.broker.appraise import revocation_unknown
+from attest.cli.evidence_file import DENIED, GENUINE, outcome_of
+from attest.endorsement.errors import RevocationUnknown
+from attest.endorsement.pool import EndorsementSet
+from attest.evidence.amd_certificate import AmdCertificate, AmdCrl, UnrelatedCertificate
+from attest.evidence.recognise import Evidence, parse_evidence, recognise
+from attest.verifier.snp import SnpVerifier
+from attest.verifier.vtpm import verify_hcl_nonce, verify_vtpm
+from policy.checks import Check
+from policy.claims import VerifiedClaims, claims_json
+from policy.decide import Decision, decide
+from policy.document import PolicyDocument
+from policy.errors import CvmError
+from policy.explain import failure_lines
+from policy.reference import ReferenceValue
+
+SCHEMA = "attest.evidence.verify/1"
+_MEASUREMENT = "measurement"
+_T = TypeVar("_T")
+
+Fetch = Callable[[Evidence, EndorsementSet], EndorsementSet]
+"""What can be had from elsewhere for a report, given what is at hand."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What is reported, filled in as far as verification came."""
+
+    file: str
+    kind: str = "unknown"
+    outcome: str = GENUINE
+    code: str = GENUINE
+    message: str = ""
+    verified: VerifiedClaims | None = None
+    revocation: str = "not-checked"
+    checks: tuple[Check, ...] = ()
+    hint: str | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """The contract's members; ``tcb_status`` and ``advisory_ids`` are Intel's and empty for AMD."""
+        return {
+            "schema": SCHEMA,
+            "file": self.file,
+            "kind": self.kind,
+            "outcome": self.outcome,
+            "code": self.code,
+            "message": self.message,
+            "emulated": self.verified is not None and self.verified.emulated,
+            "claims": {} if self.verified is None else claims_json(self.verified.snp),
+            "tcb_status": None,
+            "advisory_ids": [],
+            "revocation": self.revocation,
+            "checks": [
+                {"id": item.id, "expected": item.expected, "actual": item.actual, "outcome": item.outcome}
+                for item in self.checks
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The policy to appraise with; ``binding`` says whether it decides or is only shown."""
+
+    document: PolicyDocument
+    references: tuple[ReferenceValue, ...]
+    binding: bool
+    require_crl: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the report must be bound to: a nonce of 1 to 64 bytes, or all 64 bytes of REPORT_DATA, or neither."""
+
+    nonce: bytes | None = None
+    report_data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Everything but the evidence. ``fetch`` is ``None`` offline."""
+
+    pool: EndorsementSet
+    verifier: SnpVerifier
+    rules: Rules
+    expected: Expected
+    now: datetime
+    fetch: Fetch | None = None
+    _pools: dict[tuple[bytes, ...], EndorsementSet] = field(default_factory=dict, repr=False)
+
+    def judge(self, name: str, data: bytes) -> Result:
+        """The result for ``data``. Raises :class:`CvmError` only for what is no fault of the evidence."""
+        result = Result(name)
+        try:
+            self._judge_into(result, data)
+        except CvmError as exc:
+            outcome = outcome_of(exc)
+            if outcome is None:  # the call is wrong, not the evidence
+                raise
+            result.outcome, result.code, result.message, result.hint = outcome, exc.code, exc.message, exc.hint
+            if exc.code == "verification.revocation":
+                result.revocation = "revoked"
+        return result
+
+    def _judge_into(self, result: Result, data: bytes) -> None:
+        result.kind = recognise(data)
+        evidence = parse_evidence(data)
+        pool = self._pool_for(evidence)
+        if self.fetch is not None:
+            pool += self.fetch(evidence, pool)
+        claims = self._verify(evidence, pool)
+        result.verified, result.revocation = claims, claims.snp.revocation
+        decision = decide(claims, self.rules.document, self.rules.references, now=self.now)
+        result.checks = self._shown(decision)
+        result.message = _genuine_message(claims)
+        if self.rules.require_crl and claims.snp.revocation != "good":
+            raise RevocationUnknown(f"revocation: {claims.snp.revocation}, --require-crl wants a current list")
+        if not self.rules.binding:
+            return
+        unknown = revocation_unknown(claims, decision)
+        if unknown is not None:
+            raise unknown
+        if not decision.affirming:
+            result.outcome, result.code = DENIED, "policy.denied"
+            result.message = f"policy {self.rules.document.name}: " + "; ".join(failure_lines(decision))
+
+    def _verify(self, evidence: Evidence, pool: EndorsementSet) -> VerifiedClaims:
+        """The report, and what hangs on it: an HCL blob's variable data, a TPM quote."""
+        challenge, report_data = self.expected.nonce, self.expected.report_data
+        if evidence.hcl is None:
+            return self._verify_bound(evidence, pool, report_data if challenge is None else challenge.ljust(64, b"\0"))
+        # REPORT_DATA is the paravisor's here; a caller's own expectation must agree with the hash, not replace it.
+        claims = self._verify_bound(evidence, pool, evidence.hcl.expected_report_data)
+        if report_data is not None:
+            claims = self._verify_bound(evidence, pool, report_data)
+        if evidence.vtpm is not None:
+            verify_vtpm(evidence.vtpm, expected_challenge=challenge)
+        elif challenge is not None:
+            verify_hcl_nonce(evidence.hcl, challenge)
+        return claims
+
+    def _verify_bound(self, evidence: Evidence, pool: EndorsementSet, expected: bytes | None) -> VerifiedClaims:
+        return self.verifier.verify(evidence.report, pool, now=self.now, expected_report_data=expected)
+
+    def _pool_for(self, evidence: Evidence) -> EndorsementSet:
+        """What came along and what was at hand, joined once for all evidence that brings the same certificates."""
+        if not evidence.certificates and not evidence.crls:
+            return self.pool
+        sent = (*evidence.certificates, b"", *evidence.crls)
+        pool = self._pools.get(sent)
+        if pool is None:
+            if len(self._pools) >= _POOLS:
+                self._pools.clear()
+            pool = self._pools[sent] = sent_endorsements(evidence) + self.pool
+        return pool
+
+    def _shown(self, decision: Decision) -> tuple[Check, ...]:
+        """All checks; without a policy the launch digest is compared only when there was something to compare."""
+        if self.rules.binding or self.rules.references:
+            return decision.checks
+        return tuple(check for check in decision.checks if check.id != _MEASUREMENT)
+
+
+_POOLS = 4096
+_certificate = lru_cache(maxsize=4096)(AmdCertificate.parse)
+_crl = lru_cache(maxsize=64)(AmdCrl.parse)
+
+
+def sent_endorsements(evidence: Evidence) -> EndorsementSet:
+    """What came with the evidence; another vendor's certificates are passed over, damaged ones are an error."""
+    return EndorsementSet.of(
+        _related(_certificate, evidence.certificates), _related(_crl, evidence.crls), with_evidence=True
+    )
+
+
+def _related(parse: Callable[[bytes], _T], items: tuple[bytes, ...]) -> list[_T]:
+    found: list[_T] = []
+    for item in items:
+        try:
+            found.append(parse(item))
+        except UnrelatedCertificate:
+            continue
+    return found
+
+
+def _genuine_message(claims: VerifiedClaims) -> str:
+    snp = claims.snp
+    root = "AMD's root" if not claims.emulated else f"{snp.root}, which is not AMD's: EMULATED hardware"
+    return f"genuine SNP report: {snp.product.value}, signed by a {snp.signing_key.name} under {root}"
