@@ -29,6 +29,9 @@ from policy.document import PolicyDocument
 WAIT_SECONDS = 12.0
 """For everything one request fetches; well below what a worker may take and a guest waits."""
 
+TURN_SECONDS = 4.0
+"""For our turn to ask for a VCEK: beyond that the guest is to come again, and the worker serves others."""
+
 _WANTS_LIST = "good"
 _log = logging.getLogger("attest.collateral")
 
@@ -60,7 +63,7 @@ class ServiceCollateral:
     def of(cls, settings: CollateralSettings) -> ServiceCollateral:
         """As ``attest.toml`` says."""
         clock = Clock()
-        kds = KdsSettings(url=settings.kds_url) if settings.online else None
+        kds = KdsSettings(url=settings.kds_url, turn_wait=TURN_SECONDS) if settings.online else None
         source = None if settings.cache is None else CollateralSource(Cache(settings.cache, clock), kds, clock)
         return cls(CollateralFolder(settings.folder), source, settings.max_crl_age, clock)
 
@@ -93,7 +96,7 @@ class ServiceCollateral:
         """Lists in the operator's folder are as old as the operator lets them be; the guest's own never count."""
         if self.max_crl_age is None:
             return False
-        products = {leaf.product for leaf in pool.leaves if pool.endorses(report, leaf.product)}
+        products = {leaf.product for leaf in pool.fitting(report, None)}
         if any(crl.product in products for crl in own.crls):
             return False
         return supplied.crl_confirmed is None or now - supplied.crl_confirmed > self.max_crl_age

@@ -7,13 +7,15 @@ of it fits into the caller's budget; when the next try would not, the error says
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import NoReturn
 
 from attest.collateral.clock import Budget, Clock
-from attest.collateral.errors import CollateralNotFound, CollateralUnavailable
+from attest.collateral.errors import CollateralNotFound, CollateralPaced, CollateralUnavailable
 from attest.collateral.pace import MAX_HOLD, VCEK_SECONDS, Pace
 from attest.collateral.transport import Answer, Timeouts, get
 from attest.collateral.url import KDS_URL
@@ -26,12 +28,13 @@ _TOO_MANY, _NOT_FOUND, _OK = 429, 404, 200
 
 @dataclass(frozen=True, slots=True)
 class KdsSettings:
-    """Where to ask and how: seconds between two VCEKs, tries for one thing."""
+    """Where to ask and how: seconds between two VCEKs, tries for one thing, seconds to wait for our own turn."""
 
     url: str = KDS_URL
     timeouts: Timeouts = field(default_factory=Timeouts)
     vcek_seconds: float = VCEK_SECONDS
     tries: int = 4
+    turn_wait: float = math.inf
 
 
 class KdsClient:
@@ -43,14 +46,24 @@ class KdsClient:
 
     def fetch(self, wanted: Wanted, budget: Budget) -> bytes:
         """Raises :class:`CollateralUnavailable` or one of its kinds."""
-        number = 0
+        number, again = 0, None
         while True:
-            self._clock.sleep(self._pace.reserve(vcek=wanted.kind is Kind.VCEK, within=budget.left))
+            self._wait_for_turn(wanted, again, number, budget)
             try:
                 return self._ask(wanted, budget)
-            except _Again as again:
-                number += 1
+            except _Again as exc:
+                number, again = number + 1, exc
                 self._pause(wanted, again, number, budget)
+
+    def _wait_for_turn(self, wanted: Wanted, again: _Again | None, number: int, budget: Budget) -> None:
+        """Our own limit; where it leaves no time for another try, what went wrong in the last one is the error."""
+        within = min(budget.left, self._settings.turn_wait)
+        try:
+            self._clock.sleep(self._pace.reserve(vcek=wanted.kind is Kind.VCEK, within=within))
+        except CollateralPaced as exc:
+            if again is None:
+                raise
+            self._give_up(wanted, again, number, max(exc.retry_after or 0.0, _OUTAGE_HOLD))
 
     def _ask(self, wanted: Wanted, budget: Budget) -> bytes:
         """One exchange. Raises :class:`_Again` for what may be gone in a moment."""
@@ -81,10 +94,12 @@ class KdsClient:
         if number < self._settings.tries and seconds < budget.left:
             clock.sleep(seconds)
             return
-        later = seconds if stated is not None else max(seconds, _OUTAGE_HOLD)
+        self._give_up(wanted, again, number, seconds if stated is not None else max(seconds, _OUTAGE_HOLD))
+
+    def _give_up(self, wanted: Wanted, again: _Again, number: int, later: float) -> NoReturn:
         self._pace.hold(later)
         raise CollateralUnavailable(
-            f"{wanted}: AMD's key service {again.reason}; tried {number} times",
+            f"{wanted}: AMD's key service {again.reason}; tried {number} time{'' if number == 1 else 's'}",
             code="collateral.rate-limited" if again.reason.endswith(str(_TOO_MANY)) else None,
             hint=f"try again in {later:.0f} s",
             retry_after=later,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -27,6 +28,7 @@ from attest.collateral.errors import (
 )
 from attest.collateral.kds import KdsClient, KdsSettings
 from attest.collateral.wanted import Kind, Wanted
+from attest.endorsement.amd import ChainCache
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.pool import EndorsementSet
 
@@ -60,6 +62,7 @@ class CollateralSource:
     cache: Cache
     kds: KdsSettings | None
     clock: Clock = field(default_factory=Clock)
+    chains: ChainCache = field(default_factory=ChainCache, compare=False, repr=False)
     _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict, init=False, compare=False, repr=False)
     _guard: threading.Lock = field(default_factory=threading.Lock, init=False, compare=False, repr=False)
 
@@ -137,10 +140,23 @@ class CollateralSource:
     ) -> Held:
         budget, last_good = how
         body = KdsClient(kds, self.cache.folder, self.clock).fetch(wanted, budget)
-        item = check_answer(wanted, body, anchors, self._authorities(wanted, anchors, now))
+        try:
+            item = check_answer(wanted, body, anchors, self._authorities(wanted, anchors, now))
+        except CollateralRefused:
+            if wanted.kind is not Kind.VCEK or not self._renew_chain(wanted, anchors, now, budget):
+                raise
+            item = check_answer(wanted, body, anchors, self._authorities(wanted, anchors, now))
         refuse_older(item, last_good)
         self.cache.write(Entry(wanted, item.ders, now, kds.url + wanted.path))
         return Held(item, now)
+
+    def _renew_chain(self, leaf: Wanted, anchors: TrustAnchors, now: datetime, budget: Budget) -> bool:
+        """Ask for the chain above a leaf, because AMD may have replaced its intermediate; whether it is another one."""
+        chain = Wanted(Kind.CHAIN, leaf.product, leaf.family)
+        before = self.cache.stamp(chain)
+        with suppress(CollateralUnavailable):
+            self.get(chain, anchors, now, budget)
+        return self.cache.stamp(chain) != before
 
 
 def refuse_older(item: Item, last_good: Held | None) -> None:

@@ -11,11 +11,14 @@ from datetime import datetime
 
 from attest.collateral.clock import Budget
 from attest.collateral.errors import CollateralNotFound, CollateralUnavailable
-from attest.collateral.source import CollateralSource, Held
+from attest.collateral.source import CollateralSource
 from attest.collateral.wanted import Family, Kind, NotAskable, Wanted, wanted_vcek
+from attest.endorsement.amd import walk_chain
 from attest.endorsement.anchors import TrustAnchors
+from attest.endorsement.errors import EndorsementMissing, VerificationFailed
 from attest.endorsement.pool import EndorsementSet
-from attest.evidence.errors import EvidenceUnsupported
+from attest.evidence.amd_certificate import AmdCertificate
+from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
 from attest.evidence.product import product_of_report
 from attest.evidence.snp_report import SnpReport
 from policy.snp import SigningKey
@@ -34,6 +37,14 @@ class Supplied:
     endorsements: EndorsementSet = field(default_factory=EndorsementSet)
     problems: tuple[CollateralUnavailable, ...] = ()
     crl_confirmed: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Got:
+    """One thing, or nothing."""
+
+    endorsements: EndorsementSet = field(default_factory=EndorsementSet)
+    fetched: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,7 @@ class Supplier:
             more, crl_confirmed, trouble = self._of_product(report, have, product, family)
             problems += trouble
             found += more
-            if (have + more).endorses(report, product):
+            if (have + more).fitting(report, product):
                 return Supplied(found, tuple(problems), crl_confirmed)
         return Supplied(found, tuple(problems))
 
@@ -65,7 +76,7 @@ class Supplier:
         possible = products_of(report)
         for product in possible if len(possible) > 1 else ():
             leaf = _leaf_wanted(report, have, product)
-            at_hand = have.endorses(report, product)
+            at_hand = have.fitting(report, product)
             if at_hand or (leaf is not None and self.source.cached(leaf, self.anchors, self.now) is not None):
                 return (product,)
         return possible
@@ -76,28 +87,35 @@ class Supplier:
         problems: list[CollateralUnavailable] = []
         found = EndorsementSet()
         leaf = _leaf_wanted(report, have, product)
-        chain, crl = Wanted(Kind.CHAIN, product, family), Wanted(Kind.CRL, product, family)
-        confirmed: datetime | None = None
-        for wanted in (chain, leaf, crl):
-            if wanted is None:
-                continue
-            held = self._get(wanted, problems)
-            if held is not None:
-                found += held.item.endorsements
-                confirmed = held.fetched if wanted is crl else confirmed
-            if wanted is leaf and held is None:
-                break  # without a leaf nothing can be verified, so a list would be asked for in vain
-        return found, confirmed, problems
+        if leaf is not None:
+            found += self._get(leaf, problems).endorsements
+        leaves = (have + found).fitting(report, product)
+        if not leaves:
+            return found, None, problems  # nothing can be verified, so nothing else is asked for
+        if not any(self._chain_holds(item, have + found) for item in leaves):
+            found += self._get(Wanted(Kind.CHAIN, product, family), problems).endorsements
+        crl = self._get(Wanted(Kind.CRL, product, family), problems)
+        return found + crl.endorsements, crl.fetched, problems
 
-    def _get(self, wanted: Wanted, problems: list[CollateralUnavailable]) -> Held | None:
+    def _chain_holds(self, leaf: AmdCertificate, pool: EndorsementSet) -> bool:
+        """Whether the authorities at hand vouch for the leaf, as of its own issue."""
+        try:
+            walk_chain(leaf, pool, self.anchors, leaf.not_before, self.source.chains)
+        except (VerificationFailed, EndorsementMissing, EvidenceMalformed):
+            return False
+        return True
+
+    def _get(self, wanted: Wanted, problems: list[CollateralUnavailable]) -> _Got:
         try:
             held = self.source.get(wanted, self.anchors, self.now, self.budget)
         except CollateralUnavailable as exc:
             problems.append(exc)
-            return None
-        if held is not None and held.problem is not None:
+            return _Got()
+        if held is None:
+            return _Got()
+        if held.problem is not None:
             problems.append(held.problem)
-        return held
+        return _Got(held.item.endorsements, held.fetched)
 
 
 def wanted_of_report(report: SnpReport, product: SnpProduct) -> tuple[Wanted, ...]:
@@ -125,7 +143,7 @@ def products_of(report: SnpReport) -> tuple[SnpProduct, ...]:
 
 
 def _leaf_wanted(report: SnpReport, have: EndorsementSet, product: SnpProduct) -> Wanted | None:
-    if report.signing_key is not SigningKey.VCEK or have.endorses(report, product):
+    if report.signing_key is not SigningKey.VCEK or have.fitting(report, product):
         return None
     try:
         return wanted_vcek(product, report.chip_id, report.reported_tcb)

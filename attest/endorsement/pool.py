@@ -66,9 +66,9 @@ class EndorsementSet:
         role = Role.ASK if leaf.role is Role.VCEK else Role.ASVK
         return tuple(item for item in self.intermediates if item.role is role and item.product is leaf.product)
 
-    def endorses(self, report: SnpReport, product: SnpProduct | None) -> bool:
-        """Whether a leaf is at hand that fits the report's kind of key, chip and TCB."""
-        return any(_fits(leaf, report, product) for leaf in self.leaves)
+    def fitting(self, report: SnpReport, product: SnpProduct | None) -> tuple[AmdCertificate, ...]:
+        """The leaves at hand that fit the report's kind of key, chip and TCB."""
+        return tuple(leaf for leaf in self.leaves if _fits(leaf, report, product))
 
     def candidates(self, report: SnpReport, product: SnpProduct | None) -> tuple[AmdCertificate, ...]:
         """Leaves that may have signed ``report``, best first; never empty.
@@ -77,7 +77,7 @@ class EndorsementSet:
         that verification can say what is wrong with it. Otherwise raises :class:`EndorsementMissing`, or the error of a
         damaged certificate when nothing else was supplied.
         """
-        fitting = tuple(leaf for leaf in self.leaves if _fits(leaf, report, product))
+        fitting = self.fitting(report, product)
         if fitting:
             return fitting
         named = tuple(leaf for leaf in self.leaves if leaf.sha256 in self.offered)

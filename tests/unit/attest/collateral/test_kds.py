@@ -326,6 +326,13 @@ def test_an_older_list_never_replaces_a_newer_one(kds: FakeKds, tmp_path: Path) 
     assert "2026-04-01" in str(held.problem)
 
 
+def test_a_leaf_under_a_new_intermediate_is_accepted_because_the_chain_is_asked_for_again(
+    kds: FakeKds, tmp_path: Path
+) -> None:
+    fetch(kds, tmp_path)  # no chain is cached, and ours is not shipped
+    assert kds.asked == [kds.leaf.path, kds.chain.path]
+
+
 def test_vceks_are_asked_for_ten_seconds_apart(kds: FakeKds, tmp_path: Path) -> None:
     prepared(kds, tmp_path)
     asker = client(kds, tmp_path)
@@ -342,6 +349,25 @@ def test_processes_that_share_a_cache_share_the_turns(kds: FakeKds, tmp_path: Pa
     assert caught.value.retry_after == pytest.approx(10)
     assert len(kds.asked) == 1
     client(kds, tmp_path).fetch(kds.list, kds.time.budget(3))  # lists and chains are not limited
+
+
+def test_a_failure_that_leaves_no_turn_for_another_try_is_the_error_and_holds_back_everybody(
+    kds: FakeKds, tmp_path: Path
+) -> None:
+    kds.always = Reply(status=500)
+    with pytest.raises(CollateralUnavailable, match="answered 500; tried 1 time"):
+        fetch(kds, tmp_path, seconds=8)
+    with pytest.raises(CollateralUnavailable, match="not asked for"):
+        fetch(kds, tmp_path, kds.list, seconds=8)
+    assert len(kds.asked) == 1
+
+
+def test_a_caller_may_refuse_to_wait_for_its_turn(kds: FakeKds, tmp_path: Path) -> None:
+    asker = KdsClient(KdsSettings(url=kds.url, turn_wait=4.0), tmp_path, kds.time.clock)
+    asker.fetch(kds.leaf, kds.time.budget())
+    with pytest.raises(CollateralPaced):
+        asker.fetch(kds.leaf, kds.time.budget())
+    assert kds.time.slept == []
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"nan nan", b"1 2 3", b"1e300 1e300", b"-5 -5", b"9" * 5000])
