@@ -48,8 +48,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON (cvm.explain/1)")
     group = parser.add_argument_group("what may have been launched instead (each may be repeated)")
-    group.add_argument("--candidate", metavar="FILE", action="append", default=[], help='file of "cvm measure -o"')
-    group.add_argument("--try-firmware", metavar="F", action="append", default=[], help="another firmware")
+    group.add_argument(
+        "--candidate",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help='an earlier launch: file of "cvm measure -o", or a folder of them',
+    )
+    group.add_argument(
+        "--try-firmware", metavar="F", action="append", default=[],
+        help='another firmware, a folder of images, or "auto": all that QEMU has on this host',
+    )  # fmt: skip
     group.add_argument("--try-kernel", metavar="K", action="append", default=[], help="another kernel")
     group.add_argument("--try-initrd", metavar="I", action="append", default=[], help="another initrd")
     group.add_argument("--try-cmdline", metavar="C", action="append", default=[], help="another command line")
@@ -107,37 +116,35 @@ def _reference(args: ExplainOptions) -> tuple[LaunchRecipe, str | None]:
     if args.reference is not None:
         if args.vm is not None or args.firmware is not None:
             raise MeasureUsage("--reference: not together with --vm or the launch's options")
-        return _recipe_in(args.reference), None
+        from launcher.io.suspects import recipe_in
+
+        return recipe_in(args.reference), None
     from launcher.io.measurement import measure
 
     inputs = inputs_from(args, args.vm)
     return measure(inputs).recipe(), inputs.cmdline
 
 
-def _recipe_in(path: str) -> LaunchRecipe:
-    from launcher.io.hashing import read_file
-    from policy.reference import reference_from_bytes
-
-    recipe = reference_from_bytes(read_file(path, "reference", 1 << 20)).recipe
-    if recipe is None:
-        raise MalformedInput(f"reference: {path}: has no recipe, so nothing can be explained with it")
-    return recipe
-
-
 def _candidates(args: ExplainOptions, reference: LaunchRecipe, cmdline: str | None) -> list[LaunchRecipe]:
     from launcher.io.hashing import hash_file
-    from launcher.io.measurement import cmdline_digest, firmware_recipe
+    from launcher.io.measurement import cmdline_digest
+    from launcher.io.suspects import firmware_suspects, recorded_recipes
+    from ovmf.kernel_hashes import NO_INITRD
 
-    found = [_recipe_in(path) for path in args.candidate]
-    found += [firmware_recipe(reference, path) for path in args.try_firmware]
+    found = recorded_recipes(args.candidate) + firmware_suspects(reference, args.try_firmware)
+    base = reference
     if reference.kernel_sha256 is None:
-        return found
+        if not args.try_kernel:
+            return found
+        base = reference._replace(initrd_sha256=NO_INITRD, cmdline_sha256=cmdline_digest(""))
     for path in args.try_kernel:
-        found.append(_with(reference, "kernel", path, hash_file(path, "kernel")))
+        found.append(_with(base, "kernel", path, hash_file(path, "kernel")))
+        if reference.kernel_sha256 is None:
+            base = found[-1]
     for path in args.try_initrd:
-        found.append(_with(reference, "initrd", path, hash_file(path, "initrd")))
+        found.append(_with(base, "initrd", path, hash_file(path, "initrd")))
     for text in (*args.try_cmdline, *_slips(cmdline)):
-        found.append(_with(reference, "cmdline", text, cmdline_digest(text)))
+        found.append(_with(base, "cmdline", text, cmdline_digest(text)))
     return found
 
 

@@ -11,6 +11,7 @@ import pytest
 from launcher.cli import explain, measure
 from launcher.cli.explain import digest_of_report
 from launcher.cli.measure_options import MeasureUsage
+from launcher.io.hashing import FileUnreadable
 from policy.errors import MalformedInput, UnsupportedInput
 from tests.fakes import firmware as fake
 
@@ -180,3 +181,40 @@ def test_the_digest_of_a_real_report_is_read(vectors: Path) -> None:
     for item in reports:
         data = (vectors / "snp" / item["file"]).read_bytes()
         assert digest_of_report(data).hex() == item["facts"]["measurement"]
+
+
+def test_earlier_launches_are_looked_for_in_a_folder(
+    launch: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "earlier").mkdir()
+    old = changed(launch, "--initrd", str(tmp_path / "initrd2"))
+    assert run(measure, *old, "-o", str(tmp_path / "earlier" / "old.json")) == 0
+    (tmp_path / "earlier" / "other.json").write_text("{}")
+    reported = capsys.readouterr().out.splitlines()[0]
+    document = explained(capsys, "--digest", reported, *launch, "--candidate", str(tmp_path / "earlier"))
+    assert [item["name"] for item in document["differences"]] == ["initrd"]  # type: ignore[attr-defined]
+
+
+def test_firmware_is_looked_for_in_a_folder(
+    launch: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "VARS.fd").write_bytes(bytes(4096))
+    (tmp_path / "images" / "CODE.fd").write_bytes(fake.image(size=16384))
+    reported = digest(changed(launch, "--firmware", str(tmp_path / "images" / "CODE.fd")), capsys)
+    document = explained(capsys, "--digest", reported, *launch, "--try-firmware", str(tmp_path / "images"))
+    assert [item["name"] for item in document["differences"]] == ["firmware"]  # type: ignore[attr-defined]
+
+
+def test_a_kernel_nobody_expected_is_found(
+    launch: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reported = digest(launch, capsys)
+    suspects = ["--try-kernel", launch[7], "--try-initrd", launch[9], "--try-cmdline", CMDLINE]
+    document = explained(capsys, "--digest", reported, *launch[:6], *suspects)
+    assert [item["name"] for item in document["differences"]] == ["kernel_hashes"]  # type: ignore[attr-defined]
+
+
+def test_a_folder_that_is_not_there_is_named(launch: list[str], tmp_path: Path) -> None:
+    with pytest.raises(FileUnreadable, match="nowhere"):
+        run(explain, "--digest", "ab" * 48, *launch, "--candidate", str(tmp_path / "nowhere"))
