@@ -49,6 +49,10 @@ file = "policy.toml"                  # put in force by `attest serve` and `atte
 
 [collateral]
 folder = "collateral"                 # certificates and CRLs beside those that come with the evidence
+cache = "collateral-cache"            # what was fetched or imported: attest collateral status
+online = {online}                         # ask AMD's key service (kdsintf.amd.com) for VCEKs and revocation lists
+# kds_url = "https://kds-mirror.example"   # ask this one instead; answers are verified all the same
+# max_crl_age_hours = 168                  # refuse to release when a list was last fetched longer ago
 
 [token]
 issuer = "attest"
@@ -89,7 +93,8 @@ def make_service(new: NewService, now: datetime) -> tuple[str, ...]:
     write_new(new.folder / "policy.toml", policy)
     apply_policy(database, policy, By(Actor("local", "attest init"), now))
     database.close()
-    settings = _SETTINGS.format(listen=new.listen, admin_listen=new.admin_listen)
+    online = "false" if new.emulated_root else "true"  # AMD knows nothing about an emulated chip
+    settings = _SETTINGS.format(listen=new.listen, admin_listen=new.admin_listen, online=online)
     write_new(new.folder / "attest.toml", settings.encode())
     load_settings(new.folder / "attest.toml")  # says at once what is wrong with the addresses
     return tuple(sorted(path.name for path in new.folder.iterdir() if path.suffix in _SUFFIXES))
