@@ -3,7 +3,7 @@
     objects/<sha256>     one DER certificate or list; the name says what the bytes must be
     items/<name>         JSON: which objects a thing consists of, when it was fetched, from where
     failures/<name>      JSON: why it could not be fetched, and until when not to ask again
-    locks/<name>         held by whoever fetches it
+    locks/…              held by whoever fetches a thing (one file for each chain and list, 256 for all VCEKs)
     pace, pace.lock      how fast the service may be asked
 
 Nothing in it is trusted: what is read is checked like an answer from the network, and what does not fit (damaged by a
@@ -25,7 +25,7 @@ from typing import Any
 from attest.collateral.clock import Clock
 from attest.collateral.errors import CacheUnusable, CollateralUnavailable
 from attest.collateral.files import locked, make_folder, read_bounded, replace
-from attest.collateral.wanted import Wanted, wanted_from_name
+from attest.collateral.wanted import Kind, Wanted, wanted_from_name
 from attest.evidence.amd_certificate import MAX_CRL
 from policy.errors import MalformedInput
 from policy.strictjson import strict_json
@@ -34,6 +34,7 @@ SCHEMA, FAILURE_SCHEMA = "attest.collateral.item/1", "attest.collateral.failure/
 MAX_FAILURE = timedelta(hours=1)
 _MAX_JSON = 4096
 _MAX_PARTS = 2
+_MANY_FAILURES = 64
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -76,7 +77,10 @@ class Cache:
 
     def lock(self, wanted: Wanted, within: float) -> AbstractContextManager[None]:
         """Held by the one that fetches ``wanted``; waits at most ``within`` seconds."""
-        return locked(self.folder / "locks" / wanted.name, self._clock, within)
+        name = wanted.name
+        if wanted.kind is Kind.VCEK:  # a file for each chip id somebody thinks of would be too many
+            name = f"vcek-{hashlib.sha256(name.encode()).hexdigest()[:2]}"
+        return locked(self.folder / "locks" / name, self._clock, within)
 
     def read(self, wanted: Wanted) -> Entry | None:
         """The entry if it is whole: its file parses and every object has the digest it is named by."""
@@ -133,13 +137,22 @@ class Cache:
         return Failure(wanted, code, message, until)
 
     def remember_failure(self, failure: Failure) -> None:
-        """Keep it; a cache that cannot be written forgets it."""
+        """Keep it, and forget old ones; a cache that cannot be written forgets it."""
         value = {
             "schema": FAILURE_SCHEMA, "code": failure.code, "message": failure.message[:1000],
             "until": failure.until.isoformat(),
         }  # fmt: skip
+        self._forget_failures()
         with suppress(CacheUnusable):
             replace(self.folder / "failures" / failure.wanted.name, _json(value), durable=False)
+
+    def _forget_failures(self) -> None:
+        """Files that no longer count, once there are many."""
+        with suppress(OSError):
+            files = list((self.folder / "failures").iterdir())
+            for path in files if len(files) > _MANY_FAILURES else ():
+                if path.stat().st_mtime < self._clock.wall() - MAX_FAILURE.total_seconds():
+                    path.unlink(missing_ok=True)
 
     def names(self, kind: str = "items") -> Iterator[Wanted]:
         """Everything there is a file for, whole or not; ``kind`` is ``items`` or ``failures``."""

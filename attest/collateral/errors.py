@@ -28,7 +28,10 @@ class CollateralUnavailable(AttestError):
 
 
 class CollateralPaced(CollateralUnavailable):
-    """Our own limit: the service was not asked, because others were served in the last seconds."""
+    """Our own limit: the service was not asked, because it gave others something in the last seconds, or failed.
+
+    Nobody failed, so nothing is remembered: whoever invents chip ids must not fill the cache with memories.
+    """
 
     code = "collateral.paced"
 

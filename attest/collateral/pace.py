@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 
 from attest.collateral.clock import Clock
-from attest.collateral.errors import CollateralPaced, CollateralUnavailable
+from attest.collateral.errors import CollateralPaced
 from attest.collateral.files import locked, read_bounded, replace
 
 VCEK_SECONDS = 10.0
@@ -33,8 +33,9 @@ class Pace:
             now = self._clock.wall()
             slot, hold = self._read(now)
             if hold - now > within:
-                raise CollateralUnavailable(
+                raise CollateralPaced(
                     f"AMD's key service is not asked for {hold - now:.0f} s more: it said so, or did not answer",
+                    code="collateral.held",
                     retry_after=hold - now,
                 )
             start = max(now, hold, slot if vcek else 0.0)

@@ -32,21 +32,24 @@ def revocation_status(
     """``good``, ``stale`` (the newest list is past its next update) or ``not-checked`` (there is none).
 
     The newest list that ``root`` signed and that was issued not after ``now`` decides; lists that do not verify are
-    passed over, as if they had not been sent. Raises :class:`VerificationFailed` (step ``revocation``) when it
-    names the intermediate, stale or not: a revocation does not expire.
+    passed over, as if they had not been sent. Raises :class:`VerificationFailed` (step ``revocation``) when any of them
+    names the intermediate, stale or not: a revocation does not expire, and AMD publishes two lists for each root (for
+    the keys of chips and of clouds), either of which may be the newer one.
     """
+    status = NOT_CHECKED
     known = [crl for crl in crls if crl.product is root.product and crl.this_update <= now]
     for crl in sorted(known, key=lambda item: item.this_update, reverse=True):
-        if not signed(crl, root):
-            continue
-        if intermediate.parsed.serial_number in crl.revoked:
+        named = intermediate.parsed.serial_number in crl.revoked
+        if (status != NOT_CHECKED and not named) or not signed(crl, root):
+            continue  # the newest list said how current the answer is; an older one matters only if it revokes
+        if named:
             raise VerificationFailed(
                 "revocation",
                 f"certificate {intermediate.subject_cn} serial 0x{intermediate.parsed.serial_number:x}: revoked by the "
                 f"list of {root.subject_cn} issued {crl.this_update:%Y-%m-%d}",
             )
-        return STALE if crl.next_update is None or crl.next_update < now else GOOD
-    return NOT_CHECKED
+        status = STALE if crl.next_update is None or crl.next_update < now else GOOD
+    return status
 
 
 def crl_signed_by(crl: AmdCrl, root: AmdCertificate) -> bool:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from attest.collateral.cache import Cache
+from attest.collateral.cache import Cache, Failure
 from attest.collateral.clock import Clock
-from attest.collateral.errors import CacheUnusable, CollateralNotFound, CollateralUnavailable
+from attest.collateral.errors import CacheUnusable, CollateralNotFound, CollateralPaced, CollateralUnavailable
 from attest.collateral.source import CollateralSource, Held
 from attest.collateral.status import cache_failures, cache_status
 from attest.collateral.wanted import Wanted, wanted_vcek
@@ -288,3 +288,25 @@ def test_status_says_what_expires_when(kds: FakeKds, tmp_path: Path) -> None:
     assert states(datetime(2026, 6, 25, tzinfo=UTC))["crl"] == "expires-soon"
     assert states(datetime(2026, 7, 2, tzinfo=UTC))["crl"] == "stale"
     assert states(datetime(2032, 2, 1, tzinfo=UTC)) == {"chain": "expired", "crl": "stale", "vcek": "expired"}
+
+
+def test_made_up_chip_ids_leave_nothing_behind_while_nobody_is_asked(kds: FakeKds, tmp_path: Path) -> None:
+    filled(kds, tmp_path)
+    (tmp_path / "pace").write_text(f"{kds.time.now + 100} {kds.time.now + 100}")
+    before = sum(1 for _ in tmp_path.rglob("*"))
+    for number in range(1, 600):
+        wanted = wanted_vcek(SnpProduct.GENOA, number.to_bytes(64, "big"), kds.pki.tcb.to_bytes())
+        with pytest.raises(CollateralPaced):
+            get(kds, tmp_path, wanted)
+    assert sum(1 for _ in tmp_path.rglob("*")) <= before + 256  # lock files, of which there are so many and no more
+    assert not list((tmp_path / "failures").iterdir())
+
+
+def test_memories_of_failures_that_no_longer_count_are_removed(kds: FakeKds, tmp_path: Path) -> None:
+    cache = kds.source(tmp_path).cache
+    cache.prepare()
+    for number in range(100):
+        wanted = wanted_vcek(SnpProduct.GENOA, bytes([1 + number]) * 64, kds.pki.tcb.to_bytes())
+        cache.remember_failure(Failure(wanted, "x", "y", NOW))
+        os.utime(tmp_path / "failures" / wanted.name, (kds.time.now - 7200,) * 2)
+    assert len(list((tmp_path / "failures").iterdir())) <= 65

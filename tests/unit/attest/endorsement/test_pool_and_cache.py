@@ -222,3 +222,13 @@ def test_misuse_is_a_type_error_or_value_error() -> None:
         verify(pool, now=datetime(2026, 1, 1))
     with pytest.raises(ValueError, match="64"):
         SnpVerifier(WORLD.anchors).verify(REPORT, pool, now=NOW, expected_report_data=b"short")
+
+
+def test_either_of_two_lists_of_a_root_may_revoke() -> None:
+    """AMD publishes one list for the keys of chips and one for those of clouds; the newer need not be the one."""
+    world = FakeAmdPki()
+    serial = AmdCertificate.parse(world.ask_der).parsed.serial_number
+    older = world.crl(revoked=[serial], this_update=datetime(2026, 4, 1, tzinfo=UTC))
+    with pytest.raises(VerificationFailed) as caught:
+        world.verify(crls=[world.crl(), older])
+    assert caught.value.step == "revocation"
