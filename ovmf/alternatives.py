@@ -123,7 +123,8 @@ def all_signatures(reference: LaunchRecipe) -> Iterator[Vcpus]:
 def all_features(reference: LaunchRecipe) -> Iterator[Vcpus]:
     """Every set of the SEV features defined so far."""
     counts = frozenset((reference.vcpus,))
-    for features in range(1, 1 << 16, 2):
+    for choice in range(1 << len(_FEATURE_BITS)):
+        features = 1 | sum(1 << bit for place, bit in enumerate(_FEATURE_BITS) if choice >> place & 1)
         yield Vcpus(reference.vcpu_sig, features, reference.vmm, counts)
 
 

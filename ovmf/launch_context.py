@@ -25,6 +25,11 @@ def extend(state: bytes, page_type: int, gpa: int, contents: bytes = _NOTHING) -
     return sha384(_PAGE_INFO(state, contents, 112, page_type, 0, 0, gpa)).digest()
 
 
+def tail(page_type: int, gpa: int, contents: bytes = _NOTHING) -> bytes:
+    """PAGE_INFO without LD: LD after the page is SHA-384 of LD before it and this. For pages measured many times."""
+    return _PAGE_INFO(START, contents, 112, page_type, 0, 0, gpa)[48:]
+
+
 def extend_range(state: bytes, page_type: int, gpa: int, size: int) -> bytes:
     """LD after the pages of a range whose contents are not measured; ``size`` in bytes, whole pages."""
     for address in range(gpa, gpa + size, 4096):

@@ -10,6 +10,7 @@ one core, plus 20 µs for each recipe given.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from hashlib import sha384
 
 from ovmf.alternatives import (
     Vcpus,
@@ -21,7 +22,7 @@ from ovmf.alternatives import (
     likely_vcpus,
 )
 from ovmf.errors import KernelNotMeasurable, OvmfError
-from ovmf.launch_context import VMSA, extend
+from ovmf.launch_context import VMSA, extend, tail
 from ovmf.vmm import vmm_named
 from ovmf.vmsa import BSP_EIP
 from ovmf.warm import DigestCache
@@ -29,9 +30,9 @@ from policy.reference import LaunchRecipe
 from policy.vocab import LaunchDigest
 
 _SINGLE_CHANGES = 24
-_WORK = 1_300_000
+_WORK = 1_000_000
 """Page hashes a search may cost (each about a microsecond) after the given recipes."""
-_WORK_MIXING = 500_000
+_WORK_MIXING = 300_000
 _VMSA_COST = 20
 _MOST_VCPUS_EXHAUSTIVE = 64
 
@@ -114,10 +115,11 @@ class Search:
         self.tried += len(counts)
         self._work += most
         state = extend(state, VMSA, gpa, first)
+        rest = tail(VMSA, gpa, other)
         for count in range(1, most + 1):
             if state == reported and count in counts:
                 return count
-            state = extend(state, VMSA, gpa, other)
+            state = sha384(state + rest).digest()
         return None
 
     def _exhaust(self, setups: Iterable[Vcpus]) -> LaunchRecipe | None:
@@ -133,10 +135,10 @@ class Search:
             most = max(counts)
             self.tried += len(counts)
             reached = extend(state, VMSA, vmm.vmsa_gpa, boot_cpu.contents(signature, features))
-            other = others.contents(signature, features) if most > 1 else b""
+            rest = tail(VMSA, vmm.vmsa_gpa, others.contents(signature, features)) if most > 1 else b""
             for count in range(1, most + 1):
                 if reached == self.reported and count in counts:
                     return reference._replace(vcpus=count, vcpu_sig=signature, guest_features=features)
                 if count < most:
-                    reached = extend(reached, VMSA, vmm.vmsa_gpa, other)
+                    reached = sha384(reached + rest).digest()
         return None

@@ -178,6 +178,7 @@ def vcpu_contents(vmm: Vmm, ap_eip: int, vcpu_sig: int, guest_features: int) -> 
 def extend_vcpus(state: bytes, vmm: Vmm, first: bytes, other: bytes, vcpus: int) -> bytes:
     """GCTX.LD after the VMSA pages; ``first`` and ``other`` as from :func:`vcpu_contents`."""
     state = ctx.extend(state, ctx.VMSA, vmm.vmsa_gpa, first)
+    tail = ctx.tail(ctx.VMSA, vmm.vmsa_gpa, other)
     for _ in range(vcpus - 1):
-        state = ctx.extend(state, ctx.VMSA, vmm.vmsa_gpa, other)
+        state = sha384(state + tail).digest()
     return state

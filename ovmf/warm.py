@@ -14,8 +14,15 @@ from typing import TypeVar
 
 from ovmf.firmware import Firmware, Layout
 from ovmf.kernel_hashes import KernelHashes
-from ovmf.launch_context import VMSA, extend
-from ovmf.snp_launch import check_boot_hashes, check_vcpus, extend_section, hashes_of, layout_of, measured_order
+from ovmf.snp_launch import (
+    check_boot_hashes,
+    check_vcpus,
+    extend_section,
+    extend_vcpus,
+    hashes_of,
+    layout_of,
+    measured_order,
+)
 from ovmf.snp_metadata import KERNEL_HASHES, SectionTuple
 from ovmf.vmm import Vmm, vmm_named
 from ovmf.vmsa import BSP_EIP, vmsa_page
@@ -64,10 +71,7 @@ class DigestCache:
         check_vcpus(recipe.vcpus)
         state = self.state_before_vcpus(recipe, monitor)
         first, other = self.vcpu_contents(monitor, recipe.ap_eip, recipe.vcpu_sig, recipe.guest_features)
-        state = extend(state, VMSA, monitor.vmsa_gpa, first)
-        for _ in range(recipe.vcpus - 1):
-            state = extend(state, VMSA, monitor.vmsa_gpa, other)
-        return LaunchDigest(state)
+        return LaunchDigest(extend_vcpus(state, monitor, first, other, recipe.vcpus))
 
     def state_before_vcpus(self, recipe: LaunchRecipe, monitor: Vmm) -> bytes:
         """GCTX.LD, 48 bytes, after the firmware and its sections. Checks that part of the recipe."""
