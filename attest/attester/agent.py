@@ -12,8 +12,8 @@ from attest.attester.cmdline import DiskOrder, NetOrder, Orders, ServiceAddress
 from attest.attester.errors import PayloadFailed, Refused
 from attest.attester.https import HttpsTransport, Transport, pinned_context
 from attest.attester.kbs import KbsClient, token_status
+from attest.attester.raw_evidence import RawEvidence
 from attest.attester.session import Pace, Session
-from attest.attester.sources import RawEvidence
 from attest.attester.status import Status
 from policy.errors import CvmError
 from policy.secret import SecretBytes

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from attest.attester.errors import EvidenceUnavailable
-from attest.attester.sources import MAX_CERTIFICATES, RawEvidence, SourceAbsent
+from attest.attester.raw_evidence import MAX_CERTIFICATES, RawEvidence, SourceAbsent
 
 ROOT = Path("/sys/kernel/config/tsm/report")
 NAME = "cvm-attester"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attest.attester.errors import EvidenceUnavailable
 from attest.attester.ports import wait_for_port, write_all
-from attest.attester.sources import RawEvidence
+from attest.attester.raw_evidence import RawEvidence
 from attest.evidence.chip_port import (
     PORT_NAME,
     ChipPortMalformed,

@@ -8,7 +8,7 @@ present nothing can be lost in the spelling.
 from __future__ import annotations
 
 from attest.attester.errors import EvidenceUnavailable
-from attest.attester.sources import RawEvidence
+from attest.attester.raw_evidence import RawEvidence
 from attest.evidence.cert_table import parse_cert_table
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.snp_json import encode_snp_json

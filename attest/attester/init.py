@@ -22,7 +22,8 @@ from attest.attester.cmdline import DiskOrder, NetOrder, parse_orders
 from attest.attester.evidence_json import snp_evidence
 from attest.attester.ports import wait_for_port, write_all
 from attest.attester.power_button import PowerButton
-from attest.attester.sources import RawEvidence, emulated, first_present, hardware
+from attest.attester.raw_evidence import RawEvidence
+from attest.attester.sources import emulated, first_present, hardware
 from attest.attester.status import PORT_NAME, Status
 from policy.errors import CvmError
 from policy.secret import SecretBytes

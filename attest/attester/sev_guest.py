@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from attest.attester.errors import EvidenceUnavailable
-from attest.attester.sources import MAX_CERTIFICATES, RawEvidence, SourceAbsent
+from attest.attester.raw_evidence import MAX_CERTIFICATES, RawEvidence, SourceAbsent
 
 DEVICE = "/dev/sev-guest"
 SNP_GET_EXT_REPORT = 0xC0205302  # _IOWR('S', 0x2, struct snp_guest_request_ioctl)

@@ -8,27 +8,15 @@ evidence for emulated evidence, or the other way round, without changing the lau
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
+from attest.attester.configfs_tsm import configfs_report
+from attest.attester.emulated import emulated_report
 from attest.attester.errors import EvidenceUnavailable
+from attest.attester.raw_evidence import MAX_CERTIFICATES, RawEvidence, SourceAbsent
+from attest.attester.sev_guest import sev_guest_report
 
 REPORT_DATA_BYTES = 64
 REPORT_DATA_AT = 0x50
-MAX_CERTIFICATES = 256 * 1024
-
-
-class RawEvidence(NamedTuple):
-    """What a source gave: the raw report, the certificate table (may be empty) and the source's name."""
-
-    report: bytes
-    certificates: bytes
-    source: str
-
-
-class SourceAbsent(EvidenceUnavailable):
-    """This source does not exist here: the next one may be tried. Any other failure ends the search."""
-
-    code = "guest.evidence-absent"
 
 
 Source = Callable[[bytes], RawEvidence]
@@ -61,14 +49,9 @@ def checked(evidence: RawEvidence, report_data: bytes) -> RawEvidence:
 
 def hardware() -> tuple[Source, ...]:
     """The kernel's interfaces, best first."""
-    from attest.attester.configfs_tsm import configfs_report
-    from attest.attester.sev_guest import sev_guest_report
-
     return configfs_report, sev_guest_report
 
 
 def emulated() -> tuple[Source, ...]:
     """The emulated chip's port and nothing else."""
-    from attest.attester.emulated import emulated_report
-
     return (emulated_report,)

@@ -12,7 +12,7 @@ from typing import Any
 from attest.attester.agent import CheckedDisk, RunningPayload, Unlocked
 from attest.attester.cmdline import DiskOrder, NetOrder
 from attest.attester.evidence_json import snp_evidence
-from attest.attester.sources import RawEvidence
+from attest.attester.raw_evidence import RawEvidence
 from attest.attester.status import Status
 from attest.emulator.chip import Chip, LaunchContext
 from attest.emulator.pki import ChipKeys, make_chip

@@ -11,16 +11,9 @@ import pytest
 from attest.attester import configfs_tsm, sev_guest
 from attest.attester.errors import EvidenceUnavailable
 from attest.attester.evidence_json import snp_evidence
+from attest.attester.raw_evidence import MAX_CERTIFICATES, RawEvidence, SourceAbsent
 from attest.attester.sev_guest import GuestRequest, extended_report
-from attest.attester.sources import (
-    MAX_CERTIFICATES,
-    RawEvidence,
-    Source,
-    SourceAbsent,
-    emulated,
-    first_present,
-    hardware,
-)
+from attest.attester.sources import Source, emulated, first_present, hardware
 from attest.evidence.chip_port import ReportRequest
 from attest.evidence.snp_json import decode_snp_json
 from tests.fakes.guest import chip

@@ -16,7 +16,7 @@ from attest.attester.binding import report_data
 from attest.attester.cmdline import DiskOrder, Orders, ServiceAddress
 from attest.attester.errors import Refused, SecretNotFound, ServiceUntrusted
 from attest.attester.jwe import GuestKey
-from attest.attester.sources import RawEvidence
+from attest.attester.raw_evidence import RawEvidence
 from attest.broker.jwe import encrypt
 from attest.broker.jwk import parse_tee_pubkey
 from attest.emulator.chip import LaunchContext
