@@ -37,6 +37,8 @@ def verify_text(result: Mapping[str, Any]) -> str:
 
 def printable(text: str) -> str:
     """Control characters of a hostile file never reach the terminal."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 

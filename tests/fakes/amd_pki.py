@@ -284,6 +284,19 @@ class FakeAmdPki:
         key = rsa_key(signer or self.ark.key or f"ark-{self.product.value}")
         return builder.sign(key, hashes.SHA384(), rsa_padding=PSS).public_bytes(Encoding.DER)
 
+    def inputs(
+        self,
+        *,
+        now: datetime = NOW,
+        crls: Sequence[bytes] = (),
+        expected_report_data: bytes | None = None,
+        anchors: TrustAnchors | None = None,
+        extra: Sequence[bytes] = (),
+    ) -> Inputs:
+        """What a verifier is given: the report with this world's certificates (and ``extra`` ones)."""
+        certificates = (*extra, *self.certificates)
+        return Inputs(self.raw, certificates, tuple(crls), anchors or self.anchors, now, expected_report_data)
+
     def verify(
         self,
         *,
@@ -293,12 +306,30 @@ class FakeAmdPki:
         anchors: TrustAnchors | None = None,
         extra: Sequence[bytes] = (),
     ) -> VerifiedClaims:
-        """Verify the report with this world's certificates (and ``extra`` ones)."""
-        pool = EndorsementSet.from_der([*extra, *self.certificates], crls, with_evidence=True)
-        report = SnpReport.parse(self.raw)
+        """Verify the report."""
+        return self.inputs(
+            now=now, crls=crls, expected_report_data=expected_report_data, anchors=anchors, extra=extra
+        ).verify()
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything one verification depends on."""
+
+    report: bytes
+    certificates: tuple[bytes, ...]
+    crls: tuple[bytes, ...]
+    anchors: TrustAnchors
+    now: datetime
+    expected_report_data: bytes | None
+
+    def verify(self) -> VerifiedClaims:
+        """The claims, or the error."""
+        pool = EndorsementSet.from_der(self.certificates, self.crls, with_evidence=True)
         return verify_snp(
-            report, pool, anchors=anchors or self.anchors, now=now, expected_report_data=expected_report_data
-        )
+            SnpReport.parse(self.report), pool, anchors=self.anchors, now=self.now,
+            expected_report_data=self.expected_report_data,
+        )  # fmt: skip
 
 
 def report_body(fields: Mapping[str, int | bytes]) -> bytes:
