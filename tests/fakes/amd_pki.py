@@ -89,9 +89,13 @@ def rsa_key(name: str) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, 2048)
 
 
-@cache
 def ec_key(name: str, curve: str = "secp384r1") -> ec.EllipticCurvePrivateKey:
-    """One EC key per name and process."""
+    """One EC key per name, curve and process."""
+    return _ec_key(name, curve)
+
+
+@cache
+def _ec_key(name: str, curve: str) -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key({"secp384r1": ec.SECP384R1(), "secp256r1": ec.SECP256R1()}[curve])
 
 

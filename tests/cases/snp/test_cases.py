@@ -61,15 +61,6 @@ def test_a_bit_flipped_in_a_signed_field_is_refused(name: str) -> None:
             _verify(bytes(flipped), world)
 
 
-@pytest.mark.parametrize("offset", range(0x2A0))
-def test_no_signed_byte_can_change(offset: int) -> None:
-    world = FakeAmdPki(report={"version": 5})
-    flipped = bytearray(world.raw)
-    flipped[offset] ^= 0x80
-    with pytest.raises(CvmError):
-        _verify(bytes(flipped), world)
-
-
 def _verify(raw: bytes, world: FakeAmdPki) -> None:
     pool = EndorsementSet.from_der(world.certificates, with_evidence=True)
     verify_snp(SnpReport.parse(raw), pool, anchors=world.anchors, now=NOW, expected_report_data=None)
