@@ -28,8 +28,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     status = actions.add_parser("status", help="what is cached, and what expires when", allow_abbrev=False)
     bundle = actions.add_parser("bundle", help="write the cache into one file", allow_abbrev=False)
     bundle.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write")
-    load = actions.add_parser("import", help="verify a bundle and store what is newer", allow_abbrev=False)
-    load.add_argument("file", type=Path, metavar="FILE")
+    load = actions.add_parser(
+        "import", help="verify a bundle, or a report's VCEK, and store what is newer", allow_abbrev=False
+    )
+    load.add_argument("file", type=Path, metavar="FILE", help="bundle, extended report, certificates")
     for child in (fetch, status, bundle, load):
         where = child.add_mutually_exclusive_group()
         where.add_argument("--cache", type=Path, metavar="DIR", help="cache folder (the settings', else the user's)")

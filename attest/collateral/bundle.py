@@ -9,10 +9,19 @@ from attest.collateral.cache import Entry
 from attest.collateral.check import Item, check_parts
 from attest.collateral.errors import BundleRefused, CollateralRefused
 from attest.collateral.source import CollateralSource, Held, refuse_older
-from attest.collateral.wanted import Kind, NotAskable, Wanted, wanted_from_name
+from attest.collateral.wanted import Kind, NotAskable, Wanted, wanted_from_name, wanted_vcek
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.pool import EndorsementSet
-from attest.evidence.bundle import MAX_BUNDLE, BundleItem, BundleMalformed, build_bundle, parse_bundle
+from attest.evidence.amd_certificate import Role
+from attest.evidence.bundle import (
+    MAX_BUNDLE,
+    BundleItem,
+    BundleMalformed,
+    build_bundle,
+    looks_like_bundle,
+    parse_bundle,
+)
+from attest.evidence.collateral_file import read_collateral_file
 
 STORED, KEPT = "stored", "kept"
 _SKEW = timedelta(days=1)
@@ -46,9 +55,11 @@ def export_bundle(source: CollateralSource, anchors: TrustAnchors, now: datetime
 def import_bundle(source: CollateralSource, data: bytes, anchors: TrustAnchors, now: datetime) -> tuple[Imported, ...]:
     """Verify all items, then store those that are newer than what the cache has.
 
-    Raises BundleMalformed, BundleRefused (nothing is stored), CacheUnusable.
+    ``data`` is a bundle, or any file with VCEKs (the extended report of a new machine, say): those are taken. Raises
+    BundleMalformed, BundleRefused (nothing is stored), CacheUnusable.
     """
-    verified = _verified(parse_bundle(data), anchors, now)
+    items = parse_bundle(data) if looks_like_bundle(data) else _from_file(data, now)
+    verified = _verified(items, anchors, now)
     source.cache.prepare()
     return tuple(_store(source, item, fetched, anchors, now) for item, fetched in verified)
 
@@ -71,6 +82,28 @@ def _verified(items: tuple[BundleItem, ...], anchors: TrustAnchors, now: datetim
     return verified
 
 
+def _from_file(data: bytes, now: datetime) -> tuple[BundleItem, ...]:
+    """The VCEKs of any collateral or evidence file, under the names their own extensions give, and the chain above."""
+    found = read_collateral_file(data)
+    items: dict[str, BundleItem] = {}
+    for leaf in found.certificates:
+        if leaf.role is not Role.VCEK or leaf.amd is None or leaf.amd.hwid is None:
+            continue
+        try:
+            wanted = wanted_vcek(leaf.product, leaf.amd.hwid, leaf.amd.tcb.to_bytes())
+        except NotAskable as exc:
+            raise BundleMalformed(f"import: {exc.message}") from None
+        items[wanted.name] = BundleItem(wanted.name, now, (leaf.der,))
+        above = {item.role: item.der for item in found.certificates if item.product is leaf.product}
+        if Role.ASK in above and Role.ARK in above:
+            chain = Wanted(Kind.CHAIN, leaf.product).name
+            items[chain] = BundleItem(chain, now, (above[Role.ASK], above[Role.ARK]))
+    if not items:
+        reason = found.damaged[0].message if found.damaged else "holds no VCEK"
+        raise BundleMalformed(f"import: no bundle, and {reason}")
+    return tuple(items.values())
+
+
 def _wanted(item: BundleItem) -> Wanted:
     try:
         return wanted_from_name(item.name)
@@ -88,6 +121,8 @@ def _store(source: CollateralSource, item: Item, fetched: datetime, anchors: Tru
 
 
 def _newer(item: Item, fetched: datetime, held: Held) -> bool:
+    if item.wanted.kind is Kind.VCEK:
+        return False  # another certificate of the same key says nothing new
     try:
         refuse_older(item, held)
     except CollateralRefused:

@@ -23,7 +23,8 @@ MAX_BUNDLE = 8 << 20
 MAX_ITEMS = 20_000
 _MAX_OBJECTS = 2
 _MAX_NAME = 200
-_HEAD = b'{\n "schema": "attest.collateral.bundle/'
+_MARK = b'"attest.collateral.bundle/'
+_MARK_WITHIN = 200
 
 
 class BundleMalformed(EvidenceMalformed):
@@ -41,8 +42,9 @@ class BundleItem(NamedTuple):
 
 
 def looks_like_bundle(data: bytes) -> bool:
-    """Whether ``data`` begins as :func:`build_bundle` writes it, whatever the version."""
-    return data.startswith(_HEAD)
+    """Whether ``data`` is JSON whose beginning names the schema, whatever the version."""
+    head = data[:_MARK_WITHIN]
+    return head.lstrip().startswith(b"{") and _MARK in head
 
 
 def build_bundle(items: Iterable[BundleItem]) -> bytes:

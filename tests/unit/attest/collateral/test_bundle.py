@@ -94,6 +94,27 @@ def test_a_bundle_from_the_future_is_refused(kds: FakeKds, tmp_path: Path) -> No
         load(kds.source(tmp_path), chain._replace(fetched=NOW + timedelta(days=30)))
 
 
+def test_the_extended_report_of_a_new_machine_can_be_imported(kds: FakeKds, tmp_path: Path) -> None:
+    source = kds.source(tmp_path, online=False)
+    for outcomes in ({"chain": "stored", "vcek": "stored"}, {"chain": "kept", "vcek": "kept"}):
+        done = import_bundle(source, PKI.extended, PKI.anchors, NOW)
+        assert {item.wanted.kind.value: item.outcome for item in done} == outcomes
+    held = source.cached(kds.leaf, PKI.anchors, NOW)
+    assert held is not None
+    assert held.item.ders == (PKI.leaf_der,)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", PKI.raw, PKI.ask_der, PKI.extended[:2000]])
+def test_a_file_without_a_vcek_cannot_be_imported(kds: FakeKds, tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(BundleMalformed, match="no bundle"):
+        import_bundle(kds.source(tmp_path), data, PKI.anchors, NOW)
+
+
+def test_a_forged_certificate_in_a_report_is_not_imported(kds: FakeKds, tmp_path: Path) -> None:
+    with pytest.raises(BundleRefused, match="does not verify"):
+        import_bundle(kds.source(tmp_path), FakeAmdPki(leaf=Leaf(signer="mallory")).extended, PKI.anchors, NOW)
+
+
 def test_a_bundle_in_a_collateral_folder_is_read_like_its_certificates(kds: FakeKds, tmp_path: Path) -> None:
     (tmp_path / "anything").write_bytes(build_bundle(items(kds)))
     pool = load_collateral_dir(tmp_path)

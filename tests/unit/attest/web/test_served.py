@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.kbs_client import KbsError, TlsTransport
+from tests.fakes.kds import FakeKds
 from tests.fakes.served import Served, attest_command
-from tests.fakes.service_world import GOOD, OTHER, PATH, SECRET, reference
+from tests.fakes.service_world import GOOD, OTHER, PATH, PKI, SECRET, evidence, reference
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +196,30 @@ def test_an_address_in_use_is_one_clear_error(tmp_path: Path) -> None:
     assert done.code == 3
     assert f"127.0.0.1:{port}: cannot listen" in done.err
     assert "Traceback" not in done.err
+
+
+def test_the_running_service_fetches_what_a_guest_does_not_send(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real processes, the real clock: two workers, one request for each thing, then everything from the cache."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with FakeKds(PKI) as kds:
+        served = Served(tmp_path / "service").init()
+        settings = served.config.read_text()
+        served.config.write_text(settings.replace("online = false", f'online = true\nkds_url = "{kds.url}"'))
+        (served.folder / "collateral" / "root").write_bytes(PKI.ark_der)
+        served.start()
+        try:
+            assert served.operator().send("POST", "/cvm/v0/reference-value", reference(), {}).status == 200
+            guests = [served.guest() for _ in range(4)]
+            for guest in guests:
+                guest.attester = lambda report_data: {**evidence(report_data), "cert_chain": []}
+            with ThreadPoolExecutor(4) as pool:
+                assert all(pool.map(lambda guest: guest.handshake(), guests))
+            assert sorted(kds.asked) == sorted([kds.leaf.path, kds.chain.path, kds.list.path])
+            listed = served.attest(
+                "collateral", "status", "--root", str(served.folder / "collateral" / "root"), "--json"
+            )
+            assert {item["kind"] for item in json.loads(listed.out)["items"]} == {"chain", "crl", "vcek"}
+        finally:
+            assert served.stop() == 0
