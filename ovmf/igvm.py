@@ -13,12 +13,15 @@ from zlib import crc32
 
 from ovmf.errors import IgvmMalformed, IgvmUnsupported
 from ovmf.igvm_id_block import ID_BLOCK_LENGTH, IgvmIdBlock, read_id_block
+from ovmf.snp_launch import MAX_VCPUS
 from policy.wire import ByteReader
 
 MAX_IGVM = 64 << 20
 """Largest file accepted, in bytes."""
 MAX_PAGES = 1 << 16
 """Most 4 KiB pages a file may describe (256 MiB): two-megabyte pages without data cost a file next to nothing."""
+MAX_HEADERS = 1 << 18
+"""Most variable headers, so that no file keeps its reader busy for long; 64 bytes of each on average."""
 
 PAGE = 4096
 LARGE_PAGE = 2 << 20
@@ -69,7 +72,7 @@ class Context(NamedTuple):
 
     gpa: int
     vcpu: int
-    vmsa: bytes
+    vmsa: memoryview
 
 
 Directive = Page | Parameters | Context
@@ -92,8 +95,11 @@ def parse_igvm(data: bytes) -> IgvmFile:
     headers, start = _variable_headers(data)
     parser = _Parser(data, start + len(headers))
     reader = ByteReader(headers, "igvm", error=IgvmMalformed, base=start)
+    count = 0
     while reader.remaining:
-        at = start + reader.offset
+        at, count = start + reader.offset, count + 1
+        if count > MAX_HEADERS:
+            raise IgvmMalformed(f"igvm: got more than {MAX_HEADERS} headers")
         kind, length = reader.u32("header type"), reader.u32("header length")
         content = reader.take(length, f"header 0x{kind:X}")
         reader.zero(-length % 8, "padding")
@@ -116,6 +122,8 @@ def _variable_headers(data: bytes) -> tuple[bytes, int]:
         architecture, page_size = reader.u32("architecture"), reader.u32("page size")
         if architecture != 0 or page_size != PAGE:
             raise IgvmUnsupported(f"igvm: architecture {architecture}, page size {page_size}: want x86-64 and 4096")
+    if size > 64 * MAX_HEADERS:
+        raise reader.fail(f"headers: got {size} bytes, want at most {64 * MAX_HEADERS}")
     if offset != fixed or size % 8 or offset + size > total or total != len(data):
         raise reader.fail(
             f"headers at 0x{offset:X}, {size} bytes, file of {total}: want them at 0x{fixed:X}, file of {len(data)}"
@@ -136,6 +144,7 @@ class _Parser:
         self._mask = 0
         self._stage = 0
         self._areas: dict[int, int] = {}
+        self._vcpus: set[int] = set()
         self._pages = 0
         self._directives: list[Directive] = []
         self._policy: int | None = None
@@ -216,9 +225,10 @@ class _Parser:
         if flags & ~7 or kind > CPUID_XF:
             raise reader.fail(f"page at 0x{gpa:X}: flags 0x{flags:X}, type {kind}: want flags 0..7, type 0..3")
         size = LARGE_PAGE if flags & 1 else PAGE
-        self._place(reader, gpa, size)
+        self._place(reader, gpa, size, size)
         data = self._slice(reader, offset, size) if offset else memoryview(b"")
         if self._ours(mask, reader) and not flags & 4:  # shared pages are the host's and not measured
+            self._count(size)
             self._directives.append(Page(gpa, size, kind, bool(flags & 2), data))
 
     def _insert(self, reader: ByteReader) -> None:
@@ -229,6 +239,7 @@ class _Parser:
         self._place(reader, gpa, size)
         if self._ours(mask, reader):
             del self._areas[index]
+            self._count(size)
             self._directives.append(Parameters(gpa, size))
 
     def _context(self, reader: ByteReader) -> None:
@@ -238,11 +249,13 @@ class _Parser:
         if not self._ours(mask, reader):
             return
         self._place(reader, gpa, PAGE)
-        vmsa = bytes(self._slice(reader, offset, PAGE))
+        vmsa = self._slice(reader, offset, PAGE)
         if any(vmsa[VMSA_USED:]):
             raise reader.fail(f"VMSA of vCPU {index}: bytes from 0x{VMSA_USED:X} on must be zero")
-        if any(isinstance(item, Context) and item.vcpu == index for item in self._directives):
-            raise reader.fail(f"VMSA of vCPU {index}: a second one")
+        if index in self._vcpus or index >= MAX_VCPUS:
+            raise reader.fail(f"VMSA of vCPU {index}: want vCPUs below {MAX_VCPUS}, each once")
+        self._vcpus.add(index)
+        self._count(PAGE)
         self._directives.append(Context(gpa, index, vmsa))
 
     def _identity(self, reader: ByteReader) -> None:
@@ -252,10 +265,11 @@ class _Parser:
                 raise reader.fail("ID block: a second one for SEV-SNP")
             self._id_block = block
 
-    def _place(self, reader: ByteReader, gpa: int, size: int) -> None:
-        unit = LARGE_PAGE if size == LARGE_PAGE else PAGE
-        if gpa % (unit if size == unit else PAGE) or gpa + size > 1 << 52:
+    def _place(self, reader: ByteReader, gpa: int, size: int, unit: int = PAGE) -> None:
+        if gpa % unit or gpa + size > 1 << 52:
             raise reader.fail(f"gpa: got 0x{gpa:X}, want a multiple of 0x{unit:X} below 2^52")
+
+    def _count(self, size: int) -> None:
         self._pages += size // PAGE
         if self._pages > MAX_PAGES:
             raise IgvmMalformed(f"igvm: describes more than {MAX_PAGES * PAGE >> 20} MiB of pages")

@@ -74,7 +74,7 @@ def measure_igvm(path: str, *, native_zero: bool) -> Special:
     file = parse_igvm(data)
     digest = igvm_launch_digest(file, native_zero=native_zero)
     check_id_block(file, digest)
-    pages = tuple(item.vmsa for item in file.directives if isinstance(item, Context))
+    pages = tuple(bytes(item.vmsa) for item in file.directives if isinstance(item, Context))
     files = (("igvm", printable(path), sha256(data).hexdigest()),)
     return Special("igvm", "sev-snp", digest, files, tuple(_igvm_facts(file)), pages)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ovmf.firmware import Firmware
 from ovmf.kernel_hashes import KernelHashes, hash_table_bytes, parse_hash_table
+from ovmf.sev_launch import sev_es_launch_digest, sev_launch_digest
 from ovmf.snp_launch import snp_launch_digest
+from ovmf.svsm import place, svsm_launch_digest
 from policy.errors import CvmError
 
 _HASHES = KernelHashes(bytes(32), bytes(32), bytes(32))
@@ -22,6 +24,22 @@ def one(data: bytes) -> None:
             snp_launch_digest(firmware, vcpus=1, vcpu_sig=0x800F12, hashes=_HASHES, vmm="ec2")
     except CvmError:
         return
+    finally:
+        _other_modes(image)
+
+
+def _other_modes(image: bytes) -> None:
+    try:
+        sev_launch_digest(image, _HASHES)
+        sev_es_launch_digest(image, vcpus=2, vcpu_sig=0x800F12, hashes=_HASHES)
+    except CvmError:
+        pass
+    try:
+        placed = place(bytes(_PAGE), image, _PAGE)
+        if sum(size for _, size, _ in placed.layout.sections) <= 1 << 20:
+            svsm_launch_digest(bytes(_PAGE), image, variable_store_size=_PAGE, vcpus=2, vcpu_sig=0x800F12)
+    except CvmError:
+        pass
 
 
 def _table(data: bytes) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ovmf.errors import IdBlockInvalid, IgvmMalformed, IgvmUnsupported
 from ovmf.id_block import IdBlock, sign_id_block
-from ovmf.igvm import MAX_PAGES, parse_igvm
+from ovmf.igvm import MAX_HEADERS, MAX_PAGES, parse_igvm
 from ovmf.igvm_launch import check_id_block, igvm_launch_digest, kvm_problems
 from policy.errors import CvmError
 from tests.fakes import igvm as fake
@@ -119,6 +119,21 @@ def test_a_small_file_that_describes_much_memory_is_refused_early() -> None:
     pages = [fake.page(0x200000 * n, 0, 1) for n in range(1, MAX_PAGES // 512 + 2)]
     with pytest.raises(IgvmMalformed, match="256 MiB"):
         parse_igvm(fake.image([fake.platform(), *pages]))
+
+
+def test_a_file_of_nothing_but_headers_is_refused_early() -> None:
+    with pytest.raises(IgvmMalformed, match="headers"):
+        parse_igvm(fake.image([fake.platform(), bytes.fromhex("7707008000000000") * (MAX_HEADERS + 1)]))
+
+
+def test_two_megabytes_of_parameters_may_start_at_any_page() -> None:
+    file = parse_igvm(fake.image([fake.platform(), fake.area(0, 0x200000), fake.insert(0x1000)]))
+    assert igvm_launch_digest(file) == fold(*((4, 0x1000 + 4096 * n, None) for n in range(512)))
+
+
+def test_more_vcpus_than_there_can_be_are_refused() -> None:
+    with pytest.raises(IgvmMalformed, match="vCPU"):
+        parse_igvm(fake.image([fake.platform(), fake.context(24 + 24 + 32, vcpu=4096)], fake.vmsa()))
 
 
 def test_an_id_block_in_the_file_is_checked_as_the_chip_will() -> None:
