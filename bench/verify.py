@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import load_der_x509_certificate
 
 from attest.endorsement.amd import ChainCache
@@ -40,8 +41,13 @@ def run() -> list[dict[str, Any]]:
 
 
 def _bare(world: FakeAmdPki) -> Callable[[], object]:
-    key = load_with_cryptography(_spki(world))
-    report = SnpReport.parse(world.raw)
+    return bare_verification(world.leaf_der, world.raw)
+
+
+def bare_verification(leaf: bytes, raw: bytes) -> Callable[[], object]:
+    """``key.verify`` of ``cryptography`` over the report's digest, everything else prepared."""
+    key = load_with_cryptography(_spki(leaf))
+    report = SnpReport.parse(raw)
     signature = encode_dss_signature(
         int.from_bytes(report.signature_r, "little"), int.from_bytes(report.signature_s, "little")
     )
@@ -49,10 +55,8 @@ def _bare(world: FakeAmdPki) -> Callable[[], object]:
     return lambda: key.verify(signature, digest)
 
 
-def _spki(world: FakeAmdPki) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    key = load_der_x509_certificate(world.leaf_der).public_key()
+def _spki(leaf: bytes) -> bytes:
+    key = load_der_x509_certificate(leaf).public_key()
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 

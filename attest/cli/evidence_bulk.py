@@ -75,7 +75,7 @@ def _judging(args: argparse.Namespace, bench: Bench, times: tuple[datetime, date
     """A function from files to lines, in order; it uses workers where there are enough files to pay for them."""
     jobs = args.jobs or len(os.sched_getaffinity(0))
     if jobs == 1 or files < _WORTH_WORKERS:
-        yield lambda names: (_batch(bench, batch, as_json=args.json) for batch in _batches(names))
+        yield lambda names: (judge_files(bench, batch, as_json=args.json) for batch in _batches(names))
         return
     pool: Executor
     if HAVE_AWSCRT:
@@ -86,7 +86,7 @@ def _judging(args: argparse.Namespace, bench: Bench, times: tuple[datetime, date
         pool = ThreadPoolExecutor(jobs)
 
         def task(names: list[str]) -> list[Line]:
-            return _batch(bench, names, as_json=args.json)
+            return judge_files(bench, names, as_json=args.json)
 
     with pool:
         yield lambda names: _ordered(pool, task, names, jobs * _AHEAD)
@@ -117,10 +117,11 @@ def _start_worker(args: argparse.Namespace, now: datetime, today: datetime) -> N
 
 def _in_worker(names: list[str]) -> list[Line]:
     bench, as_json = _worker[0]
-    return _batch(bench, names, as_json=as_json)
+    return judge_files(bench, names, as_json=as_json)
 
 
-def _batch(bench: Bench, names: list[str], *, as_json: bool) -> list[Line]:
+def judge_files(bench: Bench, names: list[str], *, as_json: bool) -> list[Line]:
+    """Read and judge each file; one line each, JSON or text."""
     return [_line(_result(bench, name), as_json=as_json) for name in names]
 
 
