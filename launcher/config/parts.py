@@ -176,8 +176,18 @@ def snp(table: Table | None) -> SnpSettings | None:
     features = table.value("guest_features", int, default.guest_features) or 0
     if not 0 < features < 1 << 63 or not features & 1:
         table.problem("guest_features", f"got {features:#x}, want SEV_FEATURES with bit 0 (SNP active)")
+    block, auth = (_path(table, name, None) if table.has(name) else None for name in ("id_block", "id_auth"))
+    if (block is None) != (auth is None):
+        table.problem("id_auth" if auth is None else "id_block", "id_block and id_auth come together")
     table.finish()
-    return SnpSettings(**switches, abi_min=abi_min, host_data=bytes.fromhex(host_data), guest_features=features)
+    return SnpSettings(
+        **switches,
+        abi_min=abi_min,
+        host_data=bytes.fromhex(host_data),
+        guest_features=features,
+        id_block=block,
+        id_auth=auth,
+    )
 
 
 def emulator(table: Table | None) -> str | None:

@@ -16,7 +16,7 @@ from launcher.core.decisions import Decision
 from launcher.core.facts import FirmwareFacts, HostFacts, QemuFacts
 from launcher.core.inputs import measure_inputs
 from launcher.core.measurement import MeasureInputs
-from launcher.core.spec import SnpLaunch, VmSpec
+from launcher.core.spec import IdBlockFiles, SnpLaunch, VmSpec
 from launcher.core.timeouts import Budget, budget
 from launcher.core.vm import VmConfig, guest_policy
 from launcher.errors import PlanRefused
@@ -57,7 +57,8 @@ class LaunchPlan(NamedTuple):
 class Surroundings(NamedTuple):
     """What is known besides the VM file. ``firmware`` is ``None`` only for platform none without a firmware file.
 
-    ``ca_der``: the CA certificate, DER. ``chip_state``: the default folder of the emulated chip.
+    ``ca_der``: the CA certificate, DER. ``chip_state``: the default folder of the emulated chip. ``id_block``:
+    contents of the files the VM names.
     """
 
     host: HostFacts
@@ -65,6 +66,7 @@ class Surroundings(NamedTuple):
     firmware: FirmwareFacts | None
     ca_der: bytes | None
     chip_state: str
+    id_block: IdBlockFiles | None = None
 
 
 def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
@@ -77,6 +79,8 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
     chosen = decisions.decide(config, around.host, spec, firmware, (accel, accel_reason))
     if line is not None:
         chosen += tuple(Decision(*choice) for choice in line.choices)
+    if config.snp.id_block is not None:
+        chosen += (Decision("ID block", config.snp.id_block, "the chip refuses any other image or guest policy"),)
     return LaunchPlan(
         spec=spec,
         qemu=around.qemu,
@@ -101,6 +105,8 @@ def _refuse(config: VmConfig, around: Surroundings) -> None:
             f"firmware: {path}: no measured section for the boot hash table, so a kernel cannot be measured",
             hint='use OVMF.amdsev.fd (firmware = "auto" finds it)',
         )
+    if config.platform is Platform.EMULATED_SNP and config.snp.id_block is not None:
+        raise PlanRefused("snp.id_block: the emulated chip checks no ID block", hint='use platform = "sev-snp"')
     if config.platform is Platform.EMULATED_SNP and config.snp.guest_features != 1:
         raise PlanRefused(
             f"snp.guest_features: {config.snp.guest_features:#x}: the emulated chip starts vCPUs with 0x1 only"
@@ -126,7 +132,7 @@ def _spec(config: VmConfig, around: Surroundings, accel: str, line: CommandLine 
     snp = None
     if config.platform is Platform.SEV_SNP:
         c_bit = around.host.c_bit if around.host.c_bit is not None else DEFAULT_C_BIT
-        snp = SnpLaunch(guest_policy(config.snp), c_bit, config.snp.host_data)
+        snp = SnpLaunch(guest_policy(config.snp), c_bit, config.snp.host_data, around.id_block)
     emulated = config.platform is Platform.EMULATED_SNP
     return VmSpec(
         name=config.name,

@@ -8,12 +8,21 @@ from launcher.core.vm import Disk, Net
 from policy.vocab import Platform
 
 
+class IdBlockFiles(NamedTuple):
+    """ID block (96 bytes) and ID authentication (4096), and whether an author key is among the latter."""
+
+    block: bytes
+    auth: bytes
+    author: bool
+
+
 class SnpLaunch(NamedTuple):
     """The sev-snp-guest object's members. ``c_bit`` must be the host's; ``host_data`` has 32 bytes."""
 
     policy: int
     c_bit: int
     host_data: bytes
+    id_block: IdBlockFiles | None = None
 
 
 class VmSpec(NamedTuple):

@@ -69,6 +69,7 @@ class SnpSettings(NamedTuple):
 
     Only ``smt`` is allowed by default, because a host with SMT on refuses a guest that forbids it. ``host_data``: 32
     bytes shown in every report. ``guest_features``: SEV_FEATURES the host kernel sets, part of the launch digest.
+    ``id_block`` and ``id_auth``: files of `cvm idblock create`, both or neither.
     """
 
     smt: bool = True
@@ -83,6 +84,8 @@ class SnpSettings(NamedTuple):
     abi_min: tuple[int, int] = (0, 0)
     host_data: bytes = bytes(32)
     guest_features: int = 1
+    id_block: str | None = None
+    id_auth: str | None = None
 
 
 class VmConfig(NamedTuple):

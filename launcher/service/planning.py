@@ -8,12 +8,13 @@ from typing import NamedTuple
 from launcher.core.facts import FirmwareFacts, QemuFacts
 from launcher.core.names import CHIP_STATE
 from launcher.core.plan import LaunchPlan, Surroundings, make_plan
-from launcher.core.vm import VmConfig
+from launcher.core.vm import VmConfig, guest_policy
 from launcher.io.firmware import find_firmware
 from launcher.io.host import probe_host
 from launcher.io.measurement import Measured, measure
 from launcher.io.statedir import state_root
 from launcher.io.toolchain import Toolchain, find_toolchain, parse_version
+from launcher.service.id_block import check_id_block, read_id_block
 from launcher.service.vm_file import load_vm, read_ca
 
 
@@ -40,9 +41,13 @@ def prepare(path: str) -> Prepared:
         firmware=firmware_facts(config, tools),
         ca_der=read_ca(config),
         chip_state=f"{state_root()}/{CHIP_STATE}",
+        id_block=read_id_block(config.snp),
     )
     plan = make_plan(config, around)
-    return Prepared(config, plan, None if plan.measure is None else measure(plan.measure))
+    measured = None if plan.measure is None else measure(plan.measure)
+    if around.id_block is not None and measured is not None:
+        check_id_block(around.id_block, measured.launch_digest, guest_policy(config.snp))
+    return Prepared(config, plan, measured)
 
 
 def qemu_facts(tools: Toolchain) -> QemuFacts:

@@ -39,6 +39,10 @@ def resolve(config: VmConfig, folder: str) -> VmConfig:
         ),
         disks=tuple(disk._replace(path=at(disk.path)) for disk in config.disks),
         attestation=None if config.attestation is None else config.attestation._replace(ca=at(config.attestation.ca)),
+        snp=config.snp._replace(
+            id_block=None if config.snp.id_block is None else at(config.snp.id_block),
+            id_auth=None if config.snp.id_auth is None else at(config.snp.id_auth),
+        ),
         emulator_state=None if config.emulator_state is None else at(config.emulator_state),
     )
 

@@ -42,9 +42,18 @@ def protection(spec: VmSpec) -> tuple[str, ...]:
     """The sev-snp-guest object. ``reduced-phys-bits`` is the guest's one bit, never the host's CPUID value."""
     if spec.snp is None:
         return ()
+    identity: dict[str, object] = {}
+    files = spec.snp.id_block
+    if files is not None:
+        identity = {
+            "id_block": b64encode(files.block).decode("ascii"),
+            "id_auth": b64encode(files.auth).decode("ascii"),
+        }
+        if files.author:
+            identity["author_key_enabled"] = True
     guest = json_value(
         qom_type="sev-snp-guest", id="cgs0", cbitpos=spec.snp.c_bit, reduced_phys_bits=1, policy=spec.snp.policy,
-        kernel_hashes=spec.kernel is not None, host_data=b64encode(spec.snp.host_data).decode("ascii"),
+        kernel_hashes=spec.kernel is not None, host_data=b64encode(spec.snp.host_data).decode("ascii"), **identity,
     )  # fmt: skip
     return ("-object", guest)
 
