@@ -16,7 +16,7 @@ from attest.broker.appraise import anchors_of
 from attest.collateral.cache import Cache
 from attest.collateral.clock import Budget, Clock
 from attest.collateral.folder import CollateralFolder
-from attest.collateral.kds import KdsSettings
+from attest.collateral.kds_settings import KdsSettings
 from attest.collateral.source import CollateralSource
 from attest.collateral.supply import Supplied, Supplier
 from attest.collateral.url import KDS_URL

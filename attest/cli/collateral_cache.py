@@ -10,7 +10,7 @@ from pathlib import Path
 from attest.cli.evidence_file import read_file
 from attest.collateral.cache import Cache
 from attest.collateral.clock import Clock
-from attest.collateral.kds import KdsSettings
+from attest.collateral.kds_settings import KdsSettings
 from attest.collateral.source import CollateralSource
 from attest.collateral.url import base_url
 from attest.endorsement.anchors import TrustAnchors

@@ -70,7 +70,11 @@ def _fetch(args: argparse.Namespace, anchors: TrustAnchors, today: datetime) -> 
     def fetch(evidence: Evidence, have: EndorsementSet) -> EndorsementSet:
         supplied = Supplier(source, anchors, today, Budget(source.clock, _WAIT_SECONDS)).supply(evidence.report, have)
         problem = most_helpful(supplied.problems)
-        if problem is not None and not (have + supplied.endorsements).leaves:
+        if (
+            problem is not None
+            and not have.offered
+            and not (have + supplied.endorsements).fitting(evidence.report, None)
+        ):
             raise problem
         for item in supplied.problems:
             _warn(item.message)

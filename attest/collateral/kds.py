@@ -7,8 +7,6 @@ of it fits into the caller's budget; when the next try would not, the error says
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -16,25 +14,14 @@ from typing import NoReturn
 
 from attest.collateral.clock import Budget, Clock
 from attest.collateral.errors import CollateralNotFound, CollateralPaced, CollateralUnavailable
-from attest.collateral.pace import MAX_HOLD, VCEK_SECONDS, Pace
-from attest.collateral.transport import Answer, Timeouts, get
-from attest.collateral.url import KDS_URL
+from attest.collateral.kds_settings import KdsSettings
+from attest.collateral.pace import MAX_HOLD, Pace
+from attest.collateral.transport import Answer, get
 from attest.collateral.wanted import Kind, Wanted
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
 _OUTAGE_HOLD = 30.0
 _TOO_MANY, _NOT_FOUND, _OK = 429, 404, 200
-
-
-@dataclass(frozen=True, slots=True)
-class KdsSettings:
-    """Where to ask and how: seconds between two VCEKs, tries for one thing, seconds to wait for our own turn."""
-
-    url: str = KDS_URL
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    vcek_seconds: float = VCEK_SECONDS
-    tries: int = 4
-    turn_wait: float = math.inf
 
 
 class KdsClient:

@@ -15,16 +15,16 @@ from attest.collateral.clock import Clock
 from attest.collateral.errors import CollateralPaced
 from attest.collateral.files import locked, read_bounded, replace
 
-VCEK_SECONDS = 10.0
 MAX_HOLD = 3600.0
 _NAME, _LOCK = "pace", "pace.lock"
 _MAX_BYTES = 200
+_LONGEST_HOLD_WAIT = 10.0  # an outage that was waited for once is not waited for again by each who comes later
 
 
 class Pace:
     """The shared file in ``folder``. Every method is one short critical section."""
 
-    def __init__(self, folder: Path, clock: Clock, *, vcek_seconds: float = VCEK_SECONDS) -> None:
+    def __init__(self, folder: Path, clock: Clock, *, vcek_seconds: float) -> None:
         self._folder, self._clock, self._interval = folder, clock, vcek_seconds
 
     def reserve(self, *, vcek: bool, within: float) -> float:
@@ -32,7 +32,7 @@ class Pace:
         with locked(self._folder / _LOCK, self._clock, within):
             now = self._clock.wall()
             slot, hold = self._read(now)
-            if hold - now > within:
+            if hold - now > min(within, _LONGEST_HOLD_WAIT):
                 raise CollateralPaced(
                     f"AMD's key service is not asked for {hold - now:.0f} s more: it said so, or did not answer",
                     code="collateral.held",

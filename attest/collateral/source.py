@@ -26,7 +26,7 @@ from attest.collateral.errors import (
     CollateralRefused,
     CollateralUnavailable,
 )
-from attest.collateral.kds import KdsClient, KdsSettings
+from attest.collateral.kds_settings import KdsSettings
 from attest.collateral.wanted import Kind, Wanted
 from attest.endorsement.amd import ChainCache
 from attest.endorsement.anchors import TrustAnchors
@@ -138,6 +138,8 @@ class CollateralSource:
     def _fetch(
         self, kds: KdsSettings, wanted: Wanted, anchors: TrustAnchors, now: datetime, how: tuple[Budget, Held | None]
     ) -> Held:
+        from attest.collateral.kds import KdsClient  # loads requests, which most runs of this program do without
+
         budget, last_good = how
         body = KdsClient(kds, self.cache.folder, self.clock).fetch(wanted, budget)
         try:

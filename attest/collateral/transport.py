@@ -19,16 +19,9 @@ import requests
 import urllib3
 
 from attest.collateral.errors import CollateralRefused, CollateralUnavailable
+from attest.collateral.kds_settings import Timeouts
 
 _CHUNK = 16 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds to connect, and to wait for the next bytes."""
-
-    connect: float = 5.0
-    read: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,7 +223,7 @@ def _fetch_in_process(url_port: int, folder: str, barrier: object, results: obje
     """Another process with a client of its own; only the folder is shared."""
     os.environ["NO_PROXY"] = "127.0.0.1"
     from attest.collateral.clock import Budget
-    from attest.collateral.kds import KdsSettings
+    from attest.collateral.kds_settings import KdsSettings
 
     clock = Clock()
     source = CollateralSource(Cache(Path(folder), clock), KdsSettings(url=f"http://127.0.0.1:{url_port}"), clock)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -16,8 +18,8 @@ from attest.collateral.errors import (
     CollateralRefused,
     CollateralUnavailable,
 )
-from attest.collateral.kds import KdsClient, KdsSettings
-from attest.collateral.transport import Timeouts
+from attest.collateral.kds import KdsClient
+from attest.collateral.kds_settings import KdsSettings, Timeouts
 from attest.collateral.url import base_url
 from attest.collateral.wanted import Family, Kind, NotAskable, Wanted, wanted_from_name, wanted_vcek
 from attest.endorsement.anchors import TrustAnchors
@@ -400,3 +402,12 @@ def client(kds: FakeKds, folder: Path, tries: int = 4) -> KdsClient:
     """A client without a cache."""
     settings = KdsSettings(url=kds.url, timeouts=Timeouts(2.0, 2.0), tries=tries)
     return KdsClient(settings, folder, kds.time.clock)
+
+
+def test_whoever_asks_nobody_loads_no_http_client() -> None:
+    code = (
+        "import sys; import attest.cli.evidence_verify, attest.cli.collateral_actions, attest.broker.opening; "
+        "print('requests' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
