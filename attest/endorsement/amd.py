@@ -25,6 +25,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -42,13 +43,12 @@ from attest.evidence.errors import EvidenceMalformed
 _CA_NAME = {Role.ARK: "ARK-", Role.ASK: "SEV-", Role.ASVK: "SEV-VLEK-"}
 _KNOWN_CRITICAL = (BasicConstraints, KeyUsage)
 _MIN_RSA_BITS = 2048
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Three certificates whose links and constraints hold; dates and revocation are judged anew each time it is
-    used.
-    """
+    """Three certificates whose links and constraints hold; dates and revocation are judged anew on each use."""
 
     leaf: AmdCertificate
     intermediate: AmdCertificate
@@ -82,29 +82,34 @@ class ChainCache:
 
     def __init__(self, *, limit: int = 4096, load_key: KeyLoader = load_p384) -> None:
         self._chains: OrderedDict[bytes, Chain] = OrderedDict()
+        self._authorities: OrderedDict[bytes, None] = OrderedDict()
         self._crls: OrderedDict[bytes, bool] = OrderedDict()
         self._limit = limit
         self._load_key = load_key
 
     def chain(self, leaf: AmdCertificate, intermediate: AmdCertificate, root: AmdCertificate) -> Chain:
-        """The chain of these three certificates, verified now or before."""
-        digest = hashlib.sha256(leaf.sha256 + intermediate.sha256 + root.sha256).digest()
+        """The chain of these three certificates, verified now or before; its two CAs once for all chips below them."""
+        pair = hashlib.sha256(intermediate.sha256 + root.sha256).digest()
+        digest = hashlib.sha256(leaf.sha256 + pair).digest()
         chain = self._chains.get(digest)
         if chain is None:
-            chain = self._chains[digest] = _verify_links(leaf, intermediate, root, self._load_key)
-            if len(self._chains) > self._limit:
-                self._chains.popitem(last=False)
+            if pair not in self._authorities:
+                _verify_authorities(intermediate, root)
+                self._keep(self._authorities, pair, None)
+            chain = self._keep(self._chains, digest, _verify_leaf(leaf, intermediate, root, self._load_key))
         return chain
 
     def crl_signed(self, crl: AmdCrl, root: AmdCertificate) -> bool:
         """:func:`crl_signed_by`, remembered."""
         digest = hashlib.sha256(crl.sha256 + root.sha256).digest()
         signed = self._crls.get(digest)
-        if signed is None:
-            signed = self._crls[digest] = crl_signed_by(crl, root)
-            if len(self._crls) > self._limit:
-                self._crls.popitem(last=False)
-        return signed
+        return self._keep(self._crls, digest, crl_signed_by(crl, root)) if signed is None else signed
+
+    def _keep(self, remembered: OrderedDict[bytes, _T], digest: bytes, value: _T) -> _T:
+        remembered[digest] = value
+        if len(remembered) > self._limit:
+            remembered.popitem(last=False)
+        return value
 
 
 def walk_chain(
@@ -209,10 +214,16 @@ def verify_authorities(intermediate: AmdCertificate, root: AmdCertificate) -> No
     _check_issued(intermediate, root, "intermediate")
 
 
-def _verify_links(
+def _verify_authorities(intermediate: AmdCertificate, root: AmdCertificate) -> None:
+    _check_ca(root, "root", path_lengths=None)
+    _check_issued(root, root, "root")
+    _check_ca(intermediate, "intermediate", path_lengths=(0,))
+    _check_issued(intermediate, root, "intermediate")
+
+
+def _verify_leaf(
     leaf: AmdCertificate, intermediate: AmdCertificate, root: AmdCertificate, load_key: KeyLoader
 ) -> Chain:
-    verify_authorities(intermediate, root)
     _check_leaf(leaf)
     _check_issued(leaf, intermediate, "leaf")
     try:
@@ -286,6 +297,3 @@ def _check_dates(chain: Chain, now: datetime) -> None:
                 f"certificate {certificate.subject_cn}: valid {certificate.not_before:%Y-%m-%dT%H:%M:%SZ} to "
                 f"{certificate.not_after:%Y-%m-%dT%H:%M:%SZ}, not at {now:%Y-%m-%dT%H:%M:%SZ}",
             )
-
-
-__all__ = ["AmdCrl", "Chain", "ChainCache", "EndorsementSet", "TrustAnchors", "TrustedEndorsement", "walk_chain"]

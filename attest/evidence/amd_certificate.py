@@ -109,7 +109,7 @@ class AmdCertificate:
             parsed=certificate,
         )
 
-    @property
+    @cached_property
     def subject_cn(self) -> str:
         """The common name of the subject."""
         return _common_name(self.parsed.subject)
