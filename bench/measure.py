@@ -1,7 +1,8 @@
 """``cvm measure`` against ``sev-snp-measure``: the two installed commands as whole processes, in interleaved pairs.
 
 4 MiB OVMF for measured boot; 1, 8, 64 and 256 vCPUs, without a kernel and with one of 15 MB and an initrd of 60 MB of
-random bytes. Reported: the ratio of the median wall times and the peak resident memory of our process.
+random bytes. Reported: the median of the pairs' ratios of wall time, which a machine that gets busier in between
+disturbs least, and the peak resident memory of our process.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROUNDS = 11
+ROUNDS = 15
 KERNEL, INITRD, CMDLINE = 15_000_000, 60_000_000, "console=ttyS0 root=/dev/mapper/root"
 VCPUS = ("1", "8", "64", "256")
 FASTER, MEMORY_MB = 1.8, 30.0
@@ -106,14 +107,15 @@ def _rows(name: str, ours: list[Cost], theirs: list[Cost]) -> list[dict[str, Any
     cpu, peer_cpu = (statistics.median(cost.cpu for cost in costs) for costs in (ours, theirs))
     peak, peer_peak = (max(cost.memory for cost in costs) for costs in (ours, theirs))
     quartiles = statistics.quantiles((b.wall / a.wall for a, b in zip(ours, theirs, strict=True)), n=4)
+    ratio = quartiles[1]
     return [
         {
             "name": f"{name}: whole process",
             "ours": f"{wall * 1e3:.1f} ms",
             "peer": f"{peer * 1e3:.1f} ms",
-            "ratio": f"{peer / wall:.2f}x",
+            "ratio": f"{ratio:.2f}x",
             "target": f">= {FASTER}x faster than sev-snp-measure 0.0.13",
-            "met": peer / wall >= FASTER,
+            "met": ratio >= FASTER,
             "detail": f"{ROUNDS} interleaved pairs, pairwise quartiles {quartiles[0]:.2f}..{quartiles[2]:.2f}x; "
             f"CPU {cpu * 1e3:.0f} against {peer_cpu * 1e3:.0f} ms",
         },
