@@ -41,6 +41,7 @@ missing_packages() {
   have dpkg-deb || printf 'dpkg '
   have cryptsetup || printf 'cryptsetup-bin '
   have mke2fs || printf 'e2fsprogs '
+  [ "$mode" = demo ] || have cpio || printf 'cpio '  # a second opinion on our archives, for the tests
   [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || [ -e /usr/share/keyrings/debian-archive-keyring.pgp ] ||
     printf 'debian-archive-keyring '
 }
