@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 DESCRIPTION = "Compute the launch digest a VM will report. Starts nothing and needs no TEE."
 
 
+_MORE = ("mode", "igvm", "svsm", "vars_size", "vars_file", "dump_vmsa")
+
+
 class MeasureOptions(LaunchOptions):
     """The verb's options, as argparse's namespace has them too."""
 
@@ -51,7 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: MeasureOptions) -> int:
     """Print the digest; 0. Errors are raised."""
-    if args.mode is not None or args.igvm is not None or args.steps or args.dump_vmsa is not None:
+    if args.steps or args.native_zero or any(getattr(args, name) is not None for name in _MORE):
         from launcher.cli.measure_more import run_more
 
         return run_more(args)

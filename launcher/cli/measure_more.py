@@ -6,7 +6,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.cli.measure_options import MeasureUsage, firmware_from, inputs_from, number, signature_from, write_out
+from launcher.cli.measure_options import (
+    MeasureUsage,
+    firmware_from,
+    inputs_from,
+    number,
+    options_given,
+    signature_from,
+    write_out,
+)
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -35,6 +43,7 @@ def add_more_arguments(parser: ArgumentParser) -> None:
 
 def run_more(args: MeasureOptions) -> int:
     """Print the digest and what belongs to it; 0. Errors are raised."""
+    _check(args)
     if args.igvm is None and args.mode in (None, "snp"):
         return _closer_look(args)
     if args.vm is not None or args.steps:
@@ -47,12 +56,21 @@ def run_more(args: MeasureOptions) -> int:
     return 0
 
 
+def _check(args: MeasureOptions) -> None:
+    """An option that would have no effect is a mistake about what is measured."""
+    if args.mode != "svsm" and (args.svsm, args.vars_size, args.vars_file) != (None, None, None):
+        raise MeasureUsage("--svsm, --vars-size, --vars-file: only with --mode svsm")
+    if args.native_zero and args.igvm is None:
+        raise MeasureUsage("--native-zero: only with --igvm")
+    idle = options_given(args)
+    if args.igvm is not None and (args.mode is not None or idle):
+        raise MeasureUsage(f"--igvm: not together with {idle[0] if idle else '--mode'}: the file says it already")
+
+
 def _measure(args: MeasureOptions) -> Special:
     from launcher.io import measure_modes
 
     if args.igvm is not None:
-        if args.mode is not None or args.firmware is not None:
-            raise MeasureUsage("--igvm: not together with --mode or --firmware")
         return measure_modes.measure_igvm(args.igvm, native_zero=args.native_zero)
     if args.mode == "svsm":
         if args.svsm is None or (args.vars_size is None and args.vars_file is None):

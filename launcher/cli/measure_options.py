@@ -128,13 +128,18 @@ def inputs_from(args: LaunchOptions, vm_file: str | None) -> MeasureInputs:
     """The inputs the VM file or the options name; exactly one of the two forms."""
     if vm_file is None:
         return _from_options(args)
-    given = [flag for flag, option in _OPTIONS.items() if getattr(args, option.name) is not None]
+    given = options_given(args)
     if given:
         raise MeasureUsage(f"{given[0]}: not together with a VM file, which says it already")
     from launcher.service import measurement_inputs
 
     inputs: MeasureInputs = measurement_inputs(vm_file)
     return inputs
+
+
+def options_given(args: LaunchOptions) -> list[str]:
+    """The flags of the shared options that were given."""
+    return [flag for flag, option in _OPTIONS.items() if getattr(args, option.name) is not None]
 
 
 def _from_options(args: LaunchOptions) -> MeasureInputs:
