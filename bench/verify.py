@@ -44,9 +44,9 @@ def _bare(world: FakeAmdPki) -> Callable[[], object]:
     return bare_verification(world.leaf_der, world.raw)
 
 
-def bare_verification(leaf: bytes, raw: bytes) -> Callable[[], object]:
-    """``key.verify`` of ``cryptography`` over the report's digest, everything else prepared."""
-    key = load_with_cryptography(_spki(leaf))
+def bare_verification(leaf: bytes, raw: bytes, load: KeyLoader = load_with_cryptography) -> Callable[[], object]:
+    """``key.verify`` over the report's digest, everything else prepared."""
+    key = load(_spki(leaf))
     report = SnpReport.parse(raw)
     signature = encode_dss_signature(
         int.from_bytes(report.signature_r, "little"), int.from_bytes(report.signature_s, "little")

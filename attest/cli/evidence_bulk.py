@@ -11,6 +11,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import stat
 import sys
 import time
@@ -88,8 +89,10 @@ def _judging(args: argparse.Namespace, bench: Bench, times: tuple[datetime, date
         def task(names: list[str]) -> list[Line]:
             return judge_files(bench, names, as_json=args.json)
 
-    with pool:
+    try:
         yield lambda names: _ordered(pool, task, names, jobs * _AHEAD)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _ordered(
@@ -109,6 +112,7 @@ _worker: list[tuple[Bench, bool]] = []
 
 
 def _start_worker(args: argparse.Namespace, now: datetime, today: datetime) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123  # the parent has warned already
         stderr, sys.stderr = sys.stderr, nowhere
         _worker.append((bench_of(args, now, today), args.json))
