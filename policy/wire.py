@@ -60,7 +60,7 @@ class ByteReader:
         """``count`` reserved bytes that must be zero."""
         start = self._offset + self._base
         got = self.take(count, name)
-        if any(got):
+        if got != bytes(count):
             shown = got.hex() if count <= 16 else f"{got[:16].hex()}…"
             raise self.fail(f"{name} at 0x{start:X}..0x{start + count:X} must be zero, got {shown}")
 

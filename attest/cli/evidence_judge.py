@@ -7,7 +7,7 @@ remembered by digest, so that every further report of a known chip costs one P-3
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import TypeVar
@@ -16,8 +16,12 @@ from attest.broker.appraise import revocation_unknown
 from attest.cli.evidence_file import DENIED, GENUINE, outcome_of
 from attest.endorsement.errors import RevocationUnknown
 from attest.endorsement.pool import EndorsementSet
+from attest.errors import AttestError
 from attest.evidence.amd_certificate import AmdCertificate, AmdCrl, UnrelatedCertificate
+from attest.evidence.errors import EvidenceMalformed
+from attest.evidence.product import product_of_report
 from attest.evidence.recognise import Evidence, parse_evidence, recognise
+from attest.evidence.snp_report import SnpReport
 from attest.verifier.snp import SnpVerifier
 from attest.verifier.vtpm import verify_hcl_nonce, verify_vtpm
 from policy.checks import Check
@@ -116,8 +120,7 @@ class Bench:
         return result
 
     def _judge_into(self, result: Result, data: bytes) -> None:
-        result.kind = recognise(data)
-        evidence = parse_evidence(data)
+        evidence = _parse(result, data)
         pool = self._pool_for(evidence)
         if self.fetch is not None:
             pool += self.fetch(evidence, pool)
@@ -157,14 +160,32 @@ class Bench:
 
     def _pool_for(self, evidence: Evidence) -> EndorsementSet:
         """What came along and what was at hand, joined once for all evidence that brings the same certificates."""
-        if not evidence.certificates and not evidence.crls:
-            return self.pool
         sent = (*evidence.certificates, b"", *evidence.crls)
+        if len(sent) == 1:
+            return self._library_for(evidence.report)
         pool = self._pools.get(sent)
+        return self._keep(sent, sent_endorsements(evidence) + self.pool) if pool is None else pool
+
+    def _library_for(self, report: SnpReport) -> EndorsementSet:
+        """The library with the leaves that may have signed ``report`` only, so that no report is compared with all."""
+        if len(self.pool.leaves) <= _FEW:
+            return self.pool
+        # All that EndorsementSet.candidates looks at.
+        machine = report.raw[0x180:0x18B]
+        key = (report.signing_key.name.encode(), report.chip_id, machine, bytes([report.cpuid_fam_id is None]))
+        pool = self._pools.get(key)
         if pool is None:
-            if len(self._pools) >= _POOLS:
-                self._pools.clear()
-            pool = self._pools[sent] = sent_endorsements(evidence) + self.pool
+            try:
+                leaves = self.pool.candidates(report, product_of_report(report))
+            except AttestError:
+                return self.pool  # verifying says what is missing
+            pool = self._keep(key, replace(self.pool, leaves=leaves))
+        return pool
+
+    def _keep(self, key: tuple[bytes, ...], pool: EndorsementSet) -> EndorsementSet:
+        if len(self._pools) >= _POOLS:
+            self._pools.clear()
+        self._pools[key] = pool
         return pool
 
     def _shown(self, decision: Decision) -> tuple[Check, ...]:
@@ -174,7 +195,19 @@ class Bench:
         return tuple(check for check in decision.checks if check.id != _MEASUREMENT)
 
 
+def _parse(result: Result, data: bytes) -> Evidence:
+    """Parsed evidence; ``result`` learns the kind also of evidence that does not parse."""
+    try:
+        evidence = parse_evidence(data)
+    except EvidenceMalformed:
+        result.kind = recognise(data)
+        raise
+    result.kind = evidence.kind
+    return evidence
+
+
 _POOLS = 4096
+_FEW = 8
 _certificate = lru_cache(maxsize=4096)(AmdCertificate.parse)
 _crl = lru_cache(maxsize=64)(AmdCrl.parse)
 

@@ -161,3 +161,25 @@ def test_a_wrong_number_of_workers_is_wrong_usage(reports: Path, run: Run, jobs:
     with pytest.raises(SystemExit) as caught:
         run("--jobs", jobs)
     assert caught.value.code == 2
+
+
+def test_a_library_of_many_certificates_gives_the_verdicts_of_each_alone(
+    tmp_path: Path, capsys: Any, world: FakeAmdPki
+) -> None:
+    """Ten chips, one of which has no certificate at its TCB: a report is judged by its own chip's only."""
+    for name in ("reports", "library"):
+        (tmp_path / name).mkdir()
+    for number in range(10):
+        chip = bytes([number + 1]) * 64
+        tcb = bytes([9, 0, 0, 0, 0, 0, 24, 84])
+        older = {"reported_tcb": tcb} if number == 9 else {}
+        one = FakeAmdPki(leaf=Leaf(hwid=chip, key=f"chip-{number}"), report={"chip_id": chip, **older})
+        (tmp_path / "reports" / f"{number}.bin").write_bytes(one.raw)
+        (tmp_path / "library" / f"{number}.der").write_bytes(one.leaf_der)
+    for name, data in (("ask", world.ask_der), ("ark", world.ark_der)):
+        (tmp_path / "library" / name).write_bytes(data)
+    words = ["--collateral", str(tmp_path / "library"), "--root", str(tmp_path / "library" / "ark"), "--at", AT]
+    assert main(["evidence", "verify", str(tmp_path / "reports"), *words]) == 8
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["genuine"] * 9 + ["unavailable"]
+    assert "1 for this chip at another TCB" in lines[9]
