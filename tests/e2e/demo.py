@@ -205,8 +205,8 @@ class Demo:
         seconds = result["seconds"]
         self.tell.step(
             "launch",
-            f"guest up in {seconds['booted']:.1f} s · attested: {decision['summary']} · key released · disk unlocked",
-            f'guest read from its encrypted disk: "{MESSAGE}"',
+            f"guest up in {seconds['booted']:.1f} s · attested: {decision['summary']}",
+            f'key released · disk unlocked · guest read from its encrypted disk: "{MESSAGE}"',
             **result,
         )
 
