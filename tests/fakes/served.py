@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import re
@@ -45,6 +46,13 @@ def attest_command(*words: str, stdin: bytes | None = None) -> Done:
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """A test that failed half-way leaves its service running; it does not outlive the test run."""
+    if process.poll() is None:
+        process.terminate()
+        process.wait(20)
+
+
 @dataclass
 class Served:
     """A service in ``folder``."""
@@ -80,6 +88,7 @@ class Served:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "attest", "serve", str(self.config)], stdin=subprocess.DEVNULL, stderr=sink
             )
+        atexit.register(_end, self.process)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             match = READY.search(self.log.read_text())
