@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from policy.checks import FAIL, IGNORED
+from collections.abc import Mapping
+
+from policy.checks import FAIL, IGNORED, PASS
 from policy.decide import Decision
 
 
@@ -40,12 +42,8 @@ def failure_lines(decision: Decision) -> tuple[str, ...]:
     return tuple(f"{check.id}: expected {check.expected}, got {check.actual}" for check in decision.failed)
 
 
-def decision_text(decision: Decision) -> str:
-    """Every check, one line each, failures first and marked, then the summary."""
-    marks = {"pass": "ok  ", FAIL: "FAIL", IGNORED: "  - "}
-    ordered = sorted(decision.checks, key=lambda check: check.outcome != FAIL)
-    lines = [
-        f"{marks[check.outcome]} {check.id:<30} {check.actual} (want {check.expected}) — {check.clause}"
-        for check in ordered
-    ]
-    return "\n".join([*lines, summary(decision)])
+def check_line(check: Mapping[str, str]) -> str:
+    """One check of :func:`decision_json` as a person reads it: ``FAIL snp.vmpl  1 (want 0)``."""
+    mark = {PASS: "ok  ", FAIL: "FAIL"}.get(check["outcome"], "  - ")
+    wanted = check["expected"] if check["outcome"] == IGNORED else f"want {check['expected']}"
+    return f"{mark} {check['id']:<30} {check['actual']} ({wanted})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_MARKS = {"pass": "ok  ", "fail": "FAIL", "ignored": "  - "}
+from policy.explain import check_line
 
 
 def record_lines(record: Any, sha256: str) -> list[str]:
@@ -30,7 +30,5 @@ def _decision(body: Any) -> list[str]:
         lines.append(f"failure   {body['failure']['code']}: {body['failure']['message']}")
     checks = body["decision"]["checks"] if body["decision"] else []
     for check in sorted(checks, key=lambda item: item["outcome"] != "fail"):
-        mark = _MARKS.get(check["outcome"], "?   ")
-        wanted = check["expected"] if check["outcome"] == "ignored" else f"want {check['expected']}"
-        lines.append(f"{mark} {check['id']:<28} {check['actual']} ({wanted}) — {check['clause']}")
+        lines.append(f"{check_line(check)} — {check['clause']}")
     return lines

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from policy.explain import check_line
+
 _WIDTH = 20
 _LEADING = (
     "product",
@@ -40,12 +42,6 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
-def check_line(check: Mapping[str, str]) -> str:
-    """``FAIL snp.vmpl  1 (want 0)``."""
-    mark = {"pass": "ok  ", "fail": "FAIL"}.get(check["outcome"], "  - ")
-    return f"{mark} {check['id']:<30} {check['actual']} (want {check['expected']})"
 
 
 def field_line(name: str, value: object) -> str:
