@@ -7,7 +7,6 @@ CvmError
     EmulatorFailed     the emulated chip did not start, or disagrees about the launch digest
     QemuFailed         QEMU did not start, stopped by itself, or answered nonsense
     GuestFailed        the guest said so, panicked, or ended before it had attested
-      FirmwareRefused  the firmware stopped because a boot hash does not match
     LaunchTimeout      nothing decisive happened in time
     GuestDenied        the attestation service refused the guest
     NotFound           no VM of that name
@@ -65,12 +64,6 @@ class GuestFailed(LauncherError):
     """The guest reported a failure, panicked, or ended before it had attested."""
 
     code = "guest.failed"
-
-
-class FirmwareRefused(GuestFailed):
-    """The guest firmware did not start the kernel: a boot hash does not match the measured table."""
-
-    code = "firmware.refused-kernel"
 
 
 class LaunchTimeout(LauncherError):

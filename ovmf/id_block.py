@@ -19,7 +19,6 @@ from policy.wire import ByteReader
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-ID_BLOCK_SIZE = 96
 ID_AUTH_SIZE = 4096
 _VERSION = 1
 _ECDSA_P384_SHA384 = 1

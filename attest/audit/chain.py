@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from attest.audit.canonical import canonical
@@ -50,14 +49,6 @@ def follow(head: Head, seq: int, record: bytes, stated_sha256: bytes) -> Head:
             f"{head.sha256.hex()}: a record before it was changed or removed"
         )
     return Head(seq, digest)
-
-
-def check_chain(records: Iterable[tuple[int, bytes, bytes]]) -> Head:
-    """Check ``(number, bytes, stated SHA-256)`` of every record in order; returns the head."""
-    head = Head()
-    for seq, record, stated in records:
-        head = follow(head, seq, record, stated)
-    return head
 
 
 def parse_record(record: bytes, what: str) -> dict[str, object]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from launcher.core.facts import VM_TYPE_SNP, VM_TYPE_TDX, FirmwareFacts, HostFacts, QemuFacts
 from policy.vocab import Platform
 
-OK, WARN, FAIL, SKIP = "ok", "warn", "missing", "skip"
+OK, WARN, FAIL = "ok", "warn", "missing"
 MINIMUM_QEMU = (10, 1)
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from launcher.core.debian import Package
 from launcher.image.cpio import Node
-from launcher.image.errors import ImageError, PackageMalformed
+from launcher.image.errors import PackageMalformed
 
 Files = dict[str, Node]
 """Path without leading slash -> regular file or symbolic link."""
@@ -51,11 +51,3 @@ def read_packages(packages: Iterable[Package], wanted: Callable[[str], bool]) ->
     listed = sorted(packages)
     with ThreadPoolExecutor(max_workers=4) as pool:
         return dict(zip(listed, pool.map(lambda package: read_package(package, wanted), listed), strict=True))
-
-
-def only(packages: Iterable[Package], name: str) -> Package:
-    """The package called ``name``. Raises ImageError when it is not there."""
-    for package in packages:
-        if package.name == name:
-            return package
-    raise ImageError(f"image: package {name} is not among the downloaded ones")

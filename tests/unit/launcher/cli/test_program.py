@@ -68,7 +68,7 @@ def test_every_verb_has_help_with_an_example_and_its_exit_statuses(
         (MalformedInput("x"), 5),
         (errors.GuestDenied("x"), 7),
         (errors.StateUnusable("x"), 8),
-        (errors.FirmwareRefused("x"), 9),
+        (errors.GuestFailed("x", code="firmware.refused-kernel"), 9),
         (errors.QemuFailed("x"), 9),
         (errors.LaunchTimeout("x"), 9),
         (errors.EmulatorFailed("x"), 9),
