@@ -27,6 +27,7 @@ def run(args: Namespace) -> int:
     import sys
     from pathlib import Path
 
+    from launcher.cli.progress import show
     from launcher.config.sizes import parse_size, show_size
     from launcher.disks import DiskOrder, create_disk
     from launcher.io.key_service import KeyService, ServiceAccess
@@ -39,7 +40,7 @@ def run(args: Namespace) -> int:
     access = ServiceAccess(args.service, Path(args.ca), Path(args.operator_cert), Path(args.operator_key))
     resource = ResourcePath.parse(args.resource)
     order = DiskOrder(Path(args.image), size, resource, Path(args.content) if args.content else None)
-    create_disk(order, KeyService(access), lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
+    create_disk(order, KeyService(access), show)
     if args.json:
         from json import dumps
 

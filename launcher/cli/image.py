@@ -48,9 +48,10 @@ def run(args: Namespace) -> int:
 def _build(args: Namespace) -> int:
     from pathlib import Path
 
+    from launcher.cli import progress
     from launcher.provision import ensure_image
 
-    manifest = ensure_image(Path(args.out), _order(args, refresh=args.refresh), _progress())
+    manifest = ensure_image(Path(args.out), _order(args, refresh=args.refresh), progress.show)
     _print(manifest, args.json, lambda: _summary(Path(args.out), manifest))
     return 0
 
@@ -71,9 +72,10 @@ def _show(args: Namespace) -> int:
 
 
 def _toolchain(args: Namespace) -> int:
+    from launcher.cli import progress
     from launcher.io.toolchain import fetch_toolchain
 
-    tools = fetch_toolchain(progress=_progress())
+    tools = fetch_toolchain(progress=progress.show)
     described = {
         "qemu": tools.version,
         "source": tools.source,
@@ -85,16 +87,16 @@ def _toolchain(args: Namespace) -> int:
 
 
 def _prepare(args: Namespace) -> int:
+    from launcher.cli import progress
     from launcher.io.cachedir import cache_folder
     from launcher.io.toolchain import fetch_toolchain
     from launcher.provision import ensure_image
 
-    progress = _progress()
-    tools = fetch_toolchain(progress=progress)
+    tools = fetch_toolchain(progress=progress.show)
     folder = cache_folder() / "image"
     # This image is for trying things out and guards nothing: a frozen mirror is good enough for it.
     args.allow_expired = True
-    manifest = ensure_image(folder, _order(args, reuse=True), progress)
+    manifest = ensure_image(folder, _order(args, reuse=True), progress.show)
     described = {"qemu": tools.version, "source": tools.source, "image": str(folder), "manifest": manifest}
     _print(described, args.json, lambda: f"QEMU {tools.version} ({tools.source})\n{_summary(folder, manifest)}")
     return 0
@@ -113,16 +115,6 @@ def _order(args: Namespace, *, refresh: bool = False, reuse: bool = False) -> Im
         refresh=refresh,
         reuse=reuse,
     )
-
-
-def _progress() -> Callable[[str], None]:
-    import sys
-
-    def show(text: str) -> None:
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
-
-    return show
 
 
 def _print(document: object, as_json: bool, text: Callable[[], str]) -> None:

@@ -65,7 +65,7 @@ def load_module(path: str) -> None:
 
 def load_modules() -> None:
     """Every module of the list in its order; one that fails is named on the console and the boot goes on."""
-    with open(MODULE_LIST) as listing:  # noqa: PTH123
+    with open(MODULE_LIST) as listing:  # noqa: PTH123  pathlib is not worth its import here
         paths = listing.read().split()
     for path in paths:
         try:
