@@ -7,12 +7,17 @@ constructing the class elsewhere is a ``TypeError`` at run time too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
+from enum import Enum
 
+from policy.bits import Bits
+from policy.measured import MeasuredEvent
 from policy.snp import GuestPolicy, KeyInfo, PlatformInfo, SigningKey, TcbVersion
+from policy.tdx import SgxAttributes, TcbStatus, TdAttributes, Xfam
 from policy.vocab import LaunchDigest, Platform, SnpProduct
 
-AMD_ROOT = "amd"
+AMD_ROOT, INTEL_ROOT = "amd", "intel"
 _SEAL = object()
 
 
@@ -74,11 +79,156 @@ class SnpClaims:
 
 
 @dataclass(frozen=True, slots=True)
+class PckClaims:
+    """Which machine Intel certified, from the SGX extension of the PCK certificate (OID 1.2.840.113741.1.13.1).
+
+    ``ca`` is ``platform`` or ``processor``. ``ppid`` (16 bytes) names the processor package, ``piid`` (16 bytes) the
+    registered platform, ``None`` under the processor CA, like the three configuration flags. ``fmspc`` has 6 bytes,
+    ``pceid`` 2, ``cpusvn`` 16; ``components`` are the sixteen SVNs of the TCB. ``sgx_type``: 0 standard, 1 scalable,
+    2 scalable with integrity.
+    """
+
+    ca: str
+    ppid: bytes
+    piid: bytes | None
+    fmspc: bytes
+    pceid: bytes
+    cpusvn: bytes
+    components: tuple[int, ...]
+    pcesvn: int
+    sgx_type: int
+    dynamic_platform: bool | None
+    cached_keys: bool | None
+    smt_enabled: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class TcbClaims:
+    """How current the platform is, judged as Intel's quote verification library does.
+
+    ``status`` is the converged one, of which a policy speaks; the others are its parts: ``platform``, ``module`` (TDX
+    only), ``qe``, and for TD report 1.5 ``running``, the platform with the module that runs now. ``tcb_date`` is the
+    earliest date of the matched levels. ``behind_since`` is the date of the oldest level that is newer than what the
+    platform has, from which a grace period counts; ``None`` where nothing newer is listed. ``advisory_ids`` are those
+    of all matched levels, sorted. The evaluation data numbers are of TCB info and QE identity; ``evaluation_number`` is
+    the smaller. ``expires`` is the earliest date on which any piece of the collateral ends. CRL numbers are ``None``
+    where no list was at hand.
+    """
+
+    status: TcbStatus
+    platform: TcbStatus
+    module: TcbStatus | None
+    qe: TcbStatus
+    running: TcbStatus | None
+    tcb_date: datetime
+    behind_since: datetime | None
+    advisory_ids: tuple[str, ...]
+    tcb_info_number: int
+    qe_identity_number: int
+    issued: datetime
+    expires: datetime
+    pck_crl_number: int | None
+    root_crl_number: int | None
+
+    @property
+    def evaluation_number(self) -> int:
+        """The smaller tcbEvaluationDataNumber of TCB info and QE identity."""
+        return min(self.tcb_info_number, self.qe_identity_number)
+
+
+@dataclass(frozen=True, slots=True)
+class QeClaims:
+    """The quoting enclave that signed, from its own report: SVN and header user data (20 bytes)."""
+
+    isvsvn: int
+    mrsigner: bytes
+    user_data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TdxClaims:
+    """Fields of a TD report (Intel *TDX DCAP Quoting Library API*, appendix A.3) in a quote that verified.
+
+    ``version`` is the quote's, 4 or 5; ``body`` is ``1.0``, ``1.5`` or ``1.5-extended``. Byte strings are in wire
+    order. ``tee_tcb_svn2`` and ``mrservicetd`` are ``None`` in body 1.0. ``extended`` holds the further fields of body
+    1.5-extended by name, hex. ``root`` is ``"intel"`` or ``"test:<SHA-256 of the root's SPKI, hex>"``. ``revocation``
+    is ``good``, ``stale`` or ``not-checked``. ``events`` is the event log that replays to ``rtmrs``, ``None`` where
+    none was sent: the verifier refuses a log that does not replay.
+    """
+
+    version: int
+    body: str
+    tee_tcb_svn: bytes
+    mrseam: bytes
+    mrsignerseam: bytes
+    seamattributes: int
+    td_attributes: TdAttributes
+    xfam: Xfam
+    mrtd: LaunchDigest
+    mrconfigid: bytes
+    mrowner: bytes
+    mrownerconfig: bytes
+    rtmrs: tuple[bytes, bytes, bytes, bytes]
+    report_data: bytes
+    tee_tcb_svn2: bytes | None
+    mrservicetd: bytes | None
+    extended: tuple[tuple[str, str], ...]
+    pck: PckClaims
+    tcb: TcbClaims
+    qe: QeClaims
+    root: str
+    revocation: str
+    events: tuple[MeasuredEvent, ...] | None
+
+    @property
+    def emulated(self) -> bool:
+        """Signed under a root that is not Intel's: the hardware was emulated."""
+        return self.root != INTEL_ROOT
+
+
+@dataclass(frozen=True, slots=True)
+class SgxClaims:
+    """Fields of an SGX report body (Intel SDM volume 3D, table "REPORT") in a quote that verified; see TdxClaims."""
+
+    version: int
+    cpusvn: bytes
+    miscselect: int
+    attributes: SgxAttributes
+    xfrm: Xfam
+    mrenclave: bytes
+    mrsigner: bytes
+    isvextprodid: bytes
+    isvprodid: int
+    isvsvn: int
+    isvfamilyid: bytes
+    configid: bytes
+    configsvn: int
+    report_data: bytes
+    pck: PckClaims
+    tcb: TcbClaims
+    qe: QeClaims
+    root: str
+    revocation: str
+
+    @property
+    def emulated(self) -> bool:
+        """Signed under a root that is not Intel's."""
+        return self.root != INTEL_ROOT
+
+
+TeeClaims = SnpClaims | TdxClaims | SgxClaims
+
+
+@dataclass(frozen=True, slots=True)
 class VerifiedClaims:
-    """Claims of one verified report; ``evidence_sha256`` is over the signed bytes 0x000..0x29F."""
+    """Claims of one verified report or quote.
+
+    ``evidence_sha256`` is over the signed bytes: an SNP report's 0x000..0x29F, a quote's header and body. Never over a
+    signature: (r, n - s) verifies as well, so a digest of it identifies nothing.
+    """
 
     platform: Platform
-    snp: SnpClaims
+    tee: TeeClaims
     evidence_sha256: bytes
     seal: object
 
@@ -87,12 +237,45 @@ class VerifiedClaims:
             raise TypeError("verified claims are made by attest.verifier only")
 
     @property
+    def snp(self) -> SnpClaims:
+        """The claims of an SNP report; ``TypeError`` for any other evidence."""
+        if not isinstance(self.tee, SnpClaims):
+            raise TypeError(f"claims of {self.platform.value} are not those of an SNP report")
+        return self.tee
+
+    @property
+    def tdx(self) -> TdxClaims:
+        """The claims of a TD quote; ``TypeError`` for any other evidence."""
+        if not isinstance(self.tee, TdxClaims):
+            raise TypeError(f"claims of {self.platform.value} are not those of a TD quote")
+        return self.tee
+
+    @property
     def emulated(self) -> bool:
         """The chip was emulated; every output must say so."""
-        return self.snp.emulated
+        return self.tee.emulated
+
+    @property
+    def revocation(self) -> str:
+        """``good``, ``stale`` or ``not-checked``."""
+        return self.tee.revocation
+
+    @property
+    def launch_digest(self) -> bytes:
+        """What the hardware measured at launch: MEASUREMENT, MRTD (48 bytes) or MRENCLAVE (32)."""
+        if isinstance(self.tee, SnpClaims):
+            return self.tee.measurement
+        return self.tee.mrtd if isinstance(self.tee, TdxClaims) else self.tee.mrenclave
+
+    @property
+    def host_binding(self) -> bytes:
+        """What the host bound to the guest at launch: HOST_DATA (32 bytes), MRCONFIGID (48) or CONFIGID (64)."""
+        if isinstance(self.tee, SnpClaims):
+            return self.tee.host_data
+        return self.tee.mrconfigid if isinstance(self.tee, TdxClaims) else self.tee.configid
 
 
-def claims_json(claims: SnpClaims) -> dict[str, object]:
+def claims_json(claims: TeeClaims) -> dict[str, object]:
     """Claims as JSON values: byte strings in lower-case hex, TCB versions as objects, enums by value or name."""
     return {field.name: _json_value(getattr(claims, field.name)) for field in fields(claims)}
 
@@ -102,10 +285,18 @@ def _json_value(value: object) -> object:
         return value.hex()
     if isinstance(value, TcbVersion):
         return value.parts()
-    if isinstance(value, (GuestPolicy, PlatformInfo, KeyInfo)):
+    if isinstance(value, Bits):
         return hex(value)
+    if isinstance(value, MeasuredEvent):
+        return {name: _json_value(item) for name, item in value._asdict().items()}
+    if isinstance(value, tuple):
+        return [_json_value(item) for item in value]
     if isinstance(value, SigningKey):
         return value.name
-    if isinstance(value, SnpProduct):
+    if isinstance(value, Enum):
         return value.value
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if is_dataclass(value):
+        return {field.name: _json_value(getattr(value, field.name)) for field in fields(value)}
     return value

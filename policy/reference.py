@@ -242,9 +242,12 @@ def _name(value: object) -> str:
 
 def _platform(value: object) -> Platform:
     try:
-        return Platform(value)
+        platform = Platform(value)
     except ValueError:
-        raise ReferenceMalformed(f"reference: platform: got {str(value)[:40]!r}") from None
+        platform = Platform.NONE
+    if platform in (Platform.NONE, Platform.SGX, Platform.EMULATED_SGX):
+        raise ReferenceMalformed(f"reference: platform: got {str(value)[:40]!r}, want one that measures its launch")
+    return platform
 
 
 def _time(value: object, key: str) -> datetime:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from policy.bits import Bits
 from policy.errors import MalformedInput
 from policy.vocab import SnpProduct
 
@@ -22,15 +23,7 @@ class SigningKey(Enum):
     NONE = 7
 
 
-class _Bits(int):
-    """An integer whose bits have names."""
-
-    def bit(self, index: int) -> bool:
-        """Bit ``index``, 0 the least significant."""
-        return bool(self >> index & 1)
-
-
-class GuestPolicy(_Bits):
+class GuestPolicy(Bits):
     """The 64-bit launch field POLICY, chosen by the host, enforced by the firmware, echoed in every report."""
 
     RESERVED_ONE = 17
@@ -92,7 +85,7 @@ class GuestPolicy(_Bits):
         return self.bit(25)
 
 
-class PlatformInfo(_Bits):
+class PlatformInfo(Bits):
     """PLATFORM_INFO: what the firmware says about the machine."""
 
     KNOWN = 0xFF
@@ -138,7 +131,7 @@ class PlatformInfo(_Bits):
         return self.bit(7)
 
 
-class KeyInfo(_Bits):
+class KeyInfo(Bits):
     """The 32-bit field at 0x48: who signed, and what was masked."""
 
     @property

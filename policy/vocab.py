@@ -12,12 +12,17 @@ __all__ = ["LaunchDigest", "Nonce", "Platform", "ResourcePath", "SnpProduct"]
 
 
 class Platform(Enum):
-    """What runs a VM; the values are what an operator writes in ``platform = "…"``."""
+    """What runs a VM; the values are what an operator writes in ``platform = "…"``.
+
+    The two SGX words name enclaves, whose quotes the verifier can judge; nothing launches them.
+    """
 
     SEV_SNP = "sev-snp"
     TDX = "tdx"
     EMULATED_SNP = "emulated-snp"
     EMULATED_TDX = "emulated-tdx"
+    SGX = "sgx"
+    EMULATED_SGX = "emulated-sgx"
     NONE = "none"
 
 

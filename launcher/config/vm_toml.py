@@ -19,7 +19,7 @@ from policy.vocab import Platform
 MAX_BYTES = 1 << 20
 MIN_MEMORY, MAX_MEMORY = 128 << 20, 16 << 40
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-PLATFORMS = tuple(platform.value for platform in Platform)
+PLATFORMS = tuple(item.value for item in Platform if item not in (Platform.SGX, Platform.EMULATED_SGX))
 _MEASURED = (Platform.SEV_SNP, Platform.EMULATED_SNP)
 _LATER = (Platform.TDX, Platform.EMULATED_TDX)
 
