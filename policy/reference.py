@@ -12,22 +12,45 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from policy.errors import MalformedInput, UnsupportedInput
+from policy.errors import UnsupportedInput
+from policy.reference_fields import (
+    ReferenceMalformed,
+    hex_bytes,
+    hex_or_none,
+    integer,
+    json_object,
+    only,
+    optional_hex,
+    word,
+)
 from policy.vocab import LaunchDigest, Platform
+
+if TYPE_CHECKING:
+    from policy.reference_tdx import TdRecipe
+
+__all__ = [
+    "LaunchRecipe",
+    "MeasuredInput",
+    "ReferenceMalformed",
+    "ReferenceValue",
+    "Section",
+    "reference_from_bytes",
+    "reference_to_bytes",
+    "reference_to_json",
+]
 
 SCHEMA = "cvm.reference/1"
 FORMULA = 1
 """Version of the digest computation; raised when the same inputs would give another digest."""
 
+TD_PLATFORMS = (Platform.TDX, Platform.EMULATED_TDX)
+"""Platforms whose launch is MRTD and four RTMRs."""
+
 _MAX_BYTES = 1 << 20
-
-
-class ReferenceMalformed(MalformedInput):
-    """A reference-value file that does not parse."""
-
-    code = "reference.malformed"
+_MEMBERS = ("schema", "formula", "name", "platform", "launch_digest", "created", "expires", "recipe", "inputs")
+_TD_MEMBERS = ("rtmr", "events", "unpredicted")
 
 
 class Section(NamedTuple):
@@ -71,20 +94,25 @@ class LaunchRecipe(NamedTuple):
 
 
 class ReferenceValue(NamedTuple):
-    """One expected launch digest. ``created`` and ``expires`` are aware datetimes."""
+    """One expected launch digest. ``created`` and ``expires`` are aware datetimes.
+
+    For a TD ``launch_digest`` is MRTD and ``rtmrs`` are the four RTMRs of 48 bytes, ``None`` for one without an
+    expected value; for SEV-SNP, which has no such registers, ``rtmrs`` is empty.
+    """
 
     name: str
     platform: Platform
     launch_digest: LaunchDigest
     created: datetime
     expires: datetime | None = None
-    recipe: LaunchRecipe | None = None
+    recipe: LaunchRecipe | TdRecipe | None = None
+    rtmrs: tuple[bytes | None, ...] = ()
 
 
 def reference_to_json(value: ReferenceValue) -> dict[str, Any]:
     """As the JSON object of the file."""
     recipe = value.recipe
-    return {
+    document = {
         "schema": SCHEMA,
         "formula": FORMULA,
         "name": value.name,
@@ -92,9 +120,14 @@ def reference_to_json(value: ReferenceValue) -> dict[str, Any]:
         "launch_digest": value.launch_digest.hex(),
         "created": value.created.isoformat(),
         "expires": value.expires.isoformat() if value.expires else None,
-        "recipe": None if recipe is None else recipe_to_json(recipe),
+        "recipe": None if recipe is None else _recipe_to_json(recipe),
         "inputs": [] if recipe is None else [item._asdict() for item in recipe.inputs],
     }
+    if value.platform in TD_PLATFORMS:
+        from policy.reference_tdx import td_members
+
+        document |= td_members(value.rtmrs, recipe)
+    return document
 
 
 def reference_to_bytes(value: ReferenceValue) -> bytes:
@@ -102,8 +135,12 @@ def reference_to_bytes(value: ReferenceValue) -> bytes:
     return (json.dumps(reference_to_json(value), indent=2) + "\n").encode()
 
 
-def recipe_to_json(recipe: LaunchRecipe) -> dict[str, Any]:
-    """The recipe without its list of files."""
+def _recipe_to_json(recipe: LaunchRecipe | TdRecipe) -> dict[str, Any]:
+    """The recipe without its list of files (and events, of a TD)."""
+    if not isinstance(recipe, LaunchRecipe):
+        from policy.reference_tdx import td_recipe_to_json
+
+        return td_recipe_to_json(recipe)
     return {
         "firmware_sha256": recipe.firmware_sha256.hex(),
         "firmware_ld": recipe.firmware_ld.hex(),
@@ -114,17 +151,20 @@ def recipe_to_json(recipe: LaunchRecipe) -> dict[str, Any]:
         "vcpu_sig": recipe.vcpu_sig,
         "guest_features": recipe.guest_features,
         "vmm": recipe.vmm,
-        "kernel_sha256": _hex_or_none(recipe.kernel_sha256),
-        "initrd_sha256": _hex_or_none(recipe.initrd_sha256),
-        "cmdline_sha256": _hex_or_none(recipe.cmdline_sha256),
+        "kernel_sha256": hex_or_none(recipe.kernel_sha256),
+        "initrd_sha256": hex_or_none(recipe.initrd_sha256),
+        "cmdline_sha256": hex_or_none(recipe.cmdline_sha256),
     }
 
 
 def reference_from_bytes(data: bytes) -> ReferenceValue:
-    """Parse a reference-value file, or raise :class:`ReferenceMalformed`. The digest is *not* recomputed here."""
+    """Parse a reference-value file, or raise :class:`ReferenceMalformed`.
+
+    The launch digest is *not* recomputed here; the RTMRs of a TD are, from the events the file lists.
+    """
     from policy.strictjson import strict_json
 
-    document = _object(strict_json(data, "reference", max_bytes=_MAX_BYTES, error=ReferenceMalformed), "reference")
+    document = json_object(strict_json(data, "reference", max_bytes=_MAX_BYTES, error=ReferenceMalformed), "reference")
     schema = document.get("schema")
     if schema != SCHEMA:
         raise UnsupportedInput(f"reference: schema {str(schema)[:60]!r}, want {SCHEMA!r}", code="reference.unsupported")
@@ -132,40 +172,52 @@ def reference_from_bytes(data: bytes) -> ReferenceValue:
         raise UnsupportedInput(
             f"reference: formula {str(document.get('formula'))[:20]}, want {FORMULA}", code="reference.unsupported"
         )
-    _only(document, "reference", (
-        "schema", "formula", "name", "platform", "launch_digest", "created", "expires", "recipe", "inputs",
-    ))  # fmt: skip
+    platform = _platform(document.get("platform"))
+    td = platform in TD_PLATFORMS
+    only(document, "reference", _MEMBERS + _TD_MEMBERS if td else _MEMBERS)
     expires = document.get("expires")
-    recipe = document.get("recipe")
+    recipe, rtmrs = _of_td(document) if td else (_of_snp(document), ())
     return ReferenceValue(
         name=_name(document.get("name")),
-        platform=_platform(document.get("platform")),
-        launch_digest=LaunchDigest(_hex(document, "launch_digest", 48)),
+        platform=platform,
+        launch_digest=LaunchDigest(hex_bytes(document, "launch_digest", 48)),
         created=_time(document.get("created"), "created"),
         expires=None if expires is None else _time(expires, "expires"),
-        recipe=None if recipe is None else _recipe(_object(recipe, "recipe"), document.get("inputs")),
+        recipe=recipe,
+        rtmrs=rtmrs,
     )
 
 
+def _of_td(document: dict[str, Any]) -> tuple[TdRecipe | None, tuple[bytes | None, ...]]:
+    from policy.reference_tdx import td_recipe_from_json
+
+    return td_recipe_from_json(document, _inputs(document.get("inputs")))
+
+
+def _of_snp(document: dict[str, Any]) -> LaunchRecipe | None:
+    recipe = document.get("recipe")
+    return None if recipe is None else _recipe(json_object(recipe, "recipe"), document.get("inputs"))
+
+
 def _recipe(table: dict[str, Any], inputs: object) -> LaunchRecipe:
-    _only(table, "recipe", LaunchRecipe._fields[:-1])
+    only(table, "recipe", LaunchRecipe._fields[:-1])
     sections = table.get("sections")
     if not isinstance(sections, list) or len(sections) > 256:
         raise ReferenceMalformed("recipe: sections: want a list of at most 256")
     gpa = table.get("hash_table_gpa")
     return LaunchRecipe(
-        firmware_sha256=_hex(table, "firmware_sha256", 32),
-        firmware_ld=_hex(table, "firmware_ld", 48),
+        firmware_sha256=hex_bytes(table, "firmware_sha256", 32),
+        firmware_ld=hex_bytes(table, "firmware_ld", 48),
         sections=tuple(_section(item) for item in sections),
-        hash_table_gpa=None if gpa is None else _int(table, "hash_table_gpa", 2**32),
-        ap_eip=_int(table, "ap_eip", 2**32),
-        vcpus=_int(table, "vcpus", 4097, least=1),
-        vcpu_sig=_int(table, "vcpu_sig", 2**32),
-        guest_features=_int(table, "guest_features", 2**64),
-        vmm=_word(table, "vmm"),
-        kernel_sha256=_optional_hex(table, "kernel_sha256"),
-        initrd_sha256=_optional_hex(table, "initrd_sha256"),
-        cmdline_sha256=_optional_hex(table, "cmdline_sha256"),
+        hash_table_gpa=None if gpa is None else integer(table, "hash_table_gpa", 2**32),
+        ap_eip=integer(table, "ap_eip", 2**32),
+        vcpus=integer(table, "vcpus", 4097, least=1),
+        vcpu_sig=integer(table, "vcpu_sig", 2**32),
+        guest_features=integer(table, "guest_features", 2**64),
+        vmm=word(table, "vmm"),
+        kernel_sha256=optional_hex(table, "kernel_sha256"),
+        initrd_sha256=optional_hex(table, "initrd_sha256"),
+        cmdline_sha256=optional_hex(table, "cmdline_sha256"),
         inputs=_inputs(inputs),
     )
 
@@ -185,51 +237,10 @@ def _inputs(value: object) -> tuple[MeasuredInput, ...]:
         raise ReferenceMalformed("reference: inputs: want a list of at most 64")
     found = []
     for item in value:
-        table = _object(item, "inputs")
-        _only(table, "inputs", MeasuredInput._fields)
-        found.append(MeasuredInput(_word(table, "name"), _word(table, "path"), _hex(table, "sha256", 32).hex()))
+        table = json_object(item, "inputs")
+        only(table, "inputs", MeasuredInput._fields)
+        found.append(MeasuredInput(word(table, "name"), word(table, "path"), hex_bytes(table, "sha256", 32).hex()))
     return tuple(found)
-
-
-def _object(value: object, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ReferenceMalformed(f"{what}: want a JSON object")
-    return value
-
-
-def _only(table: dict[str, Any], what: str, known: tuple[str, ...]) -> None:
-    unknown = sorted(set(table) - set(known))
-    if unknown:
-        raise ReferenceMalformed(f"{what}: unknown member {unknown[0][:60]!r}")
-
-
-def _hex(table: dict[str, Any], key: str, length: int) -> bytes:
-    value = table.get(key)
-    if not isinstance(value, str) or not re.fullmatch(f"[0-9a-f]{{{2 * length}}}", value):
-        raise ReferenceMalformed(f"reference: {key}: got {str(value)[:120]!r}, want {2 * length} lower-case hex digits")
-    return bytes.fromhex(value)
-
-
-def _optional_hex(table: dict[str, Any], key: str) -> bytes | None:
-    return None if table.get(key) is None else _hex(table, key, 32)
-
-
-def _hex_or_none(value: bytes | None) -> str | None:
-    return None if value is None else value.hex()
-
-
-def _int(table: dict[str, Any], key: str, below: int, *, least: int = 0) -> int:
-    value = table.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < below:
-        raise ReferenceMalformed(f"reference: {key}: got {str(value)[:40]!r}, want an integer {least}..{below - 1}")
-    return value
-
-
-def _word(table: dict[str, Any], key: str) -> str:
-    value = table.get(key)
-    if not isinstance(value, str) or len(value) > 4096 or not value.isprintable():
-        raise ReferenceMalformed(f"reference: {key}: want a printable string of at most 4096 characters")
-    return value
 
 
 def _name(value: object) -> str:

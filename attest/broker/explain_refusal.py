@@ -37,7 +37,9 @@ def explain_refusal(
     with database.read() as tx:
         reported = _reported(records.get(tx, decision), decision)
         stored = [reference_from_bytes(entry.document) for entry in rules.active_references(tx)]
-    known = [(value.name, value.recipe) for value in stored if reference in (None, value.name) and value.recipe]
+    known = [
+        (value.name, recipe) for value in stored if reference in (None, value.name) for recipe in _recipes([value])
+    ]
     if not known:
         which = "none" if reference is None else f"none named {reference!r}"
         raise NotFound(f"reference values: {which} with a recipe is in force")
@@ -48,7 +50,7 @@ def explain_refusal(
 
 
 def _recipes(values: Sequence[ReferenceValue]) -> tuple[LaunchRecipe, ...]:
-    return tuple(value.recipe for value in values if value.recipe is not None)
+    return tuple(value.recipe for value in values if isinstance(value.recipe, LaunchRecipe))
 
 
 def _reported(stored: records.StoredRecord | None, number: int) -> LaunchDigest:

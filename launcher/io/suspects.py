@@ -20,8 +20,8 @@ _SYSTEM_FOLDERS = ("/usr/share/ovmf", "/usr/share/OVMF", "/usr/share/edk2/ovmf",
 def recipe_in(path: str) -> LaunchRecipe:
     """The recipe of a reference-value file; one without is :class:`MalformedInput`."""
     recipe = reference_from_bytes(read_file(path, "reference", 1 << 20)).recipe
-    if recipe is None:
-        raise MalformedInput(f"reference: {path}: has no recipe, so nothing can be explained with it")
+    if not isinstance(recipe, LaunchRecipe):
+        raise MalformedInput(f"reference: {path}: has no SEV-SNP recipe, so no launch digest can be explained with it")
     return recipe
 
 
@@ -54,7 +54,7 @@ def firmware_suspects(reference: LaunchRecipe, names: Sequence[str]) -> list[Lau
 
 def _recipe_or_none(path: str) -> LaunchRecipe | None:
     try:
-        return reference_from_bytes(read_file(path, "reference", 1 << 20)).recipe
+        return recipe_in(path)
     except CvmError:  # a folder holds other JSON too
         return None
 
