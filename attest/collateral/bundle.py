@@ -42,7 +42,7 @@ def export_bundle(source: CollateralSource, anchors: TrustAnchors, now: datetime
     that can be imported.
     """
     items = []
-    for wanted in source.cache.names():
+    for wanted in source.things():
         held = source.cached(wanted, anchors, now)
         if held is not None:
             items.append(BundleItem(wanted.name, held.fetched, held.item.ders))

@@ -1,10 +1,11 @@
 """The disk cache: verified collateral by name, bytes by digest, shared by any number of processes.
 
-    objects/<sha256>     one DER certificate or list; the name says what the bytes must be
+    objects/<sha256>     one certificate, list or signed document; the name says what the bytes must be
     items/<name>         JSON: which objects a thing consists of, when it was fetched, from where
     failures/<name>      JSON: why it could not be fetched, and until when not to ask again
-    locks/…              held by whoever fetches a thing (one file for each chain and list, 256 for all VCEKs)
-    pace, pace.lock      how fast the service may be asked
+    seen/<name>.<root>   the highest number and the latest issue seen of a thing that must never go back
+    locks/…              held by whoever fetches a thing (one file for each; 256 for all of a kind that has many)
+    pace…, pace….lock    how fast a service may be asked
 
 Nothing in it is trusted: what is read is checked like an answer from the network, and what does not fit (damaged by a
 disk, altered by hand, verified under other roots) counts as absent and is fetched again.
@@ -20,30 +21,48 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from attest.collateral.clock import Clock
 from attest.collateral.errors import CacheUnusable, CollateralUnavailable
 from attest.collateral.files import locked, make_folder, read_bounded, replace
-from attest.collateral.wanted import Kind, Wanted, wanted_from_name
-from attest.evidence.amd_certificate import MAX_CRL
 from policy.errors import MalformedInput
 from policy.strictjson import strict_json
 
 SCHEMA, FAILURE_SCHEMA = "attest.collateral.item/1", "attest.collateral.failure/1"
 MAX_FAILURE = timedelta(hours=1)
 _MAX_JSON = 4096
-_MAX_PARTS = 2
+_MAX_PARTS = 4
+_MAX_OBJECT = 4 << 20
 _MANY_FAILURES = 64
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+class Named(Protocol):
+    """A thing that can be kept; ``str()`` says in words what it is."""
+
+    @property
+    def name(self) -> str:
+        """A file name that no other thing has."""
+        ...
+
+    @property
+    def lock_name(self) -> str:
+        """A file name that few other things have, or none."""
+        ...
+
+
+def shared_lock_name(kind: str, name: str) -> str:
+    """One of 256 for all things of a kind that strangers can think of many of."""
+    return f"{kind}-{hashlib.sha256(name.encode()).hexdigest()[:2]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the cache holds under a name: DER values whose digests are right, when they were fetched, from where."""
+    """What the cache holds under a name: objects whose digests are right, when they were fetched, from where."""
 
-    wanted: Wanted
-    ders: tuple[bytes, ...]
+    wanted: Named
+    parts: tuple[bytes, ...]
     fetched: datetime
     source: str
 
@@ -52,7 +71,7 @@ class Entry:
 class Failure:
     """A fetch that failed and is not to be repeated before ``until``."""
 
-    wanted: Wanted
+    wanted: Named
     code: str
     message: str
     until: datetime
@@ -72,17 +91,14 @@ class Cache:
 
     def prepare(self) -> None:
         """Make the folders. Raises CacheUnusable."""
-        for name in ("", "objects", "items", "failures", "locks"):
+        for name in ("", "objects", "items", "failures", "seen", "locks"):
             make_folder(self.folder / name)
 
-    def lock(self, wanted: Wanted, within: float) -> AbstractContextManager[None]:
+    def lock(self, wanted: Named, within: float) -> AbstractContextManager[None]:
         """Held by the one that fetches ``wanted``; waits at most ``within`` seconds."""
-        name = wanted.name
-        if wanted.kind is Kind.VCEK:  # a file for each chip id somebody thinks of would be too many
-            name = f"vcek-{hashlib.sha256(name.encode()).hexdigest()[:2]}"
-        return locked(self.folder / "locks" / name, self._clock, within)
+        return locked(self.folder / "locks" / wanted.lock_name, self._clock, within)
 
-    def read(self, wanted: Wanted) -> Entry | None:
+    def read(self, wanted: Named) -> Entry | None:
         """The entry if it is whole: its file parses and every object has the digest it is named by."""
         data = read_bounded(self.folder / "items" / wanted.name, _MAX_JSON)
         try:
@@ -91,12 +107,12 @@ class Cache:
             source = str(value["source"])
             if value["schema"] != SCHEMA or not 1 <= len(digests) <= _MAX_PARTS:
                 return None
-            ders = tuple(self._object(digest) for digest in digests)
+            parts = tuple(self._object(digest) for digest in digests)
         except (MalformedInput, KeyError, TypeError, ValueError):
             return None
-        return Entry(wanted, ders, fetched, source)
+        return Entry(wanted, parts, fetched, source)
 
-    def stamp(self, wanted: Wanted) -> tuple[int, int, int] | None:
+    def stamp(self, wanted: Named) -> tuple[int, int, int] | None:
         """Changes when the entry does; ``None`` where there is none."""
         with suppress(OSError):
             status = (self.folder / "items" / wanted.name).stat()
@@ -106,7 +122,7 @@ class Cache:
     def _object(self, digest: str) -> bytes:
         if not _SHA256.fullmatch(digest):
             raise ValueError(digest)
-        data = read_bounded(self.folder / "objects" / digest, MAX_CRL)
+        data = read_bounded(self.folder / "objects" / digest, _MAX_OBJECT)
         if hashlib.sha256(data).hexdigest() != digest:
             raise ValueError(digest)
         return data
@@ -114,9 +130,9 @@ class Cache:
     def write(self, entry: Entry) -> None:
         """Store an entry: objects first, then the file that names them. Raises CacheUnusable."""
         self.prepare()
-        digests = [hashlib.sha256(der).hexdigest() for der in entry.ders]
-        for digest, der in zip(digests, entry.ders, strict=True):
-            replace(self.folder / "objects" / digest, der)
+        digests = [hashlib.sha256(part).hexdigest() for part in entry.parts]
+        for digest, part in zip(digests, entry.parts, strict=True):
+            replace(self.folder / "objects" / digest, part)
         value = {
             "schema": SCHEMA, "objects": digests, "fetched": entry.fetched.isoformat(), "source": entry.source,
         }  # fmt: skip
@@ -124,7 +140,7 @@ class Cache:
         with suppress(OSError):
             (self.folder / "failures" / entry.wanted.name).unlink()
 
-    def failure(self, wanted: Wanted, now: datetime) -> Failure | None:
+    def failure(self, wanted: Named, now: datetime) -> Failure | None:
         """A failure that still counts at ``now``. One that speaks of a far future is damage."""
         data = read_bounded(self.folder / "failures" / wanted.name, _MAX_JSON)
         try:
@@ -154,17 +170,14 @@ class Cache:
                 if path.stat().st_mtime < self._clock.wall() - MAX_FAILURE.total_seconds():
                     path.unlink(missing_ok=True)
 
-    def names(self, kind: str = "items") -> Iterator[Wanted]:
+    def names(self, kind: str = "items") -> Iterator[str]:
         """Everything there is a file for, whole or not; ``kind`` is ``items`` or ``failures``."""
         try:
-            found = sorted(path.name for path in (self.folder / kind).iterdir())
+            yield from sorted(path.name for path in (self.folder / kind).iterdir())
         except FileNotFoundError:
             return
         except OSError as exc:
             raise CacheUnusable(f"collateral cache {self.folder}: {exc.strerror}") from None
-        for name in found:
-            with suppress(MalformedInput):
-                yield wanted_from_name(name)
 
 
 def _json(value: dict[str, Any]) -> bytes:

@@ -5,17 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from attest.collateral.limits import Timeouts
 from attest.collateral.url import KDS_URL
 
 VCEK_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds to connect, and to wait for the next bytes."""
-
-    connect: float = 5.0
-    read: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,12 +31,12 @@ class ItemStatus:
 
 def cache_status(source: CollateralSource, anchors: TrustAnchors, now: datetime) -> tuple[ItemStatus, ...]:
     """Everything in the cache by name; nothing is asked. Raises CacheUnusable."""
-    return tuple(item_status(source, wanted, anchors, now) for wanted in source.cache.names())
+    return tuple(item_status(source, wanted, anchors, now) for wanted in source.things())
 
 
 def cache_failures(source: CollateralSource, now: datetime) -> tuple[Failure, ...]:
     """The failures that are remembered now."""
-    known = (source.cache.failure(wanted, now) for wanted in source.cache.names("failures"))
+    known = (source.cache.failure(wanted, now) for wanted in source.things("failures"))
     return tuple(failure for failure in known if failure is not None)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from urllib.parse import urlsplit
@@ -19,21 +20,26 @@ import requests
 import urllib3
 
 from attest.collateral.errors import CollateralRefused, CollateralUnavailable
-from attest.collateral.kds_settings import Timeouts
+from attest.collateral.limits import Timeouts, Tls
 
 _CHUNK = 16 * 1024
+SYSTEM_TLS = Tls()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, body, and the header ``Retry-After`` as it came."""
+    """Status, body, and headers as they came; their names are lower-case."""
 
     status: int
     body: bytes
-    retry_after: str | None
+    headers: Mapping[str, str]
+
+    def header(self, name: str) -> str:
+        """The value of a header, empty without one."""
+        return self.headers.get(name.lower(), "")
 
 
-def get(url: str, *, max_body: int, timeouts: Timeouts, seconds: float) -> Answer:
+def get(url: str, *, max_body: int, timeouts: Timeouts, seconds: float, tls: Tls = SYSTEM_TLS) -> Answer:
     """The answer, whatever its status; bodies of other statuses than 200 are not read.
 
     Raises :class:`CollateralUnavailable` when there is no complete answer within ``seconds``, and
@@ -44,13 +50,13 @@ def get(url: str, *, max_body: int, timeouts: Timeouts, seconds: float) -> Answe
 
     def run() -> None:
         try:
-            result.put(_exchange(url, max_body, timeouts, over))
+            result.put(_exchange(url, max_body, (timeouts, tls), over))
         except CollateralUnavailable as exc:
             result.put(exc)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
             result.put(CollateralUnavailable(f"{_host(url)}: {_reason(exc)}"))
 
-    threading.Thread(target=run, name="kds", daemon=True).start()
+    threading.Thread(target=run, name="collateral", daemon=True).start()
     try:
         outcome = result.get(timeout=max(seconds, 0.01))
     except queue.Empty:
@@ -61,18 +67,27 @@ def get(url: str, *, max_body: int, timeouts: Timeouts, seconds: float) -> Answe
     return outcome
 
 
-def _exchange(url: str, max_body: int, timeouts: Timeouts, over: threading.Event) -> Answer:
+def _exchange(url: str, max_body: int, how: tuple[Timeouts, Tls], over: threading.Event) -> Answer:
+    timeouts, tls = how
     with requests.Session() as session:
         session.auth = _no_credentials
         session.headers.update({"Accept-Encoding": "identity", "User-Agent": f"cvm-attest/{version('cvm')}"})
         with session.get(
-            url, stream=True, allow_redirects=False, timeout=(timeouts.connect, timeouts.read)
+            url, stream=True, allow_redirects=False, timeout=(timeouts.connect, timeouts.read), verify=_verify(tls)
         ) as response:
             if 300 <= response.status_code < 400:
                 target = response.headers.get("Location", "nowhere")[:200]
                 raise CollateralRefused(f"{_host(url)}: redirects to {target!r}, which is not followed")
             body = _body(response, url, max_body, over) if response.status_code == requests.codes.ok else b""
-            return Answer(response.status_code, body, response.headers.get("Retry-After"))
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status_code, body, headers)
+
+
+def _verify(tls: Tls) -> bool | str | None:
+    """In the words of requests; ``None`` leaves the choice to it and to the environment."""
+    if not tls.verify:
+        return False
+    return None if tls.ca is None else str(tls.ca)
 
 
 def _body(response: requests.Response, url: str, max_body: int, over: threading.Event) -> bytes:

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from attest.collateral.cache import shared_lock_name
 from attest.evidence.amd_certificate import MAX_CERTIFICATE, MAX_CRL
 from policy.errors import MalformedInput
 from policy.snp import TcbVersion
@@ -63,6 +64,11 @@ class Wanted:
         if self.hwid is None or self.tcb is None:
             return f"{self.kind.value}-{self.family.value}-{self.product.value}"
         return f"{self.kind.value}-{self.product.value}-{self.hwid.hex()}-{self.tcb.to_bytes().hex()}"
+
+    @property
+    def lock_name(self) -> str:
+        """The name; all VCEKs share 256, because a file for each chip id somebody thinks of would be too many."""
+        return shared_lock_name("vcek", self.name) if self.kind is Kind.VCEK else self.name
 
     @property
     def path(self) -> str:

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest.collateral.cache import Cache
 from attest.collateral.clock import Budget, Clock
-from attest.collateral.kds_settings import KdsSettings, Timeouts
+from attest.collateral.kds_settings import KdsSettings
+from attest.collateral.limits import Timeouts
 from attest.collateral.source import CollateralSource
 from attest.collateral.wanted import Family, Kind, Wanted, wanted_vcek
 from policy.snp import SigningKey

@@ -19,7 +19,8 @@ from attest.collateral.errors import (
     CollateralUnavailable,
 )
 from attest.collateral.kds import KdsClient
-from attest.collateral.kds_settings import KdsSettings, Timeouts
+from attest.collateral.kds_settings import KdsSettings
+from attest.collateral.limits import Timeouts
 from attest.collateral.url import base_url
 from attest.collateral.wanted import Family, Kind, NotAskable, Wanted, wanted_from_name, wanted_vcek
 from attest.endorsement.anchors import TrustAnchors
