@@ -19,7 +19,7 @@ from attest.collateral.supply import products_of, wanted_of_report
 from attest.collateral.wanted import Family, Kind, Wanted, wanted_vcek
 from attest.endorsement.anchors import TrustAnchors
 from attest.evidence.bundle import MAX_BUNDLE
-from attest.evidence.recognise import parse_evidence
+from attest.evidence.recognise import parse_snp_evidence
 from attest.keys.files import replace_file
 from policy.errors import ConfigInvalid, MalformedInput
 from policy.snp import TcbVersion
@@ -82,7 +82,7 @@ def _plans(args: Namespace) -> list[tuple[Wanted, ...]]:
     if args.report is not None:
         if args.chip is not None or args.tcb is not None:
             raise ConfigInvalid("fetch", ("want either a report or --chip and --tcb, not both",))
-        report = parse_evidence(read_file(args.report)).report
+        report = parse_snp_evidence(read_file(args.report)).report
         products = products_of(report) if product is None else (product,)
         if not products:
             raise ConfigInvalid("fetch", ("the report's CPU is of no known product: name it with --product",))

@@ -20,7 +20,7 @@ from attest.errors import AttestError
 from attest.evidence.amd_certificate import AmdCertificate, AmdCrl, UnrelatedCertificate
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.product import product_of_report
-from attest.evidence.recognise import Evidence, parse_evidence, recognise
+from attest.evidence.recognise import SnpEvidence, parse_snp_evidence, recognise
 from attest.evidence.snp_report import SnpReport
 from attest.verifier.snp import SnpVerifier
 from attest.verifier.vtpm import verify_hcl_nonce, verify_vtpm
@@ -36,7 +36,7 @@ SCHEMA = "attest.evidence.verify/1"
 _MEASUREMENT = "measurement"
 _T = TypeVar("_T")
 
-Fetch = Callable[[Evidence, EndorsementSet], EndorsementSet]
+Fetch = Callable[[SnpEvidence, EndorsementSet], EndorsementSet]
 """What can be had from elsewhere for a report, given what is at hand."""
 
 
@@ -140,7 +140,7 @@ class Bench:
             result.outcome, result.code = DENIED, "policy.denied"
             result.message = f"policy {self.rules.document.name}: " + "; ".join(failure_lines(decision))
 
-    def _verify(self, evidence: Evidence, pool: EndorsementSet) -> VerifiedClaims:
+    def _verify(self, evidence: SnpEvidence, pool: EndorsementSet) -> VerifiedClaims:
         """The report, and what hangs on it: an HCL blob's variable data, a TPM quote."""
         challenge, report_data = self.expected.nonce, self.expected.report_data
         if evidence.hcl is None:
@@ -155,10 +155,10 @@ class Bench:
             verify_hcl_nonce(evidence.hcl, challenge)
         return claims
 
-    def _verify_bound(self, evidence: Evidence, pool: EndorsementSet, expected: bytes | None) -> VerifiedClaims:
+    def _verify_bound(self, evidence: SnpEvidence, pool: EndorsementSet, expected: bytes | None) -> VerifiedClaims:
         return self.verifier.verify(evidence.report, pool, now=self.now, expected_report_data=expected)
 
-    def _pool_for(self, evidence: Evidence) -> EndorsementSet:
+    def _pool_for(self, evidence: SnpEvidence) -> EndorsementSet:
         """What came along and what was at hand, joined once for all evidence that brings the same certificates."""
         sent = (*evidence.certificates, b"", *evidence.crls)
         if len(sent) == 1:
@@ -195,10 +195,10 @@ class Bench:
         return tuple(check for check in decision.checks if check.id != _MEASUREMENT)
 
 
-def _parse(result: Result, data: bytes) -> Evidence:
+def _parse(result: Result, data: bytes) -> SnpEvidence:
     """Parsed evidence; ``result`` learns the kind also of evidence that does not parse."""
     try:
-        evidence = parse_evidence(data)
+        evidence = parse_snp_evidence(data)
     except EvidenceMalformed:
         result.kind = recognise(data)
         raise
@@ -212,7 +212,7 @@ _certificate = lru_cache(maxsize=4096)(AmdCertificate.parse)
 _crl = lru_cache(maxsize=64)(AmdCrl.parse)
 
 
-def sent_endorsements(evidence: Evidence) -> EndorsementSet:
+def sent_endorsements(evidence: SnpEvidence) -> EndorsementSet:
     """What came with the evidence; another vendor's certificates are passed over, damaged ones are an error."""
     return EndorsementSet.of(
         _related(_certificate, evidence.certificates), _related(_crl, evidence.crls), with_evidence=True

@@ -13,7 +13,7 @@ from attest.cli.report_words import details, report_lines
 from attest.evidence.amd_certificate import AmdCertificate
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.product import likely_product, tcb_for_display
-from attest.evidence.recognise import Evidence, parse_evidence
+from attest.evidence.recognise import SnpEvidence, parse_snp_evidence
 from attest.evidence.snp_report import SnpReport
 from policy.errors import CvmError
 from policy.snp import GuestPolicy, KeyInfo, PlatformInfo, SigningKey
@@ -26,7 +26,7 @@ _NOT_VERIFIED = "NOT VERIFIED: decoded only; anyone can write such a file (attes
 def show(path: Path, *, as_json: bool) -> int:
     """Decode ``path`` and print it; returns the exit code."""
     try:
-        evidence = parse_evidence(read_file(path))
+        evidence = parse_snp_evidence(read_file(path))
     except CvmError as exc:
         return refuse(exc, as_json=as_json)
     body = _as_json(path, evidence)
@@ -34,7 +34,7 @@ def show(path: Path, *, as_json: bool) -> int:
     return 0
 
 
-def _as_json(path: Path, evidence: Evidence) -> dict[str, object]:
+def _as_json(path: Path, evidence: SnpEvidence) -> dict[str, object]:
     return {
         "schema": SCHEMA,
         "verified": False,
@@ -49,7 +49,7 @@ def _as_json(path: Path, evidence: Evidence) -> dict[str, object]:
     }
 
 
-def _as_text(path: Path, evidence: Evidence) -> str:
+def _as_text(path: Path, evidence: SnpEvidence) -> str:
     lines = [_NOT_VERIFIED, f"{path}: {evidence.kind}", "", *report_lines(evidence.report)]
     for der in evidence.certificates:
         lines += ["", *_certificate_lines(_certificate(der))]

@@ -22,7 +22,7 @@ from attest.collateral.published import published_authorities
 from attest.collateral.supply import Supplier, most_helpful
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.pool import EndorsementSet
-from attest.evidence.recognise import Evidence
+from attest.evidence.recognise import SnpEvidence
 from attest.verifier.snp import SnpVerifier
 from policy.document import parse_policy
 from policy.errors import CvmError
@@ -67,7 +67,7 @@ def _fetch(args: argparse.Namespace, anchors: TrustAnchors, today: datetime) -> 
     """What AMD's service gives for the report. Raises the reason when no certificate could be had for it."""
     source = source_of(args, online=True)
 
-    def fetch(evidence: Evidence, have: EndorsementSet) -> EndorsementSet:
+    def fetch(evidence: SnpEvidence, have: EndorsementSet) -> EndorsementSet:
         supplied = Supplier(source, anchors, today, Budget(source.clock, _WAIT_SECONDS)).supply(evidence.report, have)
         problem = most_helpful(supplied.problems)
         if (

@@ -17,7 +17,7 @@ from attest.evidence.cert_table import NAMES, looks_like_cert_table, parse_cert_
 from attest.evidence.der import split_sequences
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.pem import CERTIFICATE, CRL, looks_like_pem, parse_pem
-from attest.evidence.recognise import MAX_EVIDENCE, parse_evidence
+from attest.evidence.recognise import MAX_EVIDENCE, parse_snp_evidence
 from policy.strictjson import strict_json
 
 MAX_FILE = max(MAX_EVIDENCE, MAX_BUNDLE)
@@ -55,7 +55,7 @@ def _blobs(data: bytes) -> Iterable[bytes]:
     if looks_like_cert_table(data):
         return [entry.data for entry in parse_cert_table(data) if entry.guid in NAMES]
     try:
-        evidence = parse_evidence(data)
+        evidence = parse_snp_evidence(data)
     except EvidenceMalformed:
         return []
     return [*evidence.certificates, *evidence.crls]

@@ -1,13 +1,14 @@
-"""The Azure HCL blob (TPM NV index 0x01400001): an SNP report made at boot, and the JSON whose hash it carries.
+"""The Azure HCL blob (TPM NV index 0x01400001): a report made at boot, and the JSON whose hash it carries.
 
     0x000  32    header: "HCLA", version, size of what follows is used, request type, status, three reserved
-    0x020  1184  the report
-    0x4C0  20    request data: size, version, report type (2 = SNP), hash type, size of the variable data
+    0x020  1184  the report: an SNP report, or a TDREPORT and 160 zeros
+    0x4C0  20    request data: size, version, report type (2 = SNP, 4 = TDX), hash type, size of the variable data
     0x4D4  …     variable data: JSON with the vTPM's attestation key, VM configuration and user data; then zeros
 
 REPORT_DATA is the hash of the variable data, padded with zeros, fixed at boot: freshness comes from a TPM quote signed
-with the attestation key in that JSON, never from this report. Source: Microsoft, *Guest attestation for confidential
-VMs*, "HCL report"; the constants were checked against real blobs.
+with the attestation key in that JSON, never from this report. A TDREPORT cannot be verified elsewhere at all: what
+counts is a TD quote with the same REPORTDATA. Source: Microsoft, *Guest attestation for confidential VMs*, "HCL
+report"; the constants were checked against real blobs.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from dataclasses import dataclass, field
 
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
 from attest.evidence.snp_report import REPORT_SIZE, SnpReport
+from attest.evidence.tdreport_struct import TDREPORT_SIZE, TdReportStruct, parse_tdreport
 from policy.wire import ByteReader
 
 MAGIC = b"HCLA"
-_REPORT_TYPE_SNP = 2
+_REPORT_TYPE_SNP, _REPORT_TYPE_TDX = 2, 4
 _HASHES = {1: "sha256", 2: "sha384", 3: "sha512"}
 _REQUEST_HEADER = 20
 _MAX_SIZE = 64 * 1024
@@ -30,7 +32,7 @@ _MAX_SIZE = 64 * 1024
 class HclBlob:
     """A report and the variable data it should vouch for. Nothing is verified, not even the hash."""
 
-    report: SnpReport
+    report: SnpReport | TdReportStruct
     variable_data: bytes = field(repr=False)
     hash_name: str
 
@@ -41,7 +43,7 @@ class HclBlob:
 
 
 def parse_hcl(data: bytes) -> HclBlob:
-    """Raises :class:`EvidenceMalformed`, and :class:`EvidenceUnsupported` for a report that is not SNP's."""
+    """Raises :class:`EvidenceMalformed`, and :class:`EvidenceUnsupported` for a report of neither SNP nor TDX."""
     if len(data) > _MAX_SIZE:
         raise EvidenceMalformed(f"HCL blob: {len(data)} bytes, want at most {_MAX_SIZE}")
     reader = ByteReader(data, "HCL blob", error=EvidenceMalformed)
@@ -52,12 +54,20 @@ def parse_hcl(data: bytes) -> HclBlob:
     data_size, _, report_type, hash_type, variable_size = (
         reader.u32(name) for name in ("data size", "version", "report type", "hash type", "variable data size")
     )
-    if report_type != _REPORT_TYPE_SNP:
-        raise EvidenceUnsupported(f"HCL blob: report type {report_type}, want {_REPORT_TYPE_SNP} (SNP)")
+    if report_type not in (_REPORT_TYPE_SNP, _REPORT_TYPE_TDX):
+        raise EvidenceUnsupported(f"HCL blob: report type {report_type}, want 2 (SNP) or 4 (TDX)")
     if hash_type not in _HASHES:
         raise EvidenceUnsupported(f"HCL blob: hash type {hash_type}, want 1, 2 or 3")
     if data_size != variable_size + _REQUEST_HEADER:
         raise reader.fail(f"request data of {data_size} bytes, want {_REQUEST_HEADER} more than the variable data")
     variable = reader.take(variable_size, "variable data")
     reader.zero(reader.remaining, "padding")
-    return HclBlob(SnpReport.parse(raw_report), variable, _HASHES[hash_type])
+    report = SnpReport.parse(raw_report) if report_type == _REPORT_TYPE_SNP else _tdreport(raw_report)
+    return HclBlob(report, variable, _HASHES[hash_type])
+
+
+def _tdreport(raw: bytes) -> TdReportStruct:
+    reader = ByteReader(raw, "HCL blob: TDREPORT", error=EvidenceMalformed)
+    report = parse_tdreport(reader.take(TDREPORT_SIZE, "report"))
+    reader.zero(reader.remaining, "padding")
+    return report

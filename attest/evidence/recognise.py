@@ -4,8 +4,10 @@
 1184 bytes + GHCB table    extended SNP report            snp-extended-report
 u32 0, u32 1184, 24 zeros  SNP_REPORT_RSP of the kernel   snp-report
 "HCLA"                     Azure HCL blob                 azure-hcl
-{ … }                      KBS evidence                   kbs-snp, azure-vtpm, kbs-tdx
+{ … }                      KBS evidence                   kbs-snp, azure-vtpm, kbs-tdx, azure-vtpm-tdx
 u16 3..5, u16 2 or 3       quote                          tdx-quote, sgx-quote
+0x81, 1024 bytes           TDREPORT                       tdreport
+"Spec ID Event03" at 32    event log, no evidence         event-log
 """
 
 from __future__ import annotations
@@ -16,19 +18,22 @@ from dataclasses import dataclass, field
 from attest.evidence.cert_table import CRL, NAMES, CertEntry, parse_cert_table
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
 from attest.evidence.hcl import MAGIC, HclBlob, parse_hcl
+from attest.evidence.quote import TEE_SGX, TEE_TDX, Quote, parse_quote
 from attest.evidence.snp_json import decode_snp_json
 from attest.evidence.snp_report import REPORT_SIZE, SnpReport
-from attest.evidence.vtpm import VtpmEvidence, decode_vtpm_json
+from attest.evidence.tdreport_struct import REPORT_TYPE_TDX, TDREPORT_SIZE, TdReportStruct, parse_tdreport
+from attest.evidence.tdx_json import decode_tdx_json
+from attest.evidence.vtpm import VtpmEvidence, decode_td_vtpm_json, decode_vtpm_json
 from policy.strictjson import strict_json
 
 MAX_EVIDENCE = 4 << 20
 _RESPONSE_HEADER = 32
 _LARGEST_REPORT_VERSION = 0xFF
-_TEE_TYPE_SGX, _TEE_TYPE_TDX = 0, 0x81
+_SPEC_ID = slice(32, 47), b"Spec ID Event03"
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class SnpEvidence:
     """Recognised and parsed evidence of an SNP guest, unverified.
 
     ``certificates`` and ``crls`` are DER as they came along. ``hcl`` is set where REPORT_DATA must be the hash of
@@ -43,18 +48,50 @@ class Evidence:
     vtpm: VtpmEvidence | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class QuoteEvidence:
+    """Recognised and parsed evidence of a TD or an SGX enclave, unverified; its certificates are in the quote.
+
+    ``event_log`` is what came along to explain the RTMRs, as bytes not yet read, ``None`` where nothing came;
+    ``agent_log`` the text older agents logged their own extends in. ``vtpm`` is set for a TD under Azure's paravisor:
+    REPORTDATA must then be the hash of its HCL blob's variable data.
+    """
+
+    kind: str
+    quote: Quote
+    event_log: bytes | None = field(default=None, repr=False)
+    agent_log: str | None = field(default=None, repr=False)
+    vtpm: VtpmEvidence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TdReportEvidence:
+    """A TDREPORT, alone or in an HCL blob: worth looking at, never worth believing away from its machine."""
+
+    kind: str
+    report: TdReportStruct
+    hcl: HclBlob | None = None
+
+
+Evidence = SnpEvidence | QuoteEvidence | TdReportEvidence
+
+
 def recognise(data: bytes) -> str:
     """The kind of ``data``, from its first bytes; :class:`EvidenceMalformed` when it looks like nothing known."""
     if data[:4] == MAGIC:
         return "azure-hcl"
     if data.lstrip()[:1] == b"{":
         return _json_kind(_json(data))
+    if data[_SPEC_ID[0]] == _SPEC_ID[1]:
+        return "event-log"
+    if len(data) == TDREPORT_SIZE and data[0] == REPORT_TYPE_TDX:
+        return "tdreport"
     if len(data) >= 8 and _is_response(data):
         return "snp-report"
     if len(data) >= 8:
         version, key_type, tee_type = struct.unpack_from("<HHI", data)
-        if version in (3, 4, 5) and key_type in (2, 3) and tee_type in (_TEE_TYPE_SGX, _TEE_TYPE_TDX):
-            return "tdx-quote" if tee_type == _TEE_TYPE_TDX else "sgx-quote"
+        if version in (3, 4, 5) and key_type in (2, 3) and tee_type in (TEE_SGX, TEE_TDX):
+            return "tdx-quote" if tee_type == TEE_TDX else "sgx-quote"
         if struct.unpack_from("<I", data)[0] <= _LARGEST_REPORT_VERSION:
             return "snp-report" if len(data) <= REPORT_SIZE else "snp-extended-report"
     raise EvidenceMalformed(f"evidence: {len(data)} bytes beginning {data[:8].hex() or 'nowhere'} are of no known kind")
@@ -65,26 +102,57 @@ def parse_evidence(data: bytes) -> Evidence:
     if len(data) > MAX_EVIDENCE:
         raise EvidenceMalformed(f"evidence: {len(data)} bytes, want at most {MAX_EVIDENCE}")
     kind = recognise(data)
+    if kind in ("tdx-quote", "sgx-quote"):
+        return QuoteEvidence(kind, parse_quote(data))
+    if kind == "tdreport":
+        return TdReportEvidence(kind, parse_tdreport(data))
     if kind == "snp-report":
-        return Evidence(kind, SnpReport.parse(_unwrap_response(data) if _is_response(data) else data))
+        return SnpEvidence(kind, SnpReport.parse(_unwrap_response(data) if _is_response(data) else data))
     if kind == "snp-extended-report":
         report = SnpReport.parse(data[:REPORT_SIZE])
         return _with_certificates(kind, report, parse_cert_table(data[REPORT_SIZE:], base=REPORT_SIZE))
     if kind == "azure-hcl":
-        blob = parse_hcl(data)
-        return Evidence(kind, blob.report, hcl=blob)
+        return _of_hcl(kind, parse_hcl(data))
+    if kind == "event-log":
+        raise EvidenceUnsupported("evidence: an event log explains a quote and proves nothing without it")
+    return parse_json_evidence(kind, _unwrap_json(_json(data)))
+
+
+def parse_snp_evidence(data: bytes) -> SnpEvidence:
+    """:func:`parse_evidence` for a caller that can use nothing but an SNP report."""
+    evidence = parse_evidence(data)
+    if not isinstance(evidence, SnpEvidence):
+        raise EvidenceUnsupported(f"evidence: {evidence.kind}, want an SNP report")
+    return evidence
+
+
+def parse_json_evidence(kind: str, value: object) -> Evidence:
+    """Evidence of the KBS protocol, already parsed JSON, of a kind its request names."""
     if kind == "kbs-snp":
-        evidence = decode_snp_json(_unwrap_json(_json(data)))
-        return _with_certificates(kind, evidence.report, evidence.certificates)
-    if kind == "azure-vtpm":
-        vtpm = decode_vtpm_json(_unwrap_json(_json(data)))
-        return Evidence(kind, vtpm.hcl.report, vtpm.certificates, hcl=vtpm.hcl, vtpm=vtpm)
-    raise EvidenceUnsupported(f"evidence: {kind} is recognised, but this release cannot read it")
+        snp = decode_snp_json(value)
+        return _with_certificates(kind, snp.report, snp.certificates)
+    if kind == "kbs-tdx":
+        tdx = decode_tdx_json(value)
+        return QuoteEvidence(kind, tdx.quote, tdx.event_log, tdx.agent_log)
+    vtpm = decode_td_vtpm_json(value) if kind == "azure-vtpm-tdx" else decode_vtpm_json(value)
+    if vtpm.td_quote is not None:
+        if not isinstance(vtpm.hcl.report, TdReportStruct):
+            raise EvidenceMalformed("vTPM evidence: a TD quote beside an SNP report")
+        return QuoteEvidence(kind, vtpm.td_quote, vtpm=vtpm)
+    if not isinstance(vtpm.hcl.report, SnpReport):
+        raise EvidenceMalformed("vTPM evidence: a TDREPORT without a TD quote")
+    return SnpEvidence(kind, vtpm.hcl.report, vtpm.certificates, hcl=vtpm.hcl, vtpm=vtpm)
 
 
-def _with_certificates(kind: str, report: SnpReport, entries: tuple[CertEntry, ...]) -> Evidence:
+def _of_hcl(kind: str, blob: HclBlob) -> Evidence:
+    if isinstance(blob.report, SnpReport):
+        return SnpEvidence(kind, blob.report, hcl=blob)
+    return TdReportEvidence(kind, blob.report, hcl=blob)
+
+
+def _with_certificates(kind: str, report: SnpReport, entries: tuple[CertEntry, ...]) -> SnpEvidence:
     known = [entry for entry in entries if entry.guid in NAMES]
-    return Evidence(
+    return SnpEvidence(
         kind,
         report,
         certificates=tuple(entry.data for entry in known if entry.guid != CRL),

@@ -50,14 +50,14 @@ _MAX_CERTIFICATES = 16
 _TURIN_FAMILY = 0x1A  # the layout of a TCB version follows the product; before version 3 it is never Turin's
 
 
-class SnpEvidence(NamedTuple):
+class SnpJson(NamedTuple):
     """A report and the certificates that came along, all unverified."""
 
     report: SnpReport
     certificates: tuple[CertEntry, ...]
 
 
-def decode_snp_json(value: object) -> SnpEvidence:
+def decode_snp_json(value: object) -> SnpJson:
     """From the parsed JSON of ``primary_evidence``; raises :class:`EvidenceMalformed` and nothing else."""
     evidence = _object(value, "snp evidence")
     spelled = evidence.get("attestation_report")
@@ -69,7 +69,7 @@ def decode_snp_json(value: object) -> SnpEvidence:
         if raw is not None and raw != rebuilt:
             raise EvidenceMalformed("snp evidence: report and attestation_report are different reports, want one")
         raw = rebuilt
-    return SnpEvidence(SnpReport.parse(raw or b""), _certificates(evidence.get("cert_chain")))
+    return SnpJson(SnpReport.parse(raw or b""), _certificates(evidence.get("cert_chain")))
 
 
 def _raw(value: object) -> bytes:

@@ -1,7 +1,7 @@
-"""Evidence of an Azure confidential VM: HCL blob, VCEK, and a quote of the paravisor's virtual TPM.
+"""Evidence of an Azure confidential VM: HCL blob, a quote of the paravisor's virtual TPM, and a VCEK or a TD quote.
 
-Three spellings: version 0 (arrays of integers, PEM), 1 and 2 (hexadecimal and base64url). Source: Trustee,
-``az-snp-vtpm`` verifier evidence; TCG, *TPM 2.0 Library*, part 2, TPMS_ATTEST.
+Spellings: version 0 (arrays of integers, PEM), 1 and, for SNP only, 2 (hexadecimal and base64url). Source: Trustee,
+``az-snp-vtpm`` and ``az-tdx-vtpm`` verifier evidence; TCG, *TPM 2.0 Library*, part 2, TPMS_ATTEST.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
 from attest.evidence.hcl import HclBlob, parse_hcl
 from attest.evidence.pem import CERTIFICATE, parse_pem
+from attest.evidence.quote import Quote, parse_quote
 from policy.wire import ByteReader
 
 _GENERATED, _ST_ATTEST_QUOTE, _ALG_SHA256 = 0xFF544347, 0x8018, 0x000B
@@ -38,16 +39,17 @@ class TpmQuote:
 
 @dataclass(frozen=True, slots=True)
 class VtpmEvidence:
-    """Parsed and unverified; ``certificates`` are DER."""
+    """Parsed and unverified; ``certificates`` are DER. ``td_quote`` is ``None`` where the HCL report is SNP's."""
 
     version: int
     hcl: HclBlob
     quote: TpmQuote
     certificates: tuple[bytes, ...] = field(repr=False)
+    td_quote: Quote | None = None
 
 
 def decode_vtpm_json(value: object) -> VtpmEvidence:
-    """From parsed JSON; raises :class:`EvidenceMalformed` and :class:`EvidenceUnsupported`."""
+    """Of an SNP guest, from parsed JSON; raises :class:`EvidenceMalformed` and :class:`EvidenceUnsupported`."""
     evidence = _object(value, "vTPM evidence")
     version = evidence.get("version", 0)
     if type(version) is not int or version not in (0, 1, 2):
@@ -59,6 +61,22 @@ def decode_vtpm_json(value: object) -> VtpmEvidence:
         hcl=parse_hcl(_base64url(report, "hcl_report") if version else _octets(report, "report")),
         quote=_quote(quote),
         certificates=(_base64url(vcek, "vcek"),) if version else _pem(vcek),
+    )
+
+
+def decode_td_vtpm_json(value: object) -> VtpmEvidence:
+    """Of a TD, from parsed JSON; raises :class:`EvidenceMalformed` and :class:`EvidenceUnsupported`."""
+    evidence = _object(value, "vTPM evidence")
+    version = evidence.get("version", 0)
+    if type(version) is not int or version not in (0, 1):
+        raise EvidenceUnsupported(f"vTPM evidence: version {str(version)[:20]!r} with a TD quote, want 0 or 1")
+    decode = _base64url if version else _octets
+    return VtpmEvidence(
+        version=version,
+        hcl=parse_hcl(decode(evidence.get("hcl_report"), "hcl_report")),
+        quote=_quote(_object(evidence.get("tpm_quote"), "vTPM evidence: quote")),
+        certificates=(),
+        td_quote=parse_quote(decode(evidence.get("td_quote"), "td_quote")),
     )
 
 

@@ -1,14 +1,16 @@
-"""Is this Azure vTPM evidence genuine and fresh? In order, after :mod:`attest.verifier.snp` verified the report:
+"""Is this Azure vTPM evidence genuine and fresh? In order, after the report or quote beside it was verified:
 
-     1 variable data  its hash is the report's REPORT_DATA (done by the report's own step "binding")
+     1 variable data  its hash is REPORT_DATA (done by the step "binding" of the report or quote); a TD's own TDREPORT,
+                      which nobody here can verify, says the same as its quote
      2 key            the JSON names exactly one attestation key (HCLAkPub), RSA
      3 signature      that key signed the quote (RSASSA-PKCS1-v1_5, SHA-256)
      4 PCRs           SHA-256 over the 24 values is the quoted digest
      5 challenge      the quote's extraData is the expected value, where the caller expects any; from evidence version 2
                       the JSON's user-data begins with it too
 
-The paravisor holds VMPL 0 and is Microsoft's: the launch digest measures the paravisor, the PCRs measure the guest.
-Source: Trustee, ``az-snp-vtpm``; TCG, *TPM 2.0 Library*, part 1, chapter "Attestation".
+The paravisor is Microsoft's and stands above the guest (VMPL 0, L1 of a TD): the launch digest measures the paravisor,
+the PCRs measure the guest, and a TD's RTMRs stay zero. Source: Trustee, ``az-snp-vtpm``, ``az-tdx-vtpm``; TCG, *TPM
+2.0 Library*, part 1, chapter "Attestation".
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from attest.endorsement.errors import VerificationFailed
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.hcl import HclBlob
+from attest.evidence.td_report import TdReportBody
+from attest.evidence.tdreport_struct import TdReportStruct
 from attest.evidence.vtpm import VtpmEvidence
 from policy.strictjson import strict_json
 
@@ -39,6 +43,7 @@ def verify_vtpm(evidence: VtpmEvidence, *, expected_challenge: bytes | None) -> 
     Raises :class:`VerificationFailed` (steps ``signature`` and ``binding``) and :class:`EvidenceMalformed`.
     """
     runtime = _variable_data(evidence.hcl)
+    _check_same_td(evidence)
     quote = evidence.quote
     try:
         _attestation_key(runtime).verify(quote.signature, quote.message, padding.PKCS1v15(), hashes.SHA256())
@@ -75,6 +80,18 @@ def _check_user_data(runtime: Mapping[str, object], expected: bytes) -> None:
         raise VerificationFailed(
             "binding", f"HCL variable data: user-data is {str(stated)[:128]}, want {expected.hex()}"
         )
+
+
+def _check_same_td(evidence: VtpmEvidence) -> None:
+    """Parts of two TDs put together are refused, even where only unverifiable bytes tell."""
+    if evidence.td_quote is None:
+        return
+    body, report = evidence.td_quote.body, evidence.hcl.report
+    if not isinstance(body, TdReportBody) or not isinstance(report, TdReportStruct):
+        raise EvidenceMalformed("vTPM evidence: want a TD quote beside a TDREPORT")
+    different = report.differences(body)
+    if different:
+        raise VerificationFailed("binding", f"HCL blob: its TDREPORT is not the quote's: {', '.join(different)} differ")
 
 
 def _attestation_key(runtime: Mapping[str, object]) -> rsa.RSAPublicKey:

@@ -12,7 +12,7 @@ from attest.cli.policy_file import SHIPPED, policy_bytes
 from attest.cli.policy_words import policy_rules, policy_warnings
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.pool import EndorsementSet
-from attest.evidence.recognise import parse_evidence
+from attest.evidence.recognise import parse_snp_evidence
 from attest.verifier.snp import verify_snp
 from policy.check import IGNORED
 from policy.claims import VerifiedClaims, verifier_seal
@@ -35,7 +35,7 @@ OLD_FIRMWARE = {"snp.firmware.current-version", "snp.firmware.committed-version"
 def claims_of(vectors: Path, name: str) -> VerifiedClaims:
     """Verified under AMD's roots. The CRLs of the vectors are of other days; a current one is taken as checked."""
     (data,) = read(vectors, [name])
-    evidence = parse_evidence(data)
+    evidence = parse_snp_evidence(data)
     files = [entry["file"] for entry in listed(vectors, "vcek", "vlek", "ark", "ask", "asvk")]
     pool = EndorsementSet.from_der([*evidence.certificates, *read(vectors, files)])
     leaves = [leaf.der for leaf in pool.candidates(evidence.report, None)]

@@ -1,7 +1,8 @@
-"""Quotes put together by hand for parser tests: right in every length, signed by nobody."""
+"""Quotes and TDREPORTs put together by hand for parser tests: right in every length, signed by nobody."""
 
 from __future__ import annotations
 
+import hashlib
 import struct
 
 VENDOR = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
@@ -54,3 +55,20 @@ def make_quote(
     described = struct.pack("<HI", BODY_TYPES[layout], len(body)) if version == 5 else b""
     claimed = struct.pack("<I", len(signature_data) if size is None else size)
     return (head or header(version, tee)) + described + body + claimed + signature_data + tail
+
+
+def make_tdreport(*, version: int = 0, report_data: bytes = bytes(64), **fields: bytes) -> bytes:
+    """A TDREPORT whose two hashes fit; ``fields`` by their names, in the TEE_TCB_INFO and TDINFO parts."""
+    tcb, info = bytearray(239), bytearray(512)
+    places = {
+        "tcb_info_valid": (tcb, 0), "tee_tcb_svn": (tcb, 8), "mrseam": (tcb, 24), "mrsignerseam": (tcb, 72),
+        "seamattributes": (tcb, 120), "tee_tcb_svn2": (tcb, 128), "td_attributes": (info, 0), "xfam": (info, 8),
+        "mrtd": (info, 16), "mrconfigid": (info, 64), "mrowner": (info, 112), "mrownerconfig": (info, 160),
+        "rtmrs": (info, 208), "mrservicetd": (info, 400), "newer": (info, 448),
+    }  # fmt: skip
+    for name, value in fields.items():
+        part, offset = places[name]
+        part[offset : offset + len(value)] = value
+    mac = bytes([0x81, 0, version]) + bytes(13) + bytes(range(16))
+    mac += hashlib.sha384(tcb).digest() + hashlib.sha384(info).digest() + report_data + bytes(32) + b"M" * 32
+    return mac + bytes(tcb) + bytes(17) + bytes(info)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import struct
 from uuid import UUID
 
@@ -17,10 +18,21 @@ from attest.evidence.der import exact_ia5, exact_integer, split_sequences
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
 from attest.evidence.hcl import parse_hcl
 from attest.evidence.pem import parse_pem
-from attest.evidence.recognise import parse_evidence, recognise
+from attest.evidence.recognise import (
+    QuoteEvidence,
+    SnpEvidence,
+    TdReportEvidence,
+    parse_evidence,
+    parse_snp_evidence,
+    recognise,
+)
+from attest.evidence.tdx_json import encode_tdx_json
 from tests.fakes.amd_pki import FakeAmdPki, integer
+from tests.unit.attest.evidence.quotes import make_quote, make_tdreport
 
 WORLD = FakeAmdPki()
+TDREPORT = make_tdreport()
+QUOTE = make_quote()
 
 
 def entry(guid: UUID, offset: int, length: int) -> bytes:
@@ -173,7 +185,9 @@ def test_an_hcl_blob_binds_its_variable_data_by_hash() -> None:
 @pytest.mark.parametrize(
     ("data", "error"),
     [
-        (hcl(WORLD.raw, b"{}", kind=4), EvidenceUnsupported),
+        (hcl(WORLD.raw, b"{}", kind=4), EvidenceUnsupported),  # no TDREPORT stands there
+        (hcl(WORLD.raw, b"{}", kind=3), EvidenceUnsupported),
+        (hcl(TDREPORT + bytes(159) + b"x", b"{}", kind=4), EvidenceMalformed),
         (hcl(WORLD.raw, b"{}", hash_type=9), EvidenceUnsupported),
         (hcl(WORLD.raw, b"{}", extra=21), EvidenceMalformed),
         (hcl(WORLD.raw, b"{}")[:1200], EvidenceMalformed),
@@ -184,6 +198,14 @@ def test_an_hcl_blob_binds_its_variable_data_by_hash() -> None:
 def test_a_broken_hcl_blob_is_refused(data: bytes, error: type[EvidenceMalformed]) -> None:
     with pytest.raises(error):
         parse_hcl(data)
+
+
+def test_an_hcl_blob_may_hold_a_tdreport() -> None:
+    evidence = parse_evidence(hcl(TDREPORT + bytes(160), b"{}", kind=4))
+    assert isinstance(evidence, TdReportEvidence)
+    assert evidence.report.raw == TDREPORT
+    assert evidence.hcl is not None
+    assert evidence.hcl.variable_data == b"{}"
 
 
 RESPONSE = struct.pack("<II24x", 0, 1184) + WORLD.raw
@@ -197,6 +219,8 @@ RESPONSE = struct.pack("<II24x", 0, 1184) + WORLD.raw
         (hcl(WORLD.raw, b"{}"), "azure-hcl"), (b'{"attestation_report": {}}', "kbs-snp"),
         (b' {"tee-evidence": {"primary_evidence": {"attestation_report": {}}}}', "kbs-snp"),
         (b'{"quote": "x", "cc_eventlog": null}', "kbs-tdx"), (b'{"tpm_quote": {}}', "azure-vtpm"),
+        (b'{"tpm_quote": {}, "td_quote": "x"}', "azure-vtpm-tdx"), (TDREPORT, "tdreport"),
+        (bytes(32) + b"Spec ID Event03\0" + bytes(30), "event-log"),
         (struct.pack("<HHI", 4, 2, 0x81) + bytes(700), "tdx-quote"), (struct.pack("<HHI", 3, 2, 0) + bytes(700), "sgx-quote"),
     ],
 )  # fmt: skip
@@ -212,12 +236,30 @@ def test_what_is_no_evidence_is_said_to_be_none(data: bytes) -> None:
 
 def test_reports_come_out_of_every_container() -> None:
     for data in (WORLD.raw, WORLD.extended, RESPONSE, RESPONSE.ljust(4000, b"\0"), hcl(WORLD.raw, b"{}")):
-        assert parse_evidence(data).report.raw == WORLD.raw
-    assert parse_evidence(WORLD.extended).certificates == WORLD.certificates
+        assert parse_snp_evidence(data).report.raw == WORLD.raw
+    assert parse_snp_evidence(WORLD.extended).certificates == WORLD.certificates
     with pytest.raises(EvidenceMalformed, match="must be zero"):
         parse_evidence(RESPONSE + b"\x01")
-    with pytest.raises(EvidenceUnsupported, match="tdx-quote"):
-        parse_evidence(struct.pack("<HHI", 4, 2, 0x81) + bytes(700))
+    assert isinstance(parse_evidence(WORLD.raw), SnpEvidence)
+
+
+def test_quotes_come_out_of_every_container() -> None:
+    wrapped = json.dumps({"tee-evidence": {"primary_evidence": encode_tdx_json(QUOTE, b"log")}}).encode()
+    for data, log in ((QUOTE, None), (QUOTE + bytes(70), None), (wrapped, b"log")):
+        evidence = parse_evidence(data)
+        assert isinstance(evidence, QuoteEvidence)
+        assert (evidence.quote.raw, evidence.event_log) == (QUOTE, log)
+
+
+@pytest.mark.parametrize("data", [QUOTE, TDREPORT, json.dumps(encode_tdx_json(QUOTE, None)).encode()])
+def test_who_wants_an_snp_report_refuses_other_evidence_by_its_kind(data: bytes) -> None:
+    with pytest.raises(EvidenceUnsupported, match=recognise(data)):
+        parse_snp_evidence(data)
+
+
+def test_an_event_log_alone_is_no_evidence() -> None:
+    with pytest.raises(EvidenceUnsupported, match="proves nothing without it"):
+        parse_evidence(bytes(32) + b"Spec ID Event03\0" + bytes(30))
 
 
 @given(st.binary(max_size=64) | st.builds(lambda tail: WORLD.raw + tail, st.binary(max_size=128)))

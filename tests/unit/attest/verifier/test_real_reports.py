@@ -12,7 +12,7 @@ from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.errors import EndorsementMissing, VerificationFailed
 from attest.endorsement.pool import EndorsementSet
 from attest.evidence.errors import EvidenceUnsupported
-from attest.evidence.recognise import parse_evidence
+from attest.evidence.recognise import parse_snp_evidence
 from attest.evidence.snp_report import SnpReport
 from attest.verifier.snp import verify_snp
 from attest.verifier.vtpm import verify_vtpm
@@ -134,7 +134,7 @@ def test_every_mutation_of_a_certificate_is_refused(vectors: Path) -> None:
 def test_extended_reports_of_clouds_verify_with_what_they_carry(vectors: Path) -> None:
     for entry in listed(vectors, "extended_report"):
         (data,) = read(vectors, [entry["file"]])
-        evidence = parse_evidence(data)
+        evidence = parse_snp_evidence(data)
         chain = "asvk" if entry["facts"]["signing_key"] == "VLEK" else "ask"
         anchors = read(vectors, [f"anchors/milan_{chain}.der", "anchors/milan_ark.der"])
         pool = EndorsementSet.from_der([*evidence.certificates, *anchors], with_evidence=True)
@@ -148,7 +148,7 @@ def test_extended_reports_of_clouds_verify_with_what_they_carry(vectors: Path) -
 def test_azure_blobs_and_quotes_verify_and_their_alterations_do_not(vectors: Path) -> None:
     for entry in listed(vectors, "azure_vtpm_evidence"):
         (data,) = read(vectors, [entry["file"]])
-        evidence = parse_evidence(data)
+        evidence = parse_snp_evidence(data)
         assert evidence.hcl is not None
         assert evidence.vtpm is not None
         anchors = read(vectors, ["anchors/milan_ask.der", "anchors/milan_ark.der"])
@@ -162,9 +162,9 @@ def test_azure_blobs_and_quotes_verify_and_their_alterations_do_not(vectors: Pat
             verify_vtpm(evidence.vtpm, expected_challenge=b"another")
     for entry in listed(vectors, "hcl"):
         (data,) = read(vectors, [entry["file"]])
-        blob = parse_evidence(data).hcl
+        blob = parse_snp_evidence(data).hcl
         assert blob is not None
         assert blob.expected_report_data == blob.report.report_data
-        altered = parse_evidence(data.replace(b'"keys"', b'"kexs"', 1)).hcl
+        altered = parse_snp_evidence(data.replace(b'"keys"', b'"kexs"', 1)).hcl
         assert altered is not None
         assert altered.expected_report_data != altered.report.report_data

@@ -9,7 +9,7 @@ import pytest
 
 from attest.endorsement.errors import VerificationFailed
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
-from attest.evidence.recognise import parse_evidence
+from attest.evidence.recognise import parse_snp_evidence
 from attest.verifier.vtpm import verify_hcl_nonce, verify_vtpm
 from tests.fakes.azure import FakeAzure
 
@@ -17,7 +17,7 @@ OTHER = tuple(bytes([99]) * 32 for _ in range(24))
 
 
 def check(azure: FakeAzure, challenge: bytes | None = b"challenge") -> None:
-    evidence = parse_evidence(json.dumps(azure.evidence).encode())
+    evidence = parse_snp_evidence(json.dumps(azure.evidence).encode())
     assert evidence.kind == "azure-vtpm"
     assert evidence.vtpm is not None
     azure.world.verify(expected_report_data=evidence.vtpm.hcl.expected_report_data)
@@ -71,7 +71,7 @@ def test_an_unknown_version_is_unsupported() -> None:
 
 
 def test_a_blob_alone_is_fresh_by_its_user_data() -> None:
-    evidence = parse_evidence(FakeAzure().blob)
+    evidence = parse_snp_evidence(FakeAzure().blob)
     assert evidence.hcl is not None
     verify_hcl_nonce(evidence.hcl, b"challenge")
     with pytest.raises(VerificationFailed):
