@@ -65,10 +65,10 @@ class CollateralSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The whole file."""
+    """The whole file. ``database`` is a file, or a PostgreSQL address."""
 
     server: ServerSettings
-    database: Path
+    database: Path | str
     master_key_file: Path
     token_key_file: Path
     policy_file: Path
@@ -102,7 +102,7 @@ def _decode(root: Table, folder: Path) -> Settings:
     collateral, token, session = (root.table(name, required=False) for name in ("collateral", "token", "session"))
     settings = Settings(
         server=_server(server, folder),
-        database=_path(store, "path", folder),
+        database=_store(store, folder),
         master_key_file=_master_key(keys, folder),
         token_key_file=_path(keys, "token_key_file", folder),
         policy_file=_path(policy, "file", folder),
@@ -161,6 +161,17 @@ def _table(root: Table, key: str) -> Table:
 
 def _path(table: Table, key: str, folder: Path) -> Path:
     return folder / (table.value(key, str, want="a path") or "")
+
+
+def _store(table: Table, folder: Path) -> Path | str:
+    if not table.has("url"):
+        return _path(table, "path", folder)
+    if table.has("path"):
+        table.problem("url", "want either this or path, not both")
+    url = table.value("url", str) or ""
+    if not url.startswith("postgresql://"):
+        table.problem("url", "want postgresql://user@host/name")
+    return url
 
 
 def _master_key(table: Table, folder: Path) -> Path:

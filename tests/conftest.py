@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.fakes.postgres import PostgresServer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,3 +26,20 @@ def vectors() -> Path:
     if not (folder / "snp" / "manifest.json").is_file():
         pytest.skip(f"no vectors in {folder}: set CVM_VECTORS to the folder that holds snp/manifest.json")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A running PostgreSQL server; tests that need it skip where the package is missing."""
+    server = PostgresServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest) -> str | None:
+    """The address of a new PostgreSQL database; ``None`` for a test that makes its SQLite file itself."""
+    if request.param == "sqlite":
+        return None
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.new_database()

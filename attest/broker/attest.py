@@ -63,7 +63,7 @@ def attest(service: Service, session_id: str, body: bytes, now: datetime) -> Iss
 
 def consume_nonce(service: Service, session_id: str, nonce: str, now: datetime) -> None:
     """Use up the session's nonce, or raise SessionRefused."""
-    with service.database.write() as tx:
+    with service.database.write(alone=False) as tx:
         outcome = sessions.consume(tx, session_id, nonce, now)
     if outcome is not Consumed.NOW:
         code, text = _REFUSALS[outcome]

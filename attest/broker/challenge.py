@@ -29,6 +29,6 @@ def challenge(service: Service, body: bytes, now: datetime) -> Challenge:
     nonce = base64.b64encode(Nonce(service.random(Nonce.LENGTH))).decode("ascii")
     session_id = service.random(_ID_BYTES).hex()
     expires = now + service.challenge_lifetime
-    with service.database.write() as tx:
+    with service.database.write(alone=False) as tx:
         sessions.add(tx, session_id, nonce=nonce, tee=request.tee, now=now, expires=expires)
     return Challenge(session_id, nonce, expires)

@@ -27,6 +27,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--name", action="append", default=[], metavar="HOST", help="a further name of the server")
     parser.add_argument("--operator", default="operator", metavar="NAME", help="name in the operator's certificate")
+    parser.add_argument(
+        "--database", metavar="URL", help="postgresql://USER@HOST/NAME, made and empty, instead of a file of its own"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -45,6 +48,7 @@ def run(args: Namespace) -> int:
         admin_listen=args.admin_listen,
         names=tuple(args.name),
         operator=args.operator,
+        database=args.database,
     )
     made = make_service(new, datetime.now(UTC))
     if args.json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ operator_ca = "operator-ca.pem"
 workers = 2
 
 [store]
-path = "attest.db"
+{store}
 
 [keys]
 master_key_file = "master.key"        # or master_key_credential = "NAME" (systemd LoadCredential=)
@@ -66,7 +67,7 @@ challenge_seconds = 120
 
 @dataclass(frozen=True, slots=True)
 class NewService:
-    """What ``attest init`` was asked for."""
+    """What ``attest init`` was asked for. ``database``: a PostgreSQL address, ``None`` for a SQLite file."""
 
     folder: Path
     policy: str
@@ -75,6 +76,7 @@ class NewService:
     admin_listen: str
     names: tuple[str, ...]
     operator: str
+    database: str | None = None
 
 
 def make_service(new: NewService, now: datetime) -> tuple[str, ...]:
@@ -88,13 +90,14 @@ def make_service(new: NewService, now: datetime) -> tuple[str, ...]:
     _certificates(new, now)
     write_private(new.folder / "master.key", master_key_line(SecretBytes(os.urandom(KEY_BYTES))))
     make_signing_key(new.folder / "token.key")
-    database = Database(new.folder / "attest.db")
+    database = Database(new.database or new.folder / "attest.db")
     database.create()
     write_new(new.folder / "policy.toml", policy)
     apply_policy(database, policy, By(Actor("local", "attest init"), now))
     database.close()
     online = "false" if new.emulated_root else "true"  # AMD knows nothing about an emulated chip
-    settings = _SETTINGS.format(listen=new.listen, admin_listen=new.admin_listen, online=online)
+    store = 'path = "attest.db"' if new.database is None else f"url = {json.dumps(new.database)}"
+    settings = _SETTINGS.format(listen=new.listen, admin_listen=new.admin_listen, online=online, store=store)
     write_new(new.folder / "attest.toml", settings.encode())
     load_settings(new.folder / "attest.toml")  # says at once what is wrong with the addresses
     return tuple(sorted(path.name for path in new.folder.iterdir() if path.suffix in _SUFFIXES))

@@ -26,6 +26,9 @@ SCHEMA_VERSION = 1
 
 metadata = MetaData()
 
+# SQLite numbers rows by itself only in a column of type INTEGER, which holds 64 bits there.
+Number = BigInteger().with_variant(Integer, "sqlite")
+
 settings = Table(
     "settings",
     metadata,
@@ -43,7 +46,7 @@ sessions = Table(
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
     Column("nonce_used", BigInteger),
-    Column("decision", Integer, ForeignKey("decisions.id")),
+    Column("decision", Number, ForeignKey("decisions.id")),
     Index("sessions_expires", "expires"),
 )
 """A challenge and what became of it. Only the SHA-256 of the cookie is kept: who reads the database gets no session."""
@@ -59,7 +62,7 @@ blobs = Table(
 audit = Table(
     "audit",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("seq", Number, primary_key=True, autoincrement=False),
     Column("time", BigInteger, nullable=False),
     Column("kind", String(32), nullable=False),
     Column("subject", String(255), nullable=False),
@@ -74,7 +77,7 @@ audit = Table(
 decisions = Table(
     "decisions",
     metadata,
-    Column("id", Integer, ForeignKey("audit.seq"), primary_key=True, autoincrement=False),
+    Column("id", Number, ForeignKey("audit.seq"), primary_key=True, autoincrement=False),
     Column("token_id", String(64), nullable=False, unique=True),
     Column("time", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
@@ -89,7 +92,7 @@ decisions = Table(
 references = Table(
     "reference_values",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Number, primary_key=True),
     Column("name", String(64), nullable=False),
     Column("launch_digest", LargeBinary(48), nullable=False),
     Column("document", LargeBinary, nullable=False),

@@ -64,9 +64,13 @@ def evidence(report_data: bytes, *, pki: FakeAmdPki = PKI, **fields: int | bytes
 
 @dataclass
 class ServiceWorld:
-    """The service, its applications, and what happened in it. ``now`` is what its clock says."""
+    """The service, its applications, and what happened in it. ``now`` is what its clock says.
+
+    ``store`` is a PostgreSQL address; without one there is a SQLite file.
+    """
 
     folder: Path
+    store: str | None = None
     now: datetime = NOW
     keys: MasterKeys = field(default_factory=lambda: MasterKeys((SecretBytes(b"m" * 32),)))
     busy_seconds: float = 5.0
@@ -74,7 +78,7 @@ class ServiceWorld:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        self.database = Database(self.folder / "attest.db", busy_seconds=self.busy_seconds)
+        self.database = Database(self.store or self.folder / "attest.db", busy_seconds=self.busy_seconds)
         self.database.create()
         self.signing: SigningKey = make_signing_key(self.folder / "token.key")
         settings = TokenSettings("attest", "kbs", timedelta(minutes=5), "attest test")

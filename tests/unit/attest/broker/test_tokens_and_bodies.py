@@ -15,8 +15,8 @@ from tests.fakes.service_world import GOOD, PATH, ServiceWorld
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> ServiceWorld:
-    return ServiceWorld(tmp_path / "service")
+def world(tmp_path: Path, store: str | None) -> ServiceWorld:
+    return ServiceWorld(tmp_path / "service", store)
 
 
 def refused(call: Any) -> KbsError:
@@ -95,7 +95,7 @@ def test_a_head_request_releases_nothing(world: ServiceWorld) -> None:
 def test_without_a_policy_nothing_is_accepted(world: ServiceWorld) -> None:
     with world.database.write() as tx:
         tx.exec_driver_sql("DELETE FROM settings WHERE name = 'policy_sha256'")
-        tx.exec_driver_sql("UPDATE settings SET value = value + 1 WHERE name = 'generation'")
+        tx.exec_driver_sql("UPDATE settings SET value = '99' WHERE name = 'generation'")
     assert refused(world.client().handshake).status == 500
     assert world.client().transport.send("GET", "/readyz", None, {}).status == 503
 

@@ -24,8 +24,8 @@ from tests.fakes.service_world import (
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> ServiceWorld:
-    return ServiceWorld(tmp_path / "service")
+def world(tmp_path: Path, store: str | None) -> ServiceWorld:
+    return ServiceWorld(tmp_path / "service", store)
 
 
 def refused(call: Any) -> KbsError:

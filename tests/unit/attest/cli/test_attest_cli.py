@@ -11,6 +11,7 @@ import pytest
 
 from attest.cli import main
 from attest.cli.common import safe
+from tests.fakes.postgres import PostgresServer
 from tests.fakes.served import Served, attest_command
 from tests.fakes.service_world import GOOD, PATH, SECRET, demo_policy, reference
 
@@ -35,6 +36,25 @@ def test_init_overwrites_nothing(service: Served) -> None:
     done = attest_command("init", str(service.folder))
     assert (done.code, "Traceback" in done.err) == (3, False)
     assert before == {path.name: path.read_bytes() for path in service.folder.iterdir() if path.is_file()}
+
+
+def test_a_service_can_keep_its_state_in_postgresql(tmp_path: Path, postgres: PostgresServer) -> None:
+    address = postgres.new_database()
+    folder = tmp_path / "service"
+    assert attest_command("init", str(folder), "--database", address).code == 0
+    assert not (folder / "attest.db").exists()
+    config = ["--config", str(folder / "attest.toml")]
+    assert attest_command("key", "put", PATH, *config, stdin=SECRET).code == 0
+    assert json.loads(attest_command("audit", "verify", "--json", *config).out)["records"] == 2
+    again = attest_command("init", str(tmp_path / "other"), "--database", address)
+    assert (again.code, "exists already" in again.err) == (3, True)
+
+
+def test_a_database_address_with_a_password_is_refused_without_showing_it(tmp_path: Path) -> None:
+    done = attest_command("init", str(tmp_path / "x"), "--database", "postgresql://u:hunter2@h/d")
+    assert done.code == 3
+    assert "passfile" in done.err
+    assert "hunter2" not in done.err
 
 
 @pytest.mark.parametrize(
@@ -139,6 +159,8 @@ def test_serve_refuses_a_key_that_others_can_read(service: Served) -> None:
     ("old", "new", "text"),
     [
         ("[store]", "[stroe]", 'did you mean "store"'),
+        ('path = "attest.db"', 'path = "attest.db"\nurl = "postgresql:///d"', "not both"),
+        ('path = "attest.db"', 'url = "mysql://h/d"', "postgresql://"),
         ("workers = 2", "workers = 0", "workers: got 0, want 1..256"),
         ('listen = "127.0.0.1:0"', 'listen = "x"', 'want "host:port"'),
         ("schema = 1", "schema = 2", "want 1"),

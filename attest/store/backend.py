@@ -1,0 +1,48 @@
+"""What differs between SQLite and PostgreSQL, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+
+class Backend(Protocol):
+    """One kind of database at one place."""
+
+    plain_errors: tuple[type[Exception], ...]
+    """Errors of the driver that may arrive without SQLAlchemy's wrapping."""
+
+    @property
+    def name(self) -> str:
+        """How messages call the database; never with a password."""
+
+    @property
+    def path(self) -> Path | None:
+        """Its file, where it is one."""
+
+    def engine(self) -> Engine:
+        """A new engine for this process."""
+
+    def for_writing(self, connection: Connection) -> Connection:
+        """``connection`` with what a writing transaction needs."""
+
+    def begin_write(self, connection: Connection, *, alone: bool) -> None:
+        """The first thing in a writing transaction: wait until no other one runs."""
+
+    def for_reading(self, connection: Connection) -> Connection:
+        """``connection`` with what a consistent snapshot needs."""
+
+    def prepare(self) -> None:
+        """Make the place for new tables. Raises StoreUnsupported where it is taken."""
+
+    def check_place(self) -> None:
+        """Raise StoreUnsupported where there is no database at all."""
+
+    def check_durable(self, connection: Connection) -> None:
+        """Raise StoreUnsupported where a transaction that returned could still be lost."""
+
+    def is_foreign(self, error: DBAPIError) -> bool:
+        """Whether ``error`` says that the tables are not ours."""

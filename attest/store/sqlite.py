@@ -1,0 +1,94 @@
+"""SQLite in WAL mode with ``synchronous=FULL``.
+
+Every writing transaction begins with ``BEGIN IMMEDIATE``, so two worker processes never deadlock half-way. A
+connection must not cross a fork: sqlite.org, "How To Corrupt An SQLite Database File", section 2.6.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from attest.store.errors import StoreUnavailable, StoreUnsupported
+
+_READ_ONLY = "cvm_read_only"
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF", "secure_delete=ON")
+
+
+class Sqlite:
+    """A database file, see :class:`attest.store.backend.Backend`."""
+
+    plain_errors: tuple[type[Exception], ...] = (sqlite3.OperationalError, sqlite3.DatabaseError)
+
+    def __init__(self, path: Path, busy_seconds: float) -> None:
+        self._path = path
+        self._busy_seconds = busy_seconds
+
+    @property
+    def name(self) -> str:
+        """The file."""
+        return str(self._path)
+
+    @property
+    def path(self) -> Path | None:
+        """The file."""
+        return self._path
+
+    def engine(self) -> Engine:
+        """With the pragmas that make it durable on every connection."""
+        uri = f"{self._path.absolute().as_uri()}?mode=rw"
+
+        def connect() -> sqlite3.Connection:
+            connection = sqlite3.connect(
+                uri, uri=True, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
+            )
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+            return connection
+
+        engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=2, max_overflow=8)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def for_writing(self, connection: Connection) -> Connection:
+        """As it is."""
+        return connection
+
+    def begin_write(self, connection: Connection, *, alone: bool) -> None:
+        """``BEGIN IMMEDIATE`` has done it."""
+
+    def for_reading(self, connection: Connection) -> Connection:
+        """One that begins without taking the write lock."""
+        return connection.execution_options(**{_READ_ONLY: True})
+
+    def prepare(self) -> None:
+        """An empty file that only its owner can read."""
+        try:
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            raise StoreUnsupported(f"database {self._path}: exists already, want a new file") from None
+        except OSError as exc:
+            raise StoreUnavailable(f"database {self._path}: cannot be made: {exc.strerror}") from None
+
+    def check_place(self) -> None:
+        """The file is there: looking for a database must not make one."""
+        if not self._path.is_file():
+            raise StoreUnsupported(f"database {self._path}: not found", hint="attest init makes one")
+
+    def check_durable(self, connection: Connection) -> None:
+        """The pragmas see to it."""
+
+    def is_foreign(self, error: DBAPIError) -> bool:
+        """No such table, or no SQLite file."""
+        return "no such table" in str(error.orig) or "not a database" in str(error.orig)
+
+
+def _begin(connection: Connection) -> None:
+    read_only: Any = connection.get_execution_options().get(_READ_ONLY)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
