@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 from attest.cli.evidence_file import read_file, refuse
 from attest.cli.evidence_text import field_line, printable
+from attest.cli.intel_certificates import intel_certificates
+from attest.cli.quote_words import body_details, fields_json, quote_json, quote_lines, tdreport_lines
 from attest.cli.report_words import details, report_lines
 from attest.evidence.amd_certificate import AmdCertificate
 from attest.evidence.errors import EvidenceMalformed
+from attest.evidence.hcl import HclBlob
 from attest.evidence.product import likely_product, tcb_for_display
-from attest.evidence.recognise import SnpEvidence, parse_snp_evidence
+from attest.evidence.recognise import Evidence, QuoteEvidence, SnpEvidence, parse_evidence
 from attest.evidence.snp_report import SnpReport
+from attest.evidence.vtpm import VtpmEvidence
 from policy.errors import CvmError
 from policy.snp import GuestPolicy, KeyInfo, PlatformInfo, SigningKey
 
@@ -26,7 +31,7 @@ _NOT_VERIFIED = "NOT VERIFIED: decoded only; anyone can write such a file (attes
 def show(path: Path, *, as_json: bool) -> int:
     """Decode ``path`` and print it; returns the exit code."""
     try:
-        evidence = parse_snp_evidence(read_file(path))
+        evidence = parse_evidence(read_file(path))
     except CvmError as exc:
         return refuse(exc, as_json=as_json)
     body = _as_json(path, evidence)
@@ -34,34 +39,93 @@ def show(path: Path, *, as_json: bool) -> int:
     return 0
 
 
-def _as_json(path: Path, evidence: SnpEvidence) -> dict[str, object]:
+def _as_json(path: Path, evidence: Evidence) -> dict[str, object]:
+    head = {"schema": SCHEMA, "verified": False, "file": str(path), "kind": evidence.kind}
+    if isinstance(evidence, SnpEvidence):
+        return head | _snp_json(evidence)
+    if isinstance(evidence, QuoteEvidence):
+        return head | _quote_json(evidence)
+    report = evidence.report
+    return head | {
+        "tdreport": fields_json(report),
+        "hashes_fit": {"tee_tcb_info": report.tee_tcb_info_hash_fits, "tee_info": report.tee_info_hash_fits},
+        "details": body_details(report),
+        "variable_data": _variable_text(evidence.hcl),
+    }
+
+
+def _snp_json(evidence: SnpEvidence) -> dict[str, object]:
     return {
-        "schema": SCHEMA,
-        "verified": False,
-        "file": str(path),
-        "kind": evidence.kind,
         "report": report_json(evidence.report),
         "details": details(evidence.report),
         "certificates": [_certificate(der) for der in evidence.certificates],
         "crls": len(evidence.crls),
-        "variable_data": None if evidence.hcl is None else evidence.hcl.variable_data.decode("utf-8", "replace"),
+        "variable_data": _variable_text(evidence.hcl),
         "tpm_quote_extra_data": None if evidence.vtpm is None else evidence.vtpm.quote.extra_data.hex(),
     }
 
 
-def _as_text(path: Path, evidence: SnpEvidence) -> str:
-    lines = [_NOT_VERIFIED, f"{path}: {evidence.kind}", "", *report_lines(evidence.report)]
-    for der in evidence.certificates:
-        lines += ["", *_certificate_lines(_certificate(der))]
-    if evidence.crls:
-        lines += ["", f"revocation lists: {len(evidence.crls)}"]
-    if evidence.hcl is not None:
-        text = evidence.hcl.variable_data.decode("utf-8", "replace")
-        lines += ["", "runtime claims of the paravisor (HCL), whose hash is the report data"]
-        lines += [f"  {text[start : start + _WIDTH]}" for start in range(0, len(text), _WIDTH)]
-    if evidence.vtpm is not None:
-        lines += ["", field_line("tpm quote over", evidence.vtpm.quote.extra_data.hex())]
+def _quote_json(evidence: QuoteEvidence) -> dict[str, object]:
+    vtpm = evidence.vtpm
+    return {
+        "quote": quote_json(evidence.quote),
+        "details": body_details(evidence.quote.body),
+        "certificates": intel_certificates(evidence.quote),
+        "event_log_bytes": None if evidence.event_log is None else len(evidence.event_log),
+        "agent_log": evidence.agent_log,
+        "variable_data": None if vtpm is None else _variable_text(vtpm.hcl),
+        "tpm_quote_extra_data": None if vtpm is None else vtpm.quote.extra_data.hex(),
+    }
+
+
+def _as_text(path: Path, evidence: Evidence) -> str:
+    lines = [_NOT_VERIFIED, f"{path}: {evidence.kind}", ""]
+    if isinstance(evidence, SnpEvidence):
+        lines += _snp_lines(evidence)
+    elif isinstance(evidence, QuoteEvidence):
+        lines += _quote_lines(evidence)
+    else:
+        lines += [*tdreport_lines(evidence.report), *_hcl_lines(evidence.hcl)]
     return "\n".join(printable(line) for line in lines)
+
+
+def _snp_lines(evidence: SnpEvidence) -> Iterator[str]:
+    yield from report_lines(evidence.report)
+    for der in evidence.certificates:
+        yield from ("", *_certificate_lines(_certificate(der)))
+    if evidence.crls:
+        yield from ("", f"revocation lists: {len(evidence.crls)}")
+    yield from _hcl_lines(evidence.hcl)
+    yield from _vtpm_lines(evidence.vtpm)
+
+
+def _quote_lines(evidence: QuoteEvidence) -> Iterator[str]:
+    yield from quote_lines(evidence.quote)
+    for certificate in intel_certificates(evidence.quote):
+        yield from ("", *_certificate_lines(certificate))
+    if evidence.event_log is not None:
+        yield from ("", f"event log: {len(evidence.event_log)} bytes (attest evidence replay explains them)")
+    if evidence.agent_log is not None:
+        yield from ("", "log of the guest's agent", *(f"  {line}" for line in evidence.agent_log.splitlines()))
+    if evidence.vtpm is not None:
+        yield from _hcl_lines(evidence.vtpm.hcl)
+        yield from _vtpm_lines(evidence.vtpm)
+
+
+def _hcl_lines(blob: HclBlob | None) -> Iterator[str]:
+    text = _variable_text(blob)
+    if text is not None:
+        yield from ("", "runtime claims of the paravisor (HCL), whose hash is the report data")
+        yield from (f"  {text[start : start + _WIDTH]}" for start in range(0, len(text), _WIDTH))
+
+
+def _vtpm_lines(vtpm: VtpmEvidence | None) -> Iterator[str]:
+    if vtpm is not None:
+        yield from ("", field_line("tpm quote over", vtpm.quote.extra_data.hex()))
+
+
+def _variable_text(blob: HclBlob | None) -> str | None:
+    return None if blob is None else blob.variable_data.decode("utf-8", "replace")
 
 
 def _certificate_lines(certificate: dict[str, object]) -> list[str]:

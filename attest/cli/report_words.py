@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+from attest.cli.field_words import LABEL, bit_lines, byte_lines, named_bits, set_bits, word_line
 from attest.evidence.product import likely_product, tcb_for_display
 from attest.evidence.snp_report import SnpReport
 from policy.snp import GuestPolicy, PlatformInfo
@@ -11,8 +12,6 @@ from policy.vocab import SnpProduct
 
 _HOST = 0xFFFFFFFF
 _NONE = b"\xff" * 32
-_DIGITS = 96
-_LABEL = 22
 
 POLICY_BITS: tuple[tuple[int, str, str], ...] = (
     (16, "smt", "permission: sibling threads may run other code"),
@@ -56,12 +55,12 @@ def details(report: SnpReport) -> dict[str, object]:
         "tcb_layout": "turin" if product is SnpProduct.TURIN else "milan-genoa",
         "policy": {
             "abi_min": f"{policy.abi_major}.{policy.abi_minor}",
-            **_named(policy, POLICY_BITS),
-            "undefined_bits": _bits(policy & ~GuestPolicy.KNOWN),
+            **named_bits(policy, POLICY_BITS),
+            "undefined_bits": set_bits(policy & ~GuestPolicy.KNOWN),
         },
         "platform_info": {
-            **_named(platform, PLATFORM_BITS),
-            "undefined_bits": _bits(platform & ~PlatformInfo.KNOWN),
+            **named_bits(platform, PLATFORM_BITS),
+            "undefined_bits": set_bits(platform & ~PlatformInfo.KNOWN),
         },
         "key_info": {
             "author_key_en": key.author_key_en,
@@ -79,19 +78,19 @@ def report_lines(report: SnpReport) -> Iterator[str]:
     """The report for people, at most 100 columns wide."""
     yield from _summary(report)
     yield from ("", "guest")
-    yield from _bytes("measurement", report.measurement, "launch digest: firmware, kernel hashes, vCPUs")
-    yield from _bytes("report_data", report.report_data, "chosen by the guest: what the report is bound to")
-    yield from _bytes("host_data", report.host_data, "chosen by the host at launch; not in the launch digest")
-    yield from _bytes("report_id", report.report_id, "random for each guest instance")
+    yield from byte_lines("measurement", report.measurement, "launch digest: firmware, kernel hashes, vCPUs")
+    yield from byte_lines("report_data", report.report_data, "chosen by the guest: what the report is bound to")
+    yield from byte_lines("host_data", report.host_data, "chosen by the host at launch; not in the launch digest")
+    yield from byte_lines("report_id", report.report_id, "random for each guest instance")
     agent = "none" if report.report_id_ma == _NONE else report.report_id_ma.hex()
-    yield _line("report_id_ma", f"{agent}   report id of the migration agent")
+    yield word_line("report_id_ma", f"{agent}   report id of the migration agent")
     yield from _id_block(report)
     yield from ("", f"guest policy {report.policy:#x}, chosen at launch")
     policy = report.policy
-    yield f"  {'abi':<{_LABEL}} {policy.abi_major}.{policy.abi_minor}   firmware ABI must be this or later"
-    yield from _bit_lines(report.policy, POLICY_BITS, GuestPolicy.KNOWN)
+    yield f"  {'abi':<{LABEL}} {policy.abi_major}.{policy.abi_minor}   firmware ABI must be this or later"
+    yield from bit_lines(report.policy, POLICY_BITS, GuestPolicy.KNOWN)
     yield from ("", f"platform {report.platform_info:#x}, as the firmware sees the machine")
-    yield from _bit_lines(report.platform_info, PLATFORM_BITS, PlatformInfo.KNOWN)
+    yield from bit_lines(report.platform_info, PLATFORM_BITS, PlatformInfo.KNOWN)
     layout = "Turin" if likely_product(report) is SnpProduct.TURIN else "Milan and Genoa"
     yield from ("", f"firmware: TCB versions, in the layout of {layout}")
     yield from _tcb_table(report)
@@ -110,27 +109,27 @@ def _summary(report: SnpReport) -> Iterator[str]:
         cpu = f"{name}: family {report.cpuid_fam_id:#x} model {report.cpuid_mod_id:#x} stepping {report.cpuid_step}"
     by = f"VMPL {report.vmpl}" if report.vmpl != _HOST else "the HOST, not the guest: never believe it"
     yield f"report version {report.version}"
-    yield _line("product", cpu)
-    yield _line("requested by", by)
+    yield word_line("product", cpu)
+    yield word_line("requested by", by)
     algorithm = (
         "ECDSA P-384 with SHA-384" if report.signature_algo == 1 else f"unknown algorithm {report.signature_algo}"
     )
-    yield _line("signed with", f"{report.signing_key.name}, {algorithm}")
+    yield word_line("signed with", f"{report.signing_key.name}, {algorithm}")
     masked = "  the host masked the chip's key" if report.key_info.mask_chip_key else ""
-    yield _line("key_info", f"{report.key_info:#x}{masked}")
+    yield word_line("key_info", f"{report.key_info:#x}{masked}")
 
 
 def _id_block(report: SnpReport) -> Iterator[str]:
     if not any(report.id_key_digest):
-        yield _line("id block", "none: guest_svn, family_id and image_id say nothing")
-    yield _line("guest_svn", f"{report.guest_svn}   security version of the image")
-    yield from _bytes("family_id", report.family_id, "")
-    yield from _bytes("image_id", report.image_id, "")
-    yield from _bytes("id_key_digest", report.id_key_digest, "SHA-384 of the key that signed the ID block")
+        yield word_line("id block", "none: guest_svn, family_id and image_id say nothing")
+    yield word_line("guest_svn", f"{report.guest_svn}   security version of the image")
+    yield from byte_lines("family_id", report.family_id, "")
+    yield from byte_lines("image_id", report.image_id, "")
+    yield from byte_lines("id_key_digest", report.id_key_digest, "SHA-384 of the key that signed the ID block")
     meaning = "SHA-384 of the key that signed the ID key"
     if not report.key_info.author_key_en:
         meaning += "; not used"
-    yield from _bytes("author_key_digest", report.author_key_digest, meaning)
+    yield from byte_lines("author_key_digest", report.author_key_digest, meaning)
 
 
 def _tcb_table(report: SnpReport) -> Iterator[str]:
@@ -157,54 +156,23 @@ def _tcb_table(report: SnpReport) -> Iterator[str]:
 def _firmware(report: SnpReport) -> Iterator[str]:
     current, committed = _version(report, "current"), _version(report, "committed")
     note = "" if current == committed else "   PROVISIONAL: the host can go back"
-    yield _line("version", f"current {current}, committed {committed}{note}")
+    yield word_line("version", f"current {current}, committed {committed}{note}")
     if report.current_mit_vector is None or report.launch_mit_vector is None:
-        yield _line("mitigations", "not in a report before version 5")
+        yield word_line("mitigations", "not in a report before version 5")
     else:
-        yield _line("mitigations", f"current {report.current_mit_vector:#x}, at launch {report.launch_mit_vector:#x}")
+        yield word_line(
+            "mitigations", f"current {report.current_mit_vector:#x}, at launch {report.launch_mit_vector:#x}"
+        )
 
 
 def _chip(report: SnpReport) -> Iterator[str]:
     if not any(report.chip_id):
-        yield _line("chip_id", "zero: masked, or signed by a VLEK, which names a cloud instead")
+        yield word_line("chip_id", "zero: masked, or signed by a VLEK, which names a cloud instead")
     elif not any(report.chip_id[8:]):
-        yield _line("chip_id", f"{report.chip_id[:8].hex()} and 56 zero bytes")
+        yield word_line("chip_id", f"{report.chip_id[:8].hex()} and 56 zero bytes")
     else:
-        yield from _bytes("chip_id", report.chip_id, "the chip's hardware id")
-    yield _line("signed part, SHA-256", report.signed_sha256.hex())
-
-
-def _bytes(name: str, value: bytes, meaning: str) -> Iterator[str]:
-    """A byte string on lines of its own where it is long; zeros are said in words."""
-    if not any(value):
-        yield _line(name, "zero" + (f"   {meaning}" if meaning else ""))
-        return
-    text = value.hex()
-    if len(text) + len(meaning) + _LABEL + 6 <= 100:
-        yield _line(name, text + (f"   {meaning}" if meaning else ""))
-        return
-    yield _line(name, meaning)
-    width = _DIGITS if len(text) <= _DIGITS else _DIGITS // 3 * 2
-    yield from (f"    {text[start : start + width]}" for start in range(0, len(text), width))
-
-
-def _bit_lines(value: int, names: Sequence[tuple[int, str, str]], known: int) -> Iterator[str]:
-    for index, name, meaning in names:
-        yield f"  {name:<{_LABEL}} {value >> index & 1}   {meaning}"
-    for index in _bits(value & ~known):
-        yield f"  {f'bit {index}':<{_LABEL}} 1   UNDEFINED: this release has no name for it"
-
-
-def _line(name: str, value: str) -> str:
-    return f"  {name:<{_LABEL}} {value}"
-
-
-def _named(value: int, names: Sequence[tuple[int, str, str]]) -> dict[str, object]:
-    return {name: bool(value >> index & 1) for index, name, _ in names}
-
-
-def _bits(value: int) -> list[int]:
-    return [index for index in range(value.bit_length()) if value >> index & 1]
+        yield from byte_lines("chip_id", report.chip_id, "the chip's hardware id")
+    yield word_line("signed part, SHA-256", report.signed_sha256.hex())
 
 
 def _version(report: SnpReport, which: str) -> str:
