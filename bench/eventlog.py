@@ -1,4 +1,4 @@
-"""Event logs: 10,000 events parsed and replayed, and parsed, replayed, decoded and proven. No peer offers this in Python.
+"""Event logs: 10,000 events parsed and replayed, and parsed, replayed, decoded and proven. No peer does this in Python.
 
 The log is like one of a GRUB boot: mostly lines of text, with variables and images among them. CPU time of one core.
 """

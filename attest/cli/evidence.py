@@ -1,4 +1,4 @@
-"""``attest evidence show|verify``: decode evidence, or verify it. Nothing is sent anywhere except with --online."""
+"""``attest evidence show|replay|verify``: decode evidence, replay a log, or verify. Nothing is sent anywhere except with --online."""
 
 from __future__ import annotations
 
@@ -11,16 +11,38 @@ DESCRIPTION = "Decode evidence, or verify it against AMD's root keys with the ce
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the verb and its two actions."""
+    """Arguments of the verb and its actions."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     show = actions.add_parser("show", help="decode evidence (does not verify it)", allow_abbrev=False)
     show.add_argument("file", type=Path, metavar="FILE")
     show.add_argument("--json", action="store_true", help="machine-readable output")
+    _add_replay(
+        actions.add_parser("replay", help="event log: registers, events, compared with a quote", allow_abbrev=False)
+    )
     _add_verify(
         actions.add_parser(
             "verify", help="verify signature, chain, TCB and binding; --policy appraises", allow_abbrev=False
         )
     )
+
+
+def _add_replay(replay: argparse.ArgumentParser) -> None:
+    replay.add_argument(
+        "file", type=Path, metavar="EVENTLOG",
+        help="CCEL or TPM event log (binary, or JSON of dstack), or KBS evidence that carries one",
+    )  # fmt: skip
+    replay.add_argument(
+        "--quote", type=Path, metavar="FILE", help="compare with this quote's RTMRs; exit 6 if not equal"
+    )
+    replay.add_argument(
+        "--unlogged", type=int, choices=range(4), action="append", default=[], metavar="N",
+        help="RTMR N is extended without a log and may differ; may be repeated",
+    )  # fmt: skip
+    replay.add_argument(
+        "--expected", type=Path, metavar="REF|LOG",
+        help="show every difference from a reference value (cvm measure -o) or from another log",
+    )  # fmt: skip
+    replay.add_argument("--json", action="store_true", help="machine-readable output")
 
 
 def _add_verify(verify: argparse.ArgumentParser) -> None:
@@ -62,6 +84,10 @@ def run(args: argparse.Namespace) -> int:
         from attest.cli.evidence_show import show
 
         return show(args.file, as_json=args.json)
+    if args.action == "replay":
+        from attest.cli.evidence_replay import replay
+
+        return replay(args)
     today = datetime.now(UTC)
     if args.file.is_dir():
         from attest.cli.evidence_bulk import verify_folder

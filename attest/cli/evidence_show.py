@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from attest.cli.evidence_file import read_file, refuse
+from attest.cli.evidence_replay import show_log
 from attest.cli.evidence_text import field_line, printable
 from attest.cli.intel_certificates import intel_certificates
 from attest.cli.quote_words import body_details, fields_json, quote_json, quote_lines, tdreport_lines
@@ -17,7 +18,7 @@ from attest.evidence.amd_certificate import AmdCertificate
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.hcl import HclBlob
 from attest.evidence.product import likely_product, tcb_for_display
-from attest.evidence.recognise import Evidence, QuoteEvidence, SnpEvidence, parse_evidence
+from attest.evidence.recognise import Evidence, QuoteEvidence, SnpEvidence, parse_evidence, recognise
 from attest.evidence.snp_report import SnpReport
 from attest.evidence.vtpm import VtpmEvidence
 from policy.errors import CvmError
@@ -31,7 +32,10 @@ _NOT_VERIFIED = "NOT VERIFIED: decoded only; anyone can write such a file (attes
 def show(path: Path, *, as_json: bool) -> int:
     """Decode ``path`` and print it; returns the exit code."""
     try:
-        evidence = parse_evidence(read_file(path))
+        data = read_file(path)
+        if recognise(data) == "event-log":
+            return show_log(path, data, as_json=as_json, first_line=_NOT_VERIFIED, schema=SCHEMA)
+        evidence = parse_evidence(data)
     except CvmError as exc:
         return refuse(exc, as_json=as_json)
     body = _as_json(path, evidence)

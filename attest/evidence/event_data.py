@@ -58,11 +58,11 @@ def decode_log(log: EventLog, algorithm: int | None = None) -> tuple[DecodedEven
     for event in log.events:
         digest = event.digests[place][1] if place is not None else event.digest(algorithm)
         name, detail, covered = read_event(event.type, event.data)
-        extended = event.type != EV_NO_ACTION and event.index - offset >= 0
+        extended = event.type != EV_NO_ACTION and event.mr - offset >= 0
         proven = extended and hash_of is not None and _proven(covered, digest, hash_of)
         if name == "acpi":
             name = next(acpi_names)
-        decoded.append(DecodedEvent(event, event.index - offset, digest, name, detail, proven, extended))
+        decoded.append(DecodedEvent(event, event.mr - offset, digest, name, detail, proven, extended))
     return tuple(decoded)
 
 

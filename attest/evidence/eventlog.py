@@ -37,15 +37,15 @@ _OLD_HEADER = 32
 
 
 class LogEvent(NamedTuple):
-    """One entry. ``number`` counts from 1, ``offset`` and ``size`` say where its bytes stand in the log; ``index`` is
-    the register as logged; ``digests`` are (algorithm, digest) in the log's order; ``data`` is whatever firmware wrote,
+    """One entry. ``number`` counts from 1, ``offset`` and ``size`` say where its bytes stand in the log; ``mr`` is the
+    register as logged; ``digests`` are (algorithm, digest) in the log's order; ``data`` is whatever firmware wrote,
     which a digest may or may not cover.
     """
 
     number: int
     offset: int
     size: int
-    index: int
+    mr: int
     type: int
     digests: tuple[tuple[int, bytes], ...]
     data: bytes
@@ -67,13 +67,6 @@ class EventLog(NamedTuple):
     def raw_of(self, event: LogEvent) -> bytes:
         """The entry's own bytes; empty for an event that came in JSON."""
         return self.raw[event.offset : event.offset + event.size]
-
-
-def looks_like_event_log(data: bytes) -> bool:
-    """Do the bytes begin as a binary log does, of this or the older form?"""
-    if data[4:8] != b"\x03\0\0\0" or data[:4] not in (b"\0\0\0\0", b"\x01\0\0\0"):
-        return False
-    return bytes(data[8:28]) == bytes(20) and data[_OLD_HEADER : _OLD_HEADER + 13] == b"Spec ID Event"
 
 
 def parse_event_log(data: bytes, kind: str | None = None) -> EventLog:
@@ -194,19 +187,19 @@ def _is_filling(data: bytes, offset: int) -> bool:
 
 
 def _kind(header: LogEvent, algorithms: tuple[int, ...], events: tuple[LogEvent, ...]) -> str:
-    if header.index == 1:
+    if header.mr == 1:
         return CCEL
-    return CCEL if algorithms == (SHA384,) and all(event.index < CCEL_REGISTERS for event in events) else TCG2
+    return CCEL if algorithms == (SHA384,) and all(event.mr < CCEL_REGISTERS for event in events) else TCG2
 
 
 def _check_registers(kind: str, header: LogEvent, events: tuple[LogEvent, ...]) -> None:
     limit, what = (CCEL_REGISTERS, "CCEL") if kind == CCEL else (PCRS, "TPM")
-    if kind == TCG2 and header.index:
+    if kind == TCG2 and header.mr:
         raise EvidenceMalformed("event log: first entry is in register 1, want 0 in a TPM log")
     for event in events:
         # TCG allows an EV_NO_ACTION outside of every register.
-        if event.index >= limit and not (event.type == EV_NO_ACTION and event.index == 0xFFFFFFFF):
+        if event.mr >= limit and not (event.type == EV_NO_ACTION and event.mr == 0xFFFFFFFF):
             raise EvidenceMalformed(
-                f"event log: event {event.number} at 0x{event.offset:X} is in register {event.index}, "
+                f"event log: event {event.number} at 0x{event.offset:X} is in register {event.mr}, "
                 f"want 0 to {limit - 1} in a {what} log"
             )

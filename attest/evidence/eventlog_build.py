@@ -16,9 +16,9 @@ _INDEX_OF_PCR = {0: 0, 1: 1, 7: 1, **dict.fromkeys(range(2, 7), 2), **dict.fromk
 
 
 class NewEvent(NamedTuple):
-    """One entry to write: ``index`` as logged, ``digests`` as (algorithm, digest)."""
+    """One entry to write: ``mr`` as logged, ``digests`` as (algorithm, digest)."""
 
-    index: int
+    mr: int
     type: int
     digests: tuple[tuple[int, bytes], ...]
     data: bytes
@@ -32,7 +32,7 @@ def build_event_log(
     spec = b"Spec ID Event03\0" + struct.pack("<IBBBBI", 0, 0, 2, 0, 2, len(algorithms)) + listed + b"\0"
     parts = [struct.pack("<II20xI", kind == CCEL, EV_NO_ACTION, len(spec)), spec]
     for event in events:
-        parts.append(struct.pack("<III", event.index, event.type, len(event.digests)))
+        parts.append(struct.pack("<III", event.mr, event.type, len(event.digests)))
         parts += [struct.pack("<H", number) + digest for number, digest in event.digests]
         parts += [struct.pack("<I", len(event.data)), event.data]
     return b"".join(parts).ljust(size, b"\xff")

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.event_types import EV_NO_ACTION, EV_RUNTIME, SHA384
-from attest.evidence.eventlog import CCEL, MAX_EVENTS, MAX_LOG, EventLog, LogEvent
+from attest.evidence.eventlog import CCEL, MAX_EVENTS, MAX_LOG, EventLog, LogEvent, parse_event_log
 from policy.strictjson import strict_json
 
 _REGISTERS = 4
@@ -23,13 +23,13 @@ _MEMBERS = {"imr", "event_type", "digest", "event", "event_payload"}
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
 
 
-def looks_like_json_log(data: bytes) -> bool:
-    """A JSON array: no other evidence is one."""
-    return data.lstrip()[:1] == b"["
+def parse_any_log(data: bytes, kind: str | None = None) -> EventLog:
+    """A binary log (:func:`parse_event_log`) or, where the bytes begin an array, one in JSON."""
+    return parse_json_log(data) if data.lstrip()[:1] == b"[" else parse_event_log(data, kind)
 
 
 def parse_json_log(data: bytes) -> EventLog:
-    """The log with index = RTMR + 1 and no raw bytes. Raises :class:`EvidenceMalformed`."""
+    """The log as a CCEL (register = RTMR + 1) without raw bytes. Raises :class:`EvidenceMalformed`."""
     value = strict_json(data, "event log", max_bytes=MAX_LOG, error=EvidenceMalformed)
     if not isinstance(value, list) or len(value) > MAX_EVENTS:
         raise EvidenceMalformed(f"event log: want an array of at most {MAX_EVENTS} events")

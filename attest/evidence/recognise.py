@@ -8,6 +8,7 @@ u32 0, u32 1184, 24 zeros  SNP_REPORT_RSP of the kernel   snp-report
 u16 3..5, u16 2 or 3       quote                          tdx-quote, sgx-quote
 0x81, 1024 bytes           TDREPORT                       tdreport
 "Spec ID Event03" at 32    event log, no evidence         event-log
+[ … ]                      event log in JSON              event-log
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ def recognise(data: bytes) -> str:
         return "azure-hcl"
     if data.lstrip()[:1] == b"{":
         return _json_kind(_json(data))
+    if data.lstrip()[:1] == b"[":
+        return "event-log"
     if data[_SPEC_ID[0]] == _SPEC_ID[1]:
         return "event-log"
     if len(data) == TDREPORT_SIZE and data[0] == REPORT_TYPE_TDX:

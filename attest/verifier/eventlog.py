@@ -80,9 +80,9 @@ def replay_rtmrs(log: EventLog) -> tuple[bytes, ...]:
     hash_of = hashlib.sha384
     single = len(log.algorithms) == 1
     for event in log.events:
-        if event.index and event.type != EV_NO_ACTION:
+        if event.mr and event.type != EV_NO_ACTION:
             digest = event.digests[0][1] if single else event.digest(SHA384)
-            registers[event.index] = hash_of(registers[event.index] + digest).digest()
+            registers[event.mr] = hash_of(registers[event.mr] + digest).digest()
     return tuple(registers[1:])
 
 
@@ -102,8 +102,8 @@ def replay_pcrs(log: EventLog, algorithm: int) -> dict[int, bytes]:
     for event in log.events:
         if event.type == EV_NO_ACTION:
             continue
-        before = pcrs.get(event.index) or _first_value(log, event.index, size)
-        pcrs[event.index] = hashlib.new(name, before + event.digest(algorithm)).digest()
+        before = pcrs.get(event.mr) or _first_value(log, event.mr, size)
+        pcrs[event.mr] = hashlib.new(name, before + event.digest(algorithm)).digest()
     return pcrs
 
 
