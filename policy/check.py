@@ -7,11 +7,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
-from policy.claims import SnpClaims
-from policy.document import PolicyDocument
+from policy.claims import SgxClaims, SnpClaims, TdxClaims, TeeClaims
+from policy.document import PolicyDocument, TeeRules
+from policy.intel_rules import IntelRules
 from policy.reference import ReferenceValue
+from policy.sgx_rules import SgxRules
+from policy.snp_rules import SnpRules
+from policy.tdx_rules import TdxRules
 from policy.vocab import Platform
 
 PASS, FAIL, IGNORED = "pass", "fail", "ignored"
@@ -30,18 +34,33 @@ class Check(NamedTuple):
     clause: str
 
 
-@dataclass(frozen=True, slots=True)
-class Appraisal:
-    """What a check may look at."""
+ClaimsT = TypeVar("ClaimsT", bound=TeeClaims, covariant=True)
+RulesT = TypeVar("RulesT", bound=TeeRules | IntelRules, covariant=True)
 
-    claims: SnpClaims
+
+@dataclass(frozen=True, slots=True)
+class Appraisal(Generic[ClaimsT, RulesT]):
+    """What a check may look at: claims, the platform's table of ``document`` (``rules``), and what else counts."""
+
+    claims: ClaimsT
+    rules: RulesT
     platform: Platform
     document: PolicyDocument
     references: Sequence[ReferenceValue]
     now: datetime
 
 
-Rule = Callable[[Appraisal], Check]
+SnpAppraisal = Appraisal[SnpClaims, SnpRules]
+TdxAppraisal = Appraisal[TdxClaims, TdxRules]
+SgxAppraisal = Appraisal[SgxClaims, SgxRules]
+IntelAppraisal = Appraisal[TdxClaims | SgxClaims, IntelRules]
+AnyAppraisal = Appraisal[TeeClaims, TeeRules | IntelRules]
+"""What rules for every platform see."""
+
+SnpRule = Callable[[SnpAppraisal], Check]
+TdxRule = Callable[[TdxAppraisal], Check]
+SgxRule = Callable[[SgxAppraisal], Check]
+IntelRule = Callable[[IntelAppraisal], Check]
 
 
 def compared(name: str, expected: object, actual: object, passed: bool, clause: str) -> Check:

@@ -1,54 +1,45 @@
-"""Rules about where a report comes from: root, revocation, product, CPU, chip, cloud."""
+"""Rules about where a report comes from: revocation, product, CPU, chip, cloud."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
 
-from policy.check import FAIL, Appraisal, Check, compared, left_out
+from policy.check import FAIL, Check, SnpAppraisal, compared, left_out
 from policy.snp import SigningKey
 
 
-def root(of: Appraisal) -> Check:
-    """The chain ends in a root the policy names."""
-    wanted = " or ".join(of.document.roots)
-    clause = "trust.roots: only chips under a named root are believed" + (
-        "; this root is not AMD's, the hardware is emulated" if of.claims.emulated else ""
-    )
-    return compared("trust.root", wanted, of.claims.root, of.claims.root in of.document.roots, clause)
-
-
-def revocation(of: Appraisal) -> Check:
+def revocation(of: SnpAppraisal) -> Check:
     """The chain was compared with a current CRL."""
     clause = "snp.revocation: AMD revokes intermediates through its CRLs"
     state = of.claims.revocation
-    if of.document.snp.revocation == "not-checked" and state != "good":
+    if of.rules.revocation == "not-checked" and state != "good":
         return left_out("snp.revocation", state, f"{clause}; the policy tolerates {state}")
     return compared("snp.revocation", "good", state, state == "good", clause)
 
 
-def report_version(of: Appraisal) -> Check:
+def report_version(of: SnpAppraisal) -> Check:
     """Old firmware writes old report versions, which lack the CPU's identity."""
-    least, got = of.document.snp.report_version_min, of.claims.version
+    least, got = of.rules.report_version_min, of.claims.version
     return compared("snp.report-version", f">= {least}", got, got >= least, "snp.report_version_min")
 
 
-def product(of: Appraisal) -> Check:
+def product(of: SnpAppraisal) -> Check:
     """The product line, taken from the certificate chain."""
-    wanted = [item.value for item in of.document.snp.products]
+    wanted = [item.value for item in of.rules.products]
     got = of.claims.product
     return compared(
-        "snp.product", " or ".join(wanted), got.value, got in of.document.snp.products,
+        "snp.product", " or ".join(wanted), got.value, got in of.rules.products,
         "snp.products: a product whose keys leaked can be refused as a whole",
     )  # fmt: skip
 
 
-def cpuid(of: Appraisal) -> Check:
+def cpuid(of: SnpAppraisal) -> Check:
     """Family, model and stepping of the CPU, against a list and a list of denied ones.
 
     A report before version 3 does not name the CPU: it passes neither list, for it cannot be shown to be elsewhere.
     """
-    rules, claims = of.document.snp, of.claims
+    rules, claims = of.rules, of.claims
     family, model, step = claims.cpuid_fam_id, claims.cpuid_mod_id, claims.cpuid_step
     if family is None or model is None or step is None:
         actual, clause = "not in a report of this version", "snp.cpuids and snp.denied_cpuids: the CPU is unknown"
@@ -66,18 +57,16 @@ def cpuid(of: Appraisal) -> Check:
     return compared("snp.cpuid", listed, actual, passed, "snp.cpuids")
 
 
-def signing_key(of: Appraisal) -> Check:
+def signing_key(of: SnpAppraisal) -> Check:
     """VCEK (this chip) or VLEK (this cloud)."""
-    wanted = [item.name for item in of.document.snp.signing_keys]
+    wanted = [item.name for item in of.rules.signing_keys]
     got = of.claims.signing_key
-    return compared(
-        "snp.signing-key", " or ".join(wanted), got.name, got in of.document.snp.signing_keys, "snp.signing_keys"
-    )
+    return compared("snp.signing-key", " or ".join(wanted), got.name, got in of.rules.signing_keys, "snp.signing_keys")
 
 
-def chip(of: Appraisal) -> Check:
+def chip(of: SnpAppraisal) -> Check:
     """The chip is on the list and not on the other list."""
-    rules, got = of.document.snp, of.claims.chip_id
+    rules, got = of.rules, of.claims.chip_id
     short = got[:8] if not any(got[8:]) else got
     if got in rules.denied_chip_ids or short in rules.denied_chip_ids:
         return Check("snp.chip-id", "a chip that is not denied", got.hex(), FAIL, "snp.denied_chip_ids")
@@ -88,9 +77,9 @@ def chip(of: Appraisal) -> Check:
     return compared("snp.chip-id", listed, got.hex(), got in wanted or short in wanted, "snp.chip_ids")
 
 
-def csp(of: Appraisal) -> Check:
+def csp(of: SnpAppraisal) -> Check:
     """Whose cloud a VLEK belongs to."""
-    wanted, got = of.document.snp.csp_ids, of.claims.csp_id
+    wanted, got = of.rules.csp_ids, of.claims.csp_id
     if of.claims.signing_key is not SigningKey.VLEK:
         return left_out("snp.csp-id", got, "snp.csp_ids: only a VLEK names a cloud; a VCEK signed")
     if wanted is None:

@@ -1,131 +1,54 @@
 """Every rule of an appraisal, one small function each. Each returns a :class:`Check`; none of them decides.
 
 ``clause`` says which rule of the policy was applied and why it exists, so that a decision explains itself years later.
-Every field of a report is either compared by a rule below or by the verifier, or named here.
-
-Comparisons deliberately *not* made:
-
-* REPORT_DATA against a challenge: the verifier does it (step "binding"), where the nonce and key are known. A policy
-  can only name one fixed value, which serves statements without a challenge.
-* LAUNCH_TCB against CURRENT_TCB: honest machines differ after a firmware update without reboot of the guest; a floor
-  that applies to LAUNCH_TCB is what a downgrade at launch fails.
-* LAUNCH_MIT_VECTOR against CURRENT_MIT_VECTOR: the host can switch mitigations on in a running system.
-* Mitigation bits by name: no public source says what they mean; AMD promises them in its bulletins.
-* Demands of the guest policy against PLATFORM_INFO (RAPL, ciphertext hiding, SMT): the firmware refuses to launch a
-  guest whose demands the platform does not meet. The platform's bits have rules of their own.
-* MASK_CHIP_KEY: with it set no VCEK signs. What signed is compared (``snp.signing-key``), the chip id by the verifier.
-* AUTHOR_KEY_DIGEST where AUTHOR_KEY_EN is 0: meaningless there; a policy that lists author keys refuses such a report.
-* FAMILY_ID, IMAGE_ID, GUEST_SVN against the ID block: the report holds what the signed block held; whoever relies on
-  them lists the ID key, without which a host can write any.
-* TCB versions as integers, firmware versions part by part: both give wrong answers.
-* SIGNATURE_ALGO, reserved fields, certificate extensions: closed by parser and verifier, not a matter of policy.
+The rules of a kind of evidence, and the comparisons that are not made, stand in :mod:`policy.snp_checks`,
+:mod:`policy.tdx_checks` and :mod:`policy.sgx_checks`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from functools import lru_cache
-from operator import attrgetter
+from datetime import datetime
+from typing import NamedTuple
 
-from policy import check_guest as guest
-from policy import check_origin as origin
-from policy import check_platform as platform
-from policy.check import FAIL, IGNORED, PASS, Appraisal, Check, Rule
-from policy.claims import SnpClaims
+from policy.check import FAIL, IGNORED, PASS, Appraisal, Check
+from policy.check_tcb import tcb_warnings
+from policy.check_trust import no_table
+from policy.claims import SgxClaims, SnpClaims, TdxClaims, VerifiedClaims
 from policy.document import PolicyDocument
-from policy.vocab import LaunchDigest, Platform
+from policy.reference import ReferenceValue
+from policy.sgx_checks import SGX, SGX_CHECKS
+from policy.snp_checks import SNP, SNP_CHECKS
+from policy.tdx_checks import TDX, TDX_CHECKS
 
-SNP_CHECKS: tuple[Rule, ...] = (
-    origin.root,
-    origin.revocation,
-    origin.report_version,
-    origin.product,
-    origin.cpuid,
-    origin.signing_key,
-    guest.vmpl,
-    guest.policy_reserved,
-    guest.abi,
-    *guest.PERMISSION_RULES,
-    *guest.DEMAND_RULES,
-    guest.migration_agent,
-    platform.platform_smt,
-    *platform.PLATFORM_RULES,
-    platform.platform_reserved,
-    *platform.TCB_RULES,
-    platform.tcb_order,
-    platform.provisional_firmware,
-    platform.current_version,
-    platform.committed_version,
-    platform.launch_mitigations,
-    platform.current_mitigations,
-    guest.guest_svn,
-    guest.family_id,
-    guest.image_id,
-    guest.report_data,
-    guest.report_id,
-    guest.host_data,
-    guest.id_key,
-    guest.author_key,
-    origin.chip,
-    origin.csp,
-    guest.measurement,
-)
-"""Every rule, in the order in which decisions list them. All of them always run."""
-
-_OF_ONE_GUEST: dict[Rule, None] = dict.fromkeys(
-    (
-        guest.migration_agent,
-        guest.family_id,
-        guest.image_id,
-        guest.report_data,
-        guest.report_id,
-        guest.host_data,
-        guest.id_key,
-        guest.author_key,
-        origin.chip,
-        guest.measurement,
-    )
-)
-_GUEST_RULES = tuple((index, rule) for index, rule in enumerate(SNP_CHECKS) if rule in _OF_ONE_GUEST)
-_BLANK: dict[str, object] = {
-    "family_id": b"",
-    "image_id": b"",
-    "report_data": b"",
-    "measurement": LaunchDigest(bytes(48)),
-    "host_data": b"",
-    "id_key_digest": b"",
-    "author_key_digest": b"",
-    "report_id": b"",
-    "report_id_ma": b"",
-    "chip_id": b"",
-}
-"""What differs from guest to guest. All other claims are those of a kind of machine, of which a fleet has few."""
-
-_MACHINE = tuple(name for name in SnpClaims.__dataclass_fields__ if name not in _BLANK)
-_NEVER = datetime.min.replace(tzinfo=UTC)
-_machine_key = attrgetter(*_MACHINE)
+LAUNCH_CHECKS = frozenset({"measurement", *(f"tdx.rtmr{index}" for index in range(4))})
+"""Checks that compare with reference values; without any they can only say that there is none."""
 
 
-def run_checks(of: Appraisal) -> list[Check]:
-    """The result of every rule in :data:`SNP_CHECKS`, in that order.
+class Judged(NamedTuple):
+    """Results of all rules, and what will not be accepted for ever."""
 
-    Rules about the machine are remembered by document and by the claims they can see: they run on claims whose other
-    fields are blank, so that nothing outside the key can change their answer.
-    """
-    checks = list(_machine_checks(of.document, _machine_key(of.claims)))
-    for index, rule in _GUEST_RULES:
-        checks[index] = rule(of)
-    return checks
+    checks: tuple[Check, ...]
+    warnings: tuple[str, ...] = ()
 
 
-@lru_cache(maxsize=1024)
-def _machine_checks(document: PolicyDocument, machine: Sequence[object]) -> tuple[Check, ...]:
-    """Places of the other rules hold a check that :func:`run_checks` overwrites, and that fails if it did not."""
-    claims = SnpClaims(**dict(zip(_MACHINE, machine, strict=True)), **_BLANK)  # type: ignore[arg-type]
-    of = Appraisal(claims, Platform.NONE, document, (), _NEVER)
-    pending = Check("pending", "", "", FAIL, "")
-    return tuple(pending if rule in _OF_ONE_GUEST else rule(of) for rule in SNP_CHECKS)
+def run_checks(
+    claims: VerifiedClaims, document: PolicyDocument, references: Sequence[ReferenceValue], now: datetime
+) -> Judged:
+    """Every rule for this kind of evidence, in order; one failed check where the policy has no table for it."""
+    tee, platform = claims.tee, claims.platform
+    if isinstance(tee, SnpClaims) and document.snp is not None:
+        return Judged(tuple(SNP.run(Appraisal(tee, document.snp, platform, document, references, now))))
+    if isinstance(tee, TdxClaims) and document.tdx is not None:
+        td = Appraisal(tee, document.tdx, platform, document, references, now)
+        return Judged(tuple(TDX.run(td)), tcb_warnings(td))
+    if isinstance(tee, SgxClaims) and document.sgx is not None:
+        enclave = Appraisal(tee, document.sgx, platform, document, references, now)
+        return Judged(tuple(SGX.run(enclave)), tcb_warnings(enclave))
+    return Judged((no_table(tee, platform, document),))
 
 
-__all__ = ["FAIL", "IGNORED", "PASS", "SNP_CHECKS", "Appraisal", "Check", "Rule", "run_checks"]
+__all__ = [
+    "FAIL", "IGNORED", "LAUNCH_CHECKS", "PASS", "SGX_CHECKS", "SNP_CHECKS", "TDX_CHECKS", "Appraisal", "Check",
+    "Judged", "run_checks",
+]  # fmt: skip

@@ -11,13 +11,19 @@ import tomllib
 from dataclasses import dataclass
 
 from policy.errors import ConfigInvalid, MalformedInput
+from policy.sgx_rules import SgxRules
+from policy.sgx_table import sgx_rules
 from policy.snp_rules import SnpRules
 from policy.snp_table import snp_rules
 from policy.table import Problems, Table
+from policy.tdx_rules import REGISTERED, TdxRules
+from policy.tdx_table import tdx_rules
 from policy.vocab import LaunchDigest
 
 MAX_BYTES = 1 << 20
-_ROOT = re.compile(r"amd|test:[0-9a-f]{64}")
+_VENDORS = ("amd", "intel")
+_ROOT = re.compile(r"amd|intel|test:[0-9a-f]{64}")
+TeeRules = SnpRules | TdxRules | SgxRules
 
 
 class PolicyInvalid(ConfigInvalid):
@@ -28,9 +34,10 @@ class PolicyInvalid(ConfigInvalid):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PolicyDocument:
-    """One appraisal policy. ``measurement`` is ``registered``, ``listed`` or ``any``.
+    """One appraisal policy: a table per kind of evidence, at least one; evidence without its table is refused.
 
-    Compared by identity; whether two documents say the same is a question about ``raw``.
+    ``measurement`` is ``registered``, ``listed`` or ``any``, and is about launch digests of SEV-SNP and TDX; enclaves
+    are named in ``[sgx]``. Compared by identity; whether two documents say the same is a question about ``raw``.
     """
 
     name: str
@@ -38,13 +45,15 @@ class PolicyDocument:
     roots: tuple[str, ...]
     measurement: str
     launch_digests: tuple[LaunchDigest, ...]
-    snp: SnpRules
+    snp: SnpRules | None
+    tdx: TdxRules | None
+    sgx: SgxRules | None
     raw: bytes
 
     @property
     def emulated_allowed(self) -> bool:
-        """Whether any trusted root is not AMD's."""
-        return any(root != "amd" for root in self.roots)
+        """Whether any trusted root is not a vendor's."""
+        return any(root not in _VENDORS for root in self.roots)
 
 
 def parse_policy(data: bytes) -> PolicyDocument:
@@ -57,13 +66,33 @@ def parse_policy(data: bytes) -> PolicyDocument:
     name = root.value("name", str) or ""
     description = root.value("description", str) or ""
     roots = _roots(root)
-    measurement, digests = _measurement(root)
-    snp_table = root.table("snp")
-    rules = None if snp_table is None else snp_rules(snp_table)
+    snp, tdx, sgx = (root.table(key, required=False) for key in ("snp", "tdx", "sgx"))
+    if snp is tdx is sgx is None:
+        root.problem("snp", "missing, and so are tdx and sgx: want a table for at least one kind of evidence")
+    measurement, digests = _measurement(root, needed=sgx is None or snp is not None or tdx is not None)
+    document = PolicyDocument(
+        name=name,
+        description=description,
+        roots=roots,
+        measurement=measurement,
+        launch_digests=digests,
+        snp=None if snp is None else snp_rules(snp),
+        tdx=None if tdx is None else _tdx(tdx, measurement),
+        sgx=None if sgx is None else sgx_rules(sgx),
+        raw=bytes(data),
+    )
     root.finish()
-    if problems.found or rules is None:
+    if problems.found:
         raise PolicyInvalid("policy", tuple(problems.found))
-    return PolicyDocument(name, description, roots, measurement, digests, rules, bytes(data))
+    return document
+
+
+def _tdx(table: Table, measurement: str) -> TdxRules:
+    rules = tdx_rules(table)
+    for index, rule in enumerate(rules.rtmrs):
+        if rule == REGISTERED and measurement != "registered":
+            table.problem(f"rtmr{index}", '"registered" needs measurement.accept = "registered"; list values, or "any"')
+    return rules
 
 
 def _toml(data: bytes) -> dict[str, object]:
@@ -84,17 +113,19 @@ def _roots(root: Table) -> tuple[str, ...]:
     roots = trust.strings("roots")
     for entry in roots:
         if not _ROOT.fullmatch(entry):
-            trust.problem("roots", f'got "{entry[:80]}", want "amd" or "test:<SHA-256 of the root key, 64 hex digits>"')
+            trust.problem("roots", f'got "{entry[:80]}", want "amd", "intel" or "test:<SHA-256 of the root key>"')
     if trust.has("roots") and not roots:
         trust.problem("roots", "empty: a policy that trusts nobody accepts nothing; name at least one root")
     trust.finish()
     return roots
 
 
-def _measurement(root: Table) -> tuple[str, tuple[LaunchDigest, ...]]:
-    table = root.table("measurement")
+def _measurement(root: Table, *, needed: bool) -> tuple[str, tuple[LaunchDigest, ...]]:
+    table = root.table("measurement", required=needed)
     if table is None:
         return "registered", ()
+    if not needed:
+        root.problem("measurement", "says nothing without [snp] or [tdx]; an enclave is named in sgx.mrenclaves")
     mode = table.choice("accept", ("registered", "listed", "any")) or "registered"
     found: list[LaunchDigest] = []
     for text in table.strings("launch_digests", ()):

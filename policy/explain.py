@@ -9,8 +9,8 @@ from policy.decide import Decision
 
 
 def decision_json(decision: Decision) -> dict[str, object]:
-    """As JSON values, every check included."""
-    return {
+    """As JSON values, every check included; ``warnings`` only where there are some."""
+    found: dict[str, object] = {
         "verdict": decision.verdict,
         "policy": decision.policy_name,
         "emulated": decision.emulated,
@@ -26,15 +26,17 @@ def decision_json(decision: Decision) -> dict[str, object]:
             for check in decision.checks
         ],
     }
+    return found | {"warnings": list(decision.warnings)} if decision.warnings else found
 
 
 def summary(decision: Decision) -> str:
-    """One line: verdict and counts; says ``emulated`` where the hardware was."""
+    """One line: verdict, counts and warnings; says ``emulated`` where the hardware was."""
     compared = [check for check in decision.checks if check.outcome != IGNORED]
     ignored = len(decision.checks) - len(compared)
     text = f"{decision.verdict}, {len(decision.passed)} of {len(compared)} checks passed"
     text += f", {ignored} left out by policy {decision.policy_name}"
-    return text + (" (emulated hardware)" if decision.emulated else "")
+    text += " (emulated hardware)" if decision.emulated else ""
+    return text + "".join(f"; {warning}" for warning in decision.warnings)
 
 
 def failure_lines(decision: Decision) -> tuple[str, ...]:

@@ -103,9 +103,9 @@ class CpuidPattern:
         return all(low <= value <= high for value, (low, high) in found)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SnpRules:
-    """The ``[snp]`` table."""
+    """The ``[snp]`` table. Compared by identity, like the document it belongs to."""
 
     products: tuple[SnpProduct, ...]
     signing_keys: tuple[SigningKey, ...]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TypeVar
 
 from policy.snp import SigningKey, TcbVersion
 from policy.snp_rules import (
@@ -18,22 +16,21 @@ from policy.snp_rules import (
     SnpRules,
 )
 from policy.table import Table
+from policy.table_values import U64, each, enums, hex_list, integer, one_hex, word_is
 from policy.vocab import SnpProduct
 
-_U64 = 2**64 - 1
 _REQUIRED = {"require": True, "forbid": False}
 _NUMBER = r"(?:0[xX][0-9a-fA-F]{1,2}|\d{1,3})"
 _CPUID_PART = re.compile(rf"(\*)|({_NUMBER})(?:-({_NUMBER}))?")
 _CSP = re.compile(r"[\x20-\x7e]{1,128}")
-_T = TypeVar("_T")
 
 
 def snp_rules(table: Table) -> SnpRules:
     """The rules of ``table``; what it lacks or has too much is recorded as a problem of ``table``."""
     rules = SnpRules(
-        products=_enums(table, "products", {product.value: product for product in SnpProduct}),
-        signing_keys=_enums(table, "signing_keys", {"VCEK": SigningKey.VCEK, "VLEK": SigningKey.VLEK}),
-        report_version_min=_int(table, "report_version_min", 2, 5),
+        products=enums(table, "products", {product.value: product for product in SnpProduct}),
+        signing_keys=enums(table, "signing_keys", {"VCEK": SigningKey.VCEK, "VLEK": SigningKey.VLEK}),
+        report_version_min=integer(table, "report_version_min", 2, 5),
         vmpl=_vmpl(table),
         permissions={key: table.choice(key, ("allow", "forbid")) == "allow" for key in PERMISSIONS},
         demands={key: table.choice(key, ("require", "ignore")) == "require" for key in DEMANDS},
@@ -41,21 +38,21 @@ def snp_rules(table: Table) -> SnpRules:
         abi_min=_abi(table),
         unknown_platform_bits=table.choice("unknown_platform_bits", ("forbid", "ignore")) == "ignore",
         provisional_firmware=table.choice("provisional_firmware", ("allow", "forbid")) == "allow",
-        minimum_tcb=_each(table, "minimum_tcb", _minimum),
-        firmware=_each(table, "firmware", _firmware),
+        minimum_tcb=each(table, "minimum_tcb", _minimum),
+        firmware=each(table, "firmware", _firmware),
         cpuids=_cpuids(table, "cpuids", any_allowed=True),
         denied_cpuids=_cpuids(table, "denied_cpuids", any_allowed=False) or (),
-        guest_svn_min=_int(table, "guest_svn_min", 0, 2**32 - 1),
-        family_ids=_hex_list(table, "family_ids", (16,)),
-        image_ids=_hex_list(table, "image_ids", (16,)),
-        report_data=_one_hex(table, "report_data", 64),
-        report_ids=_hex_list(table, "report_ids", (32,)),
-        migration_agents=_hex_list(table, "migration_agents", (32,)),
-        host_data=_one_hex(table, "host_data", 32),
-        id_key_digests=_hex_list(table, "id_key_digests", (48,)),
-        author_key_digests=_hex_list(table, "author_key_digests", (48,)),
-        chip_ids=_hex_list(table, "chip_ids", (64, 8)),
-        denied_chip_ids=_hex_list(table, "denied_chip_ids", (64, 8), any_allowed=False) or (),
+        guest_svn_min=integer(table, "guest_svn_min", 0, 2**32 - 1),
+        family_ids=hex_list(table, "family_ids", (16,)),
+        image_ids=hex_list(table, "image_ids", (16,)),
+        report_data=one_hex(table, "report_data", 64),
+        report_ids=hex_list(table, "report_ids", (32,)),
+        migration_agents=hex_list(table, "migration_agents", (32,)),
+        host_data=one_hex(table, "host_data", 32),
+        id_key_digests=hex_list(table, "id_key_digests", (48,)),
+        author_key_digests=hex_list(table, "author_key_digests", (48,)),
+        chip_ids=hex_list(table, "chip_ids", (64, 8)),
+        denied_chip_ids=hex_list(table, "denied_chip_ids", (64, 8), any_allowed=False) or (),
         csp_ids=_csp(table),
         revocation=table.choice("revocation", ("good", "not-checked")) or "good",
     )
@@ -75,28 +72,6 @@ def _check_products(table: Table, rules: SnpRules) -> None:
         count = sum(entry.product is product for entry in rules.firmware)
         if count != 1:
             table.problem("firmware", f'{count} entries for {product.value}, want one (every key may be "any")')
-
-
-def _each(table: Table, key: str, decode: Callable[[Table], _T | None]) -> tuple[_T, ...]:
-    found = (decode(entry) for entry in table.tables(key))
-    return tuple(entry for entry in found if entry is not None)
-
-
-def _enums(table: Table, key: str, words: dict[str, _T]) -> tuple[_T, ...]:
-    found = table.strings(key)
-    for word in found:
-        if word not in words:
-            table.problem(key, f'got "{word[:40]}", want some of {", ".join(words)}')
-    if table.has(key) and not found:
-        table.problem(key, f"empty, want some of {', '.join(words)}")
-    return tuple(words[word] for word in found if word in words)
-
-
-def _int(table: Table, key: str, least: int, most: int) -> int:
-    value = table.value(key, int)
-    if value is not None and not least <= value <= most:
-        table.problem(key, f"got {value}, want {least}..{most}")
-    return value or 0
 
 
 def _vmpl(table: Table) -> tuple[int, ...]:
@@ -122,9 +97,9 @@ def _minimum(table: Table) -> MinimumTcb | None:
     product = table.choice("product", [item.value for item in SnpProduct])
     models = _bytes(table, "models", "CPUID model numbers")
     steppings = _bytes(table, "steppings", "CPUID steppings")
-    applies_to = _enums(table, "applies_to", {name: name for name in TCBS})
+    applies_to = enums(table, "applies_to", {name: name for name in TCBS})
     names = ["bootloader", "tee", "snp", "microcode"] + (["fmc"] if product == SnpProduct.TURIN.value else [])
-    parts = {part: _int(table, part, 0, 255) for part in names}
+    parts = {part: integer(table, part, 0, 255) for part in names}
     reason = table.value("reason", str) or ""
     table.finish()
     if product is None:
@@ -166,14 +141,14 @@ def _mask(table: Table, key: str) -> int | None:
     text = table.value(key, str, want='"any" or a mask such as "0x0b"')
     if text is None or text == "any":
         return None
-    if not re.fullmatch(r"0x[0-9a-fA-F]{1,16}", text) or not 0 < int(text, 16) <= _U64:
-        table.problem(key, f'got "{text[:20]}", want "any" or a mask "0x1".."0x{_U64:x}"')
+    if not re.fullmatch(r"0x[0-9a-fA-F]{1,16}", text) or not 0 < int(text, 16) <= U64:
+        table.problem(key, f'got "{text[:20]}", want "any" or a mask "0x1".."0x{U64:x}"')
         return None
     return int(text, 16)
 
 
 def _cpuids(table: Table, key: str, *, any_allowed: bool) -> tuple[CpuidPattern, ...] | None:
-    if any_allowed and table.has(key) and table.value(key, object) == "any":
+    if any_allowed and word_is(table, key, "any"):
         return None
     found = (_pattern(table, key, text) for text in table.strings(key))
     return tuple(pattern for pattern in found if pattern is not None)
@@ -193,32 +168,8 @@ def _range(low: str, high: str | None) -> tuple[int, int]:
     return first, last
 
 
-def _one_hex(table: Table, key: str, length: int) -> bytes | None:
-    text = table.value(key, str, want=f'"ignore" or {2 * length} hex digits')
-    if text is None or text == "ignore":
-        return None
-    return _unhex(table, key, text, (length,))
-
-
-def _hex_list(
-    table: Table, key: str, lengths: tuple[int, ...], *, any_allowed: bool = True
-) -> tuple[bytes, ...] | None:
-    """A list of hex strings, or the word ``"any"``; ``()`` after a problem, so that nothing is accepted by mistake."""
-    if any_allowed and table.has(key) and table.value(key, object) == "any":
-        return None
-    return tuple(_unhex(table, key, text, lengths) for text in table.strings(key))
-
-
-def _unhex(table: Table, key: str, text: str, lengths: tuple[int, ...]) -> bytes:
-    wanted = " or ".join(str(2 * length) for length in lengths)
-    if not re.fullmatch(r"(?:[0-9a-fA-F]{2})*", text) or len(text) // 2 not in lengths:
-        table.problem(key, f'got "{text[:40]}", want {wanted} hex digits')
-        return b""
-    return bytes.fromhex(text)
-
-
 def _csp(table: Table) -> tuple[str, ...] | None:
-    if table.has("csp_ids") and table.value("csp_ids", object) == "any":
+    if word_is(table, "csp_ids", "any"):
         return None
     found = table.strings("csp_ids")
     for text in found:

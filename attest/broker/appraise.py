@@ -10,32 +10,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from attest.endorsement.amd import ChainCache
+from attest.broker.presented import Memory, Presented
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.errors import RevocationUnknown, VerificationFailed
 from attest.endorsement.pool import EndorsementSet
 from attest.errors import AttestError
-from attest.evidence.amd_certificate import AmdCertificate, AmdCrl, UnrelatedCertificate
-from attest.evidence.cert_table import CertEntry
 from attest.evidence.errors import EvidenceMalformed
-from attest.evidence.product import product_of_report
-from attest.evidence.snp_report import SnpReport
-from attest.verifier.snp import SnpVerifier
-from policy.claims import AMD_ROOT, VerifiedClaims
+from policy.claims import AMD_ROOT, SnpClaims, TdxClaims, TeeClaims, VerifiedClaims
 from policy.decide import CONTRAINDICATED, Decision, decide
 from policy.document import PolicyDocument
 from policy.reference import ReferenceValue
 
-REVOCATION = "snp.revocation"
+REVOCATIONS = frozenset({"snp.revocation", "tdx.revocation", "sgx.revocation"})
 NOT_GENUINE, MALFORMED, UNAVAILABLE = "not-genuine", "malformed", "unavailable"
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What the report must be bound to: 64 bytes of REPORT_DATA, and HOST_DATA (32) where init-data was sent."""
+    """What evidence must be bound to: 64 bytes of REPORT_DATA, and the digest of init-data where some was sent."""
 
     report_data: bytes
-    host_data: bytes | None = None
+    init_data: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +55,23 @@ class Found:
 
 
 def appraise(
-    report: SnpReport,
-    endorsements: EndorsementSet,
+    presented: Presented,
     bound: Bound,
     rules: tuple[PolicyDocument, Sequence[ReferenceValue]],
     *,
     now: datetime,
-    chains: ChainCache | None = None,
+    memory: Memory | None = None,
 ) -> Found:
     """Verify and judge. Raises nothing about the evidence: what went wrong is part of the result."""
     document, references = rules
-    verifier = SnpVerifier(anchors_of(document, endorsements), chains or ChainCache())
     try:
-        claims = verifier.verify(report, endorsements, now=now, expected_report_data=bound.report_data)
-        _check_host_data(report, bound.host_data)
+        claims = presented.verify(bound.report_data, document, now, memory or Memory())
+        _check_init_data(claims, bound.init_data)
     except AttestError as exc:
         return Found(failure=exc)
     decision = decide(claims, document, references, now=now)
-    return Found(claims, decision, revocation_unknown(claims, decision))
+    found = Found(claims, decision, revocation_unknown(claims, decision))
+    return _list_too_old(found) if presented.list_too_old else found
 
 
 def revocation_unknown(claims: VerifiedClaims, decision: Decision) -> RevocationUnknown | None:
@@ -86,15 +80,15 @@ def revocation_unknown(claims: VerifiedClaims, decision: Decision) -> Revocation
     A *revoked* chain never gets here: that is a failed verification. A guest that fails another check too is denied for
     that reason, whatever the list would have said.
     """
-    if [check.id for check in decision.failed] != [REVOCATION]:
+    if len(decision.failed) != 1 or decision.failed[0].id not in REVOCATIONS:
         return None
     return RevocationUnknown(
-        f"revocation: {claims.snp.revocation}; policy {decision.policy_name} wants a current list",
+        f"revocation: {claims.revocation}; policy {decision.policy_name} wants a current list",
         hint="attest collateral fetch, or online = true in [collateral]",
     )
 
 
-def list_too_old(found: Found) -> Found:
+def _list_too_old(found: Found) -> Found:
     """``found`` where the operator bounds the age of lists and ours is older: acceptance becomes unavailability."""
     if found.decision is None or not found.decision.affirming:
         return found
@@ -111,50 +105,30 @@ def anchors_of(document: PolicyDocument, endorsements: EndorsementSet) -> TrustA
     return anchors
 
 
-def sent_endorsements(entries: Sequence[CertEntry]) -> EndorsementSet:
-    """Certificates and CRLs that came with the evidence. Raises EvidenceMalformed; unrelated ones are passed over."""
-    certificates: list[AmdCertificate] = []
-    crls: list[AmdCrl] = []
-    for entry in entries:
-        try:
-            if entry.name == "CRL":
-                crls.append(AmdCrl.parse(entry.data))
-            else:
-                certificates.append(AmdCertificate.parse(entry.data))
-        except UnrelatedCertificate:
-            continue
-    return EndorsementSet.of(certificates, crls, with_evidence=True)
-
-
-def relevant(report: SnpReport, pool: EndorsementSet) -> EndorsementSet:
-    """The part of ``pool`` that can matter for ``report``: what an audit record has to keep."""
-    try:
-        leaves = pool.candidates(report, product_of_report(report))
-    except AttestError:
-        leaves = ()
-    products = {leaf.product for leaf in leaves}
-    return EndorsementSet(
-        leaves=leaves,
-        intermediates=tuple(item for item in pool.intermediates if item.product in products),
-        roots=tuple(item for item in pool.roots if item.product in products),
-        crls=tuple(item for item in pool.crls if item.product in products),
-        offered=pool.offered & {leaf.sha256 for leaf in leaves},
-    )
-
-
 def matching(claims: VerifiedClaims, references: Sequence[ReferenceValue], now: datetime) -> tuple[str, ...]:
-    """Names of the unexpired reference values of this platform that the launch digest equals."""
+    """Names of the unexpired reference values of this platform that the guest equals, RTMRs included."""
     return tuple(
         value.name
         for value in references
         if value.platform is claims.platform
-        and value.launch_digest == claims.snp.measurement
+        and value.launch_digest == claims.launch_digest
+        and _registers_equal(claims.tee, value.rtmrs)
         and (value.expires is None or now < value.expires)
     )
 
 
-def _check_host_data(report: SnpReport, expected: bytes | None) -> None:
-    if expected is not None and report.host_data != expected:
-        raise VerificationFailed(
-            "binding", f"report: host_data is {report.host_data.hex()}, the init-data sent gives {expected.hex()}"
-        )
+def _registers_equal(claims: TeeClaims, expected: Sequence[bytes | None]) -> bool:
+    """A register that a reference value leaves open is no obstacle; for a TEE without registers none is expected."""
+    got = claims.rtmrs if isinstance(claims, TdxClaims) else ()
+    return all(wanted is None or wanted == got[index] for index, wanted in enumerate(expected))
+
+
+def _check_init_data(claims: VerifiedClaims, digest: bytes | None) -> None:
+    """The digest, cut or padded with zeros to the field that binds it (Trustee's init-data specification)."""
+    if digest is None:
+        return
+    got = claims.host_binding
+    want = digest[: len(got)].ljust(len(got), b"\0")
+    if got != want:
+        name = "host_data" if isinstance(claims.tee, SnpClaims) else "mrconfigid"
+        raise VerificationFailed("binding", f"{name} is {got.hex()}, the init-data sent gives {want.hex()}")

@@ -83,7 +83,8 @@ class ServiceCollateral:
         for problem in supplied.problems:
             _log.warning("collateral: %s", problem.message)
         pool = have + supplied.endorsements
-        too_old = document.snp.revocation == _WANTS_LIST and self._too_old(report, own, pool, supplied, now)
+        wants_list = document.snp is not None and document.snp.revocation == _WANTS_LIST
+        too_old = wants_list and self._too_old(report, own, pool, supplied, now)
         return AtHand(pool, tuple(problem.message[:300] for problem in supplied.problems), too_old)
 
     def _may_ask(self, document: PolicyDocument) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attest.cli.policy_words_intel import intel_warnings, sgx_words, tdx_words
 from policy.document import PolicyDocument
 from policy.snp_rules import DEMANDS, PERMISSIONS, PLATFORM_BITS, CpuidPattern, FirmwareRule, SnpRules
 
@@ -14,10 +15,14 @@ def policy_rules(document: PolicyDocument) -> tuple[Rule, ...]:
     return (
         ("trust.roots", f"the chain ends in: {', '.join(document.roots)}", True),
         _measurement(document),
-        *_snp(document.snp),
-        *(rule for entry in document.snp.firmware for rule in _firmware(entry)),
-        *_floors(document.snp),
+        *(() if document.snp is None else _snp_words(document.snp)),
+        *(() if document.tdx is None else tdx_words(document.tdx)),
+        *(() if document.sgx is None else sgx_words(document.sgx)),
     )
+
+
+def _snp_words(rules: SnpRules) -> tuple[Rule, ...]:
+    return (*_snp(rules), *(rule for entry in rules.firmware for rule in _firmware(entry)), *_floors(rules))
 
 
 def _measurement(document: PolicyDocument) -> Rule:
@@ -115,11 +120,32 @@ def _floors(rules: SnpRules) -> tuple[Rule, ...]:
 
 def policy_warnings(document: PolicyDocument) -> tuple[str, ...]:
     """What an author should have thought about before the policy guards a secret."""
-    rules, found = document.snp, []
+    found = []
     if document.emulated_allowed:
-        found.append("trust.roots: a root that is not AMD's is trusted; its hardware protects nothing")
+        found.append("trust.roots: a root that is no chip vendor's is trusted; its hardware protects nothing")
     if document.measurement == "any":
         found.append("measurement: any guest on accepted chips is accepted, another tenant's and an attacker's too")
+    found += _root_warnings(document)
+    if document.snp is not None:
+        found += _snp_warnings(document.snp)
+    return (*found, *intel_warnings(document))
+
+
+def _root_warnings(document: PolicyDocument) -> list[str]:
+    """A table without a root accepts nothing, and a root without a table."""
+    intel = document.tdx is not None or document.sgx is not None
+    wanted = {"amd": ("snp", document.snp is not None), "intel": ("tdx or sgx", intel)}
+    found = []
+    for root, (table, there) in wanted.items():
+        if there and not document.emulated_allowed and root not in document.roots:
+            found.append(f"trust.roots: {table} accepts nothing, as {root} is not among the roots")
+        if root in document.roots and not there:
+            found.append(f"trust.roots: {root} is trusted, but there is no table {table}")
+    return found
+
+
+def _snp_warnings(rules: SnpRules) -> list[str]:
+    found = []
     if rules.permissions["debug"]:
         found.append("snp.debug: the host may decrypt the guest's memory")
     milan = any(product.value == "Milan" for product in rules.products)
@@ -132,7 +158,7 @@ def policy_warnings(document: PolicyDocument) -> tuple[str, ...]:
         found.append("snp.csp_ids: a VLEK of every cloud is accepted")
     if rules.revocation != "good":
         found.append("snp.revocation: a chain that was not compared with a current CRL is accepted")
-    return tuple(found)
+    return found
 
 
 def _dotted(version: tuple[int, int, int]) -> str:

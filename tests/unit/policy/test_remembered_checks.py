@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from policy.check import Appraisal
-from policy.checks import SNP_CHECKS, run_checks
 from policy.claims import SnpClaims
 from policy.reference import ReferenceValue
 from policy.snp import GuestPolicy, KeyInfo, PlatformInfo, SigningKey, TcbVersion
+from policy.snp_checks import SNP, SNP_CHECKS
 from policy.vocab import LaunchDigest, Platform, SnpProduct
 from tests.fakes.claims import GOOD, verified
 from tests.unit.policy.test_checks import NOW, policy
@@ -50,6 +50,6 @@ DOCUMENTS = [
 def test_a_change_of_any_claim_reaches_every_rule(name: str, document: Any) -> None:
     for claims in (GOOD, verified(**{name: other(name)}).snp):
         references = (ReferenceValue("web", Platform.SEV_SNP, GOOD.measurement, NOW),)
-        of = Appraisal(claims, Platform.SEV_SNP, document, references, NOW)
-        assert run_checks(of) == [rule(of) for rule in SNP_CHECKS]
-        assert run_checks(of) == [rule(of) for rule in SNP_CHECKS], "and once more, remembered"
+        of = Appraisal(claims, document.snp, Platform.SEV_SNP, document, references, NOW)
+        assert SNP.run(of) == [rule(of) for rule in SNP_CHECKS]
+        assert SNP.run(of) == [rule(of) for rule in SNP_CHECKS], "and once more, remembered"

@@ -1,0 +1,98 @@
+"""Rules about what a TD runs: MRTD and the four RTMRs against reference values and the policy's own lists.
+
+A reference value matches as a whole: MRTD equals and so does every RTMR it predicts. A register that it leaves open is
+the business of that register's rule, which only believes reference values that match, if one does: otherwise half of
+one image and half of another would pass together.
+"""
+
+from __future__ import annotations
+
+from policy.check import FAIL, PASS, Check, TdxAppraisal, TdxRule, compared, left_out, one_of
+from policy.measured_diff import event_differences, first_differences
+from policy.reference import LaunchRecipe, ReferenceValue
+
+_WHAT = (
+    "configuration, Secure Boot variables and ACPI tables (BadAML: the host's ACPI code runs in the guest's kernel)",
+    "boot applications and kernel",
+    "command line and initrd",
+    "whatever software in the TD extended at run time",
+)
+
+
+def measurement(of: TdxAppraisal) -> Check:
+    """MRTD is expected; where reference values say so, with the RTMRs that belong to it."""
+    got, document = of.claims.mrtd, of.document
+    if document.measurement == "any":
+        return left_out("measurement", got.hex(), "measurement.accept = any: every guest of these chips is accepted")
+    if document.measurement == "listed":
+        wanted = " or ".join(item.hex() for item in document.launch_digests)
+        clause = "measurement.launch_digests: MRTD is listed in the policy; it holds the firmware only"
+        return compared("measurement", wanted, got.hex(), got in document.launch_digests, clause)
+    clause = "measurement.accept = registered: reference values added by an operator"
+    known = _known(of)
+    matching = _matching(of, known)
+    if matching:
+        names = ", ".join(item.name for item in matching)
+        return Check("measurement", got.hex(), got.hex(), PASS, f"{clause} (matches {names})")
+    same = [item for item in known if item.launch_digest == got]
+    if not same:
+        wanted = " or ".join(dict.fromkeys(item.launch_digest.hex() for item in known))
+        return Check("measurement", wanted or "no reference value for this platform", got.hex(), FAIL, clause)
+    nearest = min(same, key=lambda item: len(_differing(of, item)))
+    return _mismatch(of, nearest, clause)
+
+
+def register(index: int) -> TdxRule:
+    """One RTMR."""
+    name = f"tdx.rtmr{index}"
+    what = f"{name}: {_WHAT[index]}"
+
+    def check(of: TdxAppraisal) -> Check:
+        wanted, got = of.rules.rtmrs[index], of.claims.rtmrs[index]
+        if wanted is None:
+            return left_out(name, got.hex(), f"{what}; any is accepted: {of.rules.rtmr_reason}")
+        if not isinstance(wanted, str):
+            return one_of(name, wanted, got, what)
+        known = _known(of)
+        same = [item for item in known if item.launch_digest == of.claims.mrtd]
+        believed = _matching(of, known) or same or known
+        values = dict.fromkeys(value for item in believed if (value := _predicted(item).get(index)) is not None)
+        expected = " or ".join(value.hex() for value in values) or "no reference value predicts it"
+        return compared(name, expected, got.hex(), got in values, f"{what}; as its reference value predicts")
+
+    return check
+
+
+def _known(of: TdxAppraisal) -> list[ReferenceValue]:
+    """The unexpired reference values of this platform."""
+    found = (item for item in of.references if item.platform is of.platform)
+    return [item for item in found if item.expires is None or of.now < item.expires]
+
+
+def _predicted(item: ReferenceValue) -> dict[int, bytes]:
+    return {index: value for index, value in enumerate(item.rtmrs) if value is not None}
+
+
+def _differing(of: TdxAppraisal, item: ReferenceValue) -> list[int]:
+    return [index for index, value in _predicted(item).items() if value != of.claims.rtmrs[index]]
+
+
+def _matching(of: TdxAppraisal, known: list[ReferenceValue]) -> list[ReferenceValue]:
+    return [item for item in known if item.launch_digest == of.claims.mrtd and not _differing(of, item)]
+
+
+def _mismatch(of: TdxAppraisal, nearest: ReferenceValue, clause: str) -> Check:
+    """MRTD is that of ``nearest``, but not every register: which, and the first event that differs in each."""
+    wrong, predicted = _differing(of, nearest), _predicted(nearest)
+    wanted = "; ".join(f"RTMR{index} {predicted[index].hex()}" for index in wrong)
+    got = "; ".join(f"RTMR{index} {of.claims.rtmrs[index].hex()}" for index in wrong)
+    text = f"{clause}; MRTD is that of {nearest.name}"
+    recipe = nearest.recipe
+    if of.claims.events is not None and recipe is not None and not isinstance(recipe, LaunchRecipe):
+        differences = event_differences(recipe.events, of.claims.events, wrong)
+        first = [difference.text() for difference in first_differences(differences).values()]
+        text += f"; first difference: {'; '.join(first)}" if first else ""
+    return Check("measurement", wanted, got, FAIL, text)
+
+
+REGISTER_RULES: tuple[TdxRule, ...] = tuple(register(index) for index in range(4))

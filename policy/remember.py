@@ -1,0 +1,96 @@
+"""Running the rules of one kind of evidence, with those about the machine remembered.
+
+A fleet has few kinds of machine, and most rules look at nothing else. They are remembered by policy document and by the
+claims they can see: they run on claims whose other fields are blank, without references and before all time, so that
+nothing outside the key can change their answer. A rule that looks at one guest, at reference values or at the clock
+runs each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
+
+from policy.check import FAIL, Appraisal, Check
+from policy.claims import TeeClaims
+from policy.document import PolicyDocument, TeeRules
+from policy.vocab import Platform
+
+C = TypeVar("C", bound=TeeClaims)
+R = TypeVar("R", bound=TeeRules)
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_PENDING = Check("pending", "", "", FAIL, "")
+"""Holds the place of a rule that runs each time, and fails if it did not run."""
+
+
+class Remembered(Generic[C, R]):
+    """The rules of claims of type ``kind``, in the order of a decision.
+
+    ``blank`` gives, for every claim that differs from guest to guest, the value it has while results are made to be
+    remembered; ``parts`` the types of claims that are themselves records, whose fields ``blank`` names ``part.field``.
+    """
+
+    def __init__(
+        self,
+        kind: type[C],
+        rules: Sequence[Callable[[Appraisal[C, R]], Check]],
+        *,
+        each_time: Iterable[Callable[[Appraisal[C, R]], Check]],
+        blank: Mapping[str, object],
+        parts: Mapping[str, type] | None = None,
+    ) -> None:
+        every = frozenset(each_time)
+        self.rules = tuple(rules)
+        self._kind, self._parts = kind, dict(parts or {})
+        self._each_time = tuple((index, rule) for index, rule in enumerate(rules) if rule in every)
+        self._remembered = tuple((index, rule) for index, rule in enumerate(rules) if rule not in every)
+        self._blank = _nested(blank)
+        self._names = tuple(name for name in _leaves(kind, self._parts) if name not in blank)
+        self._key = attrgetter(*self._names)
+        self._of_machine = lru_cache(maxsize=1024)(self._run_remembered)
+
+    def run(self, of: Appraisal[C, R]) -> list[Check]:
+        """The result of every rule, in order."""
+        checks = list(self._of_machine(of.document, of.rules, self._key(of.claims)))
+        for index, rule in self._each_time:
+            checks[index] = rule(of)
+        return checks
+
+    def _run_remembered(self, document: PolicyDocument, rules: R, key: Sequence[object]) -> tuple[Check, ...]:
+        of = Appraisal(self._machine(key), rules, Platform.NONE, document, (), _NEVER)
+        checks = [_PENDING] * len(self.rules)
+        for index, rule in self._remembered:
+            checks[index] = rule(of)
+        return tuple(checks)
+
+    def _machine(self, key: Sequence[object]) -> C:
+        """Claims with the fields of ``key``, and blank elsewhere."""
+        values = _nested(dict(zip(self._names, key, strict=True)))
+        for name, part in self._parts.items():
+            values[name] = part(**{**self._blank.get(name, {}), **values.get(name, {})})
+        own = {name: value for name, value in self._blank.items() if name not in self._parts}
+        return self._kind(**own, **values)
+
+
+def _leaves(kind: type, parts: Mapping[str, type]) -> list[str]:
+    found: list[str] = []
+    for item in fields(kind):
+        part = parts.get(item.name)
+        found += [item.name] if part is None else [f"{item.name}.{field.name}" for field in fields(part)]
+    return found
+
+
+def _nested(flat: Mapping[str, object]) -> dict[str, Any]:
+    """``{"a": 1, "b.c": 2}`` as ``{"a": 1, "b": {"c": 2}}``."""
+    found: dict[str, Any] = {}
+    for name, value in flat.items():
+        head, _, tail = name.partition(".")
+        if tail:
+            found.setdefault(head, {})[tail] = value
+        else:
+            found[head] = value
+    return found
