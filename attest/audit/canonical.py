@@ -7,6 +7,7 @@ here: a ``SecretBytes`` anywhere in a body is a ``TypeError``, so no caller can 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -19,7 +20,11 @@ Json = dict[str, "Json"] | list["Json"] | str | int | bool | None
 
 def canonical(value: object) -> bytes:
     """The canonical UTF-8 bytes of ``value``. Raises TypeError for anything that is not plain data."""
-    return rfc8785.dumps(plain(value))
+    data = plain(value)
+    # Without fractions, and where every character is ASCII, so that keys sort alike by code point and by UTF-16 unit,
+    # the standard library writes the same bytes, ten times as fast.
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("ascii") if text.isascii() else rfc8785.dumps(data)
 
 
 def plain(value: object) -> Json:

@@ -30,3 +30,9 @@ class NotFound(AttestError):
 
     code = "store.not-found"
     kind: Kind = "guest"
+
+
+class TreeIncomplete(AttestError):
+    """A node of the audit tree is missing, which only a change from outside can bring about."""
+
+    code = "audit.tree"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
 
+from attest.audit.merkle import leaf_hash
+from attest.store import tree
 from attest.store.columns import as_bytes
 from attest.store.schema import audit
 from attest.store.times import from_micros, to_micros
@@ -44,21 +46,36 @@ class Draft:
 
 def append(tx: Connection, draft: Draft) -> int:
     """Append one record; returns its number. Durable when the writing transaction has ended."""
+    return append_all(tx, [draft])[-1]
+
+
+def append_all(tx: Connection, drafts: Sequence[Draft]) -> range:
+    """Append records in order, and their leaves to the tree; returns their numbers."""
     last = tx.execute(select(audit.c.seq, audit.c.sha256).order_by(audit.c.seq.desc()).limit(1)).first()
-    seq, previous = (1, GENESIS) if last is None else (last.seq + 1, last.sha256)
-    record = draft.build(seq, previous)
-    tx.execute(
-        insert(audit).values(
-            seq=seq,
-            time=to_micros(draft.time),
-            kind=draft.kind,
-            subject=draft.subject,
-            outcome=draft.outcome,
-            record=record,
-            sha256=hashlib.sha256(record).digest(),
-        )
-    )
-    return seq
+    seq, previous = (0, GENESIS) if last is None else (last.seq, last.sha256)
+    frontier = tree.frontier(tx, seq, previous)
+    rows, nodes = [], []
+    for number, draft in enumerate(drafts, seq + 1):
+        record = draft.build(number, previous)
+        previous = hashlib.sha256(record).digest()
+        rows.append(_row(number, draft, record, previous))
+        nodes += frontier.push(leaf_hash(record))
+    tx.execute(insert(audit), rows)
+    tree.add(tx, nodes)
+    tree.remember(tx, frontier, previous)
+    return range(seq + 1, seq + 1 + len(drafts))
+
+
+def _row(seq: int, draft: Draft, record: bytes, sha256: bytes) -> dict[str, object]:
+    return {
+        "seq": seq,
+        "time": to_micros(draft.time),
+        "kind": draft.kind,
+        "subject": draft.subject,
+        "outcome": draft.outcome,
+        "record": record,
+        "sha256": sha256,
+    }
 
 
 def get(tx: Connection, seq: int) -> StoredRecord | None:
@@ -82,7 +99,7 @@ def newest(
 
 def walk(tx: Connection) -> Iterator[StoredRecord]:
     """Every record in order of its number."""
-    for row in tx.execute(select(audit).order_by(audit.c.seq)):
+    for row in tx.execute(select(audit).order_by(audit.c.seq), execution_options={"yield_per": 500}):
         yield _stored(row)
 
 

@@ -1,8 +1,8 @@
-"""Tables of the service's database, schema version 1.
+"""Tables of the service's database, schema version 2.
 
 Times are integers, microseconds since 1970-01-01 UTC, so that SQLite and PostgreSQL compare them alike. Digests and
 ciphertexts are binary, everything else is text. Two rules hold for every table: no secret is stored in clear, and rows
-of ``audit`` and ``blobs`` are only ever inserted.
+of ``audit``, ``tree`` and ``blobs`` are only ever inserted.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -73,6 +74,16 @@ audit = Table(
     Index("audit_time", "time"),
 )
 """Canonical records, numbered from 1 without gaps; the other columns are an index over what ``record`` says."""
+
+tree = Table(
+    "tree",
+    metadata,
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Hashes of the complete subtrees of the RFC 6962 tree over the records; record number n is leaf n - 1."""
 
 decisions = Table(
     "decisions",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,11 @@ def test_reading_a_record_and_writing_it_again_gives_the_same_bytes(body: dict[s
     record = Event(NOW, "kind", "subject", "outcome", Actor("local", "x"), body).record(1, bytes(32))
     assert canonical(strict_json(record, "record")) == record
     assert parse_record(record, "record")["seq"] == 1
+
+
+@given(VALUES | st.dictionaries(st.text(st.characters(max_codepoint=127)), st.text(st.characters(max_codepoint=127))))
+def test_the_canonical_form_is_that_of_rfc_8785(value: object) -> None:
+    assert canonical(value) == rfc8785.dumps(plain(value))
 
 
 def test_a_secret_has_no_place_in_a_record() -> None:
