@@ -120,7 +120,7 @@ def matching(claims: VerifiedClaims, references: Sequence[ReferenceValue], now: 
 def _registers_equal(claims: TeeClaims, expected: Sequence[bytes | None]) -> bool:
     """A register that a reference value leaves open is no obstacle; for a TEE without registers none is expected."""
     got = claims.rtmrs if isinstance(claims, TdxClaims) else ()
-    return all(wanted is None or wanted == got[index] for index, wanted in enumerate(expected))
+    return all(wanted is None or got[index : index + 1] == (wanted,) for index, wanted in enumerate(expected))
 
 
 def _check_init_data(claims: VerifiedClaims, digest: bytes | None) -> None:

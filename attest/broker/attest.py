@@ -16,18 +16,18 @@ from typing import NoReturn
 
 from attest.audit.record import DECISION, GUEST, Event
 from attest.broker import evidence_record
-from attest.broker.appraise import Bound, Found, appraise, list_too_old, matching, relevant, sent_endorsements
+from attest.broker.appraise import Bound, Found, appraise, matching
 from attest.broker.case import Case
 from attest.broker.errors import AccessDenied, SessionRefused
-from attest.broker.initdata import expected_host_data
+from attest.broker.initdata import init_data_digest
 from attest.broker.protocol import AttestRequest, parse_attest
 from attest.broker.service import Service
+from attest.broker.tees import TEES
 from attest.broker.token import Issued, Subject, issue
 from attest.broker.trail import append
 from attest.endorsement.errors import VerificationFailed
 from attest.errors import AttestError
 from attest.evidence.errors import EvidenceMalformed
-from attest.evidence.snp_json import decode_snp_json
 from attest.store import decisions, sessions
 from attest.store.decisions import StoredDecision
 from attest.store.sessions import Consumed
@@ -51,45 +51,41 @@ def attest(service: Service, session_id: str, body: bytes, now: datetime) -> Iss
     request = parse_attest(body)  # (1)
     bound = Bound(
         report_data=report_data_for(request.nonce, request.tee_pubkey.members, request.additional_evidence),
-        host_data=None if request.init_data is None else expected_host_data(request.init_data),
+        init_data=None if request.init_data is None else init_data_digest(request.init_data),
     )
-    consume_nonce(service, session_id, request.nonce, now)  # (2)
-    case = _examine(service, request, bound, now)  # (3) (4)
+    tee = consume_nonce(service, session_id, request.nonce, now)  # (2)
+    case = _examine(service, tee, request, bound, now)  # (3) (4)
     number, issued = _record(service, session_id, case)  # (5)
     if issued is None:
         _refuse(case.found, number)  # (6)
     return issued
 
 
-def consume_nonce(service: Service, session_id: str, nonce: str, now: datetime) -> None:
-    """Use up the session's nonce, or raise SessionRefused."""
+def consume_nonce(service: Service, session_id: str, nonce: str, now: datetime) -> str:
+    """Use up the session's nonce, or raise SessionRefused. Returns the TEE the session was opened for."""
     with service.database.write(alone=False) as tx:
         outcome = sessions.consume(tx, session_id, nonce, now)
-    if outcome is not Consumed.NOW:
-        code, text = _REFUSALS[outcome]
+        session = sessions.find(tx, session_id)
+    if outcome is not Consumed.NOW or session is None:
+        code, text = _REFUSALS[Consumed.UNKNOWN_SESSION if session is None else outcome]
         raise SessionRefused(text, code=code)
+    return session.tee
 
 
-def _examine(service: Service, request: AttestRequest, bound: Bound, now: datetime) -> Case:
+def _examine(service: Service, tee: str, request: AttestRequest, bound: Bound, now: datetime) -> Case:
     rules = service.rules.current()
     try:
-        evidence = decode_snp_json(request.evidence)
-        sent = sent_endorsements(evidence.certificates)
+        presented = TEES[tee].present(request.evidence, service.collateral, rules.document, bound.report_data, now)
     except EvidenceMalformed as exc:
-        return Case(request, bound, rules, now, Found(failure=exc))
-    report = evidence.report
-    at_hand = service.collateral.endorsements(report, sent, rules.document, bound.report_data, now)
-    pool = relevant(report, at_hand.endorsements)
-    found = appraise(report, pool, bound, (rules.document, rules.references), now=now, chains=service.chains)
-    if at_hand.crl_too_old:
-        found = list_too_old(found)
-    return Case(request, bound, rules, now, found, report, pool, at_hand.crl_too_old, at_hand.problems)
+        return Case(tee, request, bound, rules, now, Found(failure=exc))
+    found = appraise(presented, bound, (rules.document, rules.references), now=now, memory=service.memory)
+    return Case(tee, request, bound, rules, now, found, presented)
 
 
 def _record(service: Service, session_id: str, case: Case) -> tuple[int, Issued | None]:
     """Write the decision and, for an accepted guest, what its token stands for. Returns the record's number."""
     issued = _token(service, case)
-    subject = case.report.measurement.hex() if case.report else "unreadable evidence"
+    subject = case.presented.launch_digest.hex() if case.presented else "unreadable evidence"
     with service.database.write() as tx:
         body = evidence_record.keep(tx, case)
         body["token_id"] = issued.token_id if issued else None
@@ -105,10 +101,11 @@ def _token(service: Service, case: Case) -> Issued | None:
     if claims is None or decision is None or not decision.affirming or case.found.failure is not None:
         return None
     subject = Subject(
-        tee="snp",
+        tee=case.tee,
         nonce=case.request.nonce,
         tee_pubkey=case.request.tee_pubkey.members,
-        claims=claims_json(claims.snp),
+        claims=claims_json(claims.tee),
+        init_data=claims.host_binding.hex(),
         policy_id=decision.policy_name,
     )
     token_id = service.random(_TOKEN_ID_BYTES).hex()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection
@@ -15,13 +16,14 @@ from policy.claims import claims_json
 from policy.explain import decision_json, summary
 
 HASH = "sha384"
+RECEIVED = "received_sha256"
 
 
 def keep(tx: Connection, case: Case) -> dict[str, Any]:
     """Store the bytes the decision rests on and return the body that names them."""
     request = case.request
     return {
-        "tee": "snp",
+        "tee": case.tee,
         "evidence": _evidence(tx, case),
         "binding": {
             "hash": HASH,
@@ -30,7 +32,7 @@ def keep(tx: Connection, case: Case) -> dict[str, Any]:
             "additional_evidence": request.additional_evidence,
             "init_data": None if request.init_data is None else blobs.put(tx, request.init_data.body.encode()),
             "report_data": case.bound.report_data,
-            "host_data": case.bound.host_data,
+            "init_data_digest": case.bound.init_data,
         },
         "rules": {
             "generation": case.rules.generation,
@@ -45,7 +47,7 @@ def findings(found: Found) -> dict[str, Any]:
     """What was found: the part of the record that repeating the decision must give again."""
     failure = found.failure
     return {
-        "claims": None if found.claims is None else claims_json(found.claims.snp),
+        "claims": None if found.claims is None else claims_json(found.claims.tee),
         "platform": None if found.claims is None else found.claims.platform.value,
         "emulated": None if found.claims is None else found.claims.emulated,
         "decision": None if found.decision is None else decision_json(found.decision),
@@ -60,21 +62,12 @@ def _summary(found: Found) -> str:
     return found.outcome if found.decision is None else summary(found.decision)
 
 
-def _evidence(tx: Connection, case: Case) -> dict[str, Any]:
-    """Bytes are kept once they are a report; of anything else the digest of what was received."""
-    if case.report is None:
+def _evidence(tx: Connection, case: Case) -> Mapping[str, Any]:
+    """Bytes are kept once they are evidence; of anything else the digest of what was received."""
+    if case.presented is None:
         received = canonical(_without_floats(case.request.evidence))
-        return {"received_sha256": hashlib.sha256(received).digest(), "received_bytes": len(received)}
-    pool = case.endorsements
-    certificates = (*pool.leaves, *pool.intermediates, *pool.roots)
-    return {
-        "report": blobs.put(tx, case.report.raw),
-        "certificates": [blobs.put(tx, item.der) for item in certificates],
-        "crls": [blobs.put(tx, item.der) for item in pool.crls],
-        "sent": sorted(digest.hex() for digest in pool.offered),
-        "crl_too_old": case.crl_too_old,
-        "not_fetched": list(case.not_fetched),
-    }
+        return {RECEIVED: hashlib.sha256(received).digest(), "received_bytes": len(received)}
+    return case.presented.keep(lambda data: blobs.put(tx, data))
 
 
 def _without_floats(value: object) -> object:

@@ -60,4 +60,9 @@ def _reported(stored: records.StoredRecord | None, number: int) -> LaunchDigest:
     claims = record["body"]["claims"]
     if claims is None:
         raise NotFound(f"decision {number}: the report was not genuine, so its launch digest means nothing")
+    if "measurement" not in claims:
+        raise NotFound(
+            f"decision {number}: is not about an SNP guest, whose launch digest has a recipe",
+            hint="attest audit show names the registers that differ, and the first event in each",
+        )
     return LaunchDigest.from_hex(claims["measurement"])

@@ -1,7 +1,7 @@
-"""Init-data: configuration that the host gave the guest, bound to the launch through HOST_DATA.
+"""Init-data: configuration that the host gave the guest, bound to the launch through HOST_DATA or MRCONFIGID.
 
-The digest is over the TOML text as sent, with the algorithm the text itself names; HOST_DATA holds its first 32 bytes,
-zero-padded (Confidential Containers, init-data specification 0.1.0).
+The digest is over the TOML text as sent, with the algorithm the text itself names. HOST_DATA holds its first 32 bytes,
+MRCONFIGID its first 48, padded with zeros (Confidential Containers, init-data specification 0.1.0).
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import tomllib
 from attest.broker.errors import RequestMalformed, RequestUnsupported
 from attest.broker.protocol import InitData
 
-HOST_DATA_BYTES = 32
 _ALGORITHMS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
 
 
-def expected_host_data(init_data: InitData) -> bytes:
-    """The 32 bytes HOST_DATA must hold for this text."""
+def init_data_digest(init_data: InitData) -> bytes:
+    """The digest of this text, 32 to 64 bytes. Raises RequestMalformed and RequestUnsupported."""
     try:
         algorithm = tomllib.loads(init_data.body).get("algorithm")
     except (tomllib.TOMLDecodeError, RecursionError) as exc:
@@ -27,4 +26,4 @@ def expected_host_data(init_data: InitData) -> bytes:
         raise RequestUnsupported(
             f"attest: init-data: algorithm {str(algorithm)[:20]!r}, want one of {', '.join(_ALGORITHMS)}"
         )
-    return function(init_data.body.encode()).digest()[:HOST_DATA_BYTES].ljust(HOST_DATA_BYTES, b"\0")
+    return function(init_data.body.encode()).digest()

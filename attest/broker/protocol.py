@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from attest.broker.errors import RequestMalformed, RequestUnsupported, VersionMismatch
 from attest.broker.jwk import TeePublicKey, parse_tee_pubkey
+from attest.broker.tees import TEES
 from policy.strictjson import strict_json
 
 VERSION = "0.4.0"
-TEES = ("snp",)
 MAX_AUTH_BODY = 16 * 1024
 MAX_ATTEST_BODY = 1 << 20
 _NONCE = re.compile(r"[A-Za-z0-9+/]{43}=")
@@ -29,7 +29,7 @@ class AuthRequest:
 
 @dataclass(frozen=True, slots=True)
 class InitData:
-    """Configuration the host handed to the guest and bound at launch (HOST_DATA): the text as sent, always TOML."""
+    """Configuration the host handed to the guest and bound at launch: the text as sent, always TOML."""
 
     body: str
 

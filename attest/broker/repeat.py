@@ -15,11 +15,9 @@ from sqlalchemy import Connection
 from attest.audit.canonical import canonical
 from attest.audit.chain import parse_record
 from attest.audit.errors import AuditBroken
-from attest.broker.appraise import Bound, Found, appraise, list_too_old
-from attest.broker.evidence_record import findings
-from attest.endorsement.pool import EndorsementSet
-from attest.evidence.amd_certificate import AmdCertificate, AmdCrl
-from attest.evidence.snp_report import SnpReport
+from attest.broker.appraise import Bound, Found, appraise
+from attest.broker.evidence_record import RECEIVED, findings
+from attest.broker.tees import TEES
 from attest.store import blobs
 from attest.store.records import StoredRecord
 from attest.verifier.binding import report_data_for
@@ -37,7 +35,7 @@ def repeat_decision(tx: Connection, stored: StoredRecord) -> bool:
     what = f"audit record {stored.seq}"
     record: Any = parse_record(stored.record, what)
     body = record["body"]
-    if "report" not in body["evidence"]:
+    if RECEIVED in body["evidence"]:
         return False
     try:
         again = findings(_decide_again(tx, body, datetime.fromisoformat(record["time"]), what))
@@ -55,23 +53,16 @@ def _decide_again(tx: Connection, body: Any, now: datetime, what: str) -> Found:
     def blob(digest: str) -> bytes:
         return _blob(tx, digest, what)
 
-    evidence, binding, rules = body["evidence"], body["binding"], body["rules"]
-    pool = EndorsementSet.of(
-        [AmdCertificate.parse(blob(digest)) for digest in evidence["certificates"]],
-        [AmdCrl.parse(blob(digest)) for digest in evidence["crls"]],
-    )
-    sent = frozenset(bytes.fromhex(digest) for digest in evidence["sent"])
-    pool = EndorsementSet(pool.leaves, pool.intermediates, pool.roots, pool.crls, sent)
+    binding, rules = body["binding"], body["rules"]
     names = strict_json(blob(rules["references"]), what, max_bytes=64 << 20)
     references = tuple(reference_from_bytes(blob(entry["sha256"])) for entry in names)
     expected = report_data_for(binding["nonce"], binding["tee_pubkey"], binding["additional_evidence"], binding["hash"])
     if expected.hex() != binding["report_data"]:
         raise AuditBroken(f"{what}: report_data does not follow from the nonce and key on record")
-    host_data = binding["host_data"]
-    bound = Bound(expected, None if host_data is None else bytes.fromhex(host_data))
-    policy = parse_policy(blob(rules["policy"]))
-    found = appraise(SnpReport.parse(blob(evidence["report"])), pool, bound, (policy, references), now=now)
-    return list_too_old(found) if evidence["crl_too_old"] else found
+    digest = binding["init_data_digest"]
+    bound = Bound(expected, None if digest is None else bytes.fromhex(digest))
+    presented = TEES[body["tee"]].restore(body["evidence"], blob)
+    return appraise(presented, bound, (parse_policy(blob(rules["policy"])), references), now=now)
 
 
 def _blob(tx: Connection, digest: str, what: str) -> bytes:

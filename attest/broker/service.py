@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from attest.broker.collateral import ServiceCollateral
+from attest.broker.presented import Memory
 from attest.broker.rules import RulesInForce
 from attest.broker.token import TokenSettings
-from attest.endorsement.amd import ChainCache
 from attest.keys.master import MasterKeys
 from attest.keys.signing import SigningKey
 from attest.store.engine import Database
@@ -28,7 +28,7 @@ class Service:
     challenge_lifetime: timedelta = timedelta(minutes=2)
     random: Callable[[int], bytes] = os.urandom
     rules: RulesInForce = field(init=False)
-    chains: ChainCache = field(default_factory=ChainCache)
+    memory: Memory = field(default_factory=Memory)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", RulesInForce(self.database))

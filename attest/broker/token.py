@@ -35,12 +35,16 @@ class TokenSettings:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a token says beside the decision: the claims as JSON values and what the guest bound into its report."""
+    """What a token says beside the decision: the claims as JSON values and what the guest bound into its report.
+
+    ``init_data`` is the claim that binds init-data (HOST_DATA or MRCONFIGID), hexadecimal.
+    """
 
     tee: str
     nonce: str
     tee_pubkey: dict[str, str]
     claims: dict[str, object]
+    init_data: str
     policy_id: str
 
 
@@ -102,7 +106,7 @@ def token_id_of(key: SigningKey, settings: TokenSettings, text: str, *, now: dat
 def _submodule(subject: Subject, decision: Decision) -> dict[str, object]:
     evidence = {
         "report_data": subject.claims.get("report_data"),
-        "init_data": subject.claims.get("host_data"),
+        "init_data": subject.init_data,
         "runtime_data_claims": {"nonce": subject.nonce, "tee-pubkey": subject.tee_pubkey},
         subject.tee: subject.claims,
     }

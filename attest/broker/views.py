@@ -12,6 +12,8 @@ from attest.store.rules import StoredReference
 from attest.store.secrets import SecretEntry
 from policy.reference import reference_from_bytes
 
+_LAUNCH_DIGESTS = ("measurement", "mrtd", "mrenclave")
+
 
 def secret_json(entry: SecretEntry) -> dict[str, Any]:
     """A resource without its value."""
@@ -55,11 +57,15 @@ def record_json(stored: StoredRecord) -> dict[str, Any]:
     }
     body: Any = parse_record(stored.record, f"audit record {stored.seq}").get("body")
     if stored.kind == DECISION:
-        claims = body.get("claims") or {}
-        launch_digest = claims.get("measurement")
-        entry |= {"verdict": stored.outcome, "launch_digest": launch_digest, "summary": body.get("summary")}
+        entry |= {"verdict": stored.outcome, "launch_digest": _launch_digest(body), "summary": body.get("summary")}
     if stored.kind in (RELEASE, REFUSED_RELEASE):
         entry["decision"] = body.get("decision")
     if stored.kind in (DECISION, RELEASE, REFUSED_RELEASE):
         entry |= {"emulated": body.get("emulated"), "token_id": body.get("token_id")}
     return entry
+
+
+def _launch_digest(decision: Any) -> str | None:
+    """``None`` where no evidence was verified."""
+    claims = decision.get("claims") or {}
+    return next((claims[name] for name in _LAUNCH_DIGESTS if name in claims), None)
