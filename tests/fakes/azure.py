@@ -53,10 +53,14 @@ class FakeAzure:
     @property
     def blob(self) -> bytes:
         """The HCL blob, 2600 bytes."""
+        return self.blob_of(self.world.raw, 2)
+
+    def blob_of(self, report: bytes, kind: int) -> bytes:
+        """A blob around a report of 1184 bytes; ``kind`` is 2 for SNP, 4 for TDX."""
         header = b"HCLA" + struct.pack("<7I", 2, 0, 2, 0, 0, 0, 0)
         size = len(self.variable_data)
-        request = struct.pack("<5I", size + 20, 1, 2, 1, size)
-        return (header + self.world.raw + request + self.variable_data).ljust(2600, b"\0")
+        request = struct.pack("<5I", size + 20, 1, kind, 1, size)
+        return (header + report + request + self.variable_data).ljust(2600, b"\0")
 
     @property
     def quote(self) -> bytes:
@@ -78,15 +82,35 @@ class FakeAzure:
     @property
     def evidence(self) -> dict[str, Any]:
         """The JSON of ``az-snp-vtpm``."""
-        signature = rsa_key(self.signer).sign(self.quote, padding.PKCS1v15(), hashes.SHA256())
         value = {
             "version": self.version,
             "hcl_report": b64url(self.blob),
             "vcek": b64url(self.world.leaf_der),
-            "tpm_quote": {
-                "message": self.quote.hex(),
-                "signature": signature.hex(),
-                "pcrs": [pcr.hex() for pcr in self.pcrs],
-            },
+            "tpm_quote": self.tpm_quote,
         }
+        return value | self.changes
+
+    @property
+    def tpm_quote(self) -> dict[str, Any]:
+        """The signed quote as it stands in the evidence."""
+        return {
+            "message": self.quote.hex(),
+            "signature": rsa_key(self.signer).sign(self.quote, padding.PKCS1v15(), hashes.SHA256()).hex(),
+            "pcrs": [pcr.hex() for pcr in self.pcrs],
+        }
+
+    def td_evidence(self, tdreport: bytes, td_quote: bytes) -> dict[str, Any]:
+        """The JSON of ``az-tdx-vtpm``: version 1, or 0 in arrays of integers."""
+        blob = self.blob_of(tdreport.ljust(1184, b"\0"), 4)
+        if self.version:
+            value = {
+                "version": 1,
+                "hcl_report": b64url(blob),
+                "td_quote": b64url(td_quote),
+                "tpm_quote": self.tpm_quote,
+            }
+            return value | self.changes
+        signed = {name: list(bytes.fromhex(self.tpm_quote[name])) for name in ("message", "signature")}
+        pcrs = [list(pcr) for pcr in self.pcrs]
+        value = {"hcl_report": list(blob), "td_quote": list(td_quote), "tpm_quote": {**signed, "pcrs": pcrs}}
         return value | self.changes
