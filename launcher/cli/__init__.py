@@ -23,6 +23,7 @@ VERBS = {
     "logs": "show what a VM wrote to its console",
     "idblock": "make and check ID blocks: the chip refuses other images",
     "explain": "say which input makes a reported digest differ",
+    "explain-error": "cause and remedy of what QEMU or firmware said",
 }
 
 _EXITS = """exit status: 0 done, 1 bug, 2 usage, 3 configuration invalid, 4 host not capable, 5 input malformed,
@@ -55,7 +56,7 @@ def _run(verb: str, words: list[str]) -> int:
 
     args: Namespace | None = None
     try:
-        module = import_module(f"launcher.cli.{verb}")
+        module = import_module(f"launcher.cli.{verb.replace('-', '_')}")
         # A verb may read plain options without argparse, which costs a fifth of it.
         quick = getattr(module, "quick", None)
         args = quick(words) if quick is not None else None
@@ -95,7 +96,7 @@ def _parser(verb: str, module: ModuleType) -> ArgumentParser:
 
 
 def _help() -> str:
-    lines = [f"  {verb:<9} {text}" for verb, text in VERBS.items()]
+    lines = [f"  {verb:<13} {text}" for verb, text in VERBS.items()]
     return (
         "usage: cvm VERB [OPTIONS]      cvm VERB --help says more\n\n"
         "Launch confidential virtual machines and know what they will measure.\n\n"

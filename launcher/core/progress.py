@@ -137,7 +137,9 @@ class Progress:
             return
         if status != 0:
             how = f"signal {-status}" if status < 0 else f"status {status}"
-            self._conclude(FAILED, "qemu.failed", f"QEMU ended with {how}: {words or 'it said nothing'}")
+            self._conclude(
+                FAILED, "qemu.failed", f"QEMU ended with {how}: {words or 'it said nothing'}{_meaning(words)}"
+            )
         elif self.kind.attests and not self.was_attested:
             self._conclude(FAILED, "guest.failed", self.reason or "the guest powered off before it had attested")
         else:
@@ -214,3 +216,9 @@ def _words(detail: dict[str, Any], otherwise: str) -> str:
     if isinstance(reasons, list):
         text += "".join(f"\n  - {reason}" for reason in reasons[:64] if isinstance(reason, str))
     return text
+
+
+def _meaning(words: str) -> str:
+    from launcher.core.error_words import explain  # only a launch that failed pays for its patterns
+
+    return "".join(f"; {item.cause}: {item.remedy}" for item in explain(words)[:1])

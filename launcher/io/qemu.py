@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import IO
 
+from launcher.core.error_words import explain
 from launcher.core.names import QEMU_LOG, QMP_SOCKET, STATUS_SOCKET
 from launcher.core.text import safe_text
 from launcher.errors import QemuFailed
@@ -67,7 +68,10 @@ def start_qemu(argv: Sequence[str], env: Mapping[str, str], vm: VmDir, log: IO[b
 def _did_not_start(child: subprocess.Popen[bytes], vm: VmDir) -> QemuFailed:
     code = child.poll()
     how = "did not open its monitor" if code is None else f"ended with {_ending(code)}"
-    return QemuFailed(f"QEMU {how}: {last_words(vm) or 'it said nothing'}", hint=f"all it wrote: {vm.file(QEMU_LOG)}")
+    words = last_words(vm)
+    known = explain(words)
+    hint = f"{known[0].cause}: {known[0].remedy}" if known else f"all it wrote: {vm.file(QEMU_LOG)}"
+    return QemuFailed(f"QEMU {how}: {words or 'it said nothing'}", hint=hint)
 
 
 def last_words(vm: VmDir) -> str:
