@@ -24,7 +24,7 @@ def identity(of: SgxAppraisal) -> Check:
     clause = "sgx.mrenclaves, sgx.signer: one program, or all of a signer's that are new enough"
     clause += f" ({'; '.join(entry.reason for entry in fitting if entry.reason)})" if fitting else ""
     passed = bool(fitting) or claims.mrenclave in rules.mrenclaves
-    return compared("sgx.identity", " or ".join(wanted), actual, passed, clause)
+    return compared("sgx.identity", " or ".join(wanted) or "none listed", actual, passed, clause)
 
 
 def debug(of: SgxAppraisal) -> Check:

@@ -1,40 +1,32 @@
-"""Rules about a TD's event log. What may be relied on, and what not, is said in :mod:`policy.eventlog_rules`.
+"""Rules about a TD's event log: what it says in a way that its sender could not choose, compared with the policy.
 
-Everything here goes by digests, which the quoted registers vouch for, and by their order. Text counts for command lines
-only, and only where the event is ``proven``. An event's *name* is what the log says: it can only make a rule refuse.
+What can be read from a log, and what not, is said in :mod:`policy.measured_facts`; the rules here only compare.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import wraps
 
-from policy.check import FAIL, Check, TdxAppraisal, TdxRule, bit, compared, left_out
-from policy.eventlog_rules import KERNEL_REGISTER, TEXT_REGISTER, VARIABLE_REGISTER, VARIABLES, EventLogRules
+from policy.check import FAIL, Check, TdxAppraisal, TdxRule, compared, left_out
+from policy.eventlog_rules import KERNEL_REGISTER, TEXT_REGISTER, VARIABLES, EventLogRules
 from policy.measured import MeasuredEvent
+from policy.measured_facts import EventFacts, event_facts, load_options_digest, secure_boot_place
 
-_GLOBAL_VARIABLE = bytes.fromhex("61dfe48bca93d211aa0d00e098032b8c")
-ACTIONS = (
-    "Calling EFI Application from Boot Option", "Exit Boot Services Invocation",
-    "Exit Boot Services Returned with Success",
-)  # fmt: skip
-"""Texts that firmware measures, as they are, between the events that matter (TCG PC Client Profile, section 10.4.4)."""
-
-_APPLICATION, _TEXTS = "application", ("load-options", "ipl:kernel_cmdline")
 Events = tuple[MeasuredEvent, ...]
-Body = Callable[[TdxAppraisal, EventLogRules, Events], Check]
+Body = Callable[[EventLogRules, Events, EventFacts], Check]
+_STATES = {True: ("on",), False: ("off", "absent")}
+_last: tuple[Events, EventFacts] = ((), event_facts(()))
 
 
-def secure_boot_digest(value: bytes) -> bytes:
-    """SHA-384 of the UEFI_VARIABLE_DATA of SecureBoot with ``value`` (empty where firmware has no keys)."""
-    name = "SecureBoot"
-    sizes = len(name).to_bytes(8, "little") + len(value).to_bytes(8, "little")
-    return hashlib.sha384(_GLOBAL_VARIABLE + sizes + name.encode("utf-16-le") + value).digest()
-
-
-SECURE_BOOT_ON, SECURE_BOOT_OFF = secure_boot_digest(b"\1"), (secure_boot_digest(b""), secure_boot_digest(b"\0"))
-_CONSTANTS = {hashlib.sha384(text).digest() for text in (bytes(4), *(action.encode() for action in ACTIONS))}
+def _facts(events: Events) -> EventFacts:
+    """Facts of ``events``, read once for all rules of a decision."""
+    global _last
+    known, facts = _last
+    if known is not events:
+        facts = event_facts(events)
+        _last = events, facts
+    return facts
 
 
 def _rule(name: str) -> Callable[[Body], TdxRule]:
@@ -53,7 +45,7 @@ def _rule(name: str) -> Callable[[Body], TdxRule]:
                 return left_out(label, "no event log was sent", f"{clause}: log = ignore")
             if events is None:
                 return Check(label, "an event log", "none was sent", FAIL, clause)
-            return body(of, rules, events)
+            return body(rules, events, _facts(events))
 
         return check
 
@@ -61,73 +53,79 @@ def _rule(name: str) -> Callable[[Body], TdxRule]:
 
 
 @_rule("log")
-def log(of: TdxAppraisal, rules: EventLogRules, events: Events) -> Check:
+def log(rules: EventLogRules, events: Events, facts: EventFacts) -> Check:
     """A log was sent; the verifier has replayed it to the quoted registers."""
     clause = "tdx.eventlog.log: replayed to the quoted registers by the verifier"
     return compared("tdx.eventlog.log", "an event log", f"{len(events)} events", True, clause)
 
 
-@_rule("names")
-def names(of: TdxAppraisal, rules: EventLogRules, events: Events) -> Check:
-    """Nothing occurs that nobody expects; a trailing ``*`` of an entry stands for anything."""
-    found = dict.fromkeys(f"RTMR{event.register} {event.name}" for event in events if not _named(rules, event.name))
-    clause = "tdx.eventlog.names: names are the log's own words; an unknown one is a reason to look"
-    if rules.names is None:
-        return left_out("tdx.eventlog.names", f"{len(events)} events", f"{clause}; any is accepted")
-    return compared(
-        "tdx.eventlog.names", "only listed names", _short(list(found)) or "only listed names", not found, clause
-    )
+@_rule("unexplained-events")
+def unexplained(rules: EventLogRules, events: Events, facts: EventFacts) -> Check:
+    """Every event is of a kind that belongs in its register, and proves it where its kind can."""
+    shown = _events(facts.unexplained)
+    clause = "tdx.eventlog.unexplained_events: what nobody can name may be anything (near/mpc#735)"
+    if rules.unexplained:
+        return left_out("tdx.eventlog.unexplained-events", shown, f"{clause}; tolerated")
+    return compared("tdx.eventlog.unexplained-events", "none", shown, not facts.unexplained, clause)
 
 
-@_rule("unaccounted-events")
-def unaccounted(of: TdxAppraisal, rules: EventLogRules, events: Events) -> Check:
-    """Every event of a register that other rules rely on is one they have judged.
-
-    Otherwise a log could give the digest of an evil kernel an innocent name and append, as any software in a TD may,
-    what the rules want to see.
-    """
-    found = [event for event in events if event.register in rules.relied_on and not _accounted(rules, event)]
-    shown = _short([f"RTMR{event.register} {event.name} {event.digest.hex()[:16]}…" for event in found])
-    clause = "tdx.eventlog.unaccounted_events: known by digest, or proven (near/mpc#735: event names believed)"
-    if rules.unaccounted:
-        return left_out("tdx.eventlog.unaccounted-events", shown or "none", f"{clause}; tolerated")
-    return compared("tdx.eventlog.unaccounted-events", "none", shown or "none", not found, clause)
+@_rule("unlisted-events")
+def unlisted(rules: EventLogRules, events: Events, facts: EventFacts) -> Check:
+    """RTMR1 and RTMR2 hold nothing beyond what the policy lists, as far as its rules rely on them."""
+    known = _known_digests(rules)
+    boot = facts.applications if rules.about_kernel else ()
+    loaded = facts.loaded if rules.about_cmdline or rules.initrd_digests is not None else ()
+    found = [event for event in (*boot, *loaded) if event.digest not in known]
+    clause = "tdx.eventlog.unlisted_events: a log can hide an event under an innocent name; its digest cannot hide"
+    if rules.unlisted:
+        return left_out("tdx.eventlog.unlisted-events", _events(found), f"{clause}; tolerated")
+    return compared("tdx.eventlog.unlisted-events", "none", _events(found), not found, clause)
 
 
 @_rule("kernel")
-def kernel(of: TdxAppraisal, rules: EventLogRules, events: Events) -> Check:
+def kernel(rules: EventLogRules, events: Events, facts: EventFacts) -> Check:
     """The listed boot applications in order, then one listed kernel, and nothing else was started."""
-    found = [event.digest for event in events if event.register == KERNEL_REGISTER and _started(rules, event)]
     before, kernels = rules.boot_applications, rules.kernel_digests
+    found = [event.digest for event in facts.applications if event.digest not in rules.known_digests]
     shown = ", ".join(digest.hex() for digest in found[:8]) + (" …" if len(found) > 8 else "")
-    clause = "tdx.eventlog.boot_applications, kernel_digests: Authenticode digests in RTMR1, in order"
+    clause = f"tdx.eventlog.boot_applications, kernel_digests: Authenticode digests in RTMR{KERNEL_REGISTER}, in order"
     if before is None or kernels is None:
         return left_out("tdx.eventlog.kernel", shown or "none", f"{clause}; any is accepted")
     wanted = ", ".join([*(item.hex() for item in before), " or ".join(item.hex() for item in kernels) or "none listed"])
-    passed = tuple(found[:-1]) == before and found[-1:] != [] and found[-1] in kernels
+    passed = bool(found) and tuple(found[:-1]) == before and found[-1] in kernels
     return compared("tdx.eventlog.kernel", wanted, shown or "none", passed, clause)
 
 
 @_rule("cmdline")
-def cmdline(of: TdxAppraisal, rules: EventLogRules, events: Events) -> Check:
-    """Every command line the log holds is listed, has the required words and none of the forbidden."""
+def cmdline(rules: EventLogRules, events: Events, facts: EventFacts) -> Check:
+    """Every command line is listed, has the required words and none of the forbidden.
+
+    The EFI stub's event does not hold the text it hashed, so load options are recognised by the digests of listed
+    lines; GRUB's and systemd's lines are in the log. Which of GRUB's lines is the command line is the log's own word,
+    so all of them have to be listed, and none may have a forbidden word.
+    """
     name, clause = "tdx.eventlog.cmdline", "tdx.eventlog.cmdlines, cmdline_required, cmdline_forbidden"
-    found = [event for event in events if event.register == TEXT_REGISTER and event.name in _TEXTS]
-    shown = "; ".join(event.detail[:400] for event in found[:4]) or "no command line in RTMR2"
-    if rules.cmdlines is None and not rules.cmdline_required and not rules.cmdline_forbidden:
+    by_digest = {load_options_digest(text): text for text in rules.cmdlines or ()}
+    options = [by_digest.get(event.digest) for event in facts.load_options]
+    found = [text for text in (*options, *facts.command_lines) if text is not None]
+    unread = sum(text is None for text in options)
+    shown = "; ".join(text[:400] for text in found[:4]) or f"no command line in RTMR{TEXT_REGISTER}"
+    if not rules.about_cmdline:
         return left_out(name, shown, f"{clause}; any is accepted")
-    if not found or not all(event.proven for event in found):
-        actual = shown if not found else "text that does not give the digest beside it"
-        return Check(name, "a command line proven by its digest", actual, FAIL, clause)
-    wrong = [text for event in found for text in _cmdline_problems(rules, event.detail)]
+    wrong = ["load options nobody listed, of which the log has no text"] if unread else []
+    wrong += [problem for text in found for problem in _missing(rules, text)]
+    wrong += [problem for text in (*found, *_lines(events)) for problem in _unwanted(rules, text)]
     wanted = " or ".join(rules.cmdlines) if rules.cmdlines is not None else "the required words, no forbidden one"
-    return compared(name, wanted, f"{shown} ({'; '.join(wrong)})" if wrong else shown, not wrong, clause)
+    wrong = list(dict.fromkeys(wrong))
+    return compared(
+        name, wanted, f"{shown} ({_short(wrong)})" if wrong else shown, bool(found) and not wrong, clause
+    )  # fmt: skip
 
 
 @_rule("initrd")
-def initrd(of: TdxAppraisal, rules: EventLogRules, events: Events) -> Check:
+def initrd(rules: EventLogRules, events: Events, facts: EventFacts) -> Check:
     """Every initial RAM disk in RTMR2 is listed, and there is one."""
-    found = [event.digest for event in events if event.register == TEXT_REGISTER and event.name == "initrd"]
+    found = [event.digest for event in facts.initrds]
     shown = ", ".join(digest.hex() for digest in found[:8]) or "none"
     clause = "tdx.eventlog.initrd_digests: SHA-384 of the initrd the kernel unpacks"
     if rules.initrd_digests is None:
@@ -138,16 +136,27 @@ def initrd(of: TdxAppraisal, rules: EventLogRules, events: Events) -> Check:
 
 
 @_rule("secure-boot")
-def secure_boot(of: TdxAppraisal, rules: EventLogRules, events: Events) -> Check:
-    """By digest: firmware measures SecureBoot once, and what it measured cannot be taken back."""
-    digests = [event.digest for event in events if event.register == VARIABLE_REGISTER]
-    on, off = SECURE_BOOT_ON in digests, any(digest in digests for digest in SECURE_BOOT_OFF)
-    actual = "both 1 and 0" if on and off else bit(on) if on or off else "not measured"
+def secure_boot(rules: EventLogRules, events: Events, facts: EventFacts) -> Check:
+    """Firmware measures SecureBoot once, and what it measured cannot be taken back."""
+    actual = facts.secure_boot or "not measured, or twice"
     clause = "tdx.eventlog.secure_boot: with it on, firmware starts what a key in db signed, and nothing else"
     if rules.secure_boot is None:
         return left_out("tdx.eventlog.secure-boot", actual, clause)
-    passed = (on, off) == (rules.secure_boot, not rules.secure_boot)
-    return compared("tdx.eventlog.secure-boot", bit(rules.secure_boot), actual, passed, clause)
+    wanted = _STATES[rules.secure_boot]
+    return compared("tdx.eventlog.secure-boot", " or ".join(wanted), actual, facts.secure_boot in wanted, clause)
+
+
+@_rule("authorities")
+def authorities(rules: EventLogRules, events: Events, facts: EventFacts) -> Check:
+    """Images were admitted by listed certificates only, none by its bare hash."""
+    found = [fact.sha256 for fact in facts.authorities]
+    shown = _short([*found, *(f"image hash {item}" for item in facts.hash_authorities)]) or "none"
+    clause = "tdx.eventlog.authorities: SHA-256 of certificates by which Secure Boot admitted images"
+    if rules.authorities is None:
+        return left_out("tdx.eventlog.authorities", shown, f"{clause}; any is accepted")
+    listed = [item.hex() for item in rules.authorities]
+    passed = not facts.hash_authorities and bool(found) and all(item in listed for item in found)
+    return compared("tdx.eventlog.authorities", " or ".join(listed) or "none listed", shown, passed, clause)
 
 
 def variable(key: str, place: int) -> TdxRule:
@@ -155,11 +164,11 @@ def variable(key: str, place: int) -> TdxRule:
     word = VARIABLES[key]
 
     @_rule(word.lower())
-    def check(of: TdxAppraisal, rules: EventLogRules, events: Events) -> Check:
+    def check(rules: EventLogRules, events: Events, facts: EventFacts) -> Check:
         name, clause = f"tdx.eventlog.{word.lower()}", f"tdx.eventlog.{key}: whose signatures Secure Boot accepts"
-        digests = [event.digest for event in events if event.register == VARIABLE_REGISTER]
-        starts = [index for index, digest in enumerate(digests) if digest in (SECURE_BOOT_ON, *SECURE_BOOT_OFF)]
-        found = digests[starts[0] + place : starts[0] + place + 1] if starts else []
+        start = secure_boot_place(events)
+        digests = [event.digest for event in events if event.register == 0]
+        found = [] if start is None else digests[start + place : start + place + 1]
         actual = found[0].hex() if found else "not measured"
         wanted = rules.variables[key]
         if wanted is None:
@@ -170,37 +179,35 @@ def variable(key: str, place: int) -> TdxRule:
     return check
 
 
-def _named(rules: EventLogRules, name: str) -> bool:
-    return any(name.startswith(entry[:-1]) if entry.endswith("*") else name == entry for entry in rules.names or ("*",))
+def _known_digests(rules: EventLogRules) -> set[bytes]:
+    lists = (rules.known_digests, rules.boot_applications, rules.kernel_digests, rules.initrd_digests)
+    found = {item for digests in lists for item in digests or ()}
+    return found | {load_options_digest(text) for text in rules.cmdlines or ()}
 
 
-def _started(rules: EventLogRules, event: MeasuredEvent) -> bool:
-    """What counts as an application: what the log calls one, and every digest that is listed as one."""
-    return event.name == _APPLICATION or event.digest in {
-        *(rules.boot_applications or ()),
-        *(rules.kernel_digests or ()),
-    }
+def _lines(events: Events) -> list[str]:
+    """Every line of text that RTMR2 vouches for, whatever the log calls it."""
+    found = (event for event in events if event.register == TEXT_REGISTER and event.proven)
+    return [event.detail for event in found if event.name.startswith("ipl:")]
 
 
-def _accounted(rules: EventLogRules, event: MeasuredEvent) -> bool:
-    """By digest: a constant of the specification, or listed. By proof: a partition table, a command line."""
-    if event.digest in _CONSTANTS or event.digest in rules.listed_digests:
-        return True
-    if event.register == KERNEL_REGISTER:
-        return event.name == _APPLICATION or (event.name == "gpt" and event.proven)
-    return event.proven and (event.name in _TEXTS or event.name.startswith("ipl:"))
-
-
-def _cmdline_problems(rules: EventLogRules, text: str) -> list[str]:
+def _missing(rules: EventLogRules, text: str) -> list[str]:
     words = text.split(" ")
-    found = [] if rules.cmdlines is None or text in rules.cmdlines else ["not listed"]
-    found += [f"{word} missing" for word in rules.cmdline_required if word not in words]
-    return found + [f"{word} forbidden" for word in rules.cmdline_forbidden if _has(words, word)]
+    return [f"{word} missing" for word in rules.cmdline_required if word not in words]
 
 
-def _has(words: list[str], forbidden: str) -> bool:
+def _unwanted(rules: EventLogRules, text: str) -> list[str]:
     """``init=`` forbids every word that begins so; any other forbidden word is meant whole."""
-    return any(word.startswith(forbidden) if forbidden.endswith("=") else word == forbidden for word in words)
+    found = [] if rules.cmdlines is None or text in rules.cmdlines else [f'"{text[:80]}" not listed']
+    words = text.split(" ")
+    for word in rules.cmdline_forbidden:
+        if any(item.startswith(word) if word.endswith("=") else item == word for item in words):
+            found.append(f"{word} forbidden")
+    return found
+
+
+def _events(events: tuple[MeasuredEvent, ...] | list[MeasuredEvent]) -> str:
+    return _short([f"RTMR{event.register} {event.name} {event.digest.hex()[:16]}…" for event in events]) or "none"
 
 
 def _short(found: list[str]) -> str:
@@ -208,6 +215,6 @@ def _short(found: list[str]) -> str:
 
 
 EVENTLOG_RULES: tuple[TdxRule, ...] = (
-    log, names, unaccounted, kernel, cmdline, initrd, secure_boot,
+    log, unexplained, unlisted, kernel, cmdline, initrd, secure_boot, authorities,
     *(variable(key, place) for place, key in enumerate(VARIABLES, start=1)),
 )  # fmt: skip

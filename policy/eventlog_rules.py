@@ -1,18 +1,18 @@
 """The rules about a TD's event log that an appraisal policy can hold, decoded; read by ``policy.eventlog_table``.
 
 A log is written by the untrusted side. The verifier refuses one that does not replay to the quoted registers, so its
-*digests* are the TD's; what they are *called*, and any text beside a digest that was not recomputed from it, is not. A
-rule therefore relies on digests, or on the text of an event that is ``proven``, in the register where firmware measures
-it, and only if every event of that register is accounted for: otherwise a log could call the digest of an evil kernel a
-separator and append the digest of a good one, which any software in the TD can extend.
+digests are the TD's, in their order; what the events are *called* is not. :mod:`policy.measured_facts` says what can be
+read from a log all the same, and the rules go by that. Two of them only hold together with others, which
+``unlisted_events = "forbid"`` sees to: otherwise the digest of an evil kernel or command line could stand in the log
+under an innocent name, beside the digest the policy wants, which any software in a TD can append.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-KERNEL_REGISTER, TEXT_REGISTER, VARIABLE_REGISTER = 1, 2, 0
-"""Where firmware measures applications; where the kernel's loader measures command line and initrd; and variables."""
+KERNEL_REGISTER, TEXT_REGISTER = 1, 2
+"""Where firmware measures applications; where the kernel's loader measures command line and initrd."""
 
 VARIABLES = {"pk_digests": "PK", "kek_digests": "KEK", "db_digests": "db", "dbx_digests": "dbx"}
 """Keys of the table, and the Secure Boot variable whose event they list (SHA-384 of the whole UEFI_VARIABLE_DATA)."""
@@ -20,19 +20,20 @@ VARIABLES = {"pk_digests": "PK", "kek_digests": "KEK", "db_digests": "db", "dbx_
 
 @dataclass(frozen=True, slots=True)
 class EventLogRules:
-    """The ``[tdx.eventlog]`` table. ``None`` means left out.
+    """The ``[tdx.eventlog]`` table. ``None`` means left out; digests have 48 bytes, certificates' 32.
 
-    ``boot_applications`` are Authenticode digests (48 bytes) in order, of everything started before the kernel;
-    ``kernel_digests`` those of the kernel (or unified kernel image), started last. ``cmdlines`` are whole load options
-    as the event holds them; the two word lists apply to the same text. ``variables`` has the keys of
-    :data:`VARIABLES`. ``names`` are the event names that may occur. ``known_digests`` are digests of events that can be
-    neither proven nor listed above, such as configuration tables the operator recomputed.
+    ``boot_applications`` are Authenticode digests in order, of everything started before the kernel;
+    ``kernel_digests`` those of the kernel (or unified kernel image), started last. ``cmdlines`` are whole lines: load
+    options as the kernel's EFI stub is given them, and with GRUB every line that it measures. ``known_digests`` are of
+    further events in RTMR1 and RTMR2. ``authorities``: SHA-256 of the certificates by which images were admitted.
+    ``variables`` has the keys of :data:`VARIABLES`.
     """
 
     required: bool
-    names: tuple[str, ...] | None
-    unaccounted: bool
-    """True where events that no rule accounts for are tolerated."""
+    unexplained: bool
+    """True where events are tolerated that have no business in their register."""
+    unlisted: bool
+    """True where RTMR1 and RTMR2 may hold more than the lists say."""
     known_digests: tuple[bytes, ...]
     boot_applications: tuple[bytes, ...] | None
     kernel_digests: tuple[bytes, ...] | None
@@ -41,22 +42,22 @@ class EventLogRules:
     cmdline_forbidden: tuple[str, ...]
     initrd_digests: tuple[bytes, ...] | None
     secure_boot: bool | None
+    authorities: tuple[bytes, ...] | None
     variables: dict[str, tuple[bytes, ...] | None]
 
     @property
-    def relied_on(self) -> tuple[int, ...]:
-        """Registers whose contents some rule relies on."""
-        text = self.cmdlines is not None or self.cmdline_required or self.cmdline_forbidden
-        variables = self.secure_boot is not None or any(item is not None for item in self.variables.values())
-        found = {
-            VARIABLE_REGISTER: variables,
-            KERNEL_REGISTER: self.kernel_digests is not None or self.boot_applications is not None,
-            TEXT_REGISTER: text or self.initrd_digests is not None,
-        }
-        return tuple(register for register, wanted in found.items() if wanted)
+    def about_kernel(self) -> bool:
+        """Whether a rule relies on RTMR1."""
+        return self.kernel_digests is not None or self.boot_applications is not None
 
     @property
-    def listed_digests(self) -> frozenset[bytes]:
-        """Every digest the table names."""
-        lists = (self.known_digests, self.boot_applications, self.kernel_digests, self.initrd_digests)
-        return frozenset(item for found in (*lists, *self.variables.values()) for item in found or ())
+    def about_cmdline(self) -> bool:
+        """Whether a rule relies on command lines."""
+        return self.cmdlines is not None or bool(self.cmdline_required or self.cmdline_forbidden)
+
+    @property
+    def relies_on_log(self) -> bool:
+        """Whether anything is compared that only a log tells."""
+        secure_boot = self.secure_boot is not None or any(item is not None for item in self.variables.values())
+        other = secure_boot or self.authorities is not None or self.initrd_digests is not None
+        return other or self.about_kernel or self.about_cmdline

@@ -13,8 +13,8 @@ def eventlog_rules(table: Table) -> EventLogRules:
     """The rules of ``table``; what it lacks or has too much is recorded as a problem of ``table``."""
     rules = EventLogRules(
         required=table.choice("log", ("require", "ignore")) != "ignore",
-        names=text_list(table, "names", most=256),
-        unaccounted=table.choice("unaccounted_events", ("forbid", "ignore")) == "ignore",
+        unexplained=table.choice("unexplained_events", ("forbid", "ignore")) == "ignore",
+        unlisted=table.choice("unlisted_events", ("forbid", "ignore")) == "ignore",
         known_digests=hex_list(table, "known_digests", (48,), any_allowed=False) or (),
         boot_applications=hex_list(table, "boot_applications", (48,)),
         kernel_digests=hex_list(table, "kernel_digests", (48,)),
@@ -23,6 +23,7 @@ def eventlog_rules(table: Table) -> EventLogRules:
         cmdline_forbidden=_words(table, "cmdline_forbidden"),
         initrd_digests=hex_list(table, "initrd_digests", (48,)),
         secure_boot=_WORDS.get(table.choice("secure_boot", tuple(_WORDS)) or "require"),
+        authorities=hex_list(table, "authorities", (32,)),
         variables={key: hex_list(table, key, (48,)) for key in VARIABLES},
     )
     if (rules.kernel_digests is None) != (rules.boot_applications is None):
@@ -31,7 +32,7 @@ def eventlog_rules(table: Table) -> EventLogRules:
             'list both this and kernel_digests, or write "any" for both: the kernel is the application after these, '
             "and one that nobody listed could run before it and stay",
         )
-    if rules.relied_on and not rules.required:
+    if rules.relies_on_log and not rules.required:
         table.problem("log", 'want "require": other rules of this table rely on the log')
     table.finish()
     return rules

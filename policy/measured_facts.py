@@ -112,6 +112,14 @@ def unexplained_events(events: Sequence[MeasuredEvent]) -> tuple[MeasuredEvent, 
     return tuple(event for event in events if id(event) not in known and not _is_explained(event))
 
 
+def secure_boot_place(events: Iterable[MeasuredEvent]) -> int | None:
+    """Where among the events of RTMR0 firmware measured SecureBoot; ``None`` where it did not, or more than one state.
+
+    PK, KEK, db and dbx follow in this order, whatever the log calls them.
+    """
+    return _secure_boot(_of(events, _FIRMWARE))[1]
+
+
 def certificates_in(detail: str) -> tuple[CertificateFact, ...]:
     """The certificates of a proven variable's or authority's detail; subjects hold no semicolon."""
     found = (_CERTIFICATE.fullmatch(entry) for entry in detail.split("; "))

@@ -22,7 +22,7 @@ class Signer:
 class SgxRules:
     """The ``[sgx]`` table, compared by identity like its document. ``None`` means left out; pairs are value and mask.
 
-    An enclave is accepted by ``mrenclaves`` or by ``signers``; at least one of the two lists something.
+    An enclave is accepted by ``mrenclaves`` or by ``signers``; where both are empty none is.
     """
 
     NAME: ClassVar[str] = "sgx"

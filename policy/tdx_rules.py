@@ -69,6 +69,8 @@ class TdxRules:
     quote_versions: tuple[int, ...]
     bodies: tuple[str, ...]
     rtmrs: tuple[RegisterRule, RegisterRule, RegisterRule, RegisterRule]
+    unlogged_registers: frozenset[int]
+    """RTMRs that something in the guest extends without an event log; the verifier lets them differ from the log."""
     rtmr_reason: str
     """Why a register may hold anything; empty where none may."""
     mrconfigid: tuple[bytes, ...] | None

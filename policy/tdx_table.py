@@ -20,6 +20,7 @@ def tdx_rules(table: Table) -> TdxRules:
         quote_versions=integers(table, "quote_versions", (4, 5)),
         bodies=bodies,
         rtmrs=rtmrs,
+        unlogged_registers=_unlogged(table),
         rtmr_reason=_reason(table, rtmrs),
         mrconfigid=hex_list(table, "mrconfigid", (48,), zero=True),
         mrowner=hex_list(table, "mrowner", (48,), zero=True),
@@ -54,14 +55,23 @@ def _word(table: Table, key: str, words: tuple[str, ...]) -> str:
 
 
 def _register(table: Table, key: str) -> RegisterRule:
-    if word_is(table, key, REGISTERED):
-        return REGISTERED
-    if isinstance(table.value(key, object, ""), str) and not (
-        word_is(table, key, "any") or word_is(table, key, "zero")
-    ):
-        table.problem(key, 'want "registered", "zero", "any" or a list of hex strings')
+    want = '"registered", "zero", "any" or a list of hex strings'
+    value = table.value(key, object, want=want)
+    if value is None or value == REGISTERED:
+        return () if value is None else REGISTERED
+    if isinstance(value, str) and value not in ("zero", "any"):
+        table.problem(key, f'got "{value[:40]}", want {want}')
         return ()
     return hex_list(table, key, (48,), zero=True)
+
+
+def _unlogged(table: Table) -> frozenset[int]:
+    """Register numbers; none where every extend is logged."""
+    value = table.value("unlogged_registers", list, want="a list of RTMR numbers 0..3, empty for none") or []
+    if not all(type(item) is int and 0 <= item <= 3 for item in value):
+        table.problem("unlogged_registers", f"got {value!r}, want RTMR numbers 0..3")
+        return frozenset()
+    return frozenset(value)
 
 
 def _reason(table: Table, rtmrs: tuple[RegisterRule, ...]) -> str:

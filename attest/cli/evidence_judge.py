@@ -24,7 +24,7 @@ from attest.evidence.recognise import SnpEvidence, parse_snp_evidence, recognise
 from attest.evidence.snp_report import SnpReport
 from attest.verifier.snp import SnpVerifier
 from attest.verifier.vtpm import verify_hcl_nonce, verify_vtpm
-from policy.checks import Check
+from policy.checks import LAUNCH_CHECKS, Check
 from policy.claims import VerifiedClaims, claims_json
 from policy.decide import Decision, decide
 from policy.document import PolicyDocument
@@ -33,7 +33,6 @@ from policy.explain import failure_lines
 from policy.reference import ReferenceValue
 
 SCHEMA = "attest.evidence.verify/1"
-_MEASUREMENT = "measurement"
 _T = TypeVar("_T")
 
 Fetch = Callable[[SnpEvidence, EndorsementSet], EndorsementSet]
@@ -192,7 +191,7 @@ class Bench:
         """All checks; without a policy the launch digest is compared only when there was something to compare."""
         if self.rules.binding or self.rules.references:
             return decision.checks
-        return tuple(check for check in decision.checks if check.id != _MEASUREMENT)
+        return tuple(check for check in decision.checks if check.id not in LAUNCH_CHECKS)
 
 
 def _parse(result: Result, data: bytes) -> SnpEvidence:

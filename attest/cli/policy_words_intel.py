@@ -27,6 +27,7 @@ def tdx_words(rules: TdxRules) -> tuple[Rule, ...]:
         ("tdx.quote_versions", f"quote version {_numbers(rules.quote_versions)}", True),
         ("tdx.bodies", f"TD report {' or '.join(rules.bodies)}", True),
         *(_register(f"tdx.rtmr{index}", rule, rules.rtmr_reason) for index, rule in enumerate(rules.rtmrs)),
+        ("tdx.unlogged_registers", _unlogged(rules), not rules.unlogged_registers),
         *(_values(f"tdx.{key}", getattr(rules, key)) for key in lists),
         _masked("tdx.seamattributes", rules.seamattributes),
         _masked("tdx.attributes", rules.attributes),
@@ -77,6 +78,8 @@ def intel_warnings(document: PolicyDocument) -> tuple[str, ...]:
     for rules in (document.tdx, document.sgx):
         if rules is not None:
             found += _shared_warnings(rules)
+    if document.sgx is not None and not document.sgx.mrenclaves and not document.sgx.signers:
+        found.append("sgx.mrenclaves: no enclave and no signer is listed, so no enclave is accepted")
     if document.sgx is not None and document.sgx.debug:
         found.append("sgx.debug: the host may read and change the enclave")
     return (*found, *(() if document.tdx is None else _tdx_warnings(document.tdx)))
@@ -111,12 +114,11 @@ def _tdx_warnings(rules: TdxRules) -> list[str]:
         found.append(
             f"tdx.rtmr0..2: {registers} may hold anything, so MRTD identifies the firmware and not what it boots"
         )
-    if log is not None and log.unaccounted and log.relied_on:
-        found.append("tdx.eventlog.unaccounted_events: a log can hide an event under an innocent name")
-    if log is not None and not log.unaccounted and log.initrd_digests is None and 2 in log.relied_on:
-        found.append(
-            "tdx.eventlog.initrd_digests: any, yet unaccounted_events = forbid refuses an initrd nobody listed"
-        )
+    about = log is not None and (log.about_kernel or log.about_cmdline or log.initrd_digests is not None)
+    if log is not None and about and log.unlisted:
+        found.append("tdx.eventlog.unlisted_events: a log can hide an event under an innocent name")
+    if log is not None and log.about_cmdline and not log.unlisted and log.initrd_digests is None:
+        found.append("tdx.eventlog.initrd_digests: any, yet unlisted_events = forbid refuses an initrd nobody listed")
     return found
 
 
@@ -184,14 +186,15 @@ def _eventlog(log: EventLogRules | None) -> tuple[Rule, ...]:
     lists = ("boot_applications", "kernel_digests", "initrd_digests")
     return (
         ("tdx.eventlog.log", "required" if log.required else "not required", log.required),
-        _texts("tdx.eventlog.names", log.names),
-        ("tdx.eventlog.unaccounted_events", "refused in registers that rules rely on", not log.unaccounted),
+        ("tdx.eventlog.unexplained_events", "none that has no business in its register", not log.unexplained),
+        ("tdx.eventlog.unlisted_events", "RTMR1 and RTMR2 hold what the lists say, no more", not log.unlisted),
         ("tdx.eventlog.known_digests", f"{len(log.known_digests)} further digests are known", bool(log.known_digests)),
         *(_values(f"tdx.eventlog.{key}", getattr(log, key)) for key in lists),
         _texts("tdx.eventlog.cmdlines", log.cmdlines),
         ("tdx.eventlog.cmdline_required", " ".join(log.cmdline_required) or "no word", bool(log.cmdline_required)),
         ("tdx.eventlog.cmdline_forbidden", " ".join(log.cmdline_forbidden) or "no word", bool(log.cmdline_forbidden)),
         ("tdx.eventlog.secure_boot", _BIT[log.secure_boot], log.secure_boot is not None),
+        _values("tdx.eventlog.authorities", log.authorities),
         *(_values(f"tdx.eventlog.{key}", log.variables[key]) for key in VARIABLES),
     )
 
@@ -200,6 +203,13 @@ def _register(key: str, rule: RegisterRule, reason: str) -> Rule:
     if rule is None:
         return key, f"any value{_why(reason)}", False
     return (key, "as the reference value predicts", True) if isinstance(rule, str) else _values(key, rule)
+
+
+def _unlogged(rules: TdxRules) -> str:
+    found = ", ".join(f"RTMR{index}" for index in sorted(rules.unlogged_registers))
+    return (
+        f"{found} may differ from the event log" if found else "every register is as its event log says, if one is sent"
+    )
 
 
 def _report_data(rules: IntelRules) -> Rule:

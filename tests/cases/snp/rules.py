@@ -10,7 +10,9 @@ from pathlib import Path
 from policy.snp import SigningKey, TcbVersion
 from tests.fakes.amd_pki import FakeAmdPki, Inputs
 
-STRICT = (Path(__file__).resolve().parents[3] / "policy" / "documents" / "strict.toml").read_text()
+_DOCUMENT = Path(__file__).resolve().parents[3] / "policy" / "documents" / "strict.toml"
+STRICT = _DOCUMENT.read_text().partition("\n[tdx]\n")[0] + "\n"
+"""As far as it is about SEV-SNP."""
 DIGEST = "11" * 48
 Fields = Mapping[str, int | bytes]
 Lines = tuple[tuple[str, str], ...]
@@ -41,7 +43,7 @@ class RuleCase:
     def policy(self, root: str) -> str:
         """The strict policy for this world: its root, its launch digest, and the lines of the case."""
         base = (
-            ('roots = ["amd"] ', f'roots = ["{root}"] '),
+            ('roots = ["amd", "intel"] ', f'roots = ["{root}"] '),
             ('accept = "registered" ', f'accept = "listed"\nlaunch_digests = ["{DIGEST}"] '),
         )
         text = STRICT

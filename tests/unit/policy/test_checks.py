@@ -167,7 +167,9 @@ def test_verified_claims_cannot_be_made_outside_the_verifier() -> None:
 
 def test_emulated_hardware_is_never_affirmed_as_genuine_hardware() -> None:
     root = "test:" + "ab" * 32
-    document = policy(('roots = ["amd"]', f'roots = ["{root}"]'), ('revocation = "good"', 'revocation = "not-checked"'))
+    document = policy(
+        ('roots = ["amd", "intel"]', f'roots = ["{root}"]'), ('revocation = "good"', 'revocation = "not-checked"')
+    )
     claims = verified(Platform.EMULATED_SNP, root=root, revocation="not-checked")
     decision = decide(claims, document, (REFERENCE._replace(platform=Platform.EMULATED_SNP),), now=NOW)
     assert decision.affirming
