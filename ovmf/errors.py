@@ -69,3 +69,33 @@ class IgvmUnsupported(IgvmMalformed, UnsupportedInput):
     """An IGVM file of a version, page size or platform that is not measured here."""
 
     code = "igvm.unsupported"
+
+
+class PeMalformed(OvmfError, MalformedInput):
+    """Bytes that are no PE image, or one whose Authenticode digest is ambiguous."""
+
+    code = "pe.malformed"
+
+
+class VariablesMalformed(OvmfError, MalformedInput):
+    """A firmware variable store that contradicts itself."""
+
+    code = "variables.malformed"
+
+
+class SmbiosMalformed(OvmfError, MalformedInput):
+    """Bytes that are no SMBIOS structure table."""
+
+    code = "smbios.malformed"
+
+
+class AcpiMalformed(OvmfError, MalformedInput):
+    """QEMU's ACPI table loader is not one, or names blobs that were not given."""
+
+    code = "acpi.malformed"
+
+
+class DiskMalformed(OvmfError, MalformedInput):
+    """A disk image without a readable partition table, or a FAT file system that contradicts itself."""
+
+    code = "disk.malformed"

@@ -15,6 +15,7 @@ FOOTER = efi_guid("96b582de-1fb2-45f7-baea-a366c55a082d")
 SEV_ES_RESET_BLOCK = efi_guid("00f771de-1a7e-4fcb-890e-68c77e2fb44e")
 SEV_HASH_TABLE = efi_guid("7255371f-3a3b-4b04-927b-1da6efa8d454")
 SEV_METADATA = efi_guid("dc886566-984a-4798-a75e-5585a7bf67cc")
+TDX_METADATA = efi_guid("e47a6535-984a-4798-865e-4685a7bf8ec2")
 
 _RESET_VECTOR = 32
 _ENTRY_HEADER = 18
@@ -63,6 +64,13 @@ class Footer:
         if data is None:
             return None
         return ByteReader(data, "firmware: SEV metadata entry", error=FirmwareMalformed).u32("offset")
+
+    def tdx_metadata_offset(self) -> int | None:
+        """Distance in bytes of the TDVF descriptor from the end of the image, or ``None``: it cannot start a TD."""
+        data = self.entries.get(TDX_METADATA)
+        if data is None:
+            return None
+        return ByteReader(data, "firmware: TDX metadata entry", error=FirmwareMalformed).u32("offset")
 
 
 def parse_footer(firmware: bytes) -> Footer:
