@@ -1,4 +1,4 @@
-"""``attest evidence show|replay|verify``: decode evidence, replay a log, or verify. Nothing is sent anywhere except with --online."""
+"""``attest evidence show|replay|verify``. Nothing is sent anywhere except with --online."""
 
 from __future__ import annotations
 

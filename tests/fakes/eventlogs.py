@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from attest.evidence import event_types as ev
 from attest.evidence.eventlog_build import NewEvent, build_event_log
 from ovmf.guid import efi_guid
+from tests.fakes.amd_pki import ec_key
 
 GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 IMAGE_SECURITY = "d719b2cb-3d3a-4596-a3bc-dad00e67656f"
@@ -51,6 +58,23 @@ def hash_list(count: int) -> bytes:
     """An EFI_SIGNATURE_LIST of SHA-256 hashes."""
     entries = b"".join(bytes(16) + hashlib.sha256(bytes([n])).digest() for n in range(count))
     return efi_guid(_SHA256_LIST) + struct.pack("<III", 28 + len(entries), 0, 48) + entries
+
+
+def x509_lists(*certificates: bytes) -> bytes:
+    """One EFI_SIGNATURE_LIST per certificate."""
+    kind = efi_guid("a5c059a1-94e4-4aa7-87b5-ab155c2bf072")
+    sizes = [(28 + 16 + len(der), 0, 16 + len(der)) for der in certificates]
+    return b"".join(
+        kind + struct.pack("<III", *size) + bytes(16) + der for size, der in zip(sizes, certificates, strict=True)
+    )
+
+
+def named_certificate(common: str) -> bytes:
+    """A self-signed certificate with this common name, DER."""
+    key, name = ec_key("event-log"), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 7, day, day.replace(year=2036))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def load_option(description: str, path: bytes, attributes: int = 1, data: bytes = b"") -> bytes:
