@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from attest.errors import AttestError, Kind
 
-# The order in which a report is verified; an error names its step. `attest.verifier.snp` documents each.
+# The order in which evidence is verified; an error names its step. `attest.verifier.snp` documents those of reports,
+# `attest.verifier.quote` those of quotes.
 STEPS = (
-    "format", "vmpl", "signing-key", "product", "root", "intermediate", "leaf", "validity", "revocation", "tcb",
-    "chip-id", "signature", "binding",
+    "format", "vmpl", "signing-key", "product", "qe-vendor", "certification", "root", "intermediate", "leaf",
+    "validity", "revocation", "qe-report", "qe-binding", "collateral", "qe-identity", "platform", "module", "tcb",
+    "chip-id", "signature", "binding", "event-log",
 )  # fmt: skip
 
 
@@ -35,6 +37,12 @@ class EndorsementMissing(AttestError):
 
     code = "endorsement.missing"
     kind: Kind = "unavailable"
+
+
+class CollateralExpired(EndorsementMissing):
+    """What was supplied is past its date: nothing is wrong with the evidence, and nothing current is at hand."""
+
+    code = "endorsement.expired"
 
 
 class RevocationUnknown(AttestError):

@@ -1,0 +1,286 @@
+"""Intel's chains: root, CA, PCK or TCB signer. Own strict walk on the primitives of ``cryptography``.
+
+    root          its key is pinned (by SPKI, so that Intel's two certificates of one key both serve) and signed itself
+    intermediate  a PCK authority of the root: CA, path length 0, signs certificates
+    leaf          a PCK certificate of an authority, or the TCB signer of the root: no CA, signs; the *role* must fit,
+                  or any machine's PCK key could sign TCB info, since all chains end in the same root
+    validity      all of them at `now`
+    revocation    leaf and intermediate against the lists of their issuers; none, or none current, is a claim
+
+Signatures between certificates are remembered by digest; dates, trust and revocation are judged on every use. Source:
+Intel, *SGX PCK Certificate and Certificate Revocation List Profile Specification*, revision 1.5; RFC 5280, section 6.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from typing import TypeVar
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from attest.endorsement.crl import GOOD, NOT_CHECKED, STALE
+from attest.endorsement.errors import EndorsementMissing, VerificationFailed
+from attest.endorsement.intel_pool import IntelCollateral
+from attest.evidence.errors import EvidenceMalformed
+from attest.evidence.intel_certificate import PCK_AUTHORITIES, IntelCertificate, IntelCrl, IntelRole
+from policy.claims import INTEL_ROOT
+
+INTEL_ROOT_KEY = bytes.fromhex("a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e")
+"""SHA-256 of the SubjectPublicKeyInfo of the Intel SGX Root CA."""
+
+_ECDSA = ec.ECDSA(hashes.SHA256())
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class IntelAnchors:
+    """Trusted root keys (SHA-256 of SPKI) and the name claims report them by: ``intel`` or ``test:<that digest>``.
+
+    ``test_roots`` are certificates a person named for a test PKI; what they vouch for is emulated.
+    """
+
+    keys: Mapping[bytes, str]
+    test_roots: tuple[IntelCertificate, ...] = field(default=())
+
+    @classmethod
+    def intel(cls) -> IntelAnchors:
+        """Intel's root and no other."""
+        return cls({INTEL_ROOT_KEY: INTEL_ROOT})
+
+    @classmethod
+    def test_only(cls, *roots: bytes) -> IntelAnchors:
+        """Test roots (DER) and not Intel's."""
+        anchors = cls({})
+        for root in roots:
+            anchors = anchors.with_test_root(root)
+        return anchors
+
+    def with_test_root(self, der: bytes) -> IntelAnchors:
+        """Also trust this root certificate; naming Intel's own changes nothing. Raises :class:`EvidenceMalformed`."""
+        root = IntelCertificate.parse(der)
+        if root.role is not IntelRole.ROOT:
+            raise EvidenceMalformed(f"test root: subject is {root.name!r}, want {IntelRole.ROOT.value!r}")
+        name = INTEL_ROOT if root.spki_sha256 == INTEL_ROOT_KEY else f"test:{root.spki_sha256.hex()}"
+        return IntelAnchors({**self.keys, root.spki_sha256: name}, (*self.test_roots, root))
+
+    def name_of(self, root: IntelCertificate) -> str | None:
+        """``intel``, ``test:…``, or ``None`` for a key that is not trusted."""
+        return self.keys.get(root.spki_sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class IntelChain:
+    """A leaf with the certificates above it, leaf first, root last; their signatures verified."""
+
+    certificates: tuple[IntelCertificate, ...]
+    root_name: str
+
+    @property
+    def leaf(self) -> IntelCertificate:
+        """The PCK certificate or the TCB signer."""
+        return self.certificates[0]
+
+    @property
+    def root(self) -> IntelCertificate:
+        """The root."""
+        return self.certificates[-1]
+
+
+class IntelCache:
+    """What was verified before, by digest: links between certificates, lists, signed JSON, and a caller's own things.
+
+    Holds no judgement about time, trust or revocation. Bounded, the oldest goes first; safe between threads.
+    """
+
+    def __init__(self, limit: int = 4096) -> None:
+        self._known: OrderedDict[bytes, object] = OrderedDict()
+        self._limit = limit
+
+    def get(self, key: bytes) -> object | None:
+        """What :meth:`keep` was given."""
+        return self._known.get(key)
+
+    def keep(self, key: bytes, value: _T) -> _T:
+        """Remember; returns ``value``."""
+        self._known[key] = value
+        if len(self._known) > self._limit:
+            self._known.popitem(last=False)
+        return value
+
+    def signed_by(self, data: bytes, digest: bytes, signature: bytes, signer: IntelCertificate) -> bool:
+        """Whether ``signature`` (64 bytes r || s) over ``data`` is ``signer``'s; ``digest`` stands for both."""
+        key = b"json" + digest + signer.sha256
+        known = self.get(key)
+        return bool(self.keep(key, raw_signature_verifies(signer.key, signature, data)) if known is None else known)
+
+
+def raw_signature_verifies(key: ec.EllipticCurvePublicKey, signature: bytes, data: bytes) -> bool:
+    """ECDSA P-256 with SHA-256; ``signature`` is r || s, 32 bytes big-endian each. Zero and too large refuse."""
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    try:
+        key.verify(encode_dss_signature(r, s), data, _ECDSA)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def pck_chain(certificates: Iterable[IntelCertificate], anchors: IntelAnchors, cache: IntelCache) -> IntelChain:
+    """The chain of a quote's own three certificates, in whatever order they came.
+
+    Exactly a PCK certificate, one authority and a root: a chain that leaves one out would be completed by somebody
+    else's, and of a fourth nobody knows what it is for. Raises :class:`VerificationFailed`.
+    """
+    found = list(certificates)
+    leaves = [item for item in found if item.role is IntelRole.PCK]
+    authorities = [item for item in found if item.role in PCK_AUTHORITIES]
+    roots = [item for item in found if item.role is IntelRole.ROOT]
+    if (len(leaves), len(authorities), len(roots), len(found)) != (1, 1, 1, 3):
+        names = ", ".join(item.name for item in found) or "none"
+        raise VerificationFailed("leaf", f"quote: certificates {names}; want a PCK certificate, its CA and the root")
+    return _chain((leaves[0], authorities[0], roots[0]), anchors, cache)
+
+
+def tcb_signing_chains(pool: IntelCollateral, anchors: IntelAnchors, cache: IntelCache) -> list[IntelChain]:
+    """The chains of the TCB signers at hand that hold under a trusted root. Raises EndorsementMissing or the failure.
+
+    A root that is named but not supplied is taken from the anchors' test roots.
+    """
+    signers = pool.by_role(IntelRole.TCB_SIGNING)
+    roots = {root.sha256: root for root in (*anchors.test_roots, *pool.by_role(IntelRole.ROOT))}
+    if not signers or not roots:
+        what = IntelRole.TCB_SIGNING.value if not signers else IntelRole.ROOT.value
+        raise EndorsementMissing(
+            f"endorsement: no certificate {what}", hint="supply Intel's issuer chain with --collateral"
+        )
+    chains, failures = [], []
+    for signer in signers:
+        for root in roots.values():
+            try:
+                chains.append(_chain((signer, root), anchors, cache))
+            except VerificationFailed as exc:
+                failures.append(exc)
+    if not chains:
+        raise max(failures, key=lambda failure: failure.number)
+    return chains
+
+
+def check_dates(chain: IntelChain, now: datetime) -> None:
+    """Every certificate at ``now``. Raises :class:`VerificationFailed` (step ``validity``)."""
+    for certificate in chain.certificates:
+        if not certificate.not_before <= now <= certificate.not_after:
+            raise VerificationFailed(
+                "validity",
+                f"certificate {certificate.name}: valid {certificate.not_before:%Y-%m-%dT%H:%M:%SZ} to "
+                f"{certificate.not_after:%Y-%m-%dT%H:%M:%SZ}, not at {now:%Y-%m-%dT%H:%M:%SZ}",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """What the lists say: the worst state of all, and the lists that said so by their issuer's role."""
+
+    state: str
+    lists: Mapping[IntelRole, IntelCrl]
+
+
+def revocation(chain: IntelChain, crls: Iterable[IntelCrl], now: datetime, cache: IntelCache) -> Revocation:
+    """Each certificate below the root against its issuer's lists.
+
+    The newest list that the issuer signed and that was issued not after ``now`` decides: ``good``, or ``stale`` past
+    its next update; without one ``not-checked``. Lists that do not verify are passed over, as if they had not been
+    sent. Any verified list that names a certificate revokes it, stale or not: VerificationFailed (``revocation``).
+    """
+    states, lists = [], {}
+    known = [crl for crl in crls if crl.this_update <= now]
+    for certificate, issuer in pairwise(chain.certificates):
+        newest = _judge(certificate, issuer, known, cache)
+        if newest is None:
+            states.append(NOT_CHECKED)
+            continue
+        states.append(STALE if newest.next_update < now else GOOD)
+        lists[issuer.role] = newest
+    worst = next(state for state in (NOT_CHECKED, STALE, GOOD) if state in states)
+    return Revocation(worst, lists)
+
+
+def _judge(
+    certificate: IntelCertificate, issuer: IntelCertificate, crls: list[IntelCrl], cache: IntelCache
+) -> IntelCrl | None:
+    newest: IntelCrl | None = None
+    for crl in crls:
+        named = certificate.serial in crl.revoked
+        older = newest is not None and (crl.this_update, crl.number) <= (newest.this_update, newest.number)
+        if crl.issuer != issuer.subject or (older and not named) or not _list_signed(crl, issuer, cache):
+            continue
+        if named:
+            raise VerificationFailed(
+                "revocation",
+                f"certificate {certificate.name} serial 0x{certificate.serial:x}: revoked by the list of {issuer.name} "
+                f"issued {crl.this_update:%Y-%m-%d}",
+            )
+        newest = crl
+    return newest
+
+
+def _list_signed(crl: IntelCrl, issuer: IntelCertificate, cache: IntelCache) -> bool:
+    key = b"crl " + crl.sha256 + issuer.sha256
+    known = cache.get(key)
+    if known is None:
+        known = cache.keep(key, "crl_sign" in issuer.usage and crl.parsed.is_signature_valid(issuer.key))
+    return bool(known)
+
+
+def _chain(certificates: tuple[IntelCertificate, ...], anchors: IntelAnchors, cache: IntelCache) -> IntelChain:
+    root = certificates[-1]
+    name = anchors.name_of(root)
+    if name is None:
+        raise VerificationFailed(
+            "root", f"certificate {root.name}: its key {root.spki_sha256.hex()} is not Intel's, no test root names it",
+            hint="a root of the same name with another key: pre-production hardware, an emulated chip, or a forgery",
+        )  # fmt: skip
+    key = b"link" + hashlib.sha256(b"".join(item.sha256 for item in certificates)).digest()
+    if cache.get(key) is None:
+        _verify(certificates)
+        cache.keep(key, True)
+    return IntelChain(certificates, name)
+
+
+def _verify(certificates: tuple[IntelCertificate, ...]) -> None:
+    root = certificates[-1]
+    _check_authority(root, "root")
+    _check_issued(root, root, "root")
+    for authority in certificates[1:-1]:
+        _check_authority(authority, "intermediate")
+        if authority.path_length != 0:
+            raise VerificationFailed("intermediate", f"certificate {authority.name}: path length is not 0")
+        _check_issued(authority, root, "intermediate")
+    leaf, issuer = certificates[0], certificates[1]
+    if leaf.is_ca or "digital_signature" not in leaf.usage or "key_cert_sign" in leaf.usage:
+        raise VerificationFailed("leaf", f"certificate {leaf.name}: is a CA or may not sign, want a signing end entity")
+    if leaf.sgx is not None and (leaf.sgx.piid is not None) != (issuer.role is IntelRole.PLATFORM_CA):
+        raise VerificationFailed("leaf", f"certificate {leaf.name}: its SGX extension does not fit {issuer.name}")
+    _check_issued(leaf, issuer, "leaf")
+
+
+def _check_authority(certificate: IntelCertificate, step: str) -> None:
+    if not certificate.is_ca or "key_cert_sign" not in certificate.usage:
+        raise VerificationFailed(step, f"certificate {certificate.name}: not a CA that may sign certificates")
+
+
+def _check_issued(certificate: IntelCertificate, issuer: IntelCertificate, step: str) -> None:
+    if certificate.issuer != issuer.subject:
+        raise VerificationFailed(step, f"certificate {certificate.name}: is not issued by the {issuer.name} supplied")
+    try:
+        issuer.key.verify(certificate.parsed.signature, certificate.parsed.tbs_certificate_bytes, _ECDSA)
+    except InvalidSignature:
+        raise VerificationFailed(
+            step, f"certificate {certificate.name}: the signature of {issuer.name} does not verify"
+        ) from None

@@ -1,0 +1,211 @@
+"""Certificates and revocation lists of Intel's provisioning certification PKI, parsed and unverified.
+
+    Intel SGX Root CA
+      Intel SGX PCK Platform CA, Intel SGX PCK Processor CA      sign PCK certificates and a CRL each
+        Intel SGX PCK Certificate                                vouches for a quoting enclave
+      Intel SGX TCB Signing                                      signs TCB info and QE identity
+
+The role is what the common name *claims*; names prove nothing, the root is pinned by key in ``attest.endorsement``.
+Source: Intel, *SGX PCK Certificate and Certificate Revocation List Profile Specification*, revision 1.5.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
+
+from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
+from attest.evidence.sgx_extension import SGX_EXTENSION, SgxExtension, parse_sgx_extension
+
+MAX_CERTIFICATE = 16 * 1024
+MAX_CRL = 1 << 20
+_READ_ERRORS = (
+    ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)  # fmt: skip
+
+
+class UnrelatedIntelCertificate(EvidenceUnsupported):
+    """A certificate or CRL whose names belong to no place in Intel's PKI."""
+
+
+class IntelRole(Enum):
+    """The place a certificate claims by its common name; the value is that name."""
+
+    ROOT = "Intel SGX Root CA"
+    PLATFORM_CA = "Intel SGX PCK Platform CA"
+    PROCESSOR_CA = "Intel SGX PCK Processor CA"
+    PCK = "Intel SGX PCK Certificate"
+    TCB_SIGNING = "Intel SGX TCB Signing"
+
+
+PCK_AUTHORITIES = {IntelRole.PLATFORM_CA: "platform", IntelRole.PROCESSOR_CA: "processor"}
+_ROLES = {role.value: role for role in IntelRole}
+
+
+@dataclass(frozen=True)
+class IntelCertificate:
+    """An unverified certificate. ``sgx`` is set for PCK certificates only. Dates are aware UTC.
+
+    ``usage`` holds the names of the key usages that are set; ``path_length`` is ``None`` where there is none.
+    """
+
+    der: bytes = field(repr=False)
+    sha256: bytes
+    role: IntelRole
+    subject: x509.Name = field(repr=False)
+    issuer: x509.Name = field(repr=False)
+    serial: int
+    not_before: datetime
+    not_after: datetime
+    is_ca: bool
+    path_length: int | None
+    usage: frozenset[str]
+    sgx: SgxExtension | None
+    key: ec.EllipticCurvePublicKey = field(repr=False, compare=False)
+    spki_sha256: bytes
+    parsed: x509.Certificate = field(repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The common name."""
+        return self.role.value
+
+    @classmethod
+    def parse(cls, der: bytes) -> IntelCertificate:
+        """One DER certificate and nothing after it.
+
+        Raises :class:`EvidenceMalformed`, also for any key that is not P-256, and :class:`UnrelatedIntelCertificate`
+        for names that belong nowhere.
+        """
+        if len(der) > MAX_CERTIFICATE:
+            raise EvidenceMalformed(f"certificate: {len(der)} bytes, want at most {MAX_CERTIFICATE}")
+        try:
+            return _read(bytes(der), x509.load_der_x509_certificate(der))
+        except _READ_ERRORS as exc:
+            raise EvidenceMalformed(f"certificate: {_first_line(exc)}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class IntelCrl:
+    """An unverified revocation list; ``issuer_role`` is the root or a PCK authority, ``number`` its CRL number."""
+
+    der: bytes = field(repr=False)
+    sha256: bytes
+    issuer_role: IntelRole
+    issuer: x509.Name = field(repr=False)
+    number: int
+    this_update: datetime
+    next_update: datetime
+    revoked: frozenset[int]
+    parsed: x509.CertificateRevocationList = field(repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, der: bytes) -> IntelCrl:
+        """One DER CRL in the name of a CA of this PKI, with a number and a next update; else EvidenceMalformed."""
+        if len(der) > MAX_CRL:
+            raise EvidenceMalformed(f"CRL: {len(der)} bytes, want at most {MAX_CRL}")
+        try:
+            return _read_crl(bytes(der), x509.load_der_x509_crl(der))
+        except _READ_ERRORS as exc:
+            raise EvidenceMalformed(f"CRL: {_first_line(exc)}") from None
+
+
+def _read(der: bytes, parsed: x509.Certificate) -> IntelCertificate:
+    role = _role(parsed.subject, "certificate")
+    if parsed.version is not x509.Version.v3:
+        raise EvidenceMalformed(f"certificate {role.value}: {parsed.version}, want X.509 version 3")
+    _check_signature_algorithm(parsed, f"certificate {role.value}")
+    key = parsed.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise EvidenceMalformed(f"certificate {role.value}: key is not ECDSA P-256")
+    is_ca, path_length, usage, sgx = _extensions(parsed, role)
+    if (sgx is not None) != (role is IntelRole.PCK):
+        raise EvidenceMalformed(f"certificate {role.value}: an SGX extension belongs into PCK certificates, and there")
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return IntelCertificate(
+        der=der,
+        sha256=hashlib.sha256(der).digest(),
+        role=role,
+        subject=parsed.subject,
+        issuer=parsed.issuer,
+        serial=parsed.serial_number,
+        not_before=parsed.not_valid_before_utc,
+        not_after=parsed.not_valid_after_utc,
+        is_ca=is_ca,
+        path_length=path_length,
+        usage=usage,
+        sgx=sgx,
+        key=key,
+        spki_sha256=hashlib.sha256(spki).digest(),
+        parsed=parsed,
+    )
+
+
+def _extensions(
+    parsed: x509.Certificate, role: IntelRole
+) -> tuple[bool, int | None, frozenset[str], SgxExtension | None]:
+    """Constraints and usage, both critical; any other critical extension is refused."""
+    is_ca, path_length, usage, sgx = False, None, frozenset[str](), None
+    for extension in parsed.extensions:
+        value = extension.value
+        if isinstance(value, x509.BasicConstraints) and extension.critical:
+            is_ca, path_length = value.ca, value.path_length
+        elif isinstance(value, x509.KeyUsage) and extension.critical:
+            usage = frozenset(name for name in _USAGES if getattr(value, name))
+        elif extension.critical:
+            raise EvidenceMalformed(
+                f"certificate {role.value}: critical extension {extension.oid.dotted_string} is unknown"
+            )
+        elif extension.oid.dotted_string == SGX_EXTENSION and isinstance(value, x509.UnrecognizedExtension):
+            sgx = parse_sgx_extension(value.value)
+    return is_ca, path_length, usage, sgx
+
+
+_USAGES = ("digital_signature", "content_commitment", "key_cert_sign", "crl_sign")
+
+
+def _read_crl(der: bytes, parsed: x509.CertificateRevocationList) -> IntelCrl:
+    role = _role(parsed.issuer, "CRL")
+    if role is not IntelRole.ROOT and role not in PCK_AUTHORITIES:
+        raise EvidenceMalformed(f"CRL: issued by {role.value}, want a CA")
+    _check_signature_algorithm(parsed, f"CRL of {role.value}")
+    number = None
+    for extension in parsed.extensions:
+        if isinstance(extension.value, x509.CRLNumber):
+            number = extension.value.crl_number
+        elif extension.critical:
+            raise EvidenceMalformed("CRL: a critical extension limits its scope, want a complete list")
+    if number is None or parsed.next_update_utc is None:
+        raise EvidenceMalformed(f"CRL of {role.value}: no number or no next update")
+    return IntelCrl(
+        der, hashlib.sha256(der).digest(), role, parsed.issuer, number, parsed.last_update_utc, parsed.next_update_utc,
+        frozenset(entry.serial_number for entry in parsed), parsed,
+    )  # fmt: skip
+
+
+def _role(name: x509.Name, what: str) -> IntelRole:
+    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    text = found[0].value if len(found) == 1 else None
+    if not isinstance(text, str) or text not in _ROLES:
+        raise UnrelatedIntelCertificate(f"{what}: name {str(text)[:80]!r} belongs to no place in Intel's PKI")
+    return _ROLES[text]
+
+
+def _check_signature_algorithm(parsed: x509.Certificate | x509.CertificateRevocationList, what: str) -> None:
+    if parsed.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
+        raise EvidenceMalformed(
+            f"{what}: signed with {parsed.signature_algorithm_oid.dotted_string}, want ECDSA with SHA-256"
+        )
+
+
+def _first_line(exc: BaseException) -> str:
+    return (str(exc).splitlines() or [type(exc).__name__])[0][:200]
