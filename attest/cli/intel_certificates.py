@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
 from attest.evidence.errors import EvidenceMalformed
+from attest.evidence.intel_certificate import IntelCertificate
 from attest.evidence.quote import Quote
+from attest.evidence.sgx_extension import SgxExtension
+
+_TYPES = {0: "standard", 1: "scalable", 2: "scalable with integrity"}
 
 
 def intel_certificates(quote: Quote) -> list[dict[str, object]]:
@@ -22,19 +21,31 @@ def intel_certificates(quote: Quote) -> list[dict[str, object]]:
 
 def _summary(der: bytes) -> dict[str, object]:
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        subject, issuer = _name(certificate.subject), _name(certificate.issuer)
-    except ValueError as exc:
-        return {"certificate": f"{len(der)} bytes, unreadable: {exc}"}
+        certificate = IntelCertificate.parse(der)
+    except EvidenceMalformed as exc:
+        return {"certificate": f"{len(der)} bytes, unreadable: {exc.message}"}
     return {
-        "certificate": subject,
-        "issuer": issuer,
-        "not_before": certificate.not_valid_before_utc.isoformat(),
-        "not_after": certificate.not_valid_after_utc.isoformat(),
-        "sha256": hashlib.sha256(der).hexdigest(),
+        "certificate": certificate.name,
+        "issuer": certificate.issuer.rfc4514_string(),
+        "not_before": certificate.not_before.isoformat(),
+        "not_after": certificate.not_after.isoformat(),
+        "sha256": certificate.sha256.hex(),
+        **({} if certificate.sgx is None else _platform(certificate.sgx)),
     }
 
 
-def _name(name: x509.Name) -> str:
-    values = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(values[0].value) if values else name.rfc4514_string()
+def _platform(sgx: SgxExtension) -> dict[str, object]:
+    """Which machine, at which TCB."""
+    return {
+        "fmspc": sgx.fmspc.hex(),
+        "pceid": sgx.pceid.hex(),
+        "ppid": sgx.ppid.hex(),
+        "piid": None if sgx.piid is None else sgx.piid.hex(),
+        "sgx_type": f"{sgx.sgx_type} {_TYPES.get(sgx.sgx_type, 'unknown')}",
+        "cpusvn": sgx.cpusvn.hex(),
+        "tcb_components": " ".join(map(str, sgx.components)),
+        "pcesvn": sgx.pcesvn,
+        "dynamic_platform": sgx.dynamic_platform,
+        "cached_keys": sgx.cached_keys,
+        "smt_enabled": sgx.smt_enabled,
+    }

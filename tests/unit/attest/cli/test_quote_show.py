@@ -125,5 +125,7 @@ def test_every_real_quote_is_shown_within_100_columns_with_its_certificates(show
         assert max(map(len, lines[2:])) <= 100, path.stem
         assert sum(line.startswith("certificate Intel SGX") for line in lines) == 3, path.stem
     data = (vectors / "tdx" / "quotes" / "tdx4-phala-b0c06f.bin").read_bytes()
+    leaf = json.loads(show(data, "--json"))["certificates"][0]
+    assert (leaf["fmspc"], leaf["pceid"], leaf["sgx_type"]) == ("b0c06f000000", "0000", "1 scalable")
     wrapped = json.dumps({"quote": base64.b64encode(data).decode()}).encode()
     assert parse_quote(data).signed_sha256.hex() in show(wrapped)
