@@ -94,7 +94,7 @@ def test_random_logs_of_any_banks_are_read_alike(data: bytes, tmp_path: Path) ->
 
 
 def test_the_peer_extends_pcr_0_with_the_zeros_of_a_startup_locality_and_we_start_from_it(tmp_path: Path) -> None:
-    """A known difference: tpm2-tools before 5.5 extend EV_NO_ACTION. TCG's rule is that nothing extends it."""
+    """A known difference: tpm2-tools 5.4 extends EV_NO_ACTION; TCG says that nothing is extended by it."""
     zeros, separator = ((ev.SHA256, bytes(32)),), hashlib.sha256(bytes(4)).digest()
     first = NewEvent(0, ev.EV_NO_ACTION, zeros, b"StartupLocality\0\3")
     then = NewEvent(0, ev.EV_SEPARATOR, ((ev.SHA256, separator),), bytes(4))
