@@ -35,6 +35,7 @@ _LIST_KINDS = {
 }
 _MAX_SIGNATURES = 20_000
 _OWNER = 16
+_MAX_BOOT_ORDER = 4096
 _LOAD_OPTION_BITS = 0x1F0B
 _LIST_HEADER = 28
 _READ_ERRORS = (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion)
@@ -151,7 +152,9 @@ def _shim_text(contents: bytes) -> str:
 
 def _boot_order_text(contents: bytes) -> str:
     reader = ByteReader(contents, "BootOrder", error=EvidenceMalformed)
-    options = []
+    options: list[str] = []
+    if reader.remaining > _MAX_BOOT_ORDER:
+        raise reader.fail(f"{reader.remaining} bytes, want at most {_MAX_BOOT_ORDER}")
     while reader.remaining:
         options.append(f"{reader.u16('option'):04X}")
     if len(set(options)) != len(options):
