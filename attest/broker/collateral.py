@@ -16,6 +16,7 @@ from attest.broker.appraise import anchors_of
 from attest.collateral.cache import Cache
 from attest.collateral.clock import Budget, Clock
 from attest.collateral.folder import CollateralFolder
+from attest.collateral.intel_folder import IntelFolder
 from attest.collateral.kds_settings import KdsSettings
 from attest.collateral.source import CollateralSource
 from attest.collateral.supply import Supplied, Supplier
@@ -47,12 +48,16 @@ class AtHand:
 
 @dataclass(frozen=True, slots=True)
 class ServiceCollateral:
-    """The folder, and a source behind it where a cache is configured."""
+    """The folder, and a source behind it where a cache is configured.
+
+    ``intel`` is what the folder holds of Intel's. Its lists are as old as the operator lets them be.
+    """
 
     folder: CollateralFolder = field(default_factory=lambda: CollateralFolder(None))
     source: CollateralSource | None = None
     max_crl_age: timedelta | None = None
     clock: Clock = field(default_factory=Clock)
+    intel: IntelFolder = field(default_factory=lambda: IntelFolder(None))
     _cache_only: CollateralSource | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -65,7 +70,8 @@ class ServiceCollateral:
         clock = Clock()
         kds = KdsSettings(url=settings.kds_url, turn_wait=TURN_SECONDS) if settings.online else None
         source = None if settings.cache is None else CollateralSource(Cache(settings.cache, clock), kds, clock)
-        return cls(CollateralFolder(settings.folder), source, settings.max_crl_age, clock)
+        intel = IntelFolder(settings.folder)
+        return cls(CollateralFolder(settings.folder), source, settings.max_crl_age, clock, intel)
 
     def endorsements(
         self, report: SnpReport, sent: EndorsementSet, document: PolicyDocument, report_data: bytes, now: datetime

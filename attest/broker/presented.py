@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from attest.endorsement.amd import ChainCache
+from attest.endorsement.intel import IntelAnchors
+from attest.verifier.quote import QuoteVerifier
 from policy.claims import VerifiedClaims
 from policy.document import PolicyDocument
 
@@ -20,12 +22,25 @@ Put = Callable[[bytes], bytes]
 Blob = Callable[[str], bytes]
 """The bytes that a digest (hexadecimal) names."""
 
+_VERIFIERS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What verifiers remember between guests: chains that were verified, never verdicts."""
 
     chains: ChainCache = field(default_factory=ChainCache)
+    _quotes: dict[frozenset[bytes], QuoteVerifier] = field(default_factory=dict, repr=False)
+
+    def quote_verifier(self, anchors: IntelAnchors) -> QuoteVerifier:
+        """The verifier for these trusted keys, with what it remembers."""
+        keys = frozenset(anchors.keys)
+        verifier = self._quotes.get(keys)
+        if verifier is None:
+            if len(self._quotes) >= _VERIFIERS:
+                self._quotes.clear()
+            verifier = self._quotes[keys] = QuoteVerifier(anchors)
+        return verifier
 
 
 class Presented(Protocol):

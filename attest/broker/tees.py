@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from attest.broker.collateral import ServiceCollateral
 from attest.broker.present_snp import present_snp, restore_snp
+from attest.broker.present_tdx import present_tdx, restore_tdx
 from attest.broker.presented import Blob, Presented
 from policy.document import PolicyDocument
 
@@ -19,4 +20,4 @@ class Tee(NamedTuple):
     restore: Callable[[Mapping[str, Any], Blob], Presented]
 
 
-TEES: Mapping[str, Tee] = {"snp": Tee(present_snp, restore_snp)}
+TEES: Mapping[str, Tee] = {"snp": Tee(present_snp, restore_snp), "tdx": Tee(present_tdx, restore_tdx)}

@@ -27,8 +27,8 @@ def load_collateral_dir(folder: Path, warn: Warn | None = None) -> EndorsementSe
     certificates: list[AmdCertificate] = []
     crls: list[AmdCrl] = []
     damaged: list[EvidenceMalformed] = []
-    for path in _files(folder):
-        found = read_collateral_file(_read(path))
+    for path in files_below(folder):
+        found = read_collateral_file(read_small(path))
         certificates += found.certificates
         crls += found.crls
         for problem in found.damaged:
@@ -63,7 +63,7 @@ class CollateralFolder:
         """Raises :class:`CollateralUnreadable` when the folder cannot be read."""
         if self._folder is None:
             return self._set
-        signature = _signature(self._folder)
+        signature = folder_signature(self._folder)
         if signature != self._seen:
             found = load_collateral_dir(self._folder)
             self._set = published_authorities() + EndorsementSet(
@@ -73,7 +73,8 @@ class CollateralFolder:
         return self._set
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files of a folder and its folders, in a fixed order. Raises :class:`CollateralUnreadable`."""
     if folder.is_file():
         yield folder
         return
@@ -96,7 +97,7 @@ def _raise(error: OSError) -> None:
     raise CollateralUnreadable(f"collateral {error.filename}: {error.strerror}")
 
 
-def _read(path: Path) -> bytes:
+def read_small(path: Path) -> bytes:
     """At most one byte more than any collateral file has; a longer file is something else."""
     try:
         with path.open("rb") as file:
@@ -106,9 +107,10 @@ def _read(path: Path) -> bytes:
     return b"" if len(data) > MAX_FILE else data
 
 
-def _signature(folder: Path) -> _Signature:
+def folder_signature(folder: Path) -> _Signature:
+    """Name, time and size of every file: another one means that the folder has to be read again."""
     found = []
-    for path in _files(folder):
+    for path in files_below(folder):
         try:
             status = path.stat()
         except FileNotFoundError:
