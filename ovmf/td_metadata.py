@@ -1,8 +1,10 @@
 """The TDVF descriptor of a firmware image: which memory a TD starts with, and which of it MRTD covers.
 
 The footer table holds the descriptor's distance from the end of the image. There: ``TDVF``, length u32, version u32
-(1), count u32, then per section {data offset u32, raw size u32, memory address u64, size u64, type u32, attributes u32}, all little-endian; the 16 bytes before are a GUID. Sections stand in the order they are measured in. Sources:
-Intel, *TDX Virtual Firmware Design Guide* (344991), section 11; edk2 ``OvmfPkg/ResetVector/X64/IntelTdxMetadata.asm``.
+(1), count u32, then per section {data offset u32, raw size u32, memory address u64, memory size u64, type u32,
+attributes u32}, all little-endian; the 16 bytes before are a GUID. Sections stand in the order they are measured in.
+Sources: Intel, *TDX Virtual Firmware Design Guide* (344991), section 11; edk2
+``OvmfPkg/ResetVector/X64/IntelTdxMetadata.asm``.
 """
 
 from __future__ import annotations

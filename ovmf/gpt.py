@@ -1,0 +1,77 @@
+"""GUID partition tables, read and as measured.
+
+Sector 1 holds the header {``EFI PART``, revision u32, size u32, CRC32 u32, zero u32, own LBA u64, other LBA u64, first
+and last usable LBA u64, disk GUID 16, table LBA u64, entries u32, entry size u32, CRC32 of the table u32}; an entry is
+{type GUID 16, own GUID 16, first LBA u64, last LBA u64, attributes u64, name 72}. Measured is the header's 92 bytes,
+the number of used entries u64, and those entries. Sources: UEFI specification 2.10, section 5.3; TCG *PC Client
+Platform Firmware Profile*, section 10.2.5 (UEFI_GPT_DATA).
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import NamedTuple
+
+from ovmf.errors import DiskMalformed
+from ovmf.guid import efi_guid
+from policy.wire import ByteReader
+
+SECTOR = 512
+EFI_SYSTEM = efi_guid("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
+
+_HEADER = 92
+_ENTRY = 128
+_MAX_ENTRIES = 1024
+
+
+class Partition(NamedTuple):
+    """A used entry: ``start`` and ``size`` in bytes, GUIDs in EFI order."""
+
+    type: bytes
+    guid: bytes
+    start: int
+    size: int
+
+
+class PartitionTable(NamedTuple):
+    """The used partitions in table order, and the bytes firmware measures (UEFI_GPT_DATA)."""
+
+    partitions: tuple[Partition, ...]
+    measured: bytes
+
+
+def parse_gpt(disk: bytes | memoryview) -> PartitionTable:
+    """The primary table of a whole disk image with 512-byte sectors, or :class:`DiskMalformed`.
+
+    Both checksums must be right: with a damaged primary table firmware falls back to the other one and repairs it.
+    """
+    view = memoryview(disk)
+    raw = bytes(view[SECTOR : SECTOR + _HEADER])
+    reader = ByteReader(raw, "GPT header", error=DiskMalformed, base=SECTOR)
+    if reader.take(8, "signature") != b"EFI PART":
+        raise reader.fail(f"signature at 0x{SECTOR:X}: want EFI PART")
+    reader.skip(4, "revision")
+    size, crc = reader.u32("size"), reader.u32("checksum")
+    if size != _HEADER or zlib.crc32(raw[:16] + bytes(4) + raw[20:]) != crc:
+        raise reader.fail(f"size {size} with checksum {crc:08x}: want {_HEADER} with the right one")
+    reader.skip(4 + 4 * 8 + 16, "places and disk GUID")
+    lba, count, entry_size, table_crc = (
+        reader.u64("table LBA"), reader.u32("entries"), reader.u32("entry size"), reader.u32("table checksum"),
+    )  # fmt: skip
+    if not 1 <= count <= _MAX_ENTRIES or entry_size != _ENTRY or not 2 <= lba <= len(view) // SECTOR:
+        raise reader.fail(f"{count} entries of {entry_size} bytes at LBA {lba}: want 1..{_MAX_ENTRIES} of {_ENTRY}")
+    table = bytes(view[lba * SECTOR : lba * SECTOR + count * _ENTRY])
+    if len(table) != count * _ENTRY or zlib.crc32(table) != table_crc:
+        raise reader.fail(f"table checksum: got {table_crc:08x}, want {zlib.crc32(table):08x}")
+    used = [table[at : at + _ENTRY] for at in range(0, len(table), _ENTRY) if any(table[at : at + 16])]
+    partitions = tuple(_partition(entry, len(view)) for entry in used)
+    return PartitionTable(partitions, raw + len(used).to_bytes(8, "little") + b"".join(used))
+
+
+def _partition(entry: bytes, size: int) -> Partition:
+    reader = ByteReader(entry, "GPT entry", error=DiskMalformed)
+    kind, guid = reader.take(16, "type"), reader.take(16, "GUID")
+    first, last = reader.u64("first LBA"), reader.u64("last LBA")
+    if not 2 <= first <= last < size // SECTOR:
+        raise reader.fail(f"LBA {first}..{last}: want them within {size // SECTOR} sectors")
+    return Partition(kind, guid, first * SECTOR, (last - first + 1) * SECTOR)

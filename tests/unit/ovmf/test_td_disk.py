@@ -1,0 +1,90 @@
+"""Boots from a disk image: partition table, FAT, boot application."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ovmf.errors import DiskMalformed
+from ovmf.fat import FatVolume
+from ovmf.gpt import parse_gpt
+from ovmf.pe import authenticode
+from ovmf.td_disk import DEFAULT_PATH, DiskBoot
+from ovmf.td_predict import predict_td
+from tests.fakes.disks import FIRST, SECTOR, fat16, gpt_disk
+from tests.unit.ovmf.test_pe import small_pe
+from tests.unit.ovmf.test_td_predict import MACHINE, NEW, firmware, kernel
+
+VOLUME = fat16(DEFAULT_PATH, kernel())
+DISK = gpt_disk(VOLUME)
+
+
+def test_the_application_and_the_partition_table_are_what_firmware_measures() -> None:
+    found = DiskBoot(DISK, exit_failures=1).events(NEW, "tdx")
+    gpt, application = found.after
+    table = DISK[2 * SECTOR : 2 * SECTOR + 128]
+    assert gpt.digest == hashlib.sha384(DISK[SECTOR : SECTOR + 92] + b"\1" + bytes(7) + table).digest()
+    assert application.digest == authenticode(kernel())
+    assert len(found.exit) == 4
+    assert found.unpredicted == ()
+
+
+def test_a_disk_s_boot_options_are_named_as_unknown_unless_given() -> None:
+    disk = DiskBoot(DISK, exit_failures=0)
+    bare = predict_td(firmware(), MACHINE, disk, layout=NEW, rtmr3_stays_zero=True)
+    assert bare.rtmrs[0] is None
+    assert [text[:5] for text in bare.unpredicted] == ["RTMR0"]
+    given_ = predict_td(
+        firmware(), MACHINE._replace(boot_options=NEW.boot_options), disk, layout=NEW, rtmr3_stays_zero=True
+    )
+    assert given_.unpredicted == ()
+
+
+def test_a_boot_loader_s_own_measurements_are_named_not_guessed() -> None:
+    found = DiskBoot(gpt_disk(fat16(DEFAULT_PATH, small_pe()))).events(NEW, "tdx")
+    assert {text[:5] for text in found.unpredicted} == {"RTMR0", "RTMR1", "RTMR2"}
+    assert found.exit == ()
+
+
+@pytest.mark.parametrize("disk", [
+    b"", bytes(2000), DISK[:600], gpt_disk(VOLUME, bytes([7]) * 16), gpt_disk(VOLUME, copies=2),
+    gpt_disk(fat16("EFI/BOOT/OTHER.EFI", b"x")), gpt_disk(fat16("EFI/BOOT/BOOTX64.EFI/X", b"x")),
+    DISK[:0x210] + b"\0\0\0\0" + DISK[0x214:], DISK[:0x400] + b"\0" + DISK[0x401:], DISK[: FIRST * SECTOR + 5000],
+])  # fmt: skip
+def test_a_disk_that_firmware_would_not_boot_is_refused(disk: bytes) -> None:
+    with pytest.raises(DiskMalformed):
+        DiskBoot(disk).events(NEW, "tdx")
+
+
+def test_a_file_is_found_by_its_path_without_regard_to_case() -> None:
+    data = bytes(range(256)) * 9 + b"end"
+    volume = FatVolume(memoryview(fat16("A/B.TXT", data)))
+    assert volume.read("a/b.txt") == data
+    assert volume.read("A") is None
+    assert volume.read("A/C.TXT") is None
+    assert volume.read("B.TXT") is None
+
+
+def test_a_cluster_chain_that_loops_or_ends_early_is_refused() -> None:
+    good = fat16("B.TXT", bytes(3000))
+    for value in (b"\2\0", b"\xff\xff", b"\0\0", b"\xf0\xff"):
+        broken = good[: SECTOR + 4] + value + good[SECTOR + 6 :]
+        if value == b"\2\0":  # a loop of one cluster still has enough of them: what it says is what is read
+            assert FatVolume(memoryview(broken)).read("B.TXT") == bytes(3000)
+            continue
+        with pytest.raises(DiskMalformed):
+            FatVolume(memoryview(broken)).read("B.TXT")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(min_size=1, max_size=64), st.integers(0, 40 * SECTOR))
+def test_damage_raises_our_error_or_reads(noise: bytes, at: int) -> None:
+    volume = VOLUME[:at] + noise + VOLUME[at + len(noise) :]
+    try:
+        FatVolume(memoryview(volume)).read(DEFAULT_PATH)
+        parse_gpt(DISK[:at] + noise + DISK[at + len(noise) :])
+    except DiskMalformed:
+        return
