@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,11 @@ def run() -> list[dict[str, Any]]:
     path = Path(named) if named else firmware_path().with_name("OVMF.inteltdx.ms.fd")
     data = path.read_bytes()
     firmware = TdFirmware.from_bytes(data)
-    works = (partial(_plain, data), firmware.mrtd, partial(firmware.mrtd, two_pass=True))
+    works: tuple[Callable[[], bytes], ...] = (
+        partial(_plain, data),
+        firmware.mrtd,
+        partial(firmware.mrtd, two_pass=True),
+    )
     best = [float("inf")] * 3
     for _ in range(ROUNDS):
         for index, work in enumerate(works):
