@@ -20,7 +20,6 @@ productName (some were issued with a wrong stepping), serial numbers (0 in every
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509 import BasicConstraints, KeyUsage
 
-from attest.endorsement.anchors import TrustAnchors
+from attest.endorsement.anchors import AMD_AUTHORITIES, TrustAnchors
 from attest.endorsement.crl import PSS_SHA384_48, SHA384, crl_signed_by, revocation_status
 from attest.endorsement.errors import EndorsementMissing, VerificationFailed
 from attest.endorsement.p384 import KeyLoader, P384Key, load_p384
@@ -88,20 +87,23 @@ class ChainCache:
         self._load_key = load_key
 
     def chain(self, leaf: AmdCertificate, intermediate: AmdCertificate, root: AmdCertificate) -> Chain:
-        """The chain of these three certificates, verified now or before; its two CAs once for all chips below them."""
-        pair = hashlib.sha256(intermediate.sha256 + root.sha256).digest()
-        digest = hashlib.sha256(leaf.sha256 + pair).digest()
+        """The chain of these three certificates, verified now or before; its two CAs once for all chips below them.
+
+        AMD's own pairs of CAs were verified before this program was released, see ``AMD_AUTHORITIES``.
+        """
+        pair = intermediate.sha256 + root.sha256
+        digest = leaf.sha256 + pair
         chain = self._chains.get(digest)
         if chain is None:
-            if pair not in self._authorities:
-                _verify_authorities(intermediate, root)
+            if pair not in AMD_AUTHORITIES and pair not in self._authorities:
+                verify_authorities(intermediate, root)
                 self._keep(self._authorities, pair, None)
             chain = self._keep(self._chains, digest, _verify_leaf(leaf, intermediate, root, self._load_key))
         return chain
 
     def crl_signed(self, crl: AmdCrl, root: AmdCertificate) -> bool:
         """:func:`crl_signed_by`, remembered."""
-        digest = hashlib.sha256(crl.sha256 + root.sha256).digest()
+        digest = crl.sha256 + root.sha256
         signed = self._crls.get(digest)
         return self._keep(self._crls, digest, crl_signed_by(crl, root)) if signed is None else signed
 
@@ -208,13 +210,6 @@ def verify_authorities(intermediate: AmdCertificate, root: AmdCertificate) -> No
 
     Whether the root's key is trusted, and dates, are not looked at here.
     """
-    _check_ca(root, "root", path_lengths=None)
-    _check_issued(root, root, "root")
-    _check_ca(intermediate, "intermediate", path_lengths=(0,))
-    _check_issued(intermediate, root, "intermediate")
-
-
-def _verify_authorities(intermediate: AmdCertificate, root: AmdCertificate) -> None:
     _check_ca(root, "root", path_lengths=None)
     _check_issued(root, root, "root")
     _check_ca(intermediate, "intermediate", path_lengths=(0,))

@@ -200,12 +200,13 @@ def _common_name(name: x509.Name) -> str:
 def _private_values(certificate: x509.Certificate) -> dict[str, bytes]:
     values = {}
     for extension in certificate.extensions:
-        private = extension.oid.dotted_string.startswith(ARC + ".")
-        if isinstance(extension.value, x509.UnrecognizedExtension):
-            if extension.critical and not private:
-                raise EvidenceMalformed(f"certificate: critical extension {extension.oid.dotted_string} is unknown")
-            if private:
-                values[extension.oid.dotted_string] = extension.value.value
+        value = extension.value
+        if isinstance(value, x509.UnrecognizedExtension):
+            oid = extension.oid.dotted_string
+            if oid.startswith(ARC + "."):
+                values[oid] = value.value
+            elif extension.critical:
+                raise EvidenceMalformed(f"certificate: critical extension {oid} is unknown")
     return values
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TypedDict
+from struct import Struct
 
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
 from policy.snp import GuestPolicy, KeyInfo, PlatformInfo, SigningKey
@@ -24,8 +24,28 @@ REPORT_SIZE = 0x4A0
 SIGNED_SIZE = 0x2A0
 _VERSIONS = range(1, 6)
 _KEY_INFO_DEFINED = 0x1F
-_SCALAR = 48
 _SIGNING_KEYS = {member.value: member for member in SigningKey}
+# One unpacking for the whole structure, because every verdict pays for it; "x" are the bytes of _RESERVED.
+_LAYOUT = Struct(
+    "<I I Q 16s 16s I I 8s Q I 4x 64s 48s 32s 48s 48s 32s 32s 8s 3B 21x 64s 8s 3B x 3B x 8s Q Q 152x"
+    "48s 24x 48s 24x 368x"
+)
+_ALWAYS_ZERO = (
+    (0x4C, 0x50, "reserved"),
+    (0x18B, 0x1A0, "reserved"),
+    (0x1EB, 0x1EC, "reserved"),
+    (0x1EF, 0x1F0, "reserved"),
+    (0x208, 0x2A0, "reserved"),
+    (0x2D0, 0x2E8, "signature r padding"),
+    (0x318, 0x330, "signature s padding"),
+    (0x330, 0x4A0, "signature reserved"),
+)
+_BEFORE = {3: (0x188, 0x18B, "reserved"), 5: (0x1F8, 0x208, "reserved")}
+_RESERVED = {
+    version: tuple(sorted((*_ALWAYS_ZERO, *(span for first, span in _BEFORE.items() if version < first))))
+    for version in _VERSIONS
+}
+"""Start, end and name of what must be zero, by report version: fields are reserved before the version that has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,38 +104,28 @@ class SnpReport:
         raw = bytes(raw)
         if len(raw) != REPORT_SIZE:
             raise EvidenceMalformed(f"report: got {len(raw)} bytes, want {REPORT_SIZE}")
-        reader = ByteReader(raw, "report", error=EvidenceMalformed)
-        version = reader.u32("version")
+        (
+            version, guest_svn, policy, family_id, image_id, vmpl, signature_algo, current_tcb, platform_info, key_info,
+            report_data, measurement, host_data, id_key_digest, author_key_digest, report_id, report_id_ma,
+            reported_tcb, family, model, step, chip_id, committed_tcb, current_build, current_minor, current_major,
+            committed_build, committed_minor, committed_major, launch_tcb, launch_vector, current_vector, r, s,
+        ) = _LAYOUT.unpack(raw)  # fmt: skip
         if version not in _VERSIONS:
             raise EvidenceUnsupported(f"report: version at 0x0 is {version}, want 1 to 5")
+        signing_key = _signing_key(key_info)
+        for start, end, name in _RESERVED[version]:
+            if raw[start:end].strip(b"\0"):
+                _refuse_reserved(raw, start, end, name)
+        names_cpu, has_vectors = version >= 3, version >= 5
         return cls(
-            raw=raw,
-            version=version,
-            guest_svn=reader.u32("guest_svn"),
-            policy=GuestPolicy(reader.u64("policy")),
-            family_id=reader.take(16, "family_id"),
-            image_id=reader.take(16, "image_id"),
-            vmpl=reader.u32("vmpl"),
-            signature_algo=reader.u32("signature_algo"),
-            current_tcb=reader.take(8, "current_tcb"),
-            platform_info=PlatformInfo(reader.u64("platform_info")),
-            **_key_info(reader),
-            report_data=reader.take(64, "report_data"),
-            measurement=reader.take(48, "measurement"),
-            host_data=reader.take(32, "host_data"),
-            id_key_digest=reader.take(48, "id_key_digest"),
-            author_key_digest=reader.take(48, "author_key_digest"),
-            report_id=reader.take(32, "report_id"),
-            report_id_ma=reader.take(32, "report_id_ma"),
-            reported_tcb=reader.take(8, "reported_tcb"),
-            **_cpuid(reader, version),
-            chip_id=reader.take(64, "chip_id"),
-            committed_tcb=reader.take(8, "committed_tcb"),
-            **_firmware_versions(reader),
-            launch_tcb=reader.take(8, "launch_tcb"),
-            **_mitigation_vectors(reader, version),
-            **_signature(reader),
-        )
+            raw, version, guest_svn, GuestPolicy(policy), family_id, image_id, vmpl, signature_algo, current_tcb,
+            PlatformInfo(platform_info), KeyInfo(key_info), signing_key, report_data, measurement, host_data,
+            id_key_digest, author_key_digest, report_id, report_id_ma, reported_tcb,
+            family if names_cpu else None, model if names_cpu else None, step if names_cpu else None,
+            chip_id, committed_tcb, current_build, current_minor, current_major,
+            committed_build, committed_minor, committed_major, launch_tcb,
+            launch_vector if has_vectors else None, current_vector if has_vectors else None, r, s,
+        )  # fmt: skip
 
     @property
     def signed(self) -> bytes:
@@ -128,89 +138,15 @@ class SnpReport:
         return hashlib.sha256(self.raw[:SIGNED_SIZE]).digest()
 
 
-class _KeyInfo(TypedDict):
-    key_info: KeyInfo
-    signing_key: SigningKey
-
-
-class _Cpuid(TypedDict):
-    cpuid_fam_id: int | None
-    cpuid_mod_id: int | None
-    cpuid_step: int | None
-
-
-class _FirmwareVersions(TypedDict):
-    current_build: int
-    current_minor: int
-    current_major: int
-    committed_build: int
-    committed_minor: int
-    committed_major: int
-
-
-class _Vectors(TypedDict):
-    launch_mit_vector: int | None
-    current_mit_vector: int | None
-
-
-class _Signature(TypedDict):
-    signature_r: bytes
-    signature_s: bytes
-
-
-def _key_info(reader: ByteReader) -> _KeyInfo:
-    key_info = KeyInfo(reader.u32("key_info"))
+def _signing_key(key_info: int) -> SigningKey:
     if key_info & ~_KEY_INFO_DEFINED:
         raise EvidenceMalformed(f"report: key_info at 0x48 has reserved bits set, got 0x{key_info:x}")
     code = key_info >> 2 & 7
     if code not in _SIGNING_KEYS:
         raise EvidenceMalformed(f"report: signing key at 0x48 is {code}, want 0 (VCEK), 1 (VLEK) or 7 (none)")
-    reader.zero(4, "reserved")
-    return {"key_info": key_info, "signing_key": _SIGNING_KEYS[code]}
+    return _SIGNING_KEYS[code]
 
 
-def _cpuid(reader: ByteReader, version: int) -> _Cpuid:
-    if version < 3:
-        reader.zero(24, "reserved")
-        return {"cpuid_fam_id": None, "cpuid_mod_id": None, "cpuid_step": None}
-    family, model, step = reader.u8("cpuid_fam_id"), reader.u8("cpuid_mod_id"), reader.u8("cpuid_step")
-    reader.zero(21, "reserved")
-    return {"cpuid_fam_id": family, "cpuid_mod_id": model, "cpuid_step": step}
-
-
-def _firmware_versions(reader: ByteReader) -> _FirmwareVersions:
-    """Current, then committed: build, minor, major in this order, and one reserved byte each."""
-    build, minor, major = reader.u8("current_build"), reader.u8("current_minor"), reader.u8("current_major")
-    reader.zero(1, "reserved")
-    versions: _FirmwareVersions = {
-        "current_build": build,
-        "current_minor": minor,
-        "current_major": major,
-        "committed_build": reader.u8("committed_build"),
-        "committed_minor": reader.u8("committed_minor"),
-        "committed_major": reader.u8("committed_major"),
-    }
-    reader.zero(1, "reserved")
-    return versions
-
-
-def _mitigation_vectors(reader: ByteReader, version: int) -> _Vectors:
-    if version < 5:
-        reader.zero(168, "reserved")
-        return {"launch_mit_vector": None, "current_mit_vector": None}
-    launch, current = reader.u64("launch_mit_vector"), reader.u64("current_mit_vector")
-    reader.zero(152, "reserved")
-    return {"launch_mit_vector": launch, "current_mit_vector": current}
-
-
-def _signature(reader: ByteReader) -> _Signature:
-    """Two 72-byte little-endian integers, of which P-384 fills 48 bytes, then 368 reserved bytes (AMD 56860, ch.
-    10).
-    """
-    r = reader.take(_SCALAR, "signature r")
-    reader.zero(24, "signature r padding")
-    s = reader.take(_SCALAR, "signature s")
-    reader.zero(24, "signature s padding")
-    reader.zero(368, "signature reserved")
-    reader.end()
-    return {"signature_r": r, "signature_s": s}
+def _refuse_reserved(raw: bytes, start: int, end: int, name: str) -> None:
+    """The reader's own words about bytes that must be zero."""
+    ByteReader(raw[start:end], "report", error=EvidenceMalformed, base=start).zero(end - start, name)

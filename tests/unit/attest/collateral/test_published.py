@@ -12,7 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest.collateral.published import PRODUCT_FILES, published_authorities
-from attest.endorsement.anchors import TrustAnchors
+from attest.endorsement.amd import verify_authorities
+from attest.endorsement.anchors import AMD_AUTHORITIES, TrustAnchors
 from attest.endorsement.errors import VerificationFailed
 from attest.endorsement.pool import EndorsementSet
 from attest.evidence.snp_report import SnpReport
@@ -67,3 +68,12 @@ def test_a_forged_chain_stays_refused_beside_the_shipped_authorities(vectors: Pa
             report, sent + published_authorities(), anchors=TrustAnchors.amd(), now=datetime(2026, 11, 23, tzinfo=UTC),
             expected_report_data=None,
         )  # fmt: skip
+
+
+def test_the_pairs_that_are_not_verified_anew_are_the_shipped_ones_and_verify() -> None:
+    shipped = published_authorities()
+    pairs = [(item, root) for item in shipped.intermediates for root in shipped.roots if root.product is item.product]
+    for intermediate, root in pairs:
+        verify_authorities(intermediate, root)
+        assert TrustAnchors.amd().name_of(root) == "amd"
+    assert {intermediate.sha256 + root.sha256 for intermediate, root in pairs} == AMD_AUTHORITIES
