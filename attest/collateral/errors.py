@@ -12,7 +12,7 @@ class CollateralUnreadable(AttestError):
 
 
 class CollateralUnavailable(AttestError):
-    """AMD's key distribution service could not be asked, did not answer, or is not to be asked so soon again.
+    """The vendor's service could not be asked, did not answer, or is not to be asked so soon again.
 
     ``retry_after`` is the number of seconds after which asking again makes sense, where that is known.
     """
@@ -37,13 +37,19 @@ class CollateralPaced(CollateralUnavailable):
 
 
 class CollateralNotFound(CollateralUnavailable):
-    """AMD knows no such key (404): usually a wrong TCB or product, or a masked chip id. Asking again does not help."""
+    """The vendor knows no such thing (404): usually a wrong name for it. Asking again does not help."""
 
     code = "collateral.not-found"
 
 
+class CollateralGone(CollateralNotFound):
+    """There was such a thing once and it is not served any more (410): an old TCB evaluation data number."""
+
+    code = "collateral.gone"
+
+
 class CollateralRefused(CollateralUnavailable):
-    """An answer came and is not what was asked for, or is not AMD's. It is not kept."""
+    """An answer came and is not what was asked for, or is not the vendor's. It is not kept."""
 
     code = "collateral.refused"
 

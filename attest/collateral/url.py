@@ -1,4 +1,4 @@
-"""Where AMD's key distribution service, or a mirror of it, is asked."""
+"""Where AMD's and Intel's services, or mirrors and caches of them, are asked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from urllib.parse import urlsplit
 
 KDS_URL = "https://kdsintf.amd.com"
 """AMD's own."""
+
+PCS_URL = "https://api.trustedservices.intel.com"
+"""Intel's own."""
 
 
 def base_url(text: str) -> str:
