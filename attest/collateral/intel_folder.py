@@ -19,7 +19,7 @@ from attest.evidence.intel_certificate import IntelCertificate, IntelCrl, Unrela
 from attest.evidence.intel_json import parse_qe_identity, parse_tcb_info
 from attest.evidence.pem import CERTIFICATE, CRL, looks_like_pem, parse_pem
 
-_HEX = re.compile(rb"\s*3082[0-9a-fA-F]+\s*")
+_HEX = re.compile(rb"\s*30[0-9a-fA-F]+\s*")
 _SEQUENCE = b"\x30"
 _T = TypeVar("_T")
 
