@@ -16,10 +16,14 @@ from attest.audit.errors import AuditBroken
 from attest.broker.collateral import ServiceCollateral
 from attest.broker.verify_trail import verify_trail
 from attest.collateral.intel_folder import IntelFolder
+from attest.evidence.eventlog import CCEL, parse_event_log
+from attest.evidence.eventlog_build import build_event_log
 from attest.evidence.intel_certificate import IntelCertificate
 from attest.evidence.tdx_json import encode_tdx_json
+from attest.verifier.eventlog import replay_rtmrs
 from policy.reference import ReferenceValue, reference_to_bytes
 from policy.vocab import LaunchDigest, Platform
+from tests.fakes.eventlogs import direct_boot
 from tests.fakes.intel_pki import NOW, TD, FakeIntelPki
 from tests.fakes.kbs_client import KbsClient, KbsError, TeeKey, WsgiTransport
 from tests.fakes.service_world import PATH, SECRET, ServiceWorld, demo_policy
@@ -179,6 +183,21 @@ def test_init_data_of_sha256_is_padded_with_zeros(world: TdWorld) -> None:
     client = world.client(mrconfigid=hashlib.sha256(toml.encode()).digest() + bytes(16))
     client.auth()
     client.attest(client.evidence() | {"init-data": {"format": "toml", "body": toml}})
+
+
+def test_a_log_that_replays_becomes_claims_and_is_kept(world: TdWorld) -> None:
+    log = build_event_log(direct_boot(), size=65536)
+    registers = replay_rtmrs(parse_event_log(log, CCEL))
+    world.register("td-log", registers)
+    rtmrs = {f"rtmr{index}": value for index, value in enumerate(registers)}
+    client = world.client(log=log, **rtmrs)
+    payload = client.handshake().split(".")[1]
+    cpu = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["submods"]["cpu0"]
+    assert len(cpu["ear.veraison.annotated-evidence"]["tdx"]["events"]) == len(direct_boot())
+    changed = build_event_log(direct_boot("console=ttyS0 init=/bin/sh"))
+    assert refused(world.client(log=changed, **rtmrs).handshake).information["reasons"] == ["event-log"]
+    checked = verify_trail(world.service.database)
+    assert (checked.repeated, checked.unrepeatable) == (2, 0)
 
 
 def test_a_log_that_does_not_replay_is_refused(world: TdWorld, vectors: Path) -> None:
