@@ -68,18 +68,22 @@ class FatVolume:
 
     def read(self, path: str) -> bytes | None:
         """The file at ``path`` (``/`` between names, case does not count), ``None`` when there is none."""
+        found = self._find(path)
+        return None if found is None or found.folder else self._file(found)
+
+    def holds(self, path: str) -> bool:
+        """A file or folder has this path."""
+        return self._find(path) is not None
+
+    def _find(self, path: str) -> _Entry | None:
         table = self._chain(self._root_cluster, _MAX_FOLDER_CLUSTERS) if self._wide else self._fixed_root
-        names = path.strip("/").split("/")
-        for depth, name in enumerate(names):
-            wanted = name.casefold()
-            found = next((e for e in _entries(table) if wanted in (e.name.casefold(), e.short.casefold())), None)
-            last = depth == len(names) - 1
-            if found is None or found.folder == last:
+        *folders, last = path.strip("/").split("/")
+        for name in folders:
+            folder = _named(table, name)
+            if folder is None or not folder.folder:
                 return None
-            if last:
-                return self._file(found)
-            table = self._chain(found.cluster, _MAX_FOLDER_CLUSTERS)
-        return None
+            table = self._chain(folder.cluster, _MAX_FOLDER_CLUSTERS)
+        return _named(table, last)
 
     def _file(self, entry: _Entry) -> bytes:
         if entry.size > min(MAX_FILE, self._clusters * self._cluster):
@@ -106,6 +110,11 @@ class FatVolume:
         if exact and len(parts) < most:
             raise DiskMalformed(f"FAT: a file ends after {len(parts)} clusters, want {most}")
         return b"".join(parts)
+
+
+def _named(table: bytes, name: str) -> _Entry | None:
+    wanted = name.casefold()
+    return next((e for e in _entries(table) if wanted in (e.name.casefold(), e.short.casefold())), None)
 
 
 def _entries(table: bytes) -> Iterator[_Entry]:

@@ -2,8 +2,8 @@
 
 Firmware measures the partition table of the disk it boots from (GPT), then the application it starts from the EFI
 system partition; both go to RTMR1. A kernel with EFI stub that is that application has no load options and no initrd
-of the firmware's. A unified kernel image, a shim or GRUB measures and starts more in its own way; its events are named
-as unpredicted.
+of the firmware's; for a unified kernel image see `ovmf.uki`. A shim or GRUB measures and starts more in its own way:
+that is named as unpredicted.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from ovmf import td_events as make
 from ovmf.errors import DiskMalformed
 from ovmf.fat import FatVolume
 from ovmf.gpt import EFI_SYSTEM, parse_gpt
-from ovmf.pe import parse_pe
 from ovmf.td_boot import BootEvents, exit_events
 from ovmf.td_kernel import kernel_release
 from ovmf.td_layout import TdLayout
+from ovmf.uki import uki_events
+from policy.measured import MeasuredEvent
 
 DEFAULT_PATH = "EFI/BOOT/BOOTX64.EFI"
 """What firmware starts from a disk it has no boot option for."""
+_EXTRAS = ("loader/credentials", "loader/addons")
+"""Folders whose files systemd's stub takes in, and measures."""
 
 
 class DiskBoot(NamedTuple):
@@ -36,31 +39,36 @@ class DiskBoot(NamedTuple):
 
     def events(self, build: TdLayout, flavour: str) -> BootEvents:
         """GPT and application. Raises `ovmf.errors.DiskMalformed` and `ovmf.errors.PeMalformed`."""
-        del build, flavour  # the firmware's build changes nothing of this part
+        del build  # changes nothing of this part
         table = parse_gpt(self.image)
         system = [partition for partition in table.partitions if partition.type == EFI_SYSTEM]
         if len(system) != 1:
             raise DiskMalformed(f"disk: {len(system)} EFI system partitions, want one")
         [esp] = system
-        application = FatVolume(memoryview(self.image)[esp.start : esp.start + esp.size]).read(self.path)
+        volume = FatVolume(memoryview(self.image)[esp.start : esp.start + esp.size])
+        application = volume.read(self.path)
         if application is None:
             raise DiskMalformed(f"disk: {self.path} is not in the EFI system partition")
         gpt = make.event(1, make.GPT, table.measured, "gpt", f"{len(table.partitions)} partitions")
-        unpredicted = list(_beyond(application))
+        inside, beyond = _inside(application, flavour)
+        extras = [folder for folder in (f"{self.path}.extra.d", *_EXTRAS) if volume.holds(folder)]
+        unpredicted = [*beyond, *(f"RTMR2: what is in the folder {folder}" for folder in extras)]
         if self.exit_failures is None:
             unpredicted.append("RTMR1: how often ending boot services fails before it succeeds")
         ending = () if self.exit_failures is None else exit_events(self.exit_failures)
         started = make.application(application, self.path)
-        return BootEvents((), (gpt, started), ending, tuple(unpredicted), from_disk=True)
+        return BootEvents((), (gpt, started, *inside), ending, tuple(unpredicted), from_disk=True)
 
 
-def _beyond(application: bytes) -> tuple[str, ...]:
-    """What the application measures or starts, by register."""
+def _inside(application: bytes, flavour: str) -> tuple[tuple[MeasuredEvent, ...], tuple[str, ...]]:
+    """Events after the application was started, and what cannot be known of them."""
     if kernel_release(application) is not None:  # its own EFI stub measures load options and initrd, and has neither
-        return ()
-    what = "unified kernel image" if parse_pe(application).named(".linux") else "boot loader"
-    return (
-        *(() if what == "unified kernel image" else ("RTMR0: certificates and variables the boot loader measures",)),
-        f"RTMR1: the images the {what} starts",
-        f"RTMR2: what the {what} measures",
+        return (), ()
+    unified = uki_events(application, flavour)
+    if unified is not None:
+        return unified.inside, unified.unpredicted
+    return (), (
+        "RTMR0: certificates and variables the boot loader measures",
+        "RTMR1: the images the boot loader starts",
+        "RTMR2: what the boot loader measures",
     )

@@ -88,3 +88,44 @@ def test_damage_raises_our_error_or_reads(noise: bytes, at: int) -> None:
         parse_gpt(DISK[:at] + noise + DISK[at + len(noise) :])
     except DiskMalformed:
         return
+
+
+def uki(stub: bytes = b"252.39", **extra: bytes) -> bytes:
+    """A unified kernel image with a made-up stub: sections by name, padded in the file."""
+    magic = b"#### LoaderInfo: systemd-stub " + stub + b" ####"
+    parts = {".sdmagic": magic, ".sbat": b"sbat", ".osrel": b"ID=x", ".cmdline": b"quiet", ".linux": kernel()}
+    parts |= {".initrd": b"initrd"} | {f".{name}": data for name, data in extra.items()}
+    places = [(1024 * (index + 1) * 3, 3072) for index in range(len(parts))]
+    image = bytearray(small_pe(sections=places, headers=3072))
+    start = image.index(b".x\0")
+    for index, (name, data) in enumerate(parts.items()):
+        at = start + 40 * index
+        image[at : at + 12] = name.encode().ljust(8, b"\0") + len(data).to_bytes(4, "little")
+        image[places[index][0] : places[index][0] + 3072] = data.ljust(3072, b"\0")
+    return bytes(image)
+
+
+def inside(image: bytes, flavour: str = "emulated") -> tuple[list[str], set[str]]:
+    found = DiskBoot(gpt_disk(fat16(DEFAULT_PATH, image)), exit_failures=0).events(NEW, flavour)
+    return [event.name for event in found.after[2:]], {text[:5] for text in found.unpredicted}
+
+
+def test_a_unified_kernel_image_is_predicted_section_by_section() -> None:
+    found = DiskBoot(gpt_disk(fat16(DEFAULT_PATH, uki())), exit_failures=0).events(NEW, "emulated")
+    data = {event.name: event.digest for event in found.after}
+    assert data["load-options"] == hashlib.sha384("quiet\0".encode("utf-16-le")).digest()
+    assert data["initrd"] == data["ipl:.initrd"] == hashlib.sha384(b"initrd").digest()
+    assert data["application"] == authenticode(kernel())
+    names, unpredicted = inside(uki())
+    sections = [name for name in ("linux", "osrel", "cmdline", "initrd") for _ in range(2)]
+    assert names == [*(f"ipl:.{name}" for name in sections), "application", "load-options", "initrd"]
+    assert unpredicted == set()
+
+
+def test_what_a_stub_does_that_is_not_known_is_named() -> None:
+    assert inside(uki(b"257.1"))[1] == {"RTMR1", "RTMR2"}
+    assert "ipl:.sbat" in inside(uki(b"257.1"))[0]
+    assert inside(uki(b"300.1")) == ([], {"RTMR0", "RTMR1", "RTMR2"})
+    assert inside(uki(b"262.1"))[1] == {"RTMR0", "RTMR1", "RTMR2"}
+    assert inside(uki(splash=b"picture")) == ([], {"RTMR1", "RTMR2"})
+    assert inside(uki(), "tdx") == ([], {"RTMR1", "RTMR2"})
