@@ -1,0 +1,73 @@
+"""No parser of untrusted bytes allocates more than 64 MB: fuzz corpora, and inputs made to be expensive."""
+
+from __future__ import annotations
+
+import importlib
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+BOUND = 64 << 20
+FUZZ = Path(__file__).parent.parent / "fuzz"
+TARGETS = (
+    "snp_report", "cert_table", "hcl", "snp_json", "evidence_file", "ovmf", "igvm", "amd_certificate",
+    "bundle", "reference_json", "policy_toml", "strict_json",
+)  # fmt: skip
+MEGABYTE = 1 << 20
+HUGE_LENGTHS = b"\xff\xff\xff\x7f" * 1024
+EXPENSIVE: dict[str, bytes] = {
+    "lists as deep as they go": b"[" * MEGABYTE,
+    "objects as deep as they go": b'{"a":' * (MEGABYTE // 5),
+    "many small lists": b"[" + b"[]," * (MEGABYTE // 3 - 2) + b"[]]",
+    "one long number": b"9" * MEGABYTE,
+    "one long string": b'{"quote": "' + b"A" * (4 * MEGABYTE) + b'"}',
+    "huge lengths everywhere": HUGE_LENGTHS,
+    "zeros of the largest size": bytes(4 * MEGABYTE),
+    "a certificate of four gigabytes": b"\x30\x84\xff\xff\xff\xff" + bytes(64),
+    "an indefinite certificate": b"\x30\x80" * 4096,
+    "a TOML of many tables": b"[a]\n" + b"[[a.b]]\n" * 2_000,
+    "a TOML of deep keys": b".".join([b"a"] * 500) + b" = 1",
+}
+
+
+def _one(name: str) -> Callable[[bytes], None]:
+    target: Callable[[bytes], None] = importlib.import_module(f"tests.fuzz.targets.{name}").one
+    return target
+
+
+def _peak(one: Callable[[bytes], None], data: bytes) -> int:
+    """Bytes allocated at the worst moment beyond what was allocated before; the input itself is not counted."""
+    tracemalloc.start()
+    try:
+        one(data)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def _lying(seed: bytes) -> list[bytes]:
+    """The seed with one 32-bit word after another, of the first 64, turned into a huge number."""
+    words = range(0, min(len(seed) - 3, 256), 4)
+    return [seed[:at] + b"\xff\xff\xff\x7f" + seed[at + 4 :] for at in words]
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_corpus_and_lying_lengths_stay_within_the_bound(name: str) -> None:
+    one = _one(name)
+    for path in sorted((FUZZ / "corpus" / name).iterdir()):
+        seed = path.read_bytes()
+        one(seed)  # what is loaded once is not the input's doing
+        for data in (seed, *_lying(seed)):
+            assert _peak(one, data) <= BOUND, f"{path.name}: {data[:32].hex()}"
+
+
+@pytest.mark.parametrize("what", EXPENSIVE)
+@pytest.mark.parametrize("name", TARGETS)
+def test_expensive_inputs_stay_within_the_bound(name: str, what: str) -> None:
+    assert _peak(_one(name), EXPENSIVE[what]) <= BOUND
+
+
+def test_the_measurement_would_notice() -> None:
+    assert _peak(lambda data: bytearray(BOUND + 1).clear(), b"") > BOUND
