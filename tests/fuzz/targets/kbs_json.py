@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attest.broker.initdata import expected_host_data
+from attest.broker.initdata import init_data_digest
 from attest.broker.protocol import parse_attest, parse_auth
 from attest.evidence.snp_json import decode_snp_json
 from policy.errors import MalformedInput
@@ -17,7 +17,7 @@ def one(data: bytes) -> None:
     try:
         request = parse_attest(data)
         if request.init_data is not None:
-            expected_host_data(request.init_data)
+            init_data_digest(request.init_data)
         decode_snp_json(request.evidence)
     except MalformedInput:
         pass
