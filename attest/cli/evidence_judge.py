@@ -14,18 +14,19 @@ from typing import TypeVar
 
 from attest.broker.appraise import revocation_unknown
 from attest.cli.evidence_file import DENIED, GENUINE, outcome_of
+from attest.cli.evidence_quote import QuoteJudge, genuine_quote_message, tcb_of
 from attest.endorsement.errors import RevocationUnknown
 from attest.endorsement.pool import EndorsementSet
 from attest.errors import AttestError
 from attest.evidence.amd_certificate import AmdCertificate, AmdCrl, UnrelatedCertificate
-from attest.evidence.errors import EvidenceMalformed
+from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
 from attest.evidence.product import product_of_report
-from attest.evidence.recognise import SnpEvidence, parse_snp_evidence, recognise
+from attest.evidence.recognise import QuoteEvidence, SnpEvidence, parse_evidence, recognise
 from attest.evidence.snp_report import SnpReport
 from attest.verifier.snp import SnpVerifier
 from attest.verifier.vtpm import verify_hcl_nonce, verify_vtpm
 from policy.checks import LAUNCH_CHECKS, Check
-from policy.claims import VerifiedClaims, claims_json
+from policy.claims import SnpClaims, VerifiedClaims, claims_json
 from policy.decide import Decision, decide
 from policy.document import PolicyDocument
 from policy.errors import CvmError
@@ -55,6 +56,7 @@ class Result:
 
     def as_json(self) -> dict[str, object]:
         """The contract's members; ``tcb_status`` and ``advisory_ids`` are Intel's and empty for AMD."""
+        tcb = tcb_of(self.verified)
         return {
             "schema": SCHEMA,
             "file": self.file,
@@ -63,9 +65,9 @@ class Result:
             "code": self.code,
             "message": self.message,
             "emulated": self.verified is not None and self.verified.emulated,
-            "claims": {} if self.verified is None else claims_json(self.verified.snp),
-            "tcb_status": None,
-            "advisory_ids": [],
+            "claims": {} if self.verified is None else claims_json(self.verified.tee),
+            "tcb_status": None if tcb is None else tcb.status.value,
+            "advisory_ids": [] if tcb is None else list(tcb.advisory_ids),
             "revocation": self.revocation,
             "checks": [
                 {"id": item.id, "expected": item.expected, "actual": item.actual, "outcome": item.outcome}
@@ -102,6 +104,7 @@ class Bench:
     expected: Expected
     now: datetime
     fetch: Fetch | None = None
+    quotes: QuoteJudge = field(default_factory=QuoteJudge)
     _pools: dict[tuple[bytes, ...], EndorsementSet] = field(default_factory=dict, repr=False)
 
     def judge(self, name: str, data: bytes) -> Result:
@@ -120,16 +123,13 @@ class Bench:
 
     def _judge_into(self, result: Result, data: bytes) -> None:
         evidence = _parse(result, data)
-        pool = self._pool_for(evidence)
-        if self.fetch is not None:
-            pool += self.fetch(evidence, pool)
-        claims = self._verify(evidence, pool)
-        result.verified, result.revocation = claims, claims.snp.revocation
+        claims = self._claims(evidence)
+        result.verified, result.revocation = claims, claims.revocation
         decision = decide(claims, self.rules.document, self.rules.references, now=self.now)
         result.checks = self._shown(decision)
         result.message = _genuine_message(claims)
-        if self.rules.require_crl and claims.snp.revocation != "good":
-            raise RevocationUnknown(f"revocation: {claims.snp.revocation}, --require-crl wants a current list")
+        if self.rules.require_crl and claims.revocation != "good":
+            raise RevocationUnknown(f"revocation: {claims.revocation}, --require-crl wants a current list")
         if not self.rules.binding:
             return
         unknown = revocation_unknown(claims, decision)
@@ -138,6 +138,15 @@ class Bench:
         if not decision.affirming:
             result.outcome, result.code = DENIED, "policy.denied"
             result.message = f"policy {self.rules.document.name}: " + "; ".join(failure_lines(decision))
+
+    def _claims(self, evidence: SnpEvidence | QuoteEvidence) -> VerifiedClaims:
+        if isinstance(evidence, QuoteEvidence):
+            nonce, report_data = self.expected.nonce, self.expected.report_data
+            return self.quotes.verify(evidence, self.rules.document, now=self.now, nonce=nonce, report_data=report_data)
+        pool = self._pool_for(evidence)
+        if self.fetch is not None:
+            pool += self.fetch(evidence, pool)
+        return self._verify(evidence, pool)
 
     def _verify(self, evidence: SnpEvidence, pool: EndorsementSet) -> VerifiedClaims:
         """The report, and what hangs on it: an HCL blob's variable data, a TPM quote."""
@@ -194,15 +203,19 @@ class Bench:
         return tuple(check for check in decision.checks if check.id not in LAUNCH_CHECKS)
 
 
-def _parse(result: Result, data: bytes) -> SnpEvidence:
+def _parse(result: Result, data: bytes) -> SnpEvidence | QuoteEvidence:
     """Parsed evidence; ``result`` learns the kind also of evidence that does not parse."""
     try:
-        evidence = parse_snp_evidence(data)
+        evidence = parse_evidence(data)
     except EvidenceMalformed:
         result.kind = recognise(data)
         raise
     result.kind = evidence.kind
-    return evidence
+    if isinstance(evidence, SnpEvidence | QuoteEvidence):
+        return evidence
+    raise EvidenceUnsupported(
+        f"evidence: {evidence.kind} proves nothing to a remote party: its MAC is the machine's own"
+    )
 
 
 _POOLS = 4096
@@ -229,6 +242,8 @@ def _related(parse: Callable[[bytes], _T], items: tuple[bytes, ...]) -> list[_T]
 
 
 def _genuine_message(claims: VerifiedClaims) -> str:
-    snp = claims.snp
+    if not isinstance(claims.tee, SnpClaims):
+        return genuine_quote_message(claims)
+    snp = claims.tee
     root = "AMD's root" if not claims.emulated else f"{snp.root}, which is not AMD's: EMULATED hardware"
     return f"genuine SNP report: {snp.product.value}, signed by a {snp.signing_key.name} under {root}"

@@ -29,7 +29,7 @@ def verify_text(result: Mapping[str, Any]) -> str:
     claims = result["claims"]
     if claims:
         lines.append("")
-        ordered = [*_LEADING, *(name for name in claims if name not in _LEADING)]
+        ordered = [*(name for name in _LEADING if name in claims), *(name for name in claims if name not in _LEADING)]
         lines += [field_line(name, claims[name]) for name in ordered if claims[name] is not None]
     if result["checks"]:
         lines.append("")
@@ -46,6 +46,8 @@ def printable(text: str) -> str:
 
 def field_line(name: str, value: object) -> str:
     """``name  value``; a TCB version as its parts."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        value = f"{len(value)} (all of them with --json)"
     if isinstance(value, dict):
         value = " ".join(f"{part}={number}" for part, number in value.items())
     return f"  {name:<{_WIDTH}} {value}"

@@ -1,4 +1,4 @@
-"""``attest evidence verify FILE``: one report, what came with it, folders of collateral, with --online AMD's service.
+"""``attest evidence verify FILE``: one report or quote, what came with it, folders of collateral, with --online AMD too.
 
 The JSON form is a contract (schema ``attest.evidence.verify/1``); every member is always present.
 """
@@ -14,6 +14,7 @@ from typing import Any
 from attest.cli.collateral_cache import anchors_with, source_of
 from attest.cli.evidence_file import EXIT, GENUINE, read_file, refuse
 from attest.cli.evidence_judge import Bench, Expected, Fetch, Result, Rules
+from attest.cli.evidence_quote import QuoteJudge, intel_collateral_below, split_roots
 from attest.cli.evidence_text import printable, verify_text
 from attest.cli.policy_file import policy_bytes
 from attest.collateral.clock import Budget
@@ -23,6 +24,7 @@ from attest.collateral.supply import Supplier, most_helpful
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.pool import EndorsementSet
 from attest.evidence.recognise import SnpEvidence
+from attest.verifier.quote import QuoteVerifier
 from attest.verifier.snp import SnpVerifier
 from policy.document import parse_policy
 from policy.errors import CvmError
@@ -44,7 +46,8 @@ def verify(args: argparse.Namespace, now: datetime, today: datetime) -> int:
 
 def bench_of(args: argparse.Namespace, now: datetime, today: datetime) -> Bench:
     """What the options ask for. Raises :class:`CvmError` for files that are missing or wrong."""
-    anchors = anchors_with(args.root)
+    roots, intel = split_roots(args.root)
+    anchors = anchors_with(roots)
     return Bench(
         pool=load_collateral(args.collateral, _warn) + published_authorities(),
         verifier=SnpVerifier(anchors),
@@ -52,6 +55,7 @@ def bench_of(args: argparse.Namespace, now: datetime, today: datetime) -> Bench:
         expected=Expected(args.nonce, args.report_data),
         now=now,
         fetch=_fetch(args, anchors, today) if args.online else None,
+        quotes=QuoteJudge(intel_collateral_below(args.collateral, _warn), QuoteVerifier(intel)),
     )
 
 
