@@ -1,7 +1,8 @@
 """One file out of a FAT file system, by its path: enough to find the boot application in an EFI system partition.
 
 Read only, FAT16 and FAT32, long names. A cluster chain is followed for as many clusters as the file's size needs (a
-folder: at most 4096), so a loop ends. FAT12, which no tool makes for a partition of a real size, is refused.
+folder: at most 2 MiB, the format's limit), so a loop ends. FAT12, which no tool makes for a partition of a real size,
+is refused.
 Source: Microsoft, *FAT: General Overview of On-Disk Format* 1.03; ECMA-107.
 """
 
@@ -14,8 +15,8 @@ from ovmf.errors import DiskMalformed
 from policy.wire import ByteReader
 
 MAX_FILE = 512 << 20
-_MAX_FOLDER_CLUSTERS = 4096
 _MAX_ENTRIES = 65536
+_MAX_FOLDER = 32 * _MAX_ENTRIES
 _FOLDER, _LABEL, _LONG = 0x10, 0x08, 0x0F
 
 
@@ -76,14 +77,17 @@ class FatVolume:
         return self._find(path) is not None
 
     def _find(self, path: str) -> _Entry | None:
-        table = self._chain(self._root_cluster, _MAX_FOLDER_CLUSTERS) if self._wide else self._fixed_root
+        table = self._folder(self._root_cluster) if self._wide else self._fixed_root
         *folders, last = path.strip("/").split("/")
         for name in folders:
             folder = _named(table, name)
             if folder is None or not folder.folder:
                 return None
-            table = self._chain(folder.cluster, _MAX_FOLDER_CLUSTERS)
+            table = self._folder(folder.cluster)
         return _named(table, last)
+
+    def _folder(self, cluster: int) -> bytes:
+        return self._chain(cluster, max(1, _MAX_FOLDER // self._cluster))
 
     def _file(self, entry: _Entry) -> bytes:
         if entry.size > min(MAX_FILE, self._clusters * self._cluster):
