@@ -1,4 +1,4 @@
-"""``attest evidence verify FILE``: one report or quote, what came with it, folders of collateral, with --online AMD too.
+"""``attest evidence verify FILE``: a report or quote, what came with it, folders of collateral, with --online AMD too.
 
 The JSON form is a contract (schema ``attest.evidence.verify/1``); every member is always present.
 """
