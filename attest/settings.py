@@ -6,6 +6,7 @@ Paths are relative to the file's own folder. Nothing here decides whom to trust:
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +16,8 @@ from attest.collateral.url import KDS_URL, base_url
 from policy.errors import ConfigInvalid
 from policy.table import Problems, Table
 
+ORIGIN = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/-]{0,127}")
+"""An audit log's name: a URL without its scheme."""
 CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
 """systemd names the folder of a unit's credentials in this variable (systemd.exec(5)); it holds no secret itself."""
 
@@ -64,6 +67,15 @@ class CollateralSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """The audit log's name and key, and the file outside the database that remembers what was signed last."""
+
+    origin: str
+    key_file: Path
+    seen_file: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole file. ``database`` is a file, or a PostgreSQL address."""
 
@@ -73,6 +85,7 @@ class Settings:
     token_key_file: Path
     policy_file: Path
     collateral: CollateralSettings
+    audit: AuditSettings | None
     issuer: str
     audience: str
     token_lifetime: timedelta
@@ -100,6 +113,7 @@ def _decode(root: Table, folder: Path) -> Settings:
     server, store, keys = (_table(root, name) for name in ("server", "store", "keys"))
     policy = _table(root, "policy")
     collateral, token, session = (root.table(name, required=False) for name in ("collateral", "token", "session"))
+    audit = root.table("audit", required=False)
     settings = Settings(
         server=_server(server, folder),
         database=_store(store, folder),
@@ -107,12 +121,13 @@ def _decode(root: Table, folder: Path) -> Settings:
         token_key_file=_path(keys, "token_key_file", folder),
         policy_file=_path(policy, "file", folder),
         collateral=CollateralSettings() if collateral is None else _collateral(collateral, folder),
+        audit=None if audit is None else _audit(audit, folder),
         issuer=_text(token, "issuer", "attest"),
         audience=_text(token, "audience", "kbs"),
         token_lifetime=timedelta(seconds=_number(token, "lifetime_seconds", 300, 30, 86400)),
         challenge_lifetime=timedelta(seconds=_number(session, "challenge_seconds", 120, 10, 3600)),
     )
-    for table in (server, store, keys, policy, collateral, token, session, root):
+    for table in (server, store, keys, policy, collateral, audit, token, session, root):
         if table is not None:
             table.finish()
     return settings
@@ -142,6 +157,13 @@ def _collateral(table: Table, folder: Path) -> CollateralSettings:
         kds_url=_url(table, "kds_url", KDS_URL),
         max_crl_age=None if hours is None else timedelta(hours=hours),
     )
+
+
+def _audit(table: Table, folder: Path) -> AuditSettings:
+    origin = table.value("origin", str) or ""
+    if origin and not ORIGIN.fullmatch(origin):
+        table.problem("origin", f'got "{origin[:60]}", want a name such as kbs.example/audit')
+    return AuditSettings(origin, _path(table, "log_key_file", folder), _path(table, "seen_file", folder))
 
 
 def _url(table: Table, key: str, default: str) -> str:

@@ -7,6 +7,7 @@ judgement has changed since; each is something an auditor wants to hear about.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +27,9 @@ from policy.errors import CvmError
 from policy.reference import reference_from_bytes
 from policy.strictjson import strict_json
 
+Read = Callable[[bytes], bytes | None]
+"""Bytes by their SHA-256 (32 bytes), ``None`` where they are gone."""
+
 
 def repeat_decision(tx: Connection, stored: StoredRecord) -> bool:
     """Decide again and compare; false when the evidence never parsed, so there is nothing to repeat.
@@ -33,12 +37,16 @@ def repeat_decision(tx: Connection, stored: StoredRecord) -> bool:
     Raises AuditBroken, naming the record, when a blob is gone or altered or the outcome is another one.
     """
     what = f"audit record {stored.seq}"
-    record: Any = parse_record(stored.record, what)
+    return repeat_record(parse_record(stored.record, what), what, lambda digest: blobs.get(tx, digest))
+
+
+def repeat_record(record: Any, what: str, read: Read) -> bool:
+    """As :func:`repeat_decision`, for a parsed record and wherever ``read`` finds bytes by digest."""
     body = record["body"]
     if RECEIVED in body["evidence"]:
         return False
     try:
-        again = findings(_decide_again(tx, body, datetime.fromisoformat(record["time"]), what))
+        again = findings(_decide_again(read, body, datetime.fromisoformat(record["time"]), what))
     except AuditBroken:
         raise
     except (CvmError, KeyError, TypeError, ValueError) as exc:
@@ -49,9 +57,9 @@ def repeat_decision(tx: Connection, stored: StoredRecord) -> bool:
     return True
 
 
-def _decide_again(tx: Connection, body: Any, now: datetime, what: str) -> Found:
+def _decide_again(read: Read, body: Any, now: datetime, what: str) -> Found:
     def blob(digest: str) -> bytes:
-        return _blob(tx, digest, what)
+        return _blob(read, digest, what)
 
     binding, rules = body["binding"], body["rules"]
     names = strict_json(blob(rules["references"]), what, max_bytes=64 << 20)
@@ -65,8 +73,8 @@ def _decide_again(tx: Connection, body: Any, now: datetime, what: str) -> Found:
     return appraise(presented, bound, (parse_policy(blob(rules["policy"])), references), now=now)
 
 
-def _blob(tx: Connection, digest: str, what: str) -> bytes:
-    data = blobs.get(tx, bytes.fromhex(digest))
+def _blob(read: Read, digest: str, what: str) -> bytes:
+    data = read(bytes.fromhex(digest))
     if data is None:
         raise AuditBroken(f"{what}: the bytes {digest} it names are gone")
     found = hashlib.sha256(data).hexdigest()

@@ -1,15 +1,17 @@
-"""``attest audit``: what was decided and released, why, and whether the records are complete."""
+"""``attest audit``: what was decided and released, why, whether the records are complete, and proofs for strangers."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime
 
-DESCRIPTION = "List, show or verify the records of decisions and releases."
+DESCRIPTION = "List, show, prove or verify the records of decisions and releases."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """``list``, ``show``, ``verify``."""
+    """``list``, ``show``, ``verify``, ``prove``, ``checkpoint``."""
+    from pathlib import Path
+
     from attest.cli.common import add_config, add_json
 
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -19,16 +21,41 @@ def add_arguments(parser: ArgumentParser) -> None:
     listing.add_argument("--limit", type=int, metavar="N", help="only the newest N")
     show = verbs.add_parser("show", help="show one record with every check", allow_abbrev=False)
     show.add_argument("number", type=int, metavar="N", help="the record's number")
-    verify = verbs.add_parser("verify", help="check the chain and decide everything again", allow_abbrev=False)
+    verify = verbs.add_parser(
+        "verify",
+        help="check proof files offline, or the whole trail: its chain, every decision again",
+        allow_abbrev=False,
+    )
+    verify.add_argument("files", nargs="*", type=Path, metavar="FILE", help="proof files; none: this service's trail")
+    verify.add_argument("--log-key", metavar="KEY|FILE", help="the log's public key (log.pub), for proof files")
+    verify.add_argument("--witness", action="append", default=[], metavar="KEY|FILE", help="a witness's public key")
+    verify.add_argument("--quorum", type=int, default=0, metavar="N", help="so many witnesses must have cosigned (0)")
     verify.add_argument("--head", metavar="N:SHA256", help="a head noted before, still to be found in the chain")
-    for child in (listing, show, verify):
+    prove = verbs.add_parser("prove", help="write the proof of one record, for anybody to check", allow_abbrev=False)
+    prove.add_argument("number", type=int, metavar="N", help="the record's number")
+    prove.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write it")
+    checkpoint = verbs.add_parser("checkpoint", help="sign and print the log's checkpoint", allow_abbrev=False)
+    for child in (listing, show, verify, prove, checkpoint):
         add_config(child)
         add_json(child)
 
 
 def run(args: Namespace) -> int:
-    """One of the three; 0. A broken trail is exit 6."""
+    """One of the five; 0. A broken trail or proof is exit 6."""
+    if args.action in ("prove", "checkpoint") or getattr(args, "files", None):
+        return _proofs(args)
     return {"list": _list, "show": _show, "verify": _verify}[args.action](args)
+
+
+def _proofs(args: Namespace) -> int:
+    from attest.cli import audit_proof
+    from policy.errors import ConfigInvalid
+
+    if args.action == "verify":
+        if args.log_key is None:
+            raise ConfigInvalid("--log-key", ("a proof is checked with the log's public key: give log.pub",))
+        return audit_proof.run_verify_file(args)
+    return audit_proof.run_prove(args) if args.action == "prove" else audit_proof.run_checkpoint(args)
 
 
 def _list(args: Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from attest.audit.errors import AuditBroken
+from attest.audit.errors import AuditBroken, ProofInvalid
 from attest.collateral.errors import BundleRefused
 from attest.endorsement.errors import VerificationFailed
 from attest.errors import AttestError
@@ -18,6 +18,7 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
     (MalformedInput, 5),
     (VerificationFailed, 6),
     (AuditBroken, 6),
+    (ProofInvalid, 6),
     (SealBroken, 6),
     (BundleRefused, 6),
     (AlreadyExists, 10),

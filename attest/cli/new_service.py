@@ -14,6 +14,7 @@ from attest.broker.operations import By, apply_policy
 from attest.cli.policy_file import PLACEHOLDER, raw_policy
 from attest.keys.authority import Credential, issue_operator, issue_server, make_authority
 from attest.keys.files import write_new, write_private
+from attest.keys.log_key import make_log_key
 from attest.keys.master import KEY_BYTES, master_key_line
 from attest.keys.signing import make_signing_key
 from attest.settings import load_settings
@@ -25,7 +26,7 @@ from policy.secret import SecretBytes
 SERVER_NAMES = ("localhost", "127.0.0.1", "10.0.2.2")
 """Always in the server's certificate; the last is how a guest on QEMU's user network sees its host."""
 
-_SUFFIXES = (".pem", ".key", ".toml", ".db")
+_SUFFIXES = (".pem", ".key", ".pub", ".toml", ".db")
 _SETTINGS = """\
 # Settings of one attestation service. Paths are relative to this file. Whom to trust stands in the policy, not here.
 schema = 1
@@ -54,6 +55,11 @@ cache = "collateral-cache"            # what was fetched or imported: attest col
 online = {online}                         # ask AMD's key service (kdsintf.amd.com) for VCEKs and revocation lists
 # kds_url = "https://kds-mirror.example"   # ask this one instead; answers are verified all the same
 # max_crl_age_hours = 168                  # refuse to release when a list was last fetched longer ago
+
+[audit]
+origin = "{origin}"                # the audit log's name; log.pub is its public key
+log_key_file = "log.key"
+seen_file = "log.seen"                # what was signed last, outside the database: keep it when you restore a backup
 
 [token]
 issuer = "attest"
@@ -90,6 +96,9 @@ def make_service(new: NewService, now: datetime) -> tuple[str, ...]:
     _certificates(new, now)
     write_private(new.folder / "master.key", master_key_line(SecretBytes(os.urandom(KEY_BYTES))))
     make_signing_key(new.folder / "token.key")
+    origin = f"{new.names[0] if new.names else 'localhost'}/audit"
+    log_key = make_log_key(new.folder / "log.key", origin)
+    write_new(new.folder / "log.pub", f"{log_key.verifier.vkey}\n".encode())
     database = Database(new.database or new.folder / "attest.db")
     database.create()
     write_new(new.folder / "policy.toml", policy)
@@ -97,7 +106,9 @@ def make_service(new: NewService, now: datetime) -> tuple[str, ...]:
     database.close()
     online = "false" if new.emulated_root else "true"  # AMD knows nothing about an emulated chip
     store = 'path = "attest.db"' if new.database is None else f"url = {json.dumps(new.database)}"
-    settings = _SETTINGS.format(listen=new.listen, admin_listen=new.admin_listen, online=online, store=store)
+    settings = _SETTINGS.format(
+        listen=new.listen, admin_listen=new.admin_listen, online=online, store=store, origin=origin
+    )
     write_new(new.folder / "attest.toml", settings.encode())
     load_settings(new.folder / "attest.toml")  # says at once what is wrong with the addresses
     return tuple(sorted(path.name for path in new.folder.iterdir() if path.suffix in _SUFFIXES))

@@ -85,6 +85,16 @@ tree = Table(
 )
 """Hashes of the complete subtrees of the RFC 6962 tree over the records; record number n is leaf n - 1."""
 
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary(32), nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+)
+"""Signed checkpoints of the tree, cosignatures included as they arrive. ``size`` records were in it."""
+
 decisions = Table(
     "decisions",
     metadata,

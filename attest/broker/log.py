@@ -1,0 +1,104 @@
+"""The audit log as others see it: signed checkpoints, and proofs that need nothing but the log's public key.
+
+A checkpoint is signed for what is in the database *and* follows from what was signed before. What was signed last is
+also kept in a file outside the database, so that a database restored from an older backup is noticed: it would let the
+log tell two stories, and every new checkpoint is refused until a person has looked.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from attest.audit.checkpoint import Checkpoint, LogProof, checkpoint_of, parse_checkpoint
+from attest.audit.errors import AuditBroken
+from attest.audit.merkle import verify_consistency
+from attest.audit.note import Note, parse_note, sign, verify_note
+from attest.broker.errors import ServiceMisconfigured
+from attest.keys.log_key import LogKey
+from attest.store import checkpoints, tree
+from attest.store.checkpoints import StoredCheckpoint
+from attest.store.engine import Database
+from attest.store.errors import NotFound
+
+_SEEN_MAX = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LogSigner:
+    """The log's key, and the file that remembers what was signed last."""
+
+    key: LogKey
+    seen: Path
+
+
+def checkpoint(database: Database, signer: LogSigner, now: datetime) -> Note:
+    """The signed checkpoint of the log as it is now; the newest one again where nothing was appended.
+
+    Raises :class:`AuditBroken` where the records do not extend what was signed before: a database that was restored,
+    or changed.
+    """
+    with database.write() as tx:
+        size, last = checkpoints.size_of_log(tx), checkpoints.newest(tx)
+        _check_follows(tx, size, _seen(signer), "the file of what was signed last")
+        if last is not None:
+            _check_follows(tx, size, Checkpoint(signer.key.origin, last.size, last.root), "the newest checkpoint")
+        if last is not None and last.size == size:
+            return parse_note(last.note)
+        point = Checkpoint(signer.key.origin, size, tree.root(tx, size))
+        note = Note(point.text, (sign(point.text, signer.key.origin, signer.key.private),))
+        checkpoints.add(tx, StoredCheckpoint(size, point.root, now, note.encode()))
+        _remember(signer.seen, note)  # before the commit: a checkpoint that is out can only be one that is remembered
+    return note
+
+
+def prove(database: Database, number: int, note: Note) -> LogProof:
+    """The proof that record ``number`` (from 1) is in the log that ``note`` is the checkpoint of, or NotFound."""
+    size = checkpoint_of(note).size
+    if not 0 < number <= size:
+        raise NotFound(f"audit record {number}: not in the log of {size}")
+    with database.read() as tx:
+        return LogProof(number - 1, tuple(tree.inclusion(tx, number - 1, size)), note)
+
+
+def _check_follows(tx: Connection, size: int, before: Checkpoint | None, what: str) -> None:
+    if before is None or before.size == 0:
+        return
+    if size < before.size:
+        raise AuditBroken(
+            f"audit log: {what} has {before.size} records, the database {size}",
+            hint="the database was restored from an older backup: see the operator's guide, restoring",
+        )
+    path = tree.consistency(tx, before.size, size)
+    verify_consistency(before.size, size, path, before.root, tree.root(tx, size))
+
+
+def _seen(signer: LogSigner) -> Checkpoint | None:
+    try:
+        data = signer.seen.read_bytes()[: _SEEN_MAX + 1]
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise ServiceMisconfigured(f"audit log: {signer.seen}: {exc.strerror}") from None
+    point, note = parse_checkpoint(data)
+    if point.origin != signer.key.origin or not verify_note(note, [signer.key.verifier]):
+        raise AuditBroken(f"audit log: {signer.seen} is of another log ({point.origin[:80]})")
+    return point
+
+
+def _remember(path: Path, note: Note) -> None:
+    """Whole or not at all, on stable storage."""
+    part = path.with_name(path.name + ".part")
+    try:
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        with os.fdopen(handle, "wb") as file:
+            file.write(note.encode())
+            file.flush()
+            os.fsync(handle)
+        part.replace(path)
+    except OSError as exc:
+        raise ServiceMisconfigured(f"audit log: {path}: {exc.strerror}") from None
