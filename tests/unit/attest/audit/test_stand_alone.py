@@ -1,0 +1,102 @@
+"""The stand-alone verifier agrees with ours on proofs and on every change of one, and needs nothing of ours."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attest.audit import verify_proof
+from attest.audit.checkpoint import Checkpoint, LogProof
+from attest.audit.merkle import Frontier, inclusion_path, leaf_hash
+from attest.audit.note import COSIGNATURE, Note, cosign, sign, verifier_of
+from attest.broker.proof_file import ProofFile, check_proof_file, parse_proof_file
+from policy.errors import CvmError
+
+LOG, WITNESS = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2))
+NAME, SEEN = "log.example/audit", "witness.example/w1"
+LOG_KEY, WITNESS_KEY = verifier_of(NAME, LOG), verifier_of(SEEN, WITNESS, COSIGNATURE)
+
+
+def record(number: int) -> bytes:
+    """A canonical record that is no decision."""
+    body = {"actor": {}, "body": {}, "kind": "test", "schema": "cvm.audit/1", "seq": number}
+    return json.dumps(body, separators=(",", ":"), sort_keys=True).encode()
+
+
+def proof_file(number: int = 5, size: int = 11) -> bytes:
+    nodes, frontier = {}, Frontier()
+    for index in range(size):
+        nodes.update({(level, at): value for level, at, value in frontier.push(leaf_hash(record(index + 1)))})
+    point = Checkpoint(NAME, size, frontier.root())
+    note = Note(point.text, (sign(point.text, NAME, LOG), cosign(point.text, SEEN, WITNESS, 1_800_000_000)))
+    path = tuple(inclusion_path(number - 1, size, lambda level, at: nodes[level, at]))
+    data = b"an attached file"
+    return ProofFile(record(number), LogProof(number - 1, path, note), {hashlib.sha256(data).digest(): data}).encode()
+
+
+GOOD = proof_file()
+
+
+def test_a_proof_holds_for_both() -> None:
+    assert verify_proof.check(GOOD, LOG_KEY.vkey, [WITNESS_KEY.vkey])["seq"] == 5
+    assert check_proof_file(parse_proof_file(GOOD), LOG_KEY, witnesses=[WITNESS_KEY], quorum=1).record["seq"] == 5
+
+
+def test_every_entry_of_every_small_log_holds() -> None:
+    for size in range(1, 20):
+        for number in range(1, size + 1):
+            assert verify_proof.check(proof_file(number, size), LOG_KEY.vkey, [])["seq"] == number
+
+
+@given(st.integers(0, len(GOOD) - 1), st.integers(0, 7))
+def test_no_changed_bit_is_accepted_by_one_and_refused_by_the_other(place: int, bit: int) -> None:
+    data = bytearray(GOOD)
+    data[place] ^= 1 << bit
+    ours = theirs = True
+    try:
+        check_proof_file(parse_proof_file(bytes(data)), LOG_KEY, witnesses=[WITNESS_KEY], quorum=1)
+    except CvmError:
+        ours = False
+    try:
+        verify_proof.check(bytes(data), LOG_KEY.vkey, [WITNESS_KEY.vkey])
+    except (verify_proof.Refused, ValueError, KeyError, TypeError, AttributeError):
+        theirs = False
+    assert theirs or not ours, "ours accepts what the simple one refuses"
+    if theirs and not ours:
+        # Ours is stricter about how a file is written, never about what it says.
+        assert verify_proof.check(bytes(data), LOG_KEY.vkey, [])["seq"] == 5
+
+
+def test_a_witness_that_did_not_sign_is_missed() -> None:
+    other = verifier_of(SEEN, Ed25519PrivateKey.generate(), COSIGNATURE)
+    with pytest.raises(verify_proof.Refused, match="not signed by"):
+        verify_proof.check(GOOD, LOG_KEY.vkey, [other.vkey])
+
+
+def test_it_imports_nothing_of_ours() -> None:
+    tree = ast.parse(Path(verify_proof.__file__).read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in names} <= {"base64", "hashlib", "json", "pathlib", "sys", "cryptography"}
+
+
+def test_it_runs_alone(tmp_path: Path) -> None:
+    script = tmp_path / "verify_proof.py"
+    script.write_bytes(Path(verify_proof.__file__).read_bytes())
+    for name, data in (("p.json", GOOD), ("log.pub", LOG_KEY.vkey.encode()), ("w.pub", WITNESS_KEY.vkey.encode())):
+        (tmp_path / name).write_bytes(data)
+    command = [sys.executable, "-I", str(script), "p.json", "log.pub", "w.pub"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, json.loads(done.stdout)["seq"]) == (0, 5)
+    (tmp_path / "p.json").write_bytes(GOOD.replace(b'"index 4', b'"index 5').replace(b"index 4", b"index 3"))
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, "REFUSED" in done.stderr) == (1, True)
