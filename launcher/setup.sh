@@ -41,6 +41,8 @@ missing_packages() {
   have dpkg-deb || printf 'dpkg '
   have cryptsetup || printf 'cryptsetup-bin '
   have mke2fs || printf 'e2fsprogs '
+  have swtpm || printf 'swtpm '  # the TPM behind an emulated TD
+  have swtpm_setup || printf 'swtpm-tools '
   [ "$mode" = demo ] || have cpio || printf 'cpio '  # a second opinion on our archives, for the tests
   [ "$mode" = demo ] || have tpm2_eventlog || printf 'tpm2-tools '  # a second opinion on event logs
   [ "$mode" = demo ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || printf 'postgresql '

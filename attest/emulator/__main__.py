@@ -4,6 +4,8 @@
     --state DIR --socket PATH --firmware FILE [--hash-table FILE] --vcpus N (--cpu-model M | --vcpu-sig HEX)
                 [--policy 0x30000] [--host-data HEX]
 
+``python -m attest.emulator td …`` is the emulated TD: see :mod:`attest.emulator.td_main`.
+
 Prints ``ready <launch digest> root <SHA-256 of the root's key>`` on standard output once it listens, and ends when its
 standard input is closed, so it never outlives the launcher that started it.
 """
@@ -11,18 +13,16 @@ standard input is closed, so it never outlives the launcher that started it.
 from __future__ import annotations
 
 import argparse
-import os
 import secrets
-import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest.emulator.chip import Chip, LaunchContext
-from attest.emulator.errors import EmulatorError
+from attest.emulator.common import integer, listen, log, print_line, read_limited
 from attest.emulator.pki import make_crl
 from attest.emulator.state import load_or_make
 from policy.errors import CvmError
@@ -33,13 +33,22 @@ MAX_HASH_TABLE = 4096
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when asked to end, 2 for wrong usage, 9 when the chip cannot start."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["td"]:
+        from attest.emulator.td_main import run
+
+        return _reported(lambda: run(words[1:]))
     parser = _parser()
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(words)
     missing = [f"--{n}" for n in ("socket", "firmware", "vcpus") if getattr(args, n) is None]
     if not args.init and (missing or (args.cpu_model is None) == (args.vcpu_sig is None)):
         parser.error(f"missing {' '.join(missing) or 'one of --cpu-model and --vcpu-sig'} (or give --init)")
+    return _reported(lambda: _run(args))
+
+
+def _reported(work: Callable[[], int]) -> int:
     try:
-        return _run(args)
+        return work()
     except CvmError as exc:
         sys.stderr.write(f"attest.emulator: {exc}\n" + (f"  {exc.hint}\n" if exc.hint else ""))
         return 9
@@ -50,16 +59,16 @@ def _run(args: argparse.Namespace) -> int:
     keys = load_or_make(args.state, now)
     root = keys.root_sha256
     if args.init:
-        _print(f"root {root}")
+        print_line(f"root {root}")
         return 0
     from attest.emulator.server import serve
 
     launch = _launch(args)
     chip = Chip(keys, launch, make_crl(keys, now).public_bytes(Encoding.DER))
-    with _listen(args.socket) as listener:
-        _print(f"ready {launch.measurement.hex()} root {root}")
+    with listen(args.socket) as listener:
+        print_line(f"ready {launch.measurement.hex()} root {root}")
         try:
-            serve(chip, listener, sys.stdin.fileno(), lambda text: _log(text))
+            serve(chip, listener, sys.stdin.fileno(), log)
         except KeyboardInterrupt:
             return 130
         finally:
@@ -72,37 +81,9 @@ def _launch(args: argparse.Namespace) -> LaunchContext:
     from ovmf.vcpu import vcpu_signature
 
     signature = args.vcpu_sig if args.vcpu_sig is not None else vcpu_signature(args.cpu_model)
-    table = _read(args.hash_table, MAX_HASH_TABLE) if args.hash_table else None
-    digest = launch_digest(_read(args.firmware, MAX_FIRMWARE), table, vcpus=args.vcpus, vcpu_sig=signature)
+    table = read_limited(args.hash_table, MAX_HASH_TABLE) if args.hash_table else None
+    digest = launch_digest(read_limited(args.firmware, MAX_FIRMWARE), table, vcpus=args.vcpus, vcpu_sig=signature)
     return LaunchContext(digest, args.policy, args.host_data, secrets.token_bytes(32))
-
-
-def _listen(path: Path) -> socket.socket:
-    """A listening unix socket at ``path``, for its owner only; one left over by a dead process is replaced."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        path.unlink(missing_ok=True)
-        mask = os.umask(0o077)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(mask)
-        listener.listen(4)
-    except OSError as exc:
-        listener.close()
-        raise EmulatorError(f"emulated chip: cannot listen on {path}: {exc}") from None
-    return listener
-
-
-def _read(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as exc:
-        raise EmulatorError(f"emulated chip: {path}: {exc.strerror}") from None
-    if len(data) > limit:
-        raise EmulatorError(f"emulated chip: {path}: longer than {limit} bytes")
-    return data
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -131,21 +112,11 @@ def _count(text: str) -> int:
 
 
 def _policy(text: str) -> int:
-    return _integer(text, 0, 64)
+    return integer(text, 0, 64)
 
 
 def _signature(text: str) -> int:
-    return _integer(text, 16, 32)
-
-
-def _integer(text: str, base: int, bits: int) -> int:
-    try:
-        value = int(text, base)
-    except ValueError:
-        value = -1
-    if not 0 <= value < 1 << bits:
-        raise argparse.ArgumentTypeError(f"{text!r}: want an integer of {bits} bits")
-    return value
+    return integer(text, 16, 32)
 
 
 def _host_data(text: str) -> bytes:
@@ -156,16 +127,6 @@ def _host_data(text: str) -> bytes:
     if len(data) != 32:
         raise argparse.ArgumentTypeError("want 64 hexadecimal digits")
     return data
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def _log(text: str) -> None:
-    sys.stderr.write(f"attest.emulator: {text}\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

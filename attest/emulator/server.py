@@ -57,7 +57,7 @@ def serve(chip: Chip, listener: socket.socket, parent: int, log: Callable[[str],
         while True:
             for key, _ in selector.select():
                 if key.fd == parent:
-                    if _closed(parent):
+                    if closed(parent):
                         return
                 elif isinstance(key.data, _Connection):
                     if not _serve_one(chip, key.data, log):
@@ -69,7 +69,8 @@ def serve(chip: Chip, listener: socket.socket, parent: int, log: Callable[[str],
                     selector.register(peer, selectors.EVENT_READ, _Connection(peer, question_stream()))
 
 
-def _closed(parent: int) -> bool:
+def closed(parent: int) -> bool:
+    """Whether the descriptor ``parent``, which is readable, has been closed at its other end."""
     import os
 
     with suppress(BlockingIOError):

@@ -36,7 +36,7 @@ def load_or_make(folder: Path, now: datetime) -> ChipKeys:
     """The chip that lives in ``folder``; on first use it is made there. Two processes at once make one chip."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(folder):
+        with locked(folder):
             if not (folder / "ark.pem").exists():
                 _save(folder, make_chip(now))
             return _load(folder)
@@ -50,7 +50,8 @@ def load_or_make(folder: Path, now: datetime) -> ChipKeys:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Nobody else is in ``folder`` meanwhile. Raises OSError."""
     fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -61,12 +62,12 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _save(folder: Path, keys: ChipKeys) -> None:
     for name, key in (("ark.key", keys.ark_key), ("vcek.key", keys.vcek_key)):
-        _write(folder / name, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+        write(folder / name, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
     for name, certificate in (("vcek.pem", keys.vcek), ("ask.pem", keys.ask), ("ark.pem", keys.ark)):
-        _write(folder / name, certificate.public_bytes(Encoding.PEM), 0o644)
+        write(folder / name, certificate.public_bytes(Encoding.PEM), 0o644)
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
+def write(path: Path, data: bytes, mode: int) -> None:
     """Whole or not at all."""
     part = path.with_name(path.name + ".part")
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)

@@ -172,8 +172,9 @@ def encode_answer(answer: ReportAnswer | ErrorAnswer) -> bytes:
 
 def decode_answer(frame: Frame) -> ReportAnswer | ErrorAnswer:
     """The answer in ``frame``, or :class:`ChipPortMalformed`."""
-    if frame.kind == _GIVE_ERROR:
-        return ErrorAnswer(frame.body.decode("utf-8", "replace"))
+    error = decode_error(frame)
+    if error is not None:
+        return error
     if frame.kind != _GIVE_REPORT:
         raise ChipPortMalformed(
             f"chip port: answer of kind {frame.kind}, want {_GIVE_REPORT} (report) or {_GIVE_ERROR} (error)"
@@ -181,6 +182,21 @@ def decode_answer(frame: Frame) -> ReportAnswer | ErrorAnswer:
     reader = ByteReader(frame.body, "report answer", error=ChipPortMalformed)
     report = reader.take(REPORT_BYTES, "report")
     return ReportAnswer(report, reader.take(reader.remaining, "certificate table"))
+
+
+def decode_error(frame: Frame) -> ErrorAnswer | None:
+    """The error in ``frame``; ``None`` when it is another kind of answer."""
+    return ErrorAnswer(frame.body.decode("utf-8", "replace")) if frame.kind == _GIVE_ERROR else None
+
+
+def question_frame(kind: int, body: bytes) -> bytes:
+    """A question of ``kind``; kinds other than 1 are :mod:`attest.evidence.td_port`'s."""
+    return _frame(_QUESTION, kind, body)
+
+
+def answer_frame(kind: int, body: bytes) -> bytes:
+    """An answer of ``kind``; kinds other than 0 and 1 are :mod:`attest.evidence.td_port`'s."""
+    return _frame(_ANSWER, kind, body)
 
 
 def _frame(magic: bytes, kind: int, body: bytes) -> bytes:
