@@ -105,18 +105,23 @@ class QeIdentity:
 
 def parse_tcb_info(data: bytes) -> TcbInfo:
     """A whole answer, ``{"tcbInfo": …, "signature": …}``. Raises :class:`EvidenceMalformed`."""
-    return tcb_info_of(*_split(data, "tcbInfo"))
+    return _tcb_info(*_split(data, "tcbInfo"))
 
 
 def parse_qe_identity(data: bytes) -> QeIdentity:
     """A whole answer, ``{"enclaveIdentity": …, "signature": …}``. Raises :class:`EvidenceMalformed`."""
-    return qe_identity_of(*_split(data, "enclaveIdentity"))
+    return _qe_identity(*_split(data, "enclaveIdentity"))
 
 
 def tcb_info_of(signed: bytes, signature: bytes) -> TcbInfo:
     """From the signed text and its 64-byte signature, where a bundle carries them apart."""
+    return _tcb_info(signed, signature, strict_json(signed, "TCB info", max_bytes=MAX_JSON, error=EvidenceMalformed))
+
+
+def _tcb_info(signed: bytes, signature: bytes, value: object) -> TcbInfo:
+    """``value`` is what ``signed`` says."""
     what = "TCB info"
-    members = _object(strict_json(signed, what, max_bytes=MAX_JSON, error=EvidenceMalformed), what)
+    members = _object(value, what)
     reader = _Members(members, what)
     version = reader.integer("version", 100)
     if version not in (2, 3):
@@ -147,8 +152,13 @@ def tcb_info_of(signed: bytes, signature: bytes) -> TcbInfo:
 
 def qe_identity_of(signed: bytes, signature: bytes) -> QeIdentity:
     """From the signed text and its 64-byte signature."""
+    value = strict_json(signed, "QE identity", max_bytes=MAX_JSON, error=EvidenceMalformed)
+    return _qe_identity(signed, signature, value)
+
+
+def _qe_identity(signed: bytes, signature: bytes, value: object) -> QeIdentity:
     what = "QE identity"
-    reader = _Members(_object(strict_json(signed, what, max_bytes=MAX_JSON, error=EvidenceMalformed), what), what)
+    reader = _Members(_object(value, what), what)
     version = reader.integer("version", 100)
     if version != 2:
         raise EvidenceUnsupported(f"{what}: version {version}, want 2")
@@ -295,15 +305,17 @@ def _signature(signature: bytes, what: str) -> bytes:
     return signature
 
 
-def _split(data: bytes, member: str) -> tuple[bytes, bytes]:
-    """The text of ``member`` as it stands in ``data``, and the signature. The whole is read strictly first."""
+def _split(data: bytes, member: str) -> tuple[bytes, bytes, object]:
+    """The text of ``member`` as it stands in ``data``, the signature, and what the text says: the whole is read
+    strictly first, and once.
+    """
     whole = _object(strict_json(data, member, max_bytes=MAX_JSON, error=EvidenceMalformed), member)
     if set(whole) != {member, "signature"}:
         raise EvidenceMalformed(f"{member}: members {', '.join(sorted(whole))[:80]!r}, want {member} and signature")
     signature = _Members(whole, member).hex("signature", 64)
     text = data.decode("utf-8")
     start, end = _place(text, member)
-    return text[start:end].encode("utf-8"), signature
+    return text[start:end].encode("utf-8"), signature, whole[member]
 
 
 def _place(text: str, member: str) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from attest.evidence.certification import NESTED, CertificationData, parse_certification
@@ -197,15 +198,15 @@ def _signature_data(data: bytes, version: int, base: int) -> _SignatureData:
         if kind != NESTED:
             raise reader.fail(f"certification data type is {kind}, want {NESTED} (QE report) in version {version}")
         start = base + reader.offset
-        inner = ByteReader(
-            reader.take(size, "QE report certification data"),
-            "QE report certification data",
-            error=EvidenceMalformed,
-            base=start,
-        )
-        qe = _qe_material(inner, start)
+        qe = _nested(reader.take(size, "QE report certification data"), start)
     reader.end()
     return _SignatureData(signature, key, qe)
+
+
+@lru_cache(maxsize=256)
+def _nested(data: bytes, base: int) -> _QeMaterial:
+    """The same bytes in every quote of a platform, so read once; at most 16 MB are remembered."""
+    return _qe_material(ByteReader(data, "QE report certification data", error=EvidenceMalformed, base=base), base)
 
 
 def _qe_material(reader: ByteReader, base: int) -> _QeMaterial:

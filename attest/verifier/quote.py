@@ -55,6 +55,7 @@ from attest.endorsement.intel import (
     tcb_signing_chains,
 )
 from attest.endorsement.intel_pool import IntelCollateral
+from attest.endorsement.p256 import Verifies, fastest
 from attest.endorsement.tcb import TcbResult, evaluate, module_of
 from attest.evidence.certification import PCK_CHAIN
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
@@ -91,7 +92,7 @@ class _Platform:
 
     chain: IntelChain
     sgx: SgxExtension
-    key: ec.EllipticCurvePublicKey
+    signed_by_key: Verifies
     qe: SgxReportBody
     pck: PckClaims
 
@@ -135,7 +136,7 @@ class QuoteVerifier:
         """
         _check_arguments(now, expected_report_data)
         platform = self._platform(quote)
-        if not raw_signature_verifies(platform.key, quote.signature, quote.signed):
+        if not platform.signed_by_key(quote.signature, quote.signed):
             raise VerificationFailed("signature", "quote: the signature does not verify under the attestation key")
         judged = self._judge(quote, platform, collateral, now)
         if expected_report_data is not None and not hmac.compare_digest(quote.body.report_data, expected_report_data):
@@ -173,7 +174,9 @@ class QuoteVerifier:
                 f"{bound.hex()}",
             )
         ca = PCK_AUTHORITIES[chain.certificates[1].role]
-        return _Platform(chain, sgx, _point(quote.attestation_key), quote.qe_report, PckClaims(ca=ca, **sgx._asdict()))
+        return _Platform(
+            chain, sgx, fastest(_point(quote.attestation_key)), quote.qe_report, PckClaims(ca=ca, **sgx._asdict())
+        )
 
     def _judge(self, quote: Quote, platform: _Platform, pool: IntelCollateral, now: datetime) -> _Judged:
         """Steps 7, 8 and 12 to 16, remembered for the span of time in which nothing they rest on changes."""
