@@ -12,6 +12,7 @@ they are tolerated is judged later, and named there.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from struct import Struct
 
 from attest.evidence.errors import EvidenceMalformed
 from policy.tdx import TdAttributes, Xfam
@@ -25,6 +26,10 @@ _EXTENDED = (
     ("init_cpusvn", 16), ("init_tee_tcb_svn", 16), ("init_tee_fmspc", 12), ("cur_servtd_hash", 48),
     ("cur_servtd_attr", 8),
 )  # fmt: skip
+
+
+# One unpacking for what all layouts begin with, because every verdict pays for it.
+_LAYOUT_10 = Struct("<16s48s48sQQQ48s48s48s48s48s48s48s48s64s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +68,24 @@ def parse_td_body(raw: bytes, layout: str, *, base: int = 0) -> TdReportBody:
     if len(raw) != TD_BODY_SIZES[layout]:
         raise reader.fail(f"got {len(raw)} bytes, want {TD_BODY_SIZES[layout]}")
     newer, extended = layout != BODY_10, layout == BODY_15_EXTENDED
+    (
+        tee_tcb_svn, mrseam, mrsignerseam, seamattributes, td_attributes, xfam, mrtd, mrconfigid, mrowner,
+        mrownerconfig, rtmr0, rtmr1, rtmr2, rtmr3, report_data,
+    ) = _LAYOUT_10.unpack(reader.take(_LAYOUT_10.size, "body 1.0"))  # fmt: skip
     return TdReportBody(
         raw=bytes(raw),
-        tee_tcb_svn=reader.take(16, "tee_tcb_svn"),
-        mrseam=reader.take(48, "mrseam"),
-        mrsignerseam=reader.take(48, "mrsignerseam"),
-        seamattributes=reader.u64("seamattributes"),
-        td_attributes=TdAttributes(reader.u64("td_attributes")),
-        xfam=Xfam(reader.u64("xfam")),
-        mrtd=reader.take(48, "mrtd"),
-        mrconfigid=reader.take(48, "mrconfigid"),
-        mrowner=reader.take(48, "mrowner"),
-        mrownerconfig=reader.take(48, "mrownerconfig"),
-        rtmrs=(reader.take(48, "rtmr0"), reader.take(48, "rtmr1"), reader.take(48, "rtmr2"), reader.take(48, "rtmr3")),
-        report_data=reader.take(64, "report_data"),
+        tee_tcb_svn=tee_tcb_svn,
+        mrseam=mrseam,
+        mrsignerseam=mrsignerseam,
+        seamattributes=seamattributes,
+        td_attributes=TdAttributes(td_attributes),
+        xfam=Xfam(xfam),
+        mrtd=mrtd,
+        mrconfigid=mrconfigid,
+        mrowner=mrowner,
+        mrownerconfig=mrownerconfig,
+        rtmrs=(rtmr0, rtmr1, rtmr2, rtmr3),
+        report_data=report_data,
         tee_tcb_svn2=reader.take(16, "tee_tcb_svn2") if newer else None,
         mrservicetd=reader.take(48, "mrservicetd") if newer else None,
         extended=tuple((name, reader.take(size, name).hex()) for name, size in _EXTENDED) if extended else (),
