@@ -153,11 +153,13 @@ def _read(der: bytes, parsed: x509.Certificate) -> IntelCertificate:
 def _extensions(
     parsed: x509.Certificate, role: IntelRole
 ) -> tuple[bool, int | None, frozenset[str], SgxExtension | None]:
-    """Constraints and usage, both critical; any other critical extension is refused."""
+    """Constraints, which must be critical, and usage, which counts where it is; any other critical one is refused."""
     is_ca, path_length, usage, sgx = False, None, frozenset[str](), None
     for extension in parsed.extensions:
         value = extension.value
-        if isinstance(value, x509.BasicConstraints) and extension.critical:
+        if isinstance(value, x509.BasicConstraints):
+            if not extension.critical:  # a leaf must not call itself a CA where nobody has to listen
+                raise EvidenceMalformed(f"certificate {role.value}: its basic constraints are not critical")
             is_ca, path_length = value.ca, value.path_length
         elif isinstance(value, x509.KeyUsage) and extension.critical:
             usage = frozenset(name for name in _USAGES if getattr(value, name))
