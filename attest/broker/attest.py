@@ -32,7 +32,6 @@ from attest.store import decisions, sessions
 from attest.store.decisions import StoredDecision
 from attest.store.sessions import Consumed
 from attest.verifier.binding import report_data_for
-from policy.claims import claims_json
 
 _TOKEN_ID_BYTES = 16
 _REFUSALS = {
@@ -104,7 +103,7 @@ def _token(service: Service, case: Case) -> Issued | None:
         tee=case.tee,
         nonce=case.request.nonce,
         tee_pubkey=case.request.tee_pubkey.members,
-        claims=claims_json(claims.tee),
+        claims=evidence_record.brief_claims(claims.tee),
         init_data=claims.host_binding.hex(),
         policy_id=decision.policy_name,
     )

@@ -12,7 +12,7 @@ from attest.audit.canonical import canonical
 from attest.broker.appraise import Found
 from attest.broker.case import Case
 from attest.store import blobs
-from policy.claims import claims_json
+from policy.claims import TeeClaims, claims_json
 from policy.explain import decision_json, summary
 
 HASH = "sha384"
@@ -47,13 +47,22 @@ def findings(found: Found) -> dict[str, Any]:
     """What was found: the part of the record that repeating the decision must give again."""
     failure = found.failure
     return {
-        "claims": None if found.claims is None else claims_json(found.claims.tee),
+        "claims": None if found.claims is None else brief_claims(found.claims.tee),
         "platform": None if found.claims is None else found.claims.platform.value,
         "emulated": None if found.claims is None else found.claims.emulated,
         "decision": None if found.decision is None else decision_json(found.decision),
         "failure": None if failure is None else {"code": failure.code, "message": failure.message},
         "summary": _summary(found),
     }
+
+
+def brief_claims(claims: TeeClaims) -> dict[str, object]:
+    """The claims, an event log by its digest: it may have thousands of events, and its bytes are kept as evidence."""
+    found = claims_json(claims)
+    events = found.get("events")
+    if isinstance(events, list):
+        found["events"] = {"count": len(events), "sha256": hashlib.sha256(canonical(events)).hexdigest()}
+    return found
 
 
 def _summary(found: Found) -> str:
