@@ -1,8 +1,9 @@
 """RTMRs that follow from what a guest really extended into its TPM: order and values are observed, never invented.
 
 Source of the map: Intel, *TDX Virtual Firmware Design Guide* (344991), section 8: PCR 1 and 7 are RTMR0, PCR 2 to 6
-RTMR1, PCR 8 to 15 RTMR2. PCR 0 has no register, MRTD stands for it. RTMR3 has no PCR: the guest extends it itself,
-over the chip's port.
+RTMR1, PCR 8 to 15 RTMR2. PCR 0 has no register, MRTD stands for it. PCR 10 has none either: it is Linux IMA's, which
+measures (at every boot with a TPM, its "boot_aggregate") into a TPM only, so nothing of it reaches a register of a TD.
+RTMR3 has no PCR: the guest extends it itself, over the chip's port.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from attest.emulator.errors import EmulatorError
 from attest.emulator.tpm_wire import Extend
 
 REGISTERS = 4
-_RTMR_OF_PCR = {1: 0, 7: 0, **dict.fromkeys(range(2, 7), 1), **dict.fromkeys(range(8, 16), 2)}
+_RTMR_OF_PCR = {1: 0, 7: 0, **dict.fromkeys(range(2, 7), 1), **dict.fromkeys((8, 9, 11, 12, 13, 14, 15), 2)}
 WATCHED = tuple(range(16))
 """PCRs that only ever grow; 16 to 23 can be reset by software and belong to no RTMR."""
 

@@ -100,7 +100,7 @@ def test_every_pcr_has_the_register_intels_guide_gives_it() -> None:
             want[0] = extended(bytes([pcr]) * 48)
         elif 2 <= pcr <= 6:
             want[1] = extended(bytes([pcr]) * 48)
-        elif 8 <= pcr <= 15:
+        elif 8 <= pcr <= 15 and pcr != 10:
             want[2] = extended(bytes([pcr]) * 48)
         assert registers.rtmrs == tuple(want), pcr
 
@@ -212,6 +212,8 @@ def test_what_the_tpm_extends_is_seen_and_agrees_with_its_own_registers(machine:
         assert machine.command(extend_command(pcr, bytes([pcr]) * 48))[6:10] == bytes(4)
     zero = bytes(48)
     assert machine.registers.rtmrs == (extended(b"\7" * 48), extended(b"\2" * 48), extended(b"\x09" * 48), zero)
+    machine.command(extend_command(10, b"\x0a" * 48))
+    assert machine.registers.rtmrs[2] == extended(b"\x09" * 48)
     machine.tpm.check()
     assert parse_pcr_read(machine.command(pcr_read(2))) == extended(b"\2" * 48)
 

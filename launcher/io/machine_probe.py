@@ -1,0 +1,171 @@
+"""What an unmodified QEMU would show a guest's firmware: ACPI tables, SMBIOS structures, fw_cfg settings.
+
+QEMU is started with the VM's own machine and devices but without the TEE, stopped (``-S``), and asked over qtest. Only
+what firmware does to the chipset before it reads the tables is done here too: enable the PCI Express window and the
+ACPI registers, and place 64-bit BARs in the window above memory. No guest code runs. Sources: edk2
+``OvmfPkg/Library/PlatformInitLib`` and ``PciHostBridgeUtilityLib``; QEMU ``hw/i386/acpi-build.c``, which writes the
+tables when they are first read.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from launcher.errors import QemuFailed
+from launcher.io.process import end, spawn
+from launcher.io.qtest import Qtest
+from ovmf.td_predict import FW_CFG_ITEMS
+
+_PATIENCE = 30.0
+_MCH, _LPC = (0, 0), (0x1F, 0)
+_PCIEXBAR_LOW, _PCIEXBAR_HIGH, _PMBASE, _ACPI_CONTROL = 0x60, 0x64, 0x40, 0x44
+_ECAM = 0xE0000001
+_PM_BASE, _ACPI_ENABLE = 0x600, 0x80
+_ACPI = ("etc/acpi/", "etc/table-loader", "etc/tpm/log")
+_SMBIOS = "etc/smbios/smbios-tables"
+_BOOT_MENU = 0x0E
+_WINDOW = 7 << 43
+"""Where OVMF puts 64-bit BARs: the last eighth of min(2^46, the guest's address space)."""
+_TPM_SOCKET, _QTEST_SOCKET = "tpm.sock", "qtest.sock"
+
+
+class ShownMachine(NamedTuple):
+    """fw_cfg files by name; ``fw_cfg`` has BootMenu under that name besides."""
+
+    acpi: dict[str, bytes]
+    smbios: bytes
+    fw_cfg: dict[str, bytes]
+
+
+def probe_machine(argv: Sequence[str], env: Mapping[str, str], *, tpm: bool) -> ShownMachine:
+    """Start ``argv`` (without ``-S``, ``-qtest``, ``-tpmdev``) and read. Raises :class:`QemuFailed`.
+
+    The guest must have at least 46 physical address bits, from which OVMF computes its window. ``tpm``: the options
+    name a TPM device of backend ``tpm0``, for which a software TPM is started.
+    """
+    with tempfile.TemporaryDirectory(prefix="cvm-probe-") as folder, _log(folder) as log:
+        options = [*argv, "-S", "-qtest", f"unix:{_QTEST_SOCKET}", "-qtest-log", "none"]
+        with socket.socket(socket.AF_UNIX) as listener, _swtpm(folder, log, wanted=tpm):
+            if tpm:
+                options += [
+                    "-chardev",
+                    f"socket,id=tpmchar0,path={_TPM_SOCKET}",
+                    "-tpmdev",
+                    "emulator,id=tpm0,chardev=tpmchar0",
+                ]
+            listener.bind(os.path.join(folder, _QTEST_SOCKET))
+            listener.listen(1)
+            child = spawn(options, cwd=folder, env=env, stderr=log)
+            try:
+                with Qtest(_accepted(listener, child, folder)) as qtest:
+                    return _read(qtest)
+            finally:
+                end(child)
+
+
+def _read(qtest: Qtest) -> ShownMachine:
+    qtest.pci_write(_MCH, _PCIEXBAR_HIGH, 0)
+    qtest.pci_write(_MCH, _PCIEXBAR_LOW, _ECAM)
+    qtest.pci_write(_LPC, _PMBASE, _PM_BASE)
+    control = qtest.pci_read(_LPC, _ACPI_CONTROL)
+    qtest.pci_write(_LPC, _ACPI_CONTROL, control & ~0xFF | _ACPI_ENABLE)
+    _place_bars(qtest, _WINDOW)
+    files = qtest.files((*_ACPI, _SMBIOS, *FW_CFG_ITEMS))
+    acpi = {name: data for name, data in files.items() if name.startswith(_ACPI)}
+    settings = {name: data for name, data in files.items() if name not in acpi and name != _SMBIOS}
+    return ShownMachine(acpi, files.get(_SMBIOS, b""), {**settings, "BootMenu": qtest.item(_BOOT_MENU, 2)})
+
+
+def _place_bars(qtest: Qtest, base: int) -> None:
+    """64-bit BARs of all functions on bus 0 from ``base`` up, largest first; memory decoding on."""
+    for size, slot, register in sorted(_bars(qtest), key=lambda bar: -bar[0]):
+        base = -(-base // size) * size
+        qtest.pci_write(slot, register, base & 0xFFFFFFFF)
+        qtest.pci_write(slot, register + 4, base >> 32)
+        command = qtest.pci_read(slot, 4) & 0xFFFF
+        qtest.pci_write(slot, 4, command | 2)
+        base += size
+
+
+def _bars(qtest: Qtest) -> Iterator[tuple[int, tuple[int, int], int]]:
+    """(size, slot, register) of every 64-bit memory BAR."""
+    for slot in ((device, function) for device in range(32) for function in range(8)):
+        if qtest.pci_read(slot, 0) & 0xFFFF == 0xFFFF:
+            continue
+        kind = qtest.pci_read(slot, 0xC) >> 16 & 0x7F
+        register, last = 0x10, 0x24 if kind == 0 else 0x14
+        while register <= last:
+            size = _size_of_64_bit_bar(qtest, slot, register)
+            if size:
+                yield size, slot, register
+            register += 8 if size else 4
+
+
+def _size_of_64_bit_bar(qtest: Qtest, slot: tuple[int, int], register: int) -> int:
+    """0 for a BAR of another kind, whose content is put back."""
+    before = qtest.pci_read(slot, register)
+    qtest.pci_write(slot, register, 0xFFFFFFFF)
+    low = qtest.pci_read(slot, register)
+    qtest.pci_write(slot, register, before)
+    if low & 7 != 4:
+        return 0
+    high_before = qtest.pci_read(slot, register + 4)
+    qtest.pci_write(slot, register + 4, 0xFFFFFFFF)
+    high = qtest.pci_read(slot, register + 4)
+    qtest.pci_write(slot, register + 4, high_before)
+    return (1 << 64) - (high << 32 | low & ~0xF) & (1 << 64) - 1
+
+
+def _accepted(listener: socket.socket, child: subprocess.Popen[bytes], folder: str) -> socket.socket:
+    listener.settimeout(0.2)
+    for _ in range(int(_PATIENCE / 0.2)):
+        try:
+            return listener.accept()[0]
+        except TimeoutError:
+            if child.poll() is not None:
+                break
+    words = Path(folder, "log").read_text("utf-8", "replace").strip().splitlines()[-1:]
+    raise QemuFailed(f"QEMU: the machine cannot be looked at: {''.join(words)[:300] or 'qtest did not answer'}")
+
+
+@contextmanager
+def _swtpm(folder: str, log: IO[bytes], *, wanted: bool) -> Iterator[None]:
+    """A TPM that only has to be there: the tables name it, nothing is measured into it."""
+    if not wanted:
+        yield
+        return
+    control = f"type=unixio,path={_TPM_SOCKET}"
+    try:
+        child = spawn(
+            ("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}", "--ctrl", control),
+            cwd=folder, env={}, stderr=log,
+        )  # fmt: skip
+    except OSError as exc:
+        raise QemuFailed(f"swtpm: {exc}", hint="install the package swtpm") from None
+    try:
+        _wait_for(Path(folder, _TPM_SOCKET), child)
+        yield
+    finally:
+        end(child)
+
+
+def _wait_for(path: Path, child: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not path.exists():
+        if child.poll() is not None or time.monotonic() > deadline:
+            raise QemuFailed("swtpm: did not start")
+        time.sleep(0.01)
+
+
+@contextmanager
+def _log(folder: str) -> Iterator[IO[bytes]]:
+    with open(os.path.join(folder, "log"), "wb") as log:  # noqa: PTH123
+        yield log

@@ -1,0 +1,108 @@
+"""QEMU's qtest protocol, as far as reading fw_cfg files of a machine that runs no guest code needs it.
+
+Text lines, answered by ``OK …`` or ``FAIL …``, with ``IRQ …`` lines in between. Sources: QEMU ``system/qtest.c``;
+``docs/specs/fw_cfg.rst`` (selector registers, DMA interface, file directory).
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from launcher.errors import QemuFailed
+
+MAX_FILE = 4 << 20
+_SECONDS = 60.0
+_DIRECTORY = 0x19
+_DATA, _ACCESS = 0x800000, 0x400000
+"""Guest-physical places for what DMA brings and for the DMA command; nothing runs that could mind."""
+_DMA_PORT = 0x514
+_READ, _SELECT = 0x02, 0x08
+_CONFIG_ADDRESS, _CONFIG_DATA = 0xCF8, 0xCFC
+
+
+class Qtest:
+    """One connection."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        channel.settimeout(_SECONDS)
+        self._channel = channel
+        self._lines = channel.makefile("rb")
+
+    def close(self) -> None:
+        """End the connection; QEMU ends with it."""
+        self._lines.close()
+        self._channel.close()
+
+    def __enter__(self) -> Qtest:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def files(self, names: tuple[str, ...]) -> dict[str, bytes]:
+        """The contents of those fw_cfg files whose name begins with one of ``names`` and that are not empty."""
+        found: dict[str, bytes] = {}
+        for name, (selector, size) in self.directory().items():
+            if size and name.startswith(names):
+                found[name] = self.item(selector, size)
+        return found
+
+    def directory(self) -> dict[str, tuple[int, int]]:
+        """Name of every fw_cfg file to its selector and size."""
+        count = int.from_bytes(self.item(_DIRECTORY, 4), "big")
+        if count > 1024:
+            raise QemuFailed(f"QEMU: fw_cfg directory of {count} files")
+        raw = self.item(_DIRECTORY, 4 + 64 * count)
+        entries = (struct.unpack_from(">IHH56s", raw, 4 + 64 * number) for number in range(count))
+        return {name.split(b"\0")[0].decode("ascii", "replace"): (key, size) for size, key, _, name in entries}
+
+    def item(self, selector: int, size: int) -> bytes:
+        """The first ``size`` bytes of a fw_cfg item, by DMA."""
+        if size > MAX_FILE:
+            raise QemuFailed(f"QEMU: fw_cfg item {selector:#x} of {size} bytes, want at most {MAX_FILE}")
+        self._write(_ACCESS, struct.pack(">IIQ", selector << 16 | _SELECT | _READ, size, _DATA))
+        self.out32(_DMA_PORT, 0)
+        self.out32(_DMA_PORT + 4, int.from_bytes(_ACCESS.to_bytes(4, "big"), "little"))
+        return self._read(_DATA, size)
+
+    def out32(self, port: int, value: int) -> None:
+        """Write 32 bits to an I/O port."""
+        self._command(f"outl {port:#x} {value:#x}")
+
+    def pci_read(self, slot: tuple[int, int], register: int) -> int:
+        """32 bits of the configuration space of (device, function) on bus 0."""
+        self.out32(_CONFIG_ADDRESS, _address(slot, register))
+        return int(self._command(f"inl {_CONFIG_DATA:#x}"), 16)
+
+    def pci_write(self, slot: tuple[int, int], register: int, value: int) -> None:
+        """Write 32 bits there."""
+        self.out32(_CONFIG_ADDRESS, _address(slot, register))
+        self.out32(_CONFIG_DATA, value)
+
+    def _write(self, address: int, data: bytes) -> None:
+        self._command(f"write {address:#x} {len(data):#x} 0x{data.hex()}")
+
+    def _read(self, address: int, size: int) -> bytes:
+        data = bytes.fromhex(self._command(f"read {address:#x} {size:#x}")[2:])
+        if len(data) != size:
+            raise QemuFailed(f"QEMU: qtest read {len(data)} bytes, want {size}")
+        return data
+
+    def _command(self, line: str) -> str:
+        try:
+            self._channel.sendall(line.encode("ascii") + b"\n")
+            while True:
+                answer = self._lines.readline(2 * MAX_FILE + 64).decode("ascii", "replace").strip()
+                if not answer.startswith("IRQ"):
+                    break
+        except OSError as exc:
+            raise QemuFailed(f"QEMU: qtest: {exc}") from None
+        if not answer.startswith("OK"):
+            raise QemuFailed(f"QEMU: qtest: {line[:40]}: {answer[:80] or 'it ended'}")
+        return answer[2:].strip()
+
+
+def _address(slot: tuple[int, int], register: int) -> int:
+    device, function = slot
+    return 0x80000000 | device << 11 | function << 8 | register & 0xFC
