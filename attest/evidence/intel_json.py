@@ -24,7 +24,7 @@ from policy.tdx import TcbStatus
 MAX_JSON = 1 << 20
 SGX, TDX = "SGX", "TDX"
 QE, TD_QE = "QE", "TD_QE"
-_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _HEX = re.compile(r"[0-9a-fA-F]*")
 _SPACE = " \t\n\r"
 _STATUSES = {status.value: status for status in TcbStatus}

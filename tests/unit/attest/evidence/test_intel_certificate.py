@@ -45,7 +45,7 @@ def builder(name: str = IntelRole.TCB_SIGNING.value, key: Any = None) -> x509.Ce
     )
 
 
-def signed(found: x509.CertificateBuilder, digest: hashes.HashAlgorithm | None = None) -> bytes:
+def signed(found: x509.CertificateBuilder, digest: hashes.SHA256 | hashes.SHA384 | None = None) -> bytes:
     certificate = found.sign(key_of("ROOT"), digest or hashes.SHA256())
     return certificate.public_bytes(Encoding.DER)
 
