@@ -68,11 +68,15 @@ class CollateralSettings:
 
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
-    """The audit log's name and key, and the file outside the database that remembers what was signed last."""
+    """The audit log's name and key, and the file outside the database that remembers what was signed last.
+
+    ``witnesses`` are (URL, public key text) of those who are asked to cosign its checkpoints.
+    """
 
     origin: str
     key_file: Path
     seen_file: Path
+    witnesses: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +167,19 @@ def _audit(table: Table, folder: Path) -> AuditSettings:
     origin = table.value("origin", str) or ""
     if origin and not ORIGIN.fullmatch(origin):
         table.problem("origin", f'got "{origin[:60]}", want a name such as kbs.example/audit')
-    return AuditSettings(origin, _path(table, "log_key_file", folder), _path(table, "seen_file", folder))
+    witnesses = table.tables("witness") if table.has("witness") else ()
+    return AuditSettings(
+        origin,
+        _path(table, "log_key_file", folder),
+        _path(table, "seen_file", folder),
+        tuple(_witness(entry) for entry in witnesses),
+    )
+
+
+def _witness(table: Table) -> tuple[str, str]:
+    found = _url(table, "url", ""), table.value("key", str) or ""
+    table.finish()
+    return found
 
 
 def _url(table: Table, key: str, default: str) -> str:

@@ -9,7 +9,7 @@ DESCRIPTION = "List, show, prove or verify the records of decisions and releases
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """``list``, ``show``, ``verify``, ``prove``, ``checkpoint``."""
+    """``list``, ``show``, ``verify``, ``prove``, ``checkpoint``, ``tiles``."""
     from pathlib import Path
 
     from attest.cli.common import add_config, add_json
@@ -35,14 +35,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     prove.add_argument("number", type=int, metavar="N", help="the record's number")
     prove.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write it")
     checkpoint = verbs.add_parser("checkpoint", help="sign and print the log's checkpoint", allow_abbrev=False)
-    for child in (listing, show, verify, prove, checkpoint):
+    tiles = verbs.add_parser("tiles", help="write the log as static files (C2SP tlog-tiles)", allow_abbrev=False)
+    tiles.add_argument("folder", type=Path, metavar="DIR", help="the folder; what is there already is kept")
+    for child in (listing, show, verify, prove, checkpoint, tiles):
         add_config(child)
         add_json(child)
 
 
 def run(args: Namespace) -> int:
-    """One of the five; 0. A broken trail or proof is exit 6."""
-    if args.action in ("prove", "checkpoint") or getattr(args, "files", None):
+    """One of the six; 0. A broken trail or proof is exit 6."""
+    if args.action in ("prove", "checkpoint", "tiles") or getattr(args, "files", None):
         return _proofs(args)
     return {"list": _list, "show": _show, "verify": _verify}[args.action](args)
 
@@ -55,7 +57,8 @@ def _proofs(args: Namespace) -> int:
         if args.log_key is None:
             raise ConfigInvalid("--log-key", ("a proof is checked with the log's public key: give log.pub",))
         return audit_proof.run_verify_file(args)
-    return audit_proof.run_prove(args) if args.action == "prove" else audit_proof.run_checkpoint(args)
+    verbs = {"prove": audit_proof.run_prove, "tiles": audit_proof.run_tiles, "checkpoint": audit_proof.run_checkpoint}
+    return verbs[args.action](args)
 
 
 def _list(args: Namespace) -> int:

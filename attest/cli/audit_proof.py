@@ -1,25 +1,29 @@
-"""``attest audit checkpoint``, ``prove`` and ``verify FILE``: the log as others see it."""
+"""``attest audit checkpoint``, ``prove``, ``tiles`` and ``verify FILE``: the log as others see it."""
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from attest.audit.note import COSIGNATURE, ED25519, Verifier
+from attest.audit.note import COSIGNATURE, ED25519, Note, Verifier
 from attest.broker.log import LogSigner, checkpoint, prove
+from attest.broker.log_tiles import export_tiles
 from attest.broker.opening import open_database
 from attest.broker.proof_file import MAX_FILE, Proven, check_proof_file, make_proof_file, parse_proof_file
-from attest.cli.common import print_json, print_text, settings_of
+from attest.broker.witnessing import Witness, cosign_checkpoint
+from attest.cli.common import print_json, print_text, safe, settings_of
 from attest.keys.log_key import load_log_key
 from attest.settings import Settings
+from attest.store.engine import Database
 from policy.errors import ConfigInvalid
 
 
 def run_checkpoint(args: Namespace) -> int:
-    """Sign and print the checkpoint of the log as it is now."""
+    """Sign the checkpoint of the log as it is now, ask the witnesses, print it."""
     settings = settings_of(args)
-    note = checkpoint(open_database(settings), _signer(settings), datetime.now(UTC))
+    note = _cosigned(settings, open_database(settings))
     print_text(*note.encode().decode().rstrip("\n").split("\n"))
     return 0
 
@@ -28,7 +32,7 @@ def run_prove(args: Namespace) -> int:
     """Write the proof of one record."""
     settings = settings_of(args)
     database = open_database(settings)
-    note = checkpoint(database, _signer(settings), datetime.now(UTC))
+    note = _cosigned(settings, database)
     data = make_proof_file(database, args.number, prove(database, args.number, note)).encode()
     try:
         args.output.write_bytes(data)
@@ -56,6 +60,32 @@ def run_verify_file(args: Namespace) -> int:
     if args.json:
         print_json({"schema": "attest.audit.verify-proof/1", "proofs": [_json(path, item) for path, item in found]})
     return 0
+
+
+def run_tiles(args: Namespace) -> int:
+    """Write the log as static files."""
+    settings = settings_of(args)
+    database = open_database(settings)
+    done = export_tiles(database, _cosigned(settings, database), args.folder)
+    if args.json:
+        print_json({"schema": "attest.audit.tiles/1", "written": done.written, "too_long": list(done.too_long)})
+    else:
+        long = f"; records {', '.join(map(str, done.too_long))} are too long for a bundle" if done.too_long else ""
+        print_text(f"{args.folder}: {done.written} files written{long}")
+    return 0
+
+
+def _cosigned(settings: Settings, database: Database) -> Note:
+    """The newest checkpoint, with what the witnesses of the settings say to it; who is missing is said."""
+    note = checkpoint(database, _signer(settings), datetime.now(UTC))
+    entries = () if settings.audit is None else settings.audit.witnesses
+    if not entries:
+        return note
+    asked = tuple(Witness(url, _verifier(key, COSIGNATURE)) for url, key in entries)
+    cosigned = cosign_checkpoint(database, note, asked)
+    for name, why in cosigned.missing.items():
+        sys.stderr.write(f"attest: witness {safe(name)}: {safe(why)}\n")
+    return cosigned.note
 
 
 def _signer(settings: Settings) -> LogSigner:

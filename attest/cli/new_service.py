@@ -60,6 +60,9 @@ online = {online}                         # ask AMD's key service (kdsintf.amd.c
 origin = "{origin}"                # the audit log's name; log.pub is its public key
 log_key_file = "log.key"
 seen_file = "log.seen"                # what was signed last, outside the database: keep it when you restore a backup
+# [[audit.witness]]                   # asked to cosign every checkpoint that is published
+# url = "https://witness.example"
+# key = "witness.example/w1+abcdef01+BA…"
 
 [token]
 issuer = "attest"

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from attest.audit.checkpoint import parse_checkpoint
+from attest.audit.merkle import leaf_hash, root_of
+from attest.audit.note import Verifier, verify_note
+from attest.audit.tiles import decode_entries, nodes_from_tiles
 from tests.fakes.served import Served, attest_command
 from tests.fakes.service_world import PATH, SECRET
+from tests.fakes.witness import FakeWitness
 
 
 @pytest.fixture
@@ -48,6 +53,33 @@ def test_the_checkpoint_is_a_signed_note(service: Served) -> None:
     done = service.attest("audit", "checkpoint")
     assert done.out.startswith("localhost/audit\n2\n")
     assert service.attest("audit", "checkpoint").out == done.out
+
+
+def test_the_log_as_files_is_a_tree_anybody_can_rebuild(service: Served, tmp_path: Path) -> None:
+    for number in range(5):
+        assert service.attest("key", "put", f"default/web-{number}/key", stdin=SECRET).code == 0
+    folder = tmp_path / "tiles"
+    assert json.loads(service.attest("audit", "tiles", str(folder), "--json").out)["written"] == 3
+    point, note = parse_checkpoint((folder / "checkpoint").read_bytes())
+    assert verify_note(note, [Verifier.parse((service.folder / "log.pub").read_text())])
+    entries = decode_entries((folder / "tile/entries/000.p/7").read_bytes())
+    tile = (folder / "tile/0/000.p/7").read_bytes()
+    assert b"".join(map(leaf_hash, entries)) == tile
+    assert root_of(point.size, nodes_from_tiles(lambda _level, _number: tile)) == point.root
+    assert [json.loads(entry)["seq"] for entry in entries] == list(range(1, 8))
+    assert service.attest("audit", "tiles", str(folder)).out.endswith("1 files written\n")
+
+
+def test_a_witness_of_the_settings_is_asked_and_named_when_it_is_down(service: Served) -> None:
+    log = Verifier.parse((service.folder / "log.pub").read_text())
+    witness = FakeWitness({log.name: log})
+    with service.config.open("a") as file:
+        file.write(f'\n[[audit.witness]]\nurl = "{witness.url}"\nkey = "{witness.verifier.vkey}"\n')
+    assert f"— {witness.key.name} " in service.attest("audit", "checkpoint").out
+    witness.close()
+    assert service.attest("key", "put", "default/x/y", stdin=SECRET).code == 0
+    done = service.attest("audit", "checkpoint")
+    assert (done.code, "cannot be reached" in done.err) == (0, True)
 
 
 @pytest.mark.parametrize("number", ["0", "99"])
