@@ -107,7 +107,11 @@ PROVEN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "data", "covered", "name", "detail"), PROVEN, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(
+    ("kind", "data", "covered", "name", "detail"),
+    PROVEN,
+    ids=[f"{item[3]} {number}" for number, item in enumerate(PROVEN)],
+)
 def test_an_event_whose_digest_is_of_its_data_is_proven(
     kind: int, data: bytes, covered: bytes | None, name: str, detail: str
 ) -> None:
