@@ -123,7 +123,7 @@ def _read(der: bytes, parsed: x509.Certificate) -> IntelCertificate:
     role = _role(parsed.subject, "certificate")
     if parsed.version is not x509.Version.v3:
         raise EvidenceMalformed(f"certificate {role.value}: {parsed.version}, want X.509 version 3")
-    _check_signature_algorithm(parsed, f"certificate {role.value}")
+    _check_signature(der, parsed, f"certificate {role.value}")
     key = parsed.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise EvidenceMalformed(f"certificate {role.value}: key is not ECDSA P-256")
@@ -179,7 +179,7 @@ def _read_crl(der: bytes, parsed: x509.CertificateRevocationList) -> IntelCrl:
     role = _role(parsed.issuer, "CRL")
     if role is not IntelRole.ROOT and role not in PCK_AUTHORITIES:
         raise EvidenceMalformed(f"CRL: issued by {role.value}, want a CA")
-    _check_signature_algorithm(parsed, f"CRL of {role.value}")
+    _check_signature(der, parsed, f"CRL of {role.value}")
     number = None
     for extension in parsed.extensions:
         if isinstance(extension.value, x509.CRLNumber):
@@ -202,11 +202,14 @@ def _role(name: x509.Name, what: str) -> IntelRole:
     return _ROLES[text]
 
 
-def _check_signature_algorithm(parsed: x509.Certificate | x509.CertificateRevocationList, what: str) -> None:
+def _check_signature(der: bytes, parsed: x509.Certificate | x509.CertificateRevocationList, what: str) -> None:
+    """Its algorithm; and its bits are whole bytes, because nobody signs how many bits at its end do not count."""
     if parsed.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
         raise EvidenceMalformed(
             f"{what}: signed with {parsed.signature_algorithm_oid.dotted_string}, want ECDSA with SHA-256"
         )
+    if not der.endswith(b"\0" + parsed.signature):
+        raise EvidenceMalformed(f"{what}: its signature is not a whole number of bytes")
 
 
 def _first_line(exc: BaseException) -> str:
