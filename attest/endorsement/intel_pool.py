@@ -49,8 +49,8 @@ class IntelCollateral:
         return tuple(item for item in self.certificates if item.role is role)
 
     def tcb_info(self, kind: str, fmspc: bytes, now: datetime) -> TcbInfo:
-        """The newest for this kind (``SGX`` or ``TDX``) and FMSPC issued not after ``now``: the highest evaluation
-        number, then the latest date. Raises :class:`EndorsementMissing`.
+        """The newest for this kind (``SGX`` or ``TDX``) and FMSPC issued not after ``now``: the latest date, then the
+        higher evaluation number. Raises :class:`EndorsementMissing`.
         """
         fitting = [item for item in self.tcb_infos if item.id == kind and item.fmspc == fmspc]
         return _newest(fitting, now, self, f"{kind} TCB info for FMSPC {fmspc.hex()}", f"--fmspc {fmspc.hex()}")
