@@ -73,7 +73,7 @@ class Qtest:
     def pci_read(self, slot: tuple[int, int], register: int) -> int:
         """32 bits of the configuration space of (device, function) on bus 0."""
         self.out32(_CONFIG_ADDRESS, _address(slot, register))
-        return int(self._command(f"inl {_CONFIG_DATA:#x}"), 16)
+        return int.from_bytes(self._hex(f"inl {_CONFIG_DATA:#x}"), "big")
 
     def pci_write(self, slot: tuple[int, int], register: int, value: int) -> None:
         """Write 32 bits there."""
@@ -84,10 +84,18 @@ class Qtest:
         self._command(f"write {address:#x} {len(data):#x} 0x{data.hex()}")
 
     def _read(self, address: int, size: int) -> bytes:
-        data = bytes.fromhex(self._command(f"read {address:#x} {size:#x}")[2:])
+        data = self._hex(f"read {address:#x} {size:#x}")
         if len(data) != size:
             raise QemuFailed(f"QEMU: qtest read {len(data)} bytes, want {size}")
         return data
+
+    def _hex(self, line: str) -> bytes:
+        answer = self._command(line)
+        digits = answer.removeprefix("0x")
+        try:
+            return bytes.fromhex(digits if len(digits) % 2 == 0 and digits else f"0{digits}")
+        except ValueError:
+            raise QemuFailed(f"QEMU: qtest: {line[:40]}: got {answer[:40]!r}, want hexadecimal") from None
 
     def _command(self, line: str) -> str:
         try:

@@ -1,0 +1,88 @@
+"""Looking at a machine over qtest: what QEMU answers is believed only when it is an answer."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import QemuFailed
+from launcher.io.machine_probe import probe_machine
+from launcher.io.qtest import MAX_FILE, Qtest
+
+NO_QEMU = "import sys; sys.exit('qemu-system-x86_64: no such machine')"
+
+
+def answering(*answers: bytes) -> tuple[Qtest, threading.Thread]:
+    """A connection whose other end gives ``answers``, one for each line, then ends."""
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:
+        with theirs, theirs.makefile("rb") as lines:
+            for answer in answers:
+                lines.readline()
+                theirs.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return Qtest(ours), thread
+
+
+def test_interrupts_between_an_answer_are_passed_over() -> None:
+    qtest, thread = answering(b"IRQ raise 9\nOK\n", b"OK 0x8086\n")
+    with qtest:
+        assert qtest.pci_read((0, 0), 0) == 0x8086
+    thread.join()
+
+
+@pytest.mark.parametrize(("answer", "says"), [(b"FAIL unknown\n", "FAIL unknown"), (b"", "it ended")])
+def test_a_failure_is_told_in_qemus_words(answer: bytes, says: str) -> None:
+    qtest, thread = answering(answer)
+    with qtest, pytest.raises(QemuFailed, match=says):
+        qtest.out32(0x514, 0)
+    thread.join()
+
+
+def test_a_short_read_is_refused() -> None:
+    qtest, thread = answering(b"OK\n", b"OK\n", b"OK\n", b"OK 0x0102\n")
+    with qtest, pytest.raises(QemuFailed, match="2 bytes, want 4"):
+        qtest.item(0x19, 4)
+    thread.join()
+
+
+@pytest.mark.parametrize("answer", [b"OK\n", b"OK 0xnonsense\n"])
+def test_an_answer_that_is_no_number_is_refused(answer: bytes) -> None:
+    qtest, thread = answering(b"OK\n", answer)
+    with qtest, pytest.raises(QemuFailed, match="want hexadecimal"):
+        qtest.pci_read((0, 0), 0)
+    thread.join()
+
+
+def test_a_file_of_absurd_size_is_not_read() -> None:
+    qtest, thread = answering()
+    with qtest, pytest.raises(QemuFailed, match="want at most"):
+        qtest.item(0x20, MAX_FILE + 1)
+    thread.join()
+
+
+def test_a_directory_of_absurd_length_is_refused() -> None:
+    qtest, thread = answering(b"OK\n", b"OK\n", b"OK\n", b"OK 0xffffffff\n")
+    with qtest, pytest.raises(QemuFailed, match="4294967295 files"):
+        qtest.directory()
+    thread.join()
+
+
+def test_a_qemu_that_does_not_start_is_quoted(tmp_path: Path) -> None:
+    program = tmp_path / "qemu.py"
+    program.write_text(NO_QEMU)
+    with pytest.raises(QemuFailed, match="no such machine"):
+        probe_machine((sys.executable, str(program)), {}, tpm=False)
+
+
+def test_without_swtpm_a_machine_with_a_tpm_is_not_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(QemuFailed, match=r"swtpm: .*No such file"):
+        probe_machine((sys.executable, "-c", NO_QEMU), {}, tpm=True)
