@@ -96,6 +96,7 @@ class AmdCertificate:
     def _read(cls, der: bytes, certificate: x509.Certificate) -> AmdCertificate:
         subject, issuer = _common_name(certificate.subject), _common_name(certificate.issuer)
         role, product = _place(subject, issuer)
+        _check_whole_signature(der, certificate.signature, "certificate")
         values = _private_values(certificate)
         return cls(
             der=der,
@@ -157,6 +158,7 @@ class AmdCrl:
             role, product = _place(issuer, issuer)
             if role is not Role.ARK:
                 raise EvidenceMalformed(f"CRL: issued by {issuer!r}, want an ARK")
+            _check_whole_signature(der, crl.signature, "CRL")
             if any(extension.critical for extension in crl.extensions):
                 raise EvidenceMalformed("CRL: a critical extension limits its scope, want a complete list")
             return cls(
@@ -178,6 +180,12 @@ def _is_pss_sha384(signed: x509.Certificate | x509.CertificateRevocationList) ->
     except _READ_ERRORS:
         return False
     return signed.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS and isinstance(algorithm, hashes.SHA384)
+
+
+def _check_whole_signature(der: bytes, signature: bytes, what: str) -> None:
+    """Nobody signs how many bits at a signature's end do not count, so all must: the last field is whole bytes."""
+    if not der.endswith(b"\0" + signature):
+        raise EvidenceMalformed(f"{what}: its signature is not a whole number of bytes")
 
 
 def _place(subject: str, issuer: str) -> tuple[Role, SnpProduct]:
