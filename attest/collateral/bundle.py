@@ -73,7 +73,7 @@ def _verified(items: tuple[BundleItem, ...], anchors: TrustAnchors, now: datetim
         if item.fetched > now + _SKEW:
             raise BundleRefused(f"bundle: {wanted}: fetched {item.fetched:%Y-%m-%d}, which is in the future")
         try:
-            checked = check_parts(wanted, item.ders, anchors, authorities)
+            checked = check_parts(wanted, item.parts, anchors, authorities)
         except CollateralRefused as exc:
             raise BundleRefused(f"bundle: {exc.message}") from None
         if wanted.kind is Kind.CHAIN:

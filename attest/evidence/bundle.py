@@ -1,8 +1,9 @@
 """The offline bundle: collateral of many machines in one file, for a service that reaches no network.
 
-JSON of schema ``attest.collateral.bundle/1``: ``items``, sorted by ``name`` (see ``attest.collateral.wanted``), each
-with ``fetched`` (RFC 3339) and ``objects``: DER in standard base64, each beside its SHA-256 in lower-case hex. The same
-items give the same bytes. Nothing in a bundle is trusted; importing it verifies every item.
+JSON of schema ``attest.collateral.bundle/1``: ``items``, sorted by ``name`` (see ``attest.collateral.wanted`` and
+``intel_wanted``), each with ``fetched`` (RFC 3339) and ``objects``: ``der``, or ``json`` for a document whose text is
+signed, in standard base64, each beside its SHA-256 in lower-case hex. The same items give the same bytes. Nothing in a
+bundle is trusted; importing it verifies every item.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from policy.strictjson import strict_json
 SCHEMA = "attest.collateral.bundle/1"
 MAX_BUNDLE = 8 << 20
 MAX_ITEMS = 20_000
-_MAX_OBJECTS = 2
+_MAX_OBJECTS = 3
+_DER, _JSON = "der", "json"
 _MAX_NAME = 200
 _MARK = b'"attest.collateral.bundle/'
 _MARK_WITHIN = 200
@@ -34,11 +36,11 @@ class BundleMalformed(EvidenceMalformed):
 
 
 class BundleItem(NamedTuple):
-    """One item, unverified."""
+    """One item, unverified: DER values and JSON documents as they were served."""
 
     name: str
     fetched: datetime
-    ders: tuple[bytes, ...]
+    parts: tuple[bytes, ...]
 
 
 def looks_like_bundle(data: bytes) -> bool:
@@ -56,8 +58,8 @@ def build_bundle(items: Iterable[BundleItem]) -> bytes:
                 "name": item.name,
                 "fetched": item.fetched.astimezone(UTC).isoformat(),
                 "objects": [
-                    {"sha256": hashlib.sha256(der).hexdigest(), "der": base64.b64encode(der).decode("ascii")}
-                    for der in item.ders
+                    {"sha256": hashlib.sha256(part).hexdigest(), _word(part): base64.b64encode(part).decode("ascii")}
+                    for part in item.parts
                 ],
             }
             for item in sorted(items)
@@ -90,18 +92,26 @@ def _item(value: Any, what: str) -> BundleItem:
     return BundleItem(name, _time(members["fetched"], what), tuple(_object(entry, what) for entry in objects))
 
 
+def _word(part: bytes) -> str:
+    """The name of the member that holds ``part``: DER never begins with a brace."""
+    return _JSON if part.startswith(b"{") else _DER
+
+
 def _object(value: Any, what: str) -> bytes:
-    members = _members(value, f"{what}: object", ("sha256", "der"))
-    text, digest = members["der"], members["sha256"]
+    word = _JSON if isinstance(value, dict) and _JSON in value else _DER
+    members = _members(value, f"{what}: object", ("sha256", word))
+    text, digest = members[word], members["sha256"]
     if not isinstance(text, str) or not isinstance(digest, str):
-        raise BundleMalformed(f"{what}: sha256 and der must be strings")
+        raise BundleMalformed(f"{what}: sha256 and {word} must be strings")
     try:
-        der = base64.b64decode(text, validate=True)
+        part = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise BundleMalformed(f"{what}: der is not base64") from None
-    if hashlib.sha256(der).hexdigest() != digest:
-        raise BundleMalformed(f"{what}: sha256 of the object is {hashlib.sha256(der).hexdigest()}, want {digest[:64]}")
-    return der
+        raise BundleMalformed(f"{what}: {word} is not base64") from None
+    if hashlib.sha256(part).hexdigest() != digest:
+        raise BundleMalformed(f"{what}: sha256 of the object is {hashlib.sha256(part).hexdigest()}, want {digest[:64]}")
+    if _word(part) != word:
+        raise BundleMalformed(f"{what}: an object named {word} holds something else")
+    return part
 
 
 def _members(value: Any, what: str, names: tuple[str, ...]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def _blobs(data: bytes) -> Iterable[bytes]:
             return _from_json(data)
         return [block.data for block in parse_pem(data) if block.label in (CERTIFICATE, CRL)]
     if looks_like_bundle(data):
-        return [der for item in parse_bundle(data) for der in item.ders]
+        return [part for item in parse_bundle(data) for part in item.parts if not part.startswith(b"{")]
     if data[:2] in _SEQUENCE_LONG:
         return split_sequences(data, "certificates")
     if looks_like_cert_table(data):

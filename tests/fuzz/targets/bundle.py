@@ -22,6 +22,6 @@ def one(data: bytes) -> None:
         raise RuntimeError("a bundle changed when it was written again")
     for item in items:
         try:
-            check_parts(wanted_from_name(item.name), item.ders, ANCHORS, EndorsementSet())
+            check_parts(wanted_from_name(item.name), item.parts, ANCHORS, EndorsementSet())
         except (NotAskable, CollateralRefused):
             continue

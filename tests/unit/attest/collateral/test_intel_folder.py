@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from attest.cli.evidence_quote import intel_collateral_below
 from attest.collateral.errors import CollateralUnreadable
+from attest.collateral.folder import load_collateral_dir
 from attest.collateral.intel_folder import IntelFolder, intel_collateral_of
 from attest.emulator.td_pki import pem_chain
+from attest.evidence.bundle import BundleItem, build_bundle, parse_bundle
+from attest.evidence.collateral_file import read_collateral_file
 from tests.fakes.amd_pki import FakeAmdPki
-from tests.fakes.intel_pki import FakeIntelPki
+from tests.fakes.intel_pki import NOW, FakeIntelPki
 
 WORLD = FakeIntelPki()
 LIST = WORLD.crl("ROOT")
@@ -65,3 +71,94 @@ def test_no_folder_holds_nothing_and_a_missing_one_is_an_error(tmp_path: Path) -
 def test_the_real_collateral_is_all_read(vectors: Path) -> None:
     found = IntelFolder(vectors / "tdx" / "collateral").current()
     assert (len(found.certificates), len(found.crls), len(found.tcb_infos), len(found.qe_identities)) == (5, 12, 14, 10)
+
+
+def library_form(**changes: object) -> dict[str, object]:
+    """Collateral as verification libraries keep it: one object of texts."""
+    info, identity = WORLD.collateral.tcb_infos[0], WORLD.collateral.qe_identities[0]
+    chain = pem_chain(*WORLD.issuer_chain).rstrip(b"\0").decode()
+    return {
+        "tcb_info_issuer_chain": chain,
+        "tcb_info": info.signed.decode(),
+        "tcb_info_signature": info.signature.hex(),
+        "qe_identity_issuer_chain": chain,
+        "qe_identity": identity.signed.decode(),
+        "qe_identity_signature": identity.signature.hex(),
+        "root_ca_crl": LIST.hex(),
+        "pck_crl": WORLD.crl("PLATFORM_CA").hex(),
+        "pck_crl_issuer_chain": pem_chain(WORLD.issued("PLATFORM_CA").der, WORLD.root_der).rstrip(b"\0").decode(),
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [lambda found: found, lambda found: {"collateral": found, "quote": "0400"}, lambda found: {"x": json.dumps(found)}],
+)
+def test_collateral_as_libraries_keep_it_verifies_a_quote(wrapped: Callable[[object], object]) -> None:
+    found = intel_collateral_of(json.dumps(wrapped(library_form())).encode())
+    assert found.damaged == ()
+    assert WORLD.verify(collateral=found).tdx is not None
+
+
+def test_whole_answers_as_members_are_read_too() -> None:
+    whole = {"a": WORLD.tcb_info_json.decode(), "b": WORLD.qe_identity_json.decode()}
+    found = intel_collateral_of(json.dumps(whole).encode())
+    assert (len(found.tcb_infos), len(found.qe_identities), found.damaged) == (1, 1, ())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tcb_info_signature": "00"},
+        {"tcb_info_signature": 5},
+        {"root_ca_crl": LIST[:-3].hex()},
+        {"tcb_info": '{"tcbLevels": "fmspc"}'},
+    ],
+)
+def test_a_damaged_member_is_named_and_the_others_are_read(changes: dict[str, object]) -> None:
+    found = intel_collateral_of(json.dumps(library_form(**changes)).encode())
+    assert len(found.damaged) == 1
+    assert len(found.qe_identities) == 1
+
+
+def test_lists_and_certificates_laid_end_to_end_are_all_read() -> None:
+    found = intel_collateral_of(LIST + WORLD.root_der)
+    assert (len(found.crls), len(found.certificates)) == (1, 1)
+
+
+def test_a_bundle_holds_documents_beside_certificates() -> None:
+    item = BundleItem("tcb", NOW, (WORLD.tcb_info_json, *WORLD.issuer_chain))
+    data = build_bundle([item])
+    assert parse_bundle(data) == (item,)
+    found = intel_collateral_of(data)
+    assert (len(found.tcb_infos), len(found.certificates), found.damaged) == (1, 2, ())
+    assert read_collateral_file(data).damaged == ()
+
+
+def test_a_bundle_object_named_for_another_form_is_refused() -> None:
+    data = build_bundle([BundleItem("list", NOW, (LIST,))]).replace(b'"der"', b'"json"')
+    assert len(intel_collateral_of(data).damaged) == 1
+
+
+def test_a_bundle_inside_a_bundle_is_not_opened() -> None:
+    inner = build_bundle([BundleItem("list", NOW, (LIST,))])
+    assert intel_collateral_of(build_bundle([BundleItem("outer", NOW, (inner,))])).crls == ()
+
+
+def test_the_identity_of_the_verifying_enclave_is_passed_over() -> None:
+    assert intel_collateral_of(b'{"enclaveIdentity": {"id": "QVE"}, "signature": ""}').damaged == ()
+
+
+def test_a_folder_holds_amds_and_intels_things_together(tmp_path: Path) -> None:
+    amd = FakeAmdPki()
+    (tmp_path / "a").write_bytes(json.dumps(library_form()).encode())
+    (tmp_path / "b").write_bytes(amd.leaf_der)
+    (tmp_path / "c").write_bytes(amd.crl())
+    (tmp_path / "d").write_bytes(LIST)
+    (tmp_path / "e").write_bytes(WORLD.root_der)
+    (tmp_path / "f").write_bytes(LIST.hex().encode())
+    warned: list[str] = []
+    assert len(load_collateral_dir(tmp_path, warned.append).leaves) == 1
+    found = intel_collateral_below([tmp_path], warned.append)
+    assert (len(found.tcb_infos), len(found.crls), warned) == (1, 2, [])
