@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from attest.collateral.url import KDS_URL, base_url
 from policy.errors import ConfigInvalid
 from policy.table import Problems, Table
+from policy.toml import TomlInvalid, strict_toml
 
 ORIGIN = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/-]{0,127}")
 """An audit log's name: a URL without its scheme."""
@@ -99,11 +99,11 @@ class Settings:
 def load_settings(path: Path) -> Settings:
     """Read and decode. Raises SettingsInvalid."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = strict_toml(path.read_bytes())
     except OSError as exc:
         raise SettingsInvalid(str(path), (f"$: cannot be read: {exc.strerror}",)) from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise SettingsInvalid(str(path), (f"$: not TOML: {exc}",)) from None
+    except TomlInvalid as exc:
+        raise SettingsInvalid(str(path), (f"$: {exc.message}",)) from None
     problems = Problems()
     settings = _decode(Table(data, problems), path.absolute().parent)
     if problems.found:

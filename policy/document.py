@@ -7,7 +7,6 @@ There are no defaults. A key that is missing is a problem; whoever does not want
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 
 from policy.errors import ConfigInvalid, MalformedInput
@@ -18,9 +17,9 @@ from policy.snp_table import snp_rules
 from policy.table import Problems, Table
 from policy.tdx_rules import REGISTERED, TdxRules
 from policy.tdx_table import tdx_rules
+from policy.toml import TomlInvalid, strict_toml
 from policy.vocab import LaunchDigest
 
-MAX_BYTES = 1 << 20
 _VENDORS = ("amd", "intel")
 _ROOT = re.compile(r"amd|intel|test:[0-9a-f]{64}")
 TeeRules = SnpRules | TdxRules | SgxRules
@@ -96,14 +95,10 @@ def _tdx(table: Table, measurement: str) -> TdxRules:
 
 
 def _toml(data: bytes) -> dict[str, object]:
-    if len(data) > MAX_BYTES:
-        raise PolicyInvalid("policy", (f"$: {len(data)} bytes, want at most {MAX_BYTES}",))
     try:
-        return tomllib.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as exc:
-        raise PolicyInvalid("policy", (f"$: byte {exc.start} is not UTF-8",)) from None
-    except (ValueError, RecursionError) as exc:  # TOMLDecodeError, or an integer of absurd length
-        raise PolicyInvalid("policy", (f"$: not TOML: {exc}",)) from None
+        return strict_toml(data)
+    except TomlInvalid as exc:
+        raise PolicyInvalid("policy", (f"$: {exc.message}",)) from None
 
 
 def _roots(root: Table) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ MRCONFIGID its first 48, padded with zeros (Confidential Containers, init-data s
 from __future__ import annotations
 
 import hashlib
-import tomllib
 
 from attest.broker.errors import RequestMalformed, RequestUnsupported
 from attest.broker.protocol import InitData
+from policy.toml import TomlInvalid, strict_toml
 
 _ALGORITHMS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
 
@@ -18,9 +18,9 @@ _ALGORITHMS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": has
 def init_data_digest(init_data: InitData) -> bytes:
     """The digest of this text, 32 to 64 bytes. Raises RequestMalformed and RequestUnsupported."""
     try:
-        algorithm = tomllib.loads(init_data.body).get("algorithm")
-    except (tomllib.TOMLDecodeError, RecursionError) as exc:
-        raise RequestMalformed(f"attest: init-data: not TOML: {str(exc)[:200]}") from None
+        algorithm = strict_toml(init_data.body).get("algorithm")
+    except TomlInvalid as exc:
+        raise RequestMalformed(f"attest: init-data: {exc.message}") from None
     function = _ALGORITHMS.get(algorithm) if isinstance(algorithm, str) else None
     if function is None:
         raise RequestUnsupported(

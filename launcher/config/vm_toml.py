@@ -7,16 +7,15 @@ Schema 1. Paths stay as written; whoever opens them resolves them against the fi
 from __future__ import annotations
 
 import re
-import tomllib
 
 from launcher.config import parts
 from launcher.config.sizes import parse_size
 from launcher.core.vm import Boot, Cpu, Disk, Guest, SnpSettings, VmConfig
 from launcher.errors import VmConfigInvalid
 from policy.table import Problems, Table
+from policy.toml import TomlInvalid, strict_toml
 from policy.vocab import Platform
 
-MAX_BYTES = 1 << 20
 MIN_MEMORY, MAX_MEMORY = 128 << 20, 16 << 40
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 PLATFORMS = tuple(item.value for item in Platform if item not in (Platform.SGX, Platform.EMULATED_SGX))
@@ -37,16 +36,10 @@ def parse_vm(data: bytes, what: str) -> VmConfig:
 
 
 def _toml(data: bytes, what: str) -> dict[str, object]:
-    if len(data) > MAX_BYTES:
-        raise VmConfigInvalid(what, (f"$: {len(data)} bytes, want at most {MAX_BYTES}",))
     try:
-        return tomllib.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as exc:
-        raise VmConfigInvalid(what, (f"$: byte {exc.start} is not UTF-8",)) from None
-    except (tomllib.TOMLDecodeError, ValueError) as exc:  # ValueError: an integer of absurd length
-        raise VmConfigInvalid(what, (f"$: not TOML: {exc}",)) from None
-    except RecursionError:
-        raise VmConfigInvalid(what, ("$: nested too deeply",)) from None
+        return strict_toml(data)
+    except TomlInvalid as exc:
+        raise VmConfigInvalid(what, (f"$: {exc.message}",)) from None
 
 
 def _root(root: Table) -> VmConfig:

@@ -6,10 +6,12 @@ import posixpath
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 
-from launcher.config.vm_toml import MAX_BYTES, parse_vm
+from launcher.config.vm_toml import parse_vm
 from launcher.core.vm import VmConfig
 from launcher.errors import VmConfigInvalid
 from launcher.io.hashing import read_file
+from policy.toml import MAX_BYTES
+from policy.toml import MAX_BYTES
 
 _MAX_CA = 1 << 16
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"

@@ -12,8 +12,8 @@ import pytest
 BOUND = 64 << 20
 FUZZ = Path(__file__).parent.parent / "fuzz"
 TARGETS = (
-    "snp_report", "cert_table", "hcl", "snp_json", "evidence_file", "ovmf", "igvm", "amd_certificate",
-    "bundle", "reference_json", "policy_toml", "strict_json",
+    "snp_report", "cert_table", "hcl", "snp_json", "kbs_json", "evidence_file", "ovmf", "igvm", "amd_certificate",
+    "bundle", "reference_json", "policy_toml", "vm_toml", "strict_json",
 )  # fmt: skip
 MEGABYTE = 1 << 20
 HUGE_LENGTHS = b"\xff\xff\xff\x7f" * 1024
@@ -27,8 +27,10 @@ EXPENSIVE: dict[str, bytes] = {
     "zeros of the largest size": bytes(4 * MEGABYTE),
     "a certificate of four gigabytes": b"\x30\x84\xff\xff\xff\xff" + bytes(64),
     "an indefinite certificate": b"\x30\x80" * 4096,
-    "a TOML of many tables": b"[a]\n" + b"[[a.b]]\n" * 2_000,
-    "a TOML of deep keys": b".".join([b"a"] * 500) + b" = 1",
+    "a TOML of many tables": b"[a]\n" + b"[[a.b]]\n" * 100_000,
+    "a TOML of deep keys": b".".join([b"a"] * 100_000) + b" = 1",
+    "a TOML of a deep table": b"[" + b".".join([b"a"] * 1000) + b"]\n" + b"a.b = 1\n" * 10_000,
+    "a TOML number": b"a = 1." + b"9" * (MEGABYTE - 6),
 }
 
 

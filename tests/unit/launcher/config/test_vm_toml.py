@@ -7,7 +7,7 @@ import re
 import pytest
 
 from launcher.config.sizes import parse_size, show_size
-from launcher.config.vm_toml import MAX_BYTES, parse_vm
+from launcher.config.vm_toml import parse_vm
 from launcher.core.vm import Forward, guest_policy
 from launcher.errors import VmConfigInvalid
 from policy.vocab import Platform
@@ -154,7 +154,7 @@ def test_a_payload_needs_an_encrypted_disk() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\xff", b"schema = ", b"x" * (MAX_BYTES + 1), b"a = 1" + b"0" * 5000, b"a=" + b"[" * 4000]
+    "data", [b"\xff", b"schema = ", b"x" * ((1 << 20) + 1), b"a = 1" + b"0" * 5000, b"a=" + b"[" * 4000]
 )
 def test_what_is_no_toml_is_our_error(data: bytes) -> None:
     with pytest.raises(VmConfigInvalid):
