@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from typing import NoReturn
 
@@ -30,7 +31,7 @@ from attest.errors import AttestError
 from attest.evidence.errors import EvidenceMalformed
 from attest.store import decisions, sessions
 from attest.store.decisions import StoredDecision
-from attest.store.sessions import Consumed
+from attest.store.sessions import Consumed, Session
 from attest.verifier.binding import report_data_for
 
 _TOKEN_ID_BYTES = 16
@@ -38,6 +39,10 @@ _REFUSALS = {
     Consumed.ALREADY: ("session.nonce-used", "nonce already used: a challenge is good for one attestation"),
     Consumed.EXPIRED: ("session.expired", "session expired: ask for a new challenge"),
     Consumed.OTHER_NONCE: ("session.other-nonce", "nonce is not the one this session was given"),
+    Consumed.OTHER_VERSION: (
+        "session.other-version",
+        "body is not of the protocol version this session was opened with",
+    ),
     Consumed.UNKNOWN_SESSION: ("session.unknown", "session unknown: ask for a challenge first"),
 }
 
@@ -48,27 +53,26 @@ def attest(service: Service, session_id: str, body: bytes, now: datetime) -> Iss
     Raises RequestMalformed, SessionRefused, EvidenceMalformed, AccessDenied, and errors of kind ``unavailable``.
     """
     request = parse_attest(body)  # (1)
-    bound = Bound(
-        report_data=report_data_for(request.nonce, request.tee_pubkey.members, request.additional_evidence),
-        init_data=None if request.init_data is None else init_data_digest(request.init_data),
-    )
-    tee = consume_nonce(service, session_id, request.nonce, now)  # (2)
-    case = _examine(service, tee, request, bound, now)  # (3) (4)
+    init_data = None if request.init_data is None else init_data_digest(request.init_data)
+    session = consume_nonce(service, session_id, request, now)  # (2)
+    request = replace(request, nonce=session.nonce)
+    expected = report_data_for(session.nonce, request.tee_pubkey.members, request.additional_evidence)
+    case = _examine(service, session.tee, request, Bound(expected, init_data), now)  # (3) (4)
     number, issued = _record(service, session_id, case)  # (5)
     if issued is None:
         _refuse(case.found, number)  # (6)
     return issued
 
 
-def consume_nonce(service: Service, session_id: str, nonce: str, now: datetime) -> str:
-    """Use up the session's nonce, or raise SessionRefused. Returns the TEE the session was opened for."""
+def consume_nonce(service: Service, session_id: str, request: AttestRequest, now: datetime) -> Session:
+    """Use up the session's nonce, or raise SessionRefused. Returns the session."""
     with service.database.write(alone=False) as tx:
-        outcome = sessions.consume(tx, session_id, nonce, now)
+        outcome = sessions.consume(tx, session_id, request.nonce, now, request.version)
         session = sessions.find(tx, session_id)
     if outcome is not Consumed.NOW or session is None:
         code, text = _REFUSALS[Consumed.UNKNOWN_SESSION if session is None else outcome]
         raise SessionRefused(text, code=code)
-    return session.tee
+    return session
 
 
 def _examine(service: Service, tee: str, request: AttestRequest, bound: Bound, now: datetime) -> Case:
@@ -101,7 +105,7 @@ def _token(service: Service, case: Case) -> Issued | None:
         return None
     subject = Subject(
         tee=case.tee,
-        nonce=case.request.nonce,
+        nonce=case.request.nonce or "",
         tee_pubkey=case.request.tee_pubkey.members,
         claims=evidence_record.brief_claims(claims.tee),
         init_data=claims.host_binding.hex(),

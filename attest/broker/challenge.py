@@ -30,5 +30,5 @@ def challenge(service: Service, body: bytes, now: datetime) -> Challenge:
     session_id = service.random(_ID_BYTES).hex()
     expires = now + service.challenge_lifetime
     with service.database.write(alone=False) as tx:
-        sessions.add(tx, session_id, nonce=nonce, tee=request.tee, now=now, expires=expires)
+        sessions.add(tx, session_id, nonce=nonce, tee=request.tee, now=now, expires=expires, version=request.version)
     return Challenge(session_id, nonce, expires)

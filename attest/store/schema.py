@@ -1,4 +1,4 @@
-"""Tables of the service's database, schema version 2.
+"""Tables of the service's database, schema version 3.
 
 Times are integers, microseconds since 1970-01-01 UTC, so that SQLite and PostgreSQL compare them alike. Digests and
 ciphertexts are binary, everything else is text. Two rules hold for every table: no secret is stored in clear, and rows
@@ -23,7 +23,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -44,6 +44,7 @@ sessions = Table(
     Column("id_sha256", LargeBinary(32), primary_key=True),
     Column("nonce", String(64), nullable=False, unique=True),
     Column("tee", String(32), nullable=False),
+    Column("version", String(16), nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
     Column("nonce_used", BigInteger),
@@ -107,8 +108,11 @@ decisions = Table(
     Column("emulated", Boolean, nullable=False),
     Column("tee_pubkey", Text, nullable=False),
     Column("references", Text, nullable=False),
+    Column("revoked", BigInteger),
+    Index("decisions_revoked", "revoked"),
 )
-"""Decisions that a token or session may still be used with. ``id`` is the audit record's number."""
+"""Decisions that a token or session may still be used with. ``id`` is the audit record's number, ``revoked`` when an
+operator ended it early."""
 
 references = Table(
     "reference_values",

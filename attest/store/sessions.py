@@ -29,6 +29,7 @@ class Session:
     expires: datetime
     nonce_used: datetime | None
     decision: int | None
+    version: str
 
 
 class Consumed(Enum):
@@ -38,6 +39,7 @@ class Consumed(Enum):
     ALREADY = "already used"
     EXPIRED = "expired"
     OTHER_NONCE = "another nonce"
+    OTHER_VERSION = "another protocol version"
     UNKNOWN_SESSION = "unknown session"
 
 
@@ -45,24 +47,35 @@ def _key(session_id: str) -> bytes:
     return hashlib.sha256(session_id.encode()).digest()
 
 
-def add(tx: Connection, session_id: str, *, nonce: str, tee: str, now: datetime, expires: datetime) -> None:
+def add(
+    tx: Connection, session_id: str, *, nonce: str, tee: str, now: datetime, expires: datetime, version: str = "0.4.0"
+) -> None:
     """Remember a challenge, and forget those that expired long ago."""
     tx.execute(delete(sessions).where(sessions.c.expires < to_micros(now - KEEP_EXPIRED)))
     tx.execute(
         insert(sessions).values(
-            id_sha256=_key(session_id), nonce=nonce, tee=tee, created=to_micros(now), expires=to_micros(expires)
+            id_sha256=_key(session_id),
+            nonce=nonce,
+            tee=tee,
+            version=version,
+            created=to_micros(now),
+            expires=to_micros(expires),
         )
     )
 
 
-def consume(tx: Connection, session_id: str, nonce: str, now: datetime) -> Consumed:
-    """Use up the nonce of a session, or say why not. Run it in a writing transaction of its own."""
+def consume(tx: Connection, session_id: str, nonce: str | None, now: datetime, version: str = "0.4.0") -> Consumed:
+    """Use up the nonce of a session, or say why not. Run it in a writing transaction of its own.
+
+    ``nonce`` is ``None`` where the protocol version does not repeat it; the session's own is used up then.
+    """
     key, at = _key(session_id), to_micros(now)
     changed = tx.execute(
         update(sessions)
         .where(
             sessions.c.id_sha256 == key,
-            sessions.c.nonce == nonce,
+            sessions.c.version == version,
+            *(() if nonce is None else (sessions.c.nonce == nonce,)),
             sessions.c.nonce_used.is_(None),
             sessions.c.expires > at,
         )
@@ -75,7 +88,9 @@ def consume(tx: Connection, session_id: str, nonce: str, now: datetime) -> Consu
         return Consumed.UNKNOWN_SESSION
     if session.nonce_used is not None:
         return Consumed.ALREADY
-    return Consumed.EXPIRED if to_micros(session.expires) <= at else Consumed.OTHER_NONCE
+    if to_micros(session.expires) <= at:
+        return Consumed.EXPIRED
+    return Consumed.OTHER_NONCE if session.version == version else Consumed.OTHER_VERSION
 
 
 def find(tx: Connection, session_id: str) -> Session | None:
@@ -84,7 +99,7 @@ def find(tx: Connection, session_id: str) -> Session | None:
     if row is None:
         return None
     used = None if row.nonce_used is None else from_micros(row.nonce_used)
-    return Session(row.nonce, row.tee, from_micros(row.expires), used, row.decision)
+    return Session(row.nonce, row.tee, from_micros(row.expires), used, row.decision, row.version)
 
 
 def attach_decision(tx: Connection, session_id: str, decision: int) -> None:

@@ -1,4 +1,4 @@
-"""The guests' listener: the Confidential Containers KBS protocol 0.4.0, health, and the keys tokens are signed with."""
+"""The guests' listener: the Confidential Containers KBS protocol 0.4.0 and 0.2.0, health, and the keys tokens are signed with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A guest's KBS client that obeys the rules of the real one (crate ``kbs_protocol``, 0.4.0), over any transport.
+"""A guest's KBS client that obeys the rules of the real one (crate ``kbs_protocol``, 0.4.0 and 0.2.0), over any transport.
 
 What it is strict about, because the real client is: ``extra-params`` must be present in a challenge; an error body must
 parse as ``{"type", "detail"}``; the token's payload must be JSON with integer ``exp``, ``iat``, ``nbf``; all five JWE members
@@ -171,9 +171,12 @@ class KbsClient:
     def evidence(self) -> dict[str, Any]:
         """The body of ``POST /attest``, bound to nonce and key."""
         runtime = {"nonce": self.nonce, "tee-pubkey": self.key.jwk}
+        old = self.version == "0.2.0"
         digest = hashes.Hash(hashes.SHA384())
-        digest.update(rfc8785.dumps({"additional-evidence": "", **runtime}))
+        digest.update(rfc8785.dumps(runtime if old else {"additional-evidence": "", **runtime}))
         report_data = digest.finalize().ljust(64, b"\0")
+        if old:
+            return {"tee-pubkey": self.key.jwk, "tee-evidence": self.attester(report_data)}
         return {
             "init-data": None,
             "runtime-data": runtime,

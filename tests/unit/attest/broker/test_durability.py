@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from attest.broker.attest import consume_nonce
 from attest.broker.errors import SessionRefused
+from attest.broker.protocol import parse_attest
 from attest.broker.verify_trail import verify_trail
 from tests.fakes.kbs_client import KbsClient, KbsError
 from tests.fakes.service_world import PATH, SECRET, ServiceWorld
@@ -113,6 +115,7 @@ def test_of_many_processes_that_race_for_a_nonce_exactly_one_gets_it(tmp_path: P
     world = ServiceWorld(tmp_path / "service")
     client = world.client()
     client.auth()
+    request = parse_attest(json.dumps(client.evidence()).encode())
     fork = multiprocessing.get_context("fork")
     results: multiprocessing.Queue[bool] = fork.Queue()
     start = fork.Event()
@@ -120,7 +123,7 @@ def test_of_many_processes_that_race_for_a_nonce_exactly_one_gets_it(tmp_path: P
     def race() -> None:
         start.wait(10)
         try:
-            consume_nonce(world.service, client.cookie or "", client.nonce, world.now)
+            consume_nonce(world.service, client.cookie or "", request, world.now)
         except SessionRefused:
             results.put(False)
         else:

@@ -167,7 +167,7 @@ def test_another_protocol_version_is_refused_in_the_words_clients_look_for(world
     client.version = "0.3.0"
     error = refused(client.auth)
     assert error.information["detail"] == (
-        "KBS Client Protocol Version Mismatch: expect =0.4.0 while the request is 0.3.0"
+        "KBS Client Protocol Version Mismatch: expect =0.4.0 while the request is 0.3.0 (0.2.0 is served too)"
     )
 
 
