@@ -12,6 +12,7 @@ Keys are made once per process. ``layout`` is ``sgx``, ``1.0``, ``1.5`` or ``1.5
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -40,9 +41,10 @@ from attest.endorsement.intel import IntelAnchors
 from attest.endorsement.intel_pool import IntelCollateral
 from attest.evidence.eventlog import EventLog
 from attest.evidence.intel_certificate import IntelCertificate, IntelCrl, IntelRole
-from attest.evidence.intel_json import parse_qe_identity, parse_tcb_info
+from attest.evidence.intel_json import QeIdentity, TcbInfo, parse_qe_identity, parse_tcb_info
 from attest.evidence.quote import Quote, parse_quote
 from attest.evidence.sgx_extension import SgxExtension
+from attest.evidence.tdx_json import encode_tdx_json
 from attest.verifier.quote import QuoteVerifier
 from policy.claims import VerifiedClaims
 
@@ -246,6 +248,26 @@ class FakeIntelPki:
         """This root and no other."""
         return IntelAnchors.test_only(self.root_der)
 
+    def inputs(
+        self, *, now: datetime = NOW, report_data: bytes | None = None, event_log: EventLog | None = None,
+        collateral: IntelCollateral | None = None, anchors: IntelAnchors | None = None,
+    ) -> QuoteInputs:  # fmt: skip
+        """What :meth:`verify` would verify, as bytes."""
+        pool = self.collateral if collateral is None else collateral
+        evidence = self.raw
+        if event_log is not None:
+            evidence = json.dumps(encode_tdx_json(self.raw, event_log.raw)).encode()
+        return QuoteInputs(
+            evidence,
+            tuple(item.der for item in pool.certificates),
+            tuple(item.der for item in pool.crls),
+            tuple(answer("tcbInfo", item) for item in pool.tcb_infos),
+            tuple(answer("enclaveIdentity", item) for item in pool.qe_identities),
+            self.anchors if anchors is None else anchors,
+            now,
+            report_data,
+        )
+
     def verify(
         self, *, now: datetime = NOW, report_data: bytes | None = None, event_log: EventLog | None = None,
         collateral: IntelCollateral | None = None, anchors: IntelAnchors | None = None,
@@ -254,6 +276,25 @@ class FakeIntelPki:
         return QuoteVerifier(anchors or self.anchors).verify(
             self.parsed, collateral or self.collateral, now=now, expected_report_data=report_data, event_log=event_log
         )
+
+
+@dataclass(frozen=True)
+class QuoteInputs:
+    """Everything one verification depends on; ``tcb_infos`` and ``qe_identities`` are answers as Intel serves them."""
+
+    evidence: bytes
+    certificates: tuple[bytes, ...]
+    crls: tuple[bytes, ...]
+    tcb_infos: tuple[bytes, ...]
+    qe_identities: tuple[bytes, ...]
+    anchors: IntelAnchors
+    now: datetime
+    expected_report_data: bytes | None
+
+
+def answer(member: str, item: TcbInfo | QeIdentity) -> bytes:
+    """The answer that held ``item``, its signed text unchanged."""
+    return b'{"%s":%s,"signature":"%s"}' % (member.encode(), item.signed, item.signature.hex().encode())
 
 
 def stamp(when: datetime) -> str:

