@@ -12,13 +12,11 @@ from attest.attester.cmdline import DiskOrder, NetOrder, Orders, ServiceAddress
 from attest.attester.errors import PayloadFailed, Refused
 from attest.attester.https import HttpsTransport, Transport, pinned_context
 from attest.attester.kbs import KbsClient, token_status
-from attest.attester.raw_evidence import RawEvidence
+from attest.attester.raw_evidence import TDX, RawEvidence
 from attest.attester.session import Pace, Session
 from attest.attester.status import Status
 from policy.errors import CvmError
 from policy.secret import SecretBytes
-
-TEE = "snp"
 
 
 class CheckedDisk(NamedTuple):
@@ -51,11 +49,17 @@ class Machine(Protocol):
     def network(self, order: NetOrder) -> str:
         """Set the interface up; its name."""
 
-    def evidence(self, report_data: bytes, emulated: bool) -> RawEvidence:
-        """A report over ``report_data``."""
+    def tee(self, emulated: bool) -> str:
+        """The TEE this guest runs in: ``snp`` or ``tdx``."""
+
+    def evidence(self, report_data: bytes, tee: str, emulated: bool) -> RawEvidence:
+        """A report or quote over ``report_data``."""
 
     def evidence_json(self, raw: RawEvidence) -> dict[str, object]:
         """The protocol's form of ``raw``; refuses a report that does not parse."""
+
+    def close_door(self, emulated: bool) -> bool:
+        """Of a TD: extend RTMR3 now that the keys are here; false where the kernel offers no way."""
 
     def inspect(self, order: DiskOrder) -> CheckedDisk:
         """Find the disk and check its header; nothing is opened."""
@@ -119,26 +123,44 @@ class Agent:
     def _unlock_all(self, service: ServiceAddress, ca: bytes) -> list[Unlocked]:
         # Headers first: for a disk that will not be opened, no key is asked for.
         disks = [self._machine.inspect(order) for order in self._orders.disks]
+        tee = self._machine.tee(self._orders.emulated)
         session = Session(
-            KbsClient(self._connect(service, ca)), TEE, self._evidence, pace=self._pace, tell=self._status.say
+            KbsClient(self._connect(service, ca)),
+            tee,
+            lambda report_data: self._evidence(report_data, tee),
+            pace=self._pace,
+            tell=self._status.say,
         )
         self._status.say(f"service: https://{service.host}:{service.port}, certificate pinned by the command line")
         result = token_status(session.attest())
         self._status.event("attested", f"attested: the service says {result}", status=result)
-        return [self._unlock(disk, session) for disk in disks]
+        unlocked = [self._unlock(disk, session) for disk in disks]
+        if tee == TDX:
+            self._close_door()
+        return unlocked
 
-    def _evidence(self, report_data: bytes) -> dict[str, object]:
-        raw = self._machine.evidence(report_data, self._orders.emulated)
+    def _evidence(self, report_data: bytes, tee: str) -> dict[str, object]:
+        raw = self._machine.evidence(report_data, tee, self._orders.emulated)
         document = self._machine.evidence_json(raw)
-        measurement = raw.report[0x90:0xC0].hex()
+        measurement = raw.launch_digest.hex()
         self._status.event(
             "evidence",
-            f"evidence: report from {raw.source}, launch digest {measurement[:16]}…",
+            f"evidence: {'quote' if tee == TDX else 'report'} from {raw.source}, launch digest {measurement[:16]}…",
             source=raw.source,
+            tee=tee,
             measurement=measurement,
             certificate_bytes=len(raw.certificates),
+            event_log_bytes=len(raw.event_log),
         )
         return document
+
+    def _close_door(self) -> None:
+        closed = self._machine.close_door(self._orders.emulated)
+        self._status.say(
+            "RTMR3 extended: quotes from here on say that the keys were released"
+            if closed
+            else "RTMR3 not extended: this kernel offers no way (Linux 6.16 and later do)"
+        )
 
     def _unlock(self, disk: CheckedDisk, session: Session) -> Unlocked:
         order = disk.order

@@ -1,9 +1,9 @@
 """Evidence through configfs-tsm (Linux 6.7 and later): ``/sys/kernel/config/tsm/report``.
 
-A directory made there is one request: write 64 bytes to ``inblob``, read the report from ``outblob`` and the
-certificate table from ``auxblob``. ``generation`` counts writes; if it is not what we expect, somebody else wrote to
-our request and what was read may answer another question. Source: Linux
-``Documentation/ABI/testing/configfs-tsm-report``.
+A directory made there is one request: write 64 bytes to ``inblob``, read the report (or quote) from ``outblob`` and, of
+an SNP guest, the certificate table from ``auxblob``. ``generation`` counts writes; if it is not what we expect,
+somebody else wrote to our request and what was read may answer another question. A TD's event log is data of the ACPI
+table CCEL. Sources: Linux ``Documentation/ABI/testing/configfs-tsm-report``; UEFI 2.10, section 38.
 """
 
 from __future__ import annotations
@@ -12,17 +12,37 @@ import os
 from pathlib import Path
 
 from attest.attester.errors import EvidenceUnavailable
-from attest.attester.raw_evidence import MAX_CERTIFICATES, RawEvidence, SourceAbsent
+from attest.attester.raw_evidence import MAX_CERTIFICATES, SNP, TDX, RawEvidence, SourceAbsent
 
 ROOT = Path("/sys/kernel/config/tsm/report")
+CCEL = Path("/sys/firmware/acpi/tables/data/CCEL")
 NAME = "cvm-attester"
-PROVIDER = "sev_guest"
+PROVIDERS = {SNP: "sev_guest", TDX: "tdx_guest"}
+MAX_EVENT_LOG = 4 << 20
 
 
 def configfs_report(report_data: bytes, root: Path = ROOT) -> RawEvidence:
-    """Report and certificate table for ``report_data``; raises :class:`SourceAbsent` where the kernel has no
+    """An SNP report and certificate table for ``report_data``; raises :class:`SourceAbsent` where the kernel has no
     provider.
     """
+    return _request(report_data, SNP, root)
+
+
+def configfs_quote(report_data: bytes, root: Path = ROOT, ccel: Path = CCEL) -> RawEvidence:
+    """A TD's quote for ``report_data`` and the event log of its firmware and kernel, as :func:`configfs_report`.
+
+    Firmware without a log is none of this source's business: the evidence then has none.
+    """
+    raw = _request(report_data, TDX, root)
+    try:
+        return raw._replace(event_log=_read(ccel, MAX_EVENT_LOG + 1))
+    except FileNotFoundError:
+        return raw
+    except OSError as exc:
+        raise EvidenceUnavailable(f"event log: {ccel}: {exc.strerror}") from None
+
+
+def _request(report_data: bytes, tee: str, root: Path) -> RawEvidence:
     request = root / NAME
     try:
         request.mkdir()
@@ -31,27 +51,27 @@ def configfs_report(report_data: bytes, root: Path = ROOT) -> RawEvidence:
     except OSError as exc:  # no such directory: no tsm module; ENXIO: no provider has registered
         raise SourceAbsent(f"configfs-tsm: {exc.strerror}") from None
     try:
-        return _ask(request, report_data)
+        return _ask(request, report_data, tee)
     except OSError as exc:
         raise EvidenceUnavailable(f"configfs-tsm: {exc.filename or 'request'}: {exc.strerror}") from None
     finally:
         _remove(request)
 
 
-def _ask(request: Path, report_data: bytes) -> RawEvidence:
+def _ask(request: Path, report_data: bytes, tee: str) -> RawEvidence:
     provider = _read(request / "provider", 64).decode("ascii", "replace").strip()
-    if provider != PROVIDER:
-        raise EvidenceUnavailable(
-            f"configfs-tsm: provider {provider!r}, want {PROVIDER!r}: this agent speaks SEV-SNP only"
-        )
+    if provider != PROVIDERS[tee]:
+        raise EvidenceUnavailable(f"configfs-tsm: provider {provider!r}, want {PROVIDERS[tee]!r}")
     expected = _generation(request) + 1
     _write(request / "inblob", report_data)
-    report = _read(request / "outblob", 16 * 1024)
-    certificates = _read(request / "auxblob", MAX_CERTIFICATES + 1)
+    report = _read(request / "outblob", 64 * 1024)
+    certificates = _read(request / "auxblob", MAX_CERTIFICATES + 1) if tee == SNP else b""
     got = _generation(request)
     if got != expected:
         raise EvidenceUnavailable(f"configfs-tsm: generation {got}, want {expected}: the request was changed meanwhile")
-    return RawEvidence(report, certificates, "configfs-tsm")
+    if not report:
+        raise EvidenceUnavailable("configfs-tsm: empty answer: the host's quoting service is not running or not set up")
+    return RawEvidence(report, certificates, "configfs-tsm", tee)
 
 
 def _generation(request: Path) -> int:

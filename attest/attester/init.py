@@ -19,11 +19,12 @@ from pathlib import Path
 from attest.attester import disk, kernel
 from attest.attester.agent import Agent, CheckedDisk, RunningPayload, Unlocked, settle
 from attest.attester.cmdline import DiskOrder, NetOrder, parse_orders
-from attest.attester.evidence_json import snp_evidence
+from attest.attester.evidence_json import kbs_evidence
 from attest.attester.ports import wait_for_port, write_all
 from attest.attester.power_button import PowerButton
 from attest.attester.raw_evidence import RawEvidence
-from attest.attester.sources import emulated, first_present, hardware
+from attest.attester.rtmr import close_door
+from attest.attester.sources import emulated, first_present, hardware, tee_here
 from attest.attester.status import PORT_NAME, Status
 from policy.errors import CvmError
 from policy.secret import SecretBytes
@@ -45,13 +46,21 @@ class Guest:
 
         return set_up(order)
 
-    def evidence(self, report_data: bytes, emulated_chip: bool) -> RawEvidence:
+    def tee(self, emulated_chip: bool) -> str:
+        """By the emulated chip's port, or by the kernel's device."""
+        return tee_here(emulated_chip=emulated_chip)
+
+    def evidence(self, report_data: bytes, tee: str, emulated_chip: bool) -> RawEvidence:
         """From the kernel, or from the emulated chip when the command line says so."""
-        return first_present(emulated() if emulated_chip else hardware(), report_data)
+        return first_present(emulated(tee) if emulated_chip else hardware(tee), report_data)
 
     def evidence_json(self, raw: RawEvidence) -> dict[str, object]:
-        """KBS ``snp`` evidence."""
-        return snp_evidence(raw)
+        """KBS evidence of the TEE's own form."""
+        return kbs_evidence(raw)
+
+    def close_door(self, emulated_chip: bool) -> bool:
+        """Through the kernel, or the emulated chip's port."""
+        return close_door(emulated_chip=emulated_chip)
 
     def inspect(self, order: DiskOrder) -> CheckedDisk:
         """The header is copied into memory and the copy checked."""

@@ -6,16 +6,41 @@ from typing import NamedTuple
 
 from attest.attester.errors import EvidenceUnavailable
 
+SNP, TDX = "snp", "tdx"
+"""Kinds of TEE by the names of the KBS protocol."""
 MAX_CERTIFICATES = 256 * 1024
 """Bytes of a certificate table that are believed; real ones have one or two pages."""
+REPORT_DATA_BYTES = 64
+# Offsets of REPORTDATA and MRTD in a quote: header of 48 bytes, in version 5 six bytes more, then the TD report.
+_BODY_AT = {4: 48, 5: 54}
+_REPORT_DATA_AT, _MRTD_AT = 520, 136
 
 
 class RawEvidence(NamedTuple):
-    """What a source gave: the raw report, the certificate table (may be empty) and the source's name."""
+    """What a source gave: the raw report (or quote), the certificate table (may be empty), the source's name, the TEE,
+    and the event log (TDX; may be empty).
+    """
 
     report: bytes
     certificates: bytes
     source: str
+    tee: str = SNP
+    event_log: bytes = b""
+
+    @property
+    def report_data(self) -> bytes:
+        """The 64 bytes the report is about; empty where it is too short or of an unknown version."""
+        at = 0x50 if self.tee == SNP else self._body_at() + _REPORT_DATA_AT
+        return self.report[at : at + REPORT_DATA_BYTES]
+
+    @property
+    def launch_digest(self) -> bytes:
+        """MEASUREMENT or MRTD, 48 bytes, for people to see; nothing is decided by it here."""
+        at = 0x90 if self.tee == SNP else self._body_at() + _MRTD_AT
+        return self.report[at : at + 48]
+
+    def _body_at(self) -> int:
+        return _BODY_AT.get(int.from_bytes(self.report[:2], "little"), len(self.report))
 
 
 class SourceAbsent(EvidenceUnavailable):

@@ -1,23 +1,24 @@
 """Where the guest's evidence comes from, and the choice between the places.
 
-On hardware: configfs-tsm first, ``/dev/sev-guest`` next. The emulated chip is asked only when the measured command
-line says ``cvm.evidence=emulated``, and then nothing else is: the two are never mixed, so no host can swap real
-evidence for emulated evidence, or the other way round, without changing the launch digest.
+On hardware: configfs-tsm first, ``/dev/sev-guest`` next; a TD has configfs-tsm alone, because what ``/dev/tdx_guest``
+gives is a TDREPORT, which proves nothing to anybody on another machine until the host's quoting enclave has signed it,
+and configfs-tsm is how Linux has that done. An emulated chip is asked only when the measured command line says
+``cvm.evidence=emulated``, and then nothing else is: the two are never mixed, so no host can swap real evidence for
+emulated evidence, or the other way round, without changing what was measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from attest.attester.configfs_tsm import configfs_report
-from attest.attester.emulated import emulated_report
+from attest.attester.configfs_tsm import configfs_quote, configfs_report
+from attest.attester.emulated import emulated_quote, emulated_report, emulated_tee
 from attest.attester.errors import EvidenceUnavailable
-from attest.attester.raw_evidence import MAX_CERTIFICATES, RawEvidence, SourceAbsent
+from attest.attester.raw_evidence import MAX_CERTIFICATES, TDX, RawEvidence, SourceAbsent
 from attest.attester.sev_guest import sev_guest_report
 
-REPORT_DATA_BYTES = 64
-REPORT_DATA_AT = 0x50
-
+TDX_DEVICE = Path("/dev/tdx_guest")
 
 Source = Callable[[bytes], RawEvidence]
 
@@ -35,7 +36,7 @@ def first_present(sources: tuple[Source, ...], report_data: bytes) -> RawEvidenc
 
 def checked(evidence: RawEvidence, report_data: bytes) -> RawEvidence:
     """A source that answers something else than what was asked is broken: say so here, where it can be seen."""
-    got = evidence.report[REPORT_DATA_AT : REPORT_DATA_AT + REPORT_DATA_BYTES]
+    got = evidence.report_data
     if got != report_data:
         raise EvidenceUnavailable(
             f"{evidence.source}: the report is about other report data, {got[:8].hex()}…, want {report_data[:8].hex()}…"
@@ -47,11 +48,18 @@ def checked(evidence: RawEvidence, report_data: bytes) -> RawEvidence:
     return evidence
 
 
-def hardware() -> tuple[Source, ...]:
+def tee_here(*, emulated_chip: bool, device: Path = TDX_DEVICE) -> str:
+    """The TEE this guest runs in, ``snp`` or ``tdx``: by the emulated chip's port, or by the kernel's device."""
+    if emulated_chip:
+        return emulated_tee()
+    return TDX if device.exists() else "snp"
+
+
+def hardware(tee: str) -> tuple[Source, ...]:
     """The kernel's interfaces, best first."""
-    return configfs_report, sev_guest_report
+    return (configfs_quote,) if tee == TDX else (configfs_report, sev_guest_report)
 
 
-def emulated() -> tuple[Source, ...]:
+def emulated(tee: str) -> tuple[Source, ...]:
     """The emulated chip's port and nothing else."""
-    return (emulated_report,)
+    return (emulated_quote,) if tee == TDX else (emulated_report,)

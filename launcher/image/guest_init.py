@@ -28,7 +28,11 @@ MOUNTS = (
     ("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755"),
     ("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777"),  # noqa: S108  the guest's own, empty at boot
 )
-CONFIGFS = ("configfs", "/sys/kernel/config", MS_NOSUID | MS_NODEV | MS_NOEXEC, "")
+# After the modules: configfs is one of them. The log of an emulated TD's TPM is in securityfs.
+LATE_MOUNTS = (
+    ("configfs", "/sys/kernel/config", MS_NOSUID | MS_NODEV | MS_NOEXEC, ""),
+    ("securityfs", "/sys/kernel/security", MS_NOSUID | MS_NODEV | MS_NOEXEC, ""),
+)
 
 ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -84,7 +88,8 @@ def main() -> None:
         # The kernel makes the root of the initial file system writable for everybody.
         os.chmod("/", 0o755)  # noqa: S103
         load_modules()
-        mount(*CONFIGFS)
+        for arguments in LATE_MOUNTS:
+            mount(*arguments)
         runpy.run_module(AGENT, run_name="__main__", alter_sys=True)
     finally:
         os.sync()

@@ -11,7 +11,7 @@ from typing import Any
 
 from attest.attester.agent import CheckedDisk, RunningPayload, Unlocked
 from attest.attester.cmdline import DiskOrder, NetOrder
-from attest.attester.evidence_json import snp_evidence
+from attest.attester.evidence_json import kbs_evidence
 from attest.attester.raw_evidence import RawEvidence
 from attest.attester.status import Status
 from attest.emulator.chip import Chip, LaunchContext
@@ -60,13 +60,20 @@ class FakeMachine:
         self.done.append(order)
         return "eth0"
 
-    def evidence(self, report_data: bytes, emulated: bool) -> RawEvidence:
+    def tee(self, emulated: bool) -> str:
+        return "snp"
+
+    def close_door(self, emulated: bool) -> bool:
+        self.done.append("door closed")
+        return True
+
+    def evidence(self, report_data: bytes, tee: str, emulated: bool) -> RawEvidence:
         self.done.append(f"evidence emulated={emulated}")
         made = chip()
         return RawEvidence(made.report(ReportRequest(report_data)), made.certificates, "test")
 
     def evidence_json(self, raw: RawEvidence) -> dict[str, object]:
-        return snp_evidence(raw)
+        return kbs_evidence(raw)
 
     def inspect(self, order: DiskOrder) -> CheckedDisk:
         if self.bad_header is not None:

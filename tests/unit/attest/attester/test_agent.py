@@ -26,10 +26,12 @@ from attest.attester.errors import (
     SessionLost,
 )
 from attest.attester.https import pinned_context
+from attest.attester.raw_evidence import RawEvidence
 from attest.attester.session import Pace
 from policy.errors import CvmError
 from policy.vocab import ResourcePath
 from tests.fakes.guest import EndedPayload, FakeMachine, Recorder
+from tests.fakes.intel_pki import FakeIntelPki
 from tests.fakes.kbs_server import FakeKbs, make_ca, serving
 
 KEY = bytes(range(100, 132))
@@ -90,6 +92,34 @@ def test_the_whole_way_from_network_to_payload(scene: Scene) -> None:
     assert scene.recorder.events[3]["detail"] == {"text": "hello\n"}
     paths = ["POST /kbs/v0/auth", "POST /kbs/v0/attest", "GET /kbs/v0/resource/default/demo/root"]
     assert scene.kbs.requests == paths
+
+
+def test_a_td_shows_its_quote_and_closes_the_door_after_the_keys_and_before_the_payload(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evidence(report_data: bytes, tee: str, emulated: bool) -> RawEvidence:
+        raw = FakeIntelPki(td={"report_data": report_data}).raw
+        return RawEvidence(raw, b"", "test", tee, b"log")
+
+    monkeypatch.setattr(scene.machine, "tee", lambda emulated: "tdx")
+    monkeypatch.setattr(scene.machine, "evidence", evidence)
+    scene.work()
+    (sent,) = scene.kbs.attested
+    assert set(sent) == {"quote", "cc_eventlog"}
+    assert scene.machine.done[1:] == ["door closed", ("/hello", Path("/run/cvm/disk/root"))]
+    detail = scene.recorder.events[0]["detail"]
+    assert (detail["tee"], detail["measurement"], detail["event_log_bytes"]) == ("tdx", "11" * 48, 3)
+
+
+def test_a_door_that_does_not_close_stops_the_payload(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(emulated: bool) -> bool:
+        raise EvidenceUnavailable("RTMR3: no")
+
+    monkeypatch.setattr(scene.machine, "tee", lambda emulated: "tdx")
+    monkeypatch.setattr(scene.machine, "close_door", fail)
+    with pytest.raises(EvidenceUnavailable, match="RTMR3"):
+        scene.work()
+    assert "payload-output" not in scene.recorder.names
 
 
 def test_the_evidence_is_the_chips_report_with_its_certificates(scene: Scene) -> None:

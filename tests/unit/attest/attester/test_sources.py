@@ -38,12 +38,12 @@ def _works(data: bytes) -> RawEvidence:
 
 
 def test_configfs_is_asked_before_the_device() -> None:
-    assert hardware() == (configfs_tsm.configfs_report, sev_guest.sev_guest_report)
+    assert hardware("snp") == (configfs_tsm.configfs_report, sev_guest.sev_guest_report)
 
 
 def test_the_emulated_chip_is_never_among_the_hardware_nor_hardware_beside_it() -> None:
-    (only,) = emulated()
-    assert only not in hardware()
+    (only,) = emulated("snp")
+    assert only not in (*hardware("snp"), *hardware("tdx"))
 
 
 def test_an_absent_source_leads_to_the_next_one() -> None:

@@ -41,7 +41,7 @@ class ChipMachine(FakeMachine):
         super().__init__()
         self.launch = launch
 
-    def evidence(self, report_data: bytes, emulated: bool) -> RawEvidence:
+    def evidence(self, report_data: bytes, tee: str, emulated: bool) -> RawEvidence:
         made = chip(self.launch)
         return RawEvidence(made.report(ReportRequest(report_data)), made.certificates, "emulated")
 
@@ -97,8 +97,8 @@ def test_a_changed_guest_is_refused_and_learns_which_rule(served: Served, launch
 class ReplayingMachine(ChipMachine):
     """Shows evidence about other report data than asked for: what a replayed report looks like."""
 
-    def evidence(self, report_data: bytes, emulated: bool) -> RawEvidence:
-        return super().evidence(bytes(64), emulated)
+    def evidence(self, report_data: bytes, tee: str, emulated: bool) -> RawEvidence:
+        return super().evidence(bytes(64), tee, emulated)
 
 
 def test_evidence_of_another_session_is_refused(served: Served) -> None:
