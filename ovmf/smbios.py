@@ -17,7 +17,8 @@ from policy.wire import ByteReader
 
 _MAX_TABLE = 4 << 20
 _END_OF_TABLE = 127
-_BIOS_INFORMATION = 0
+_BIOS_INFORMATION, _PROCESSOR = 0, 4
+_PROCESSOR_ID = slice(8, 16)
 
 # (offset, size, the byte is the number of a string)
 _FILTER: dict[int, tuple[tuple[int, int, bool], ...]] = {
@@ -79,6 +80,22 @@ def parse_structures(table: bytes) -> tuple[Structure, ...]:
     if at < len(table):
         raise SmbiosMalformed(f"SMBIOS table: {len(table) - at} bytes follow the end mark at 0x{at:X}")
     return tuple(found)
+
+
+def with_processor_id(table: bytes, processor_id: bytes) -> bytes:
+    """``table`` with another processor ID (8 bytes: CPUID 1 EAX and EDX, little-endian) in every type 4 structure.
+
+    It is measured, and QEMU takes it from the CPU model: of a TD, from its host.
+    """
+    if len(processor_id) != _PROCESSOR_ID.stop - _PROCESSOR_ID.start:
+        raise ValueError(f"processor_id: {len(processor_id)} bytes")
+    found = []
+    for item in parse_structures(table):
+        fields = bytearray(item.formatted)
+        if item.type == _PROCESSOR and len(fields) >= _PROCESSOR_ID.stop:
+            fields[_PROCESSOR_ID] = processor_id
+        found.append(bytes(fields) + item.strings)
+    return b"".join(found)
 
 
 def measured_digest(structures: tuple[Structure, ...]) -> bytes:

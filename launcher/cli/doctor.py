@@ -12,7 +12,7 @@ DESCRIPTION = "Check every requirement of this host. Needs no privilege, changes
 EPILOG = """example: cvm doctor --json
 exit status: 0 every platform this release launches can run (with --platform: that one), 4 something is missing"""
 _MARK = {"ok": "ok     ", "warn": "warning", "missing": "MISSING", "skip": "skipped"}
-PLATFORMS = ("sev-snp", "emulated-snp", "none")
+PLATFORMS = ("sev-snp", "tdx", "emulated-snp", "emulated-tdx", "none")
 
 
 def add_arguments(parser: ArgumentParser) -> None:

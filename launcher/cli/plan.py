@@ -7,6 +7,7 @@ import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 
+from launcher.cli.td_words import td_lines, td_members
 from launcher.core.text import safe_text
 from launcher.service.planning import Prepared, prepare
 
@@ -30,7 +31,6 @@ def run(args: Namespace) -> int:
 def plan_document(prepared: Prepared) -> dict[str, object]:
     """The plan as JSON, schema ``cvm.plan/1``."""
     plan = prepared.plan
-    files = prepared.measured.files() if prepared.measured is not None else []
     return {
         "schema": "cvm.plan/1",
         "name": plan.spec.name,
@@ -40,7 +40,8 @@ def plan_document(prepared: Prepared) -> dict[str, object]:
         "warnings": list(plan.warnings),
         "blockers": [item._asdict() for item in plan.blockers],
         "launch_digest": prepared.launch_digest,
-        "inputs": [{"name": name, "path": path, "sha256": sha256} for name, path, sha256 in files],
+        "inputs": [{"name": name, "path": path, "sha256": sha256} for name, path, sha256 in prepared.files()],
+        **({} if prepared.td is None else td_members(prepared.td)),
         "kernel_cmdline": plan.spec.cmdline,
         "timeout_seconds": plan.budget._asdict(),
         "argv": list(plan.argv),
@@ -56,9 +57,11 @@ def _text(prepared: Prepared) -> str:
     lines += ["", "timeouts", f"  {plan.budget.boot:g} s to the agent's first word"]
     if plan.attests:
         lines.append(f"  {plan.budget.attest:g} s more to the service's answer")
-    if prepared.measured is not None:
+    if prepared.launch_digest is not None:
         lines += ["", f"launch digest  {prepared.launch_digest}"]
-        for name, path, sha256 in prepared.measured.files():
+        if prepared.td is not None:
+            lines += td_lines(prepared.td)
+        for name, path, sha256 in prepared.files():
             lines.append(f"  {name:<9} sha256:{sha256}  {_shorten(path) or '(none)'}")
     lines += ["", "command (QEMU runs in the VM's state folder)", *_command(plan.argv, dict(plan.qemu.env))]
     lines += [f"\nWARNING  {text}" for text in plan.warnings]

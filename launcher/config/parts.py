@@ -17,9 +17,11 @@ from launcher.core.vm import (
 )
 from policy.errors import MalformedInput
 from policy.table import Table
-from policy.vocab import ResourcePath
+from policy.vocab import Platform, ResourcePath
 
 MAX_VCPUS = 4096
+HOST_MODEL = "host"
+"""The CPU model of every TD."""
 MAX_DISKS = 16
 MAX_PATH = 4096
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -34,17 +36,20 @@ _HOST_DATA = re.compile(r"[0-9a-f]{64}")
 _ABI = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
 
 
-def cpu(table: Table | None) -> Cpu | None:
+def cpu(table: Table | None, platform: Platform) -> Cpu:
     """``[cpu]``"""
+    default = Cpu(model=HOST_MODEL) if platform is Platform.TDX else Cpu()
     if table is None:
-        return None
+        return default
     count = table.value("count", int, 1) or 0
     if not 1 <= count <= MAX_VCPUS:
         table.problem("count", f"got {count}, want 1 to {MAX_VCPUS}")
-    model = table.value("model", str, Cpu().model) or ""
-    if not _MODEL.fullmatch(model):
+    model = table.value("model", str, default.model) or ""
+    if platform is Platform.TDX and model != HOST_MODEL:
+        table.problem("model", f'got {model[:80]!r}, want "host": QEMU starts a TD with no named CPU model')
+    elif not _MODEL.fullmatch(model):
         table.problem("model", f"got {model[:80]!r}, want a QEMU CPU model such as EPYC-v4")
-    elif model in ("host", "max"):
+    elif model in (HOST_MODEL, "max") and platform is not Platform.TDX:
         table.problem(
             "model", f'"{model}" makes the launch digest depend on the host, want a named model such as EPYC-v4'
         )

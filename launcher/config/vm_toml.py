@@ -10,7 +10,8 @@ import re
 
 from launcher.config import parts
 from launcher.config.sizes import parse_size
-from launcher.core.vm import Boot, Cpu, Disk, Guest, SnpSettings, VmConfig
+from launcher.config.td_parts import tdx
+from launcher.core.vm import Boot, Disk, Guest, SnpSettings, TdxSettings, VmConfig
 from launcher.errors import VmConfigInvalid
 from policy.table import Problems, Table
 from policy.toml import TomlInvalid, strict_toml
@@ -20,7 +21,6 @@ MIN_MEMORY, MAX_MEMORY = 128 << 20, 16 << 40
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 PLATFORMS = tuple(item.value for item in Platform if item not in (Platform.SGX, Platform.EMULATED_SGX))
 _MEASURED = (Platform.SEV_SNP, Platform.EMULATED_SNP)
-_LATER = (Platform.TDX, Platform.EMULATED_TDX)
 
 
 def parse_vm(data: bytes, what: str) -> VmConfig:
@@ -50,22 +50,19 @@ def _root(root: Table) -> VmConfig:
     if name and not NAME.fullmatch(name):
         root.problem("name", f"got {name[:80]!r}, want at most 63 of a-z 0-9 and inner '-'")
     platform = Platform(root.choice("platform", PLATFORMS) or "none")
-    if platform in _LATER:
-        root.problem(
-            "platform", f'"{platform.value}" is not supported by this release, want sev-snp, emulated-snp or none'
-        )
     config = VmConfig(
         name=name,
         platform=platform,
         memory=_memory(root),
         accel=root.choice("accel", ("auto", "kvm", "tcg"), "auto") or "auto",
-        cpu=parts.cpu(root.table("cpu", required=False)) or Cpu(),
+        cpu=parts.cpu(root.table("cpu", required=False), platform),
         boot=parts.boot(root.table("boot", required=False)) or Boot(),
         disks=parts.disks(root.tables("disk")),
         net=parts.net(root, root.tables("net")),
         attestation=parts.attestation(root.table("attestation", required=False)),
         guest=parts.guest(root.table("guest", required=False)) or Guest(),
         snp=parts.snp(root.table("snp", required=False)) or SnpSettings(),
+        tdx=tdx(root.table("tdx", required=False)) or TdxSettings(),
         emulator_state=parts.emulator(root.table("emulator", required=False)),
     )
     root.finish()

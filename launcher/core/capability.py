@@ -28,7 +28,9 @@ class Finding(NamedTuple):
 
 
 def findings(host: HostFacts, qemu: QemuFacts | None, firmware: FirmwareFacts | None) -> tuple[Finding, ...]:
-    """Every requirement, in the order in which one would fix them."""
+    """Every requirement but those of :func:`td_tools`, in the order in which one would fix them. ``firmware``: the one
+    for SEV-SNP, or the VM's own.
+    """
     return (*_kvm(host), *_snp(host), *_tdx(host), *_tools(qemu, firmware), *_limits(host))
 
 
@@ -75,19 +77,29 @@ def _snp(host: HostFacts) -> tuple[Finding, ...]:
 
 
 def _tdx(host: HostFacts) -> tuple[Finding, ...]:
+    blocks = (Platform.TDX.value,)
+    flag = "tdx_host_platform" in host.flags
+    mask = "KVM was not asked" if host.kvm.vm_types is None else f"KVM_CAP_VM_TYPES {host.kvm.vm_types:#x}"
     return (
         _need(
-            "tdx.kvm", host.kvm.has_type(VM_TYPE_TDX), f"kvm_intel.tdx={host.tdx or 'absent'}",
-            "KVM must offer VM type 5 (TDX); this release does not launch TDX guests yet",
-            "Linux 6.16 or newer with CONFIG_INTEL_TDX_HOST, booted with kvm_intel.tdx=1 nohibernate",
-            (Platform.TDX.value,),
+            "tdx.cpu", flag, "flag tdx_host_platform" if flag else f"no flag on {host.vendor or 'this processor'}",
+            "TDX needs a Xeon of the fourth generation (some) or newer, not itself virtualised",
+            "switch on TME-MT, SGX, TDX and the SEAM loader in the BIOS; `dmesg | grep virt/tdx` says what it found",
+            blocks,
+        ),
+        _need(
+            "tdx.kvm", host.kvm.has_type(VM_TYPE_TDX), f"{mask}, kvm_intel.tdx={host.tdx or 'absent'}",
+            "KVM must offer VM type 5 (TDX)",
+            "Linux 6.16 or newer with CONFIG_INTEL_TDX_HOST (Debian's kernels lack it), booted with kvm_intel.tdx=1 "
+            "nohibernate", blocks,
         ),
     )  # fmt: skip
 
 
 def _tools(qemu: QemuFacts | None, firmware: FirmwareFacts | None) -> tuple[Finding, ...]:
-    everything = (Platform.SEV_SNP.value, Platform.EMULATED_SNP.value, Platform.NONE.value)
-    measured = everything[:2]
+    snp = (Platform.SEV_SNP.value, Platform.EMULATED_SNP.value)
+    measured = (*snp, Platform.TDX.value, Platform.EMULATED_TDX.value)
+    everything = (*measured, Platform.NONE.value)
     new_enough = qemu is not None and qemu.version >= MINIMUM_QEMU
     return (
         _need(
@@ -100,7 +112,24 @@ def _tools(qemu: QemuFacts | None, firmware: FirmwareFacts | None) -> tuple[Find
             "firmware", firmware is not None and firmware.measures_kernel,
             f"{firmware.path} sha256:{firmware.sha256[:16]}…" if firmware else "no OVMF.amdsev.fd",
             "measured direct boot needs a firmware with a measured section for the boot hash table",
-            "cvm image toolchain, or apt install ovmf-amdsev", measured,
+            "cvm image toolchain, or apt install ovmf-amdsev", snp,
+        ),
+    )  # fmt: skip
+
+
+def td_tools(firmware: FirmwareFacts | None, *, swtpm: bool) -> tuple[Finding, ...]:
+    """What only TDs need besides QEMU: their firmware, and for emulated ones a TPM in software."""
+    return (
+        _need(
+            "firmware.tdx", firmware is not None and firmware.starts_td,
+            f"{firmware.path} sha256:{firmware.sha256[:16]}…" if firmware else "no OVMF.fd beside this QEMU",
+            "a TD starts in a firmware with TDX metadata", "cvm image toolchain, or apt install ovmf-generic",
+            (Platform.TDX.value, Platform.EMULATED_TDX.value),
+        ),
+        _need(
+            "swtpm", swtpm, "swtpm is installed" if swtpm else "no swtpm in PATH",
+            "an emulated TD's registers are a TPM's, into which its firmware measures", "apt install swtpm",
+            (Platform.EMULATED_TDX.value,),
         ),
     )  # fmt: skip
 

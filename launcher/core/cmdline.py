@@ -57,7 +57,7 @@ def _orders(config: VmConfig, ca_der: bytes | None, choices: list[tuple[str, str
         words.append(f"cvm.net={GUEST_ADDRESS},{GATEWAY}{_name_server(words, choices)}")
     if config.guest.run is not None:
         words.append(f"cvm.run={config.guest.run}")
-    if config.platform is Platform.EMULATED_SNP:
+    if config.platform in (Platform.EMULATED_SNP, Platform.EMULATED_TDX):
         words.append("cvm.evidence=emulated")
     if config.guest.poweroff:
         words.append("cvm.poweroff=1")

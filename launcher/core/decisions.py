@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from launcher.core.facts import FirmwareFacts, HostFacts
 from launcher.core.spec import VmSpec
+from launcher.core.td import TD_PLATFORMS, td_decisions
 from launcher.core.vm import POLICY_SWITCHES, SnpSettings, VmConfig, guest_policy
 from policy.vocab import Platform
 
@@ -22,6 +23,8 @@ _WRITTEN = "the VM file says so"
 _PLATFORM = {
     Platform.SEV_SNP: "memory and registers are encrypted by the AMD chip, which measures and signs",
     Platform.EMULATED_SNP: "NOT PROTECTED: an emulated chip measures and signs; for machines without the hardware",
+    Platform.TDX: "memory and registers are encrypted; Intel's TDX module measures, its quoting enclave signs",
+    Platform.EMULATED_TDX: "NOT PROTECTED: a TPM in software measures, an emulated quoting enclave signs",
     Platform.NONE: "NOT PROTECTED: an ordinary VM, nothing is measured",
 }
 
@@ -45,7 +48,9 @@ def decide(
     if config.platform is Platform.SEV_SNP:
         source = "CPUID 0x8000001F of this host" if host.c_bit is not None else "every EPYC's; this host did not say"
         chosen.append(Decision("c-bit", str(spec.snp.c_bit if spec.snp else ""), source))
-    if config.platform is not Platform.NONE:
+    if config.platform in TD_PLATFORMS:
+        chosen += [Decision(*item) for item in td_decisions(config)]
+    elif config.platform is not Platform.NONE:
         chosen.append(Decision("guest policy", f"{guest_policy(config.snp):#x}", _policy_reason(config.snp)))
     if spec.hash_table_gpa is not None:
         where = f"{spec.hash_table_gpa:#x}"
@@ -60,9 +65,10 @@ def decide(
 def warnings(config: VmConfig, host: HostFacts) -> tuple[str, ...]:
     """What is allowed but deserves a second look."""
     found = []
-    if config.snp.debug and config.platform is not Platform.NONE:
+    snp = config.platform in (Platform.SEV_SNP, Platform.EMULATED_SNP)
+    if config.snp.debug and snp:
         found.append("snp.debug = true: the host can decrypt this guest's memory")
-    if config.snp.migrate_ma and config.platform is not Platform.NONE:
+    if config.snp.migrate_ma and snp:
         found.append("snp.migrate_ma = true: a migration agent may move this guest to another machine")
     if host.memory_available is not None and config.memory > host.memory_available:
         found.append(
@@ -79,6 +85,8 @@ def warnings(config: VmConfig, host: HostFacts) -> tuple[str, ...]:
 def _cpu_reason(config: VmConfig) -> str:
     if config.platform is Platform.NONE:
         return _WRITTEN
+    if config.platform in TD_PLATFORMS:
+        return "the count is part of RTMR0; a TD has no named model"
     return "count and model are part of the launch digest"
 
 

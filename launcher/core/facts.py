@@ -63,6 +63,8 @@ class FirmwareFacts(NamedTuple):
     """A firmware file, read and parsed. ``hash_table_gpa`` is where its footer wants the boot hash table.
 
     ``measures_kernel`` says whether it has a measured section around that table. ``origin`` says who chose it.
+    ``starts_td``: it has TDX metadata, without which no TD can start. ``secure_boot``: it has keys enrolled, so it
+    starts signed images only.
     """
 
     path: str
@@ -70,3 +72,5 @@ class FirmwareFacts(NamedTuple):
     hash_table_gpa: int | None
     measures_kernel: bool
     origin: str
+    starts_td: bool = False
+    secure_boot: bool = False

@@ -10,18 +10,20 @@ from typing import NamedTuple
 
 from launcher.core import decisions
 from launcher.core.argv import qemu_options
-from launcher.core.capability import Finding, blockers, findings
+from launcher.core.capability import Finding, blockers, findings, td_tools
 from launcher.core.cmdline import CommandLine, compose
 from launcher.core.decisions import Decision
 from launcher.core.facts import FirmwareFacts, HostFacts, QemuFacts
 from launcher.core.inputs import measure_inputs
 from launcher.core.measurement import MeasureInputs
 from launcher.core.spec import IdBlockFiles, SnpLaunch, VmSpec
+from launcher.core.td import TD_PLATFORMS, refuse_td
 from launcher.core.timeouts import Budget, budget
-from launcher.core.vm import VmConfig, guest_policy
+from launcher.core.vm import TdxSettings, VmConfig, guest_policy
 from launcher.errors import PlanRefused
 from policy.vocab import Platform
 
+_HARDWARE = {Platform.SEV_SNP: ("SEV-SNP", "emulated-snp"), Platform.TDX: ("TDX", "emulated-tdx")}
 DEFAULT_C_BIT = 51
 """Every EPYC since 7001 that was ever seen; a host that differs says so in CPUID and QEMU checks it."""
 
@@ -34,8 +36,18 @@ class EmulatorPlan(NamedTuple):
     host_data: bytes
 
 
+class TdEmulatorPlan(NamedTuple):
+    """How an emulated TD is started: the folder of its platform's keys, and what its quotes will show."""
+
+    state: str
+    settings: TdxSettings
+
+
 class LaunchPlan(NamedTuple):
-    """Everything ``cvm launch`` will do. ``options`` follow ``qemu.argv``; QEMU runs inside the VM's state folder."""
+    """Everything ``cvm launch`` will do. ``options`` follow ``qemu.argv``; QEMU runs inside the VM's state folder.
+
+    What is measured: ``measure`` of an SEV-SNP launch, ``spec`` itself of a TD.
+    """
 
     spec: VmSpec
     qemu: QemuFacts
@@ -47,6 +59,7 @@ class LaunchPlan(NamedTuple):
     measure: MeasureInputs | None
     emulator: EmulatorPlan | None
     attests: bool
+    td_emulator: TdEmulatorPlan | None = None
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -58,7 +71,8 @@ class Surroundings(NamedTuple):
     """What is known besides the VM file. ``firmware`` is ``None`` only for platform none without a firmware file.
 
     ``ca_der``: the CA certificate, DER. ``chip_state``: the default folder of the emulated chip. ``id_block``:
-    contents of the files the VM names.
+    contents of the files the VM names. ``kernel_signed``: the kernel carries a signature, whoever made it.
+    ``swtpm``: there is a TPM in software.
     """
 
     host: HostFacts
@@ -67,6 +81,8 @@ class Surroundings(NamedTuple):
     ca_der: bytes | None
     chip_state: str
     id_block: IdBlockFiles | None = None
+    kernel_signed: bool = False
+    swtpm: bool = True
 
 
 def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
@@ -76,6 +92,7 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
     accel, accel_reason = _accelerator(config, around.host)
     line = compose(config, around.ca_der) if config.boot.kernel is not None else None
     spec = _spec(config, around, accel, line)
+    td = config.platform in TD_PLATFORMS
     chosen = decisions.decide(config, around.host, spec, firmware, (accel, accel_reason))
     if line is not None:
         chosen += tuple(Decision(*choice) for choice in line.choices)
@@ -87,16 +104,22 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
         options=qemu_options(spec),
         decisions=chosen,
         warnings=decisions.warnings(config, around.host),
-        blockers=blockers(findings(around.host, around.qemu, firmware), config.platform),
-        budget=budget(config.memory, config.cpu.vcpus, accel=accel, eager_memory=config.platform is Platform.SEV_SNP),
-        measure=None if firmware is None else measure_inputs(config, firmware.path, line),
+        blockers=blockers(
+            (*findings(around.host, around.qemu, firmware), *td_tools(firmware, swtpm=around.swtpm)), config.platform
+        ),
+        budget=budget(config.memory, config.cpu.vcpus, accel=accel, eager_memory=config.platform in _HARDWARE),
+        measure=None if firmware is None or td else measure_inputs(config, firmware.path, line),
         emulator=_emulator(config, around.chip_state),
         attests=config.attestation is not None,
+        td_emulator=_td_emulator(config, around.chip_state),
     )
 
 
 def _refuse(config: VmConfig, around: Surroundings) -> None:
     if config.platform is Platform.NONE:
+        return
+    if config.platform in TD_PLATFORMS:
+        refuse_td(config, around.firmware, kernel_signed=around.kernel_signed)
         return
     firmware = around.firmware
     if firmware is None or not firmware.measures_kernel:
@@ -114,10 +137,11 @@ def _refuse(config: VmConfig, around: Surroundings) -> None:
 
 
 def _accelerator(config: VmConfig, host: HostFacts) -> tuple[str, str]:
-    if config.platform is Platform.SEV_SNP:
+    if config.platform in _HARDWARE:
+        name, emulated = _HARDWARE[config.platform]
         if config.accel == "tcg":
-            raise PlanRefused('accel = "tcg": SEV-SNP is a feature of KVM', hint='use platform = "emulated-snp"')
-        return "kvm", "SEV-SNP is a feature of KVM"
+            raise PlanRefused(f'accel = "tcg": {name} is a feature of KVM', hint=f'use platform = "{emulated}"')
+        return "kvm", f"{name} is a feature of KVM"
     if config.accel != "auto":
         return config.accel, "the VM file says so"
     if not host.kvm.present:
@@ -150,6 +174,7 @@ def _spec(config: VmConfig, around: Surroundings, accel: str, line: CommandLine 
         net=config.net,
         snp=snp,
         hash_table_gpa=firmware.hash_table_gpa if emulated and firmware is not None else None,
+        tdx=config.tdx if config.platform is Platform.TDX else None,
     )
 
 
@@ -157,3 +182,9 @@ def _emulator(config: VmConfig, default_state: str) -> EmulatorPlan | None:
     if config.platform is not Platform.EMULATED_SNP:
         return None
     return EmulatorPlan(config.emulator_state or default_state, guest_policy(config.snp), config.snp.host_data)
+
+
+def _td_emulator(config: VmConfig, default_state: str) -> TdEmulatorPlan | None:
+    if config.platform is not Platform.EMULATED_TDX:
+        return None
+    return TdEmulatorPlan(config.emulator_state or default_state, config.tdx)

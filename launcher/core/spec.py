@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from launcher.core.vm import Disk, Net
+from launcher.core.vm import Disk, Net, TdxSettings
 from policy.vocab import Platform
 
 
@@ -28,7 +28,8 @@ class SnpLaunch(NamedTuple):
 class VmSpec(NamedTuple):
     """Paths are absolute; sizes in bytes. ``firmware`` is ``None`` for QEMU's built-in SeaBIOS.
 
-    ``hash_table_gpa``: where the emulated platform injects the boot hash table. ``cmdline`` is complete.
+    ``hash_table_gpa``: where the emulated SNP platform injects the boot hash table. ``cmdline`` is complete.
+    ``tdx``: of platform tdx.
     """
 
     name: str
@@ -46,6 +47,7 @@ class VmSpec(NamedTuple):
     net: Net | None
     snp: SnpLaunch | None
     hash_table_gpa: int | None
+    tdx: TdxSettings | None = None
 
     @property
     def machine_type(self) -> str:

@@ -88,6 +88,25 @@ class SnpSettings(NamedTuple):
     id_auth: str | None = None
 
 
+class TdxSettings(NamedTuple):
+    """TDX launch fields. The three identities are 48 bytes each; they are shown in every quote and mean what the owner
+    makes them mean. ``processor_id``: 8 bytes, CPUID 1 EAX and EDX as the TD sees them, or ``None``; they are part of
+    RTMR0 and only the owner knows on which processor the TD will run. ``quote_socket``: ``unix:PATH`` or
+    ``vsock:CID:PORT`` of the quote generation service, ``None`` for a TD that makes no quotes.
+
+    There is no debug switch: QEMU refuses TD attribute DEBUG.
+    """
+
+    sept_ve_disable: bool = True
+    pks: bool = False
+    perfmon: bool = False
+    mrconfigid: bytes = bytes(48)
+    mrowner: bytes = bytes(48)
+    mrownerconfig: bytes = bytes(48)
+    quote_socket: str | None = "unix:/var/run/tdx-qgs/qgs.socket"
+    processor_id: bytes | None = None
+
+
 class VmConfig(NamedTuple):
     """The whole file. ``accel``: ``auto``, ``kvm`` or ``tcg``. ``emulator_state``: a path, ``None`` for the default."""
 
@@ -102,6 +121,7 @@ class VmConfig(NamedTuple):
     attestation: Attestation | None = None
     guest: Guest = Guest()
     snp: SnpSettings = SnpSettings()
+    tdx: TdxSettings = TdxSettings()
     emulator_state: str | None = None
 
 
@@ -128,3 +148,14 @@ def guest_policy(settings: SnpSettings) -> int:
         if getattr(settings, name):
             value |= 1 << bit
     return value
+
+
+_TD_ATTRIBUTE_BITS = {"sept_ve_disable": 28, "pks": 30, "perfmon": 63}
+
+TD_SWITCHES = tuple(_TD_ATTRIBUTE_BITS)
+"""Names of the TD attributes an owner may choose, in bit order: those QEMU supports."""
+
+
+def td_attributes(settings: TdxSettings) -> int:
+    """The 64-bit TD ATTRIBUTES (TDX Module ABI, table "ATTRIBUTES"), as every quote will show them."""
+    return sum(1 << bit for name, bit in _TD_ATTRIBUTE_BITS.items() if getattr(settings, name))

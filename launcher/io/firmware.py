@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from launcher.core.facts import FirmwareFacts
+from launcher.core.td import TD_PLATFORMS
 from launcher.io.hashing import read_file
 from ovmf.errors import OvmfError
 from ovmf.firmware import MAX_FIRMWARE, Firmware
@@ -15,6 +16,7 @@ from ovmf.snp_launch import check_boot_hashes
 from policy.vocab import Platform
 
 DESCRIPTOR_DIRS = (Path("/etc/qemu/firmware"), Path("/usr/share/qemu/firmware"))
+MAX_KERNEL = 1 << 30
 _AMD_SEV = "OVMF.amdsev.fd"
 _GENERIC = ("OVMF.fd",)
 _SNP_FEATURE = "amd-sev-snp"
@@ -27,9 +29,12 @@ def find_firmware(wanted: str, platform: Platform, folder: Path | None, *, boots
     Raises `launcher.io.hashing.FileUnreadable`, and `ovmf.errors.FirmwareMalformed` for a measured platform's file.
     """
     if wanted != "auto":
-        return inspect_firmware(wanted, "the VM file names it", measured=platform is not Platform.NONE)
+        snp = platform in (Platform.SEV_SNP, Platform.EMULATED_SNP)
+        return inspect_firmware(wanted, "the VM file names it", measured=snp)
     if platform is Platform.NONE:
-        return None if boots_kernel else _generic(folder)
+        return None if boots_kernel else _generic(folder, "auto: boots a disk by UEFI")
+    if platform in TD_PLATFORMS:
+        return _generic(folder, "auto: beside this QEMU; starts TDs, has no Secure Boot keys, so any kernel starts")
     candidate = None if folder is None else folder / _AMD_SEV
     if candidate is not None and candidate.is_file():
         return inspect_firmware(str(candidate), "auto: beside this QEMU", measured=True)
@@ -39,7 +44,7 @@ def find_firmware(wanted: str, platform: Platform, folder: Path | None, *, boots
 
 
 def inspect_firmware(path: str, origin: str, *, measured: bool) -> FirmwareFacts:
-    """Read and parse one file; for a VM that nothing measures it need not be parseable."""
+    """Read and parse one file. ``measured``: as SEV-SNP does, so it must have what that takes."""
     data = read_file(path, "firmware", MAX_FIRMWARE)
     try:
         parsed = Firmware.from_bytes(data)
@@ -48,10 +53,41 @@ def inspect_firmware(path: str, origin: str, *, measured: bool) -> FirmwareFacts
             raise
         from hashlib import sha256
 
-        return FirmwareFacts(path, sha256(data).hexdigest(), None, measures_kernel=False, origin=origin)
-    return FirmwareFacts(
+        starts_td, secure = _td(data)
+        return FirmwareFacts(path, sha256(data).hexdigest(), None, False, origin, starts_td, secure)
+    facts = FirmwareFacts(
         path, parsed.sha256.hex(), parsed.layout.hash_table_gpa, measures_kernel=_measures(parsed), origin=origin
     )
+    if measured:
+        return facts
+    starts_td, secure = _td(data)
+    return facts._replace(starts_td=starts_td, secure_boot=secure)
+
+
+def is_signed(path: str) -> bool:
+    """Whether a kernel is a PE image with a certificate table. ``False`` for anything else."""
+    from ovmf.errors import PeMalformed
+    from ovmf.pe import parse_pe
+
+    try:
+        return parse_pe(read_file(path, "kernel", MAX_KERNEL)).certificates[1] > 0
+    except PeMalformed:
+        return False
+
+
+def _td(data: bytes) -> tuple[bool, bool]:
+    """Whether the image can start a TD, and whether it then wants signed images."""
+    from ovmf.td_firmware import TdFirmware
+    from ovmf.variables import secure_boot
+
+    try:
+        firmware = TdFirmware.from_bytes(data)
+    except OvmfError:
+        return False, False
+    try:
+        return True, secure_boot(firmware.variables, supported=firmware.layout.secure_boot) == b"\1"
+    except OvmfError:
+        return True, False  # measuring it will say what is wrong with it
 
 
 def described(folders: Iterable[Path]) -> list[tuple[str, str]]:
@@ -84,10 +120,10 @@ def _snp_file(descriptor: Path) -> str | None:
     return None
 
 
-def _generic(folder: Path | None) -> FirmwareFacts | None:
+def _generic(folder: Path | None, origin: str) -> FirmwareFacts | None:
     for name in _GENERIC:
         if folder is not None and (folder / name).is_file():
-            return inspect_firmware(str(folder / name), "auto: boots a disk by UEFI", measured=False)
+            return inspect_firmware(str(folder / name), origin, measured=False)
     return None
 
 

@@ -12,6 +12,11 @@ from hashlib import sha256
 
 from policy.errors import CvmError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from hashlib import _Hash as Digest
+
 _BUFFER = 1 << 19
 _MAX_BOOT_FILE = 4 << 30
 """A kernel or initrd has to lie below 4 GiB in guest memory."""
@@ -23,9 +28,9 @@ class FileUnreadable(CvmError):
     code = "file.unreadable"
 
 
-def hash_file(path: str, what: str) -> bytes:
-    """SHA-256 (32 bytes) of a file's contents; ``what`` names the file in errors."""
-    digest = sha256()
+def hash_file(path: str, what: str, algorithm: Callable[[], Digest] = sha256) -> bytes:
+    """The digest of a file's contents, SHA-256 (32 bytes) by default; ``what`` names the file in errors."""
+    digest = algorithm()
     total = 0
     buffer = bytearray(_BUFFER)
     view = memoryview(buffer)

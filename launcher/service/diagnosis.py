@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from shutil import which
 from typing import NamedTuple
 
-from launcher.core.capability import Finding, blockers, findings
+from launcher.core.capability import Finding, blockers, findings, td_tools
 from launcher.core.facts import FirmwareFacts, QemuFacts
 from launcher.io.firmware import find_firmware
 from launcher.io.host import probe_host
@@ -26,13 +27,15 @@ def diagnose(platforms: Sequence[str]) -> Diagnosis:
     """Look now."""
     qemu: QemuFacts | None = None
     firmware: FirmwareFacts | None = None
+    td_firmware: FirmwareFacts | None = None
     try:
         tools = find_toolchain()
         qemu = qemu_facts(tools)
+        td_firmware = find_firmware("auto", Platform.EMULATED_TDX, tools.firmware_dir, boots_kernel=True)
         firmware = find_firmware("auto", Platform.EMULATED_SNP, tools.firmware_dir, boots_kernel=True)
     except ToolchainMissing:
         qemu = None
     except CvmError:
         firmware = None  # unreadable or broken: the finding says that there is none
-    found = findings(probe_host(), qemu, firmware)
+    found = (*findings(probe_host(), qemu, firmware), *td_tools(td_firmware, swtpm=which("swtpm") is not None))
     return Diagnosis(found, {name: not blockers(found, Platform(name)) for name in platforms})

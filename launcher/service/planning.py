@@ -3,38 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import which
 from typing import NamedTuple
 
 from launcher.core.facts import FirmwareFacts, QemuFacts
 from launcher.core.names import CHIP_STATE
 from launcher.core.plan import LaunchPlan, Surroundings, make_plan
+from launcher.core.td import TD_PLATFORMS
 from launcher.core.vm import VmConfig, guest_policy
-from launcher.io.firmware import find_firmware
+from launcher.io.firmware import find_firmware, is_signed
 from launcher.io.host import probe_host
 from launcher.io.measurement import Measured, measure
 from launcher.io.statedir import state_root
+from launcher.io.td_measurement import TdChoices, TdMeasured, measure_td
 from launcher.io.toolchain import Toolchain, find_toolchain, parse_version
 from launcher.service.id_block import check_id_block, read_id_block
 from launcher.service.vm_file import load_vm, read_ca
 
 
 class Prepared(NamedTuple):
-    """A plan and, for a measured platform, the digest it will have."""
+    """A plan and what will be measured: ``measured`` of an SEV-SNP launch, ``td`` of a TD."""
 
     config: VmConfig
     plan: LaunchPlan
     measured: Measured | None
+    td: TdMeasured | None = None
 
     @property
     def launch_digest(self) -> str | None:
         """Lower-case hex, 96 digits."""
-        return None if self.measured is None else self.measured.launch_digest.hex()
+        found = self.measured or self.td
+        return None if found is None else found.launch_digest.hex()
+
+    def files(self) -> list[tuple[str, str, str]]:
+        """(name, path or text, SHA-256 in hex) of everything measured; empty for a VM that nothing measures."""
+        found = self.measured or self.td
+        return [] if found is None else found.files()
 
 
 def prepare(path: str) -> Prepared:
     """Everything up to the launch. Raises what its parts raise, before anything is started."""
     config = load_vm(path)
     tools = find_toolchain()
+    td = config.platform in TD_PLATFORMS
     around = Surroundings(
         host=probe_host(),
         qemu=qemu_facts(tools),
@@ -42,12 +53,15 @@ def prepare(path: str) -> Prepared:
         ca_der=read_ca(config),
         chip_state=f"{state_root()}/{CHIP_STATE}",
         id_block=read_id_block(config.snp),
+        kernel_signed=td and config.boot.kernel is not None and is_signed(config.boot.kernel),
+        swtpm=which("swtpm") is not None,
     )
     plan = make_plan(config, around)
     measured = None if plan.measure is None else measure(plan.measure)
     if around.id_block is not None and measured is not None:
         check_id_block(around.id_block, measured.launch_digest, guest_policy(config.snp))
-    return Prepared(config, plan, measured)
+    measured_td = measure_td(plan.spec, tools, config.tdx.processor_id, TdChoices()) if td else None
+    return Prepared(config, plan, measured, measured_td)
 
 
 def qemu_facts(tools: Toolchain) -> QemuFacts:

@@ -11,7 +11,6 @@ from launcher.core.vm import VmConfig
 from launcher.errors import VmConfigInvalid
 from launcher.io.hashing import read_file
 from policy.toml import MAX_BYTES
-from policy.toml import MAX_BYTES
 
 _MAX_CA = 1 << 16
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"

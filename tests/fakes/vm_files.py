@@ -50,7 +50,8 @@ CA_DER = b"\x30\x82\x01\x00" + bytes(256)
 
 def web_1(platform: str = "sev-snp") -> VmConfig:
     """The example of the operator's guide."""
-    return parse_vm(WEB_1.format(platform=platform).encode(), "web-1.toml")
+    text = WEB_1.format(platform=platform)
+    return parse_vm((text.replace("EPYC-v4", "host") if platform == "tdx" else text).encode(), "web-1.toml")
 
 
 def host(*, snp: bool = False, kvm: bool = True, **changes: object) -> HostFacts:
@@ -78,6 +79,8 @@ def qemu(*version: int) -> QemuFacts:
 
 
 AMDSEV = FirmwareFacts("/fw/OVMF.amdsev.fd", "ab" * 32, 0x810C00, measures_kernel=True, origin="auto: beside this QEMU")
+
+GENERIC = FirmwareFacts("/fw/OVMF.fd", "cd" * 32, None, measures_kernel=False, origin="auto", starts_td=True)
 
 
 def around(**changes: object) -> Surroundings:

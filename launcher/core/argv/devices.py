@@ -1,4 +1,4 @@
-"""Disks, network, serial console and the two virtio-serial ports.
+"""Disks, network, serial console, the virtio-serial ports and the emulated TPM.
 
 Every virtio device is modern only and translates its addresses (``iommu_platform``): a guest with encrypted memory
 refuses others. QEMU would add both by itself for a protected guest; written out, the printed command is complete.
@@ -7,10 +7,20 @@ refuses others. QEMU would add both by itself for a protected guest; written out
 from __future__ import annotations
 
 from launcher.core.argv.words import json_value
-from launcher.core.names import CHIP_PORT, CHIP_SOCKET, CONSOLE_SOCKET, SERIAL_LOG, STATUS_PORT, STATUS_SOCKET
+from launcher.core.names import (
+    CHIP_PORT,
+    CHIP_SOCKET,
+    CONSOLE_SOCKET,
+    SERIAL_LOG,
+    STATUS_PORT,
+    STATUS_SOCKET,
+    TD_PORT,
+    TPM_SOCKET,
+)
 from launcher.core.spec import VmSpec
 from policy.vocab import Platform
 
+_CHIP_PORTS = {Platform.EMULATED_SNP: CHIP_PORT, Platform.EMULATED_TDX: TD_PORT}
 _VIRTIO = "disable-legacy=on,iommu_platform=on"
 
 
@@ -41,7 +51,7 @@ def network(spec: VmSpec) -> tuple[str, ...]:
 
 
 def ports(spec: VmSpec) -> tuple[str, ...]:
-    """Serial console (logged, attachable), status port, and on the emulated platform the port of the chip."""
+    """Serial console (logged, attachable), status port, and on an emulated platform the port of the chip."""
     options = [
         "-chardev", f"socket,id=console0,path={CONSOLE_SOCKET},server=on,wait=off,logfile={SERIAL_LOG},logappend=on",
         "-serial", "chardev:console0",
@@ -49,9 +59,21 @@ def ports(spec: VmSpec) -> tuple[str, ...]:
         "-chardev", f"socket,id=status0,path={STATUS_SOCKET},server=on,wait=off",
         "-device", f"virtserialport,bus=ports0.0,chardev=status0,name={STATUS_PORT}",
     ]  # fmt: skip
-    if spec.platform is Platform.EMULATED_SNP:
+    chip = _CHIP_PORTS.get(spec.platform)
+    if chip is not None:
         options += [
             "-chardev", f"socket,id=chip0,path={CHIP_SOCKET},server=off",
-            "-device", f"virtserialport,bus=ports0.0,chardev=chip0,name={CHIP_PORT}",
+            "-device", f"virtserialport,bus=ports0.0,chardev=chip0,name={chip}",
         ]  # fmt: skip
     return tuple(options)
+
+
+def tpm(spec: VmSpec) -> tuple[str, ...]:
+    """The TPM into which the firmware of an emulated TD measures; the emulator listens on its socket."""
+    if spec.platform is not Platform.EMULATED_TDX:
+        return ()
+    return (
+        "-chardev", f"socket,id=tpmchar0,path={TPM_SOCKET}",
+        "-tpmdev", "emulator,id=tpm0,chardev=tpmchar0",
+        "-device", "tpm-crb,tpmdev=tpm0",
+    )  # fmt: skip

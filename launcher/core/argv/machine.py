@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-
-from launcher.core.argv.words import json_value, word
+from launcher.core.argv.words import base64_text, json_value, word
 from launcher.core.names import HASH_TABLE, QMP_SOCKET
-from launcher.core.spec import VmSpec
+from launcher.core.spec import SnpLaunch, VmSpec
+from launcher.core.vm import TdxSettings, td_attributes
+from policy.vocab import Platform
 
 
 def identity(spec: VmSpec) -> tuple[str, ...]:
@@ -16,11 +16,12 @@ def identity(spec: VmSpec) -> tuple[str, ...]:
 
 def machine(spec: VmSpec) -> tuple[str, ...]:
     """Machine type, processor and memory. The memory object is the shared half; QEMU adds the private one itself."""
-    protected = spec.snp is not None
+    protected = spec.snp is not None or spec.tdx is not None
     features = [
         spec.machine_type,
         f"accel={spec.accel}",
         *(("kernel-irqchip=split",) if protected else ()),
+        *(("pic=off",) if spec.tdx is not None else ()),
         "smm=off", "vmport=off", "hpet=off", "usb=off", "sata=off", "smbus=off", "graphics=off",
         "dump-guest-core=off", "mem-merge=off",
         *(("confidential-guest-support=cgs0",) if protected else ()),
@@ -31,31 +32,58 @@ def machine(spec: VmSpec) -> tuple[str, ...]:
     )
     return (
         "-machine", ",".join(features),
-        "-cpu", spec.cpu_model,
+        "-cpu", cpu(spec),
         "-smp", f"{spec.vcpus},sockets=1,cores={spec.vcpus},threads=1",
         "-m", f"{spec.memory >> 20}M",
         "-object", ram,
     )  # fmt: skip
 
 
+def cpu(spec: VmSpec) -> str:
+    """The model; an emulated TD gets the address space from which OVMF places devices as in a TD."""
+    return f"{spec.cpu_model},phys-bits=46" if spec.platform is Platform.EMULATED_TDX else spec.cpu_model
+
+
 def protection(spec: VmSpec) -> tuple[str, ...]:
-    """The sev-snp-guest object. ``reduced-phys-bits`` is the guest's one bit, never the host's CPUID value."""
-    if spec.snp is None:
-        return ()
+    """The object that protects memory: sev-snp-guest or tdx-guest."""
+    if spec.snp is not None:
+        return ("-object", _snp_guest(spec.snp, kernel_hashes=spec.kernel is not None))
+    if spec.tdx is not None:
+        return ("-object", _tdx_guest(spec.tdx))
+    return ()
+
+
+def _snp_guest(snp: SnpLaunch, *, kernel_hashes: bool) -> str:
+    """``reduced-phys-bits`` is the guest's one bit, never the host's CPUID value."""
     identity: dict[str, object] = {}
-    files = spec.snp.id_block
+    files = snp.id_block
     if files is not None:
-        identity = {
-            "id_block": b64encode(files.block).decode("ascii"),
-            "id_auth": b64encode(files.auth).decode("ascii"),
-        }
+        identity = {"id_block": base64_text(files.block), "id_auth": base64_text(files.auth)}
         if files.author:
             identity["author_key_enabled"] = True
-    guest = json_value(
-        qom_type="sev-snp-guest", id="cgs0", cbitpos=spec.snp.c_bit, reduced_phys_bits=1, policy=spec.snp.policy,
-        kernel_hashes=spec.kernel is not None, host_data=b64encode(spec.snp.host_data).decode("ascii"), **identity,
+    return json_value(
+        qom_type="sev-snp-guest", id="cgs0", cbitpos=snp.c_bit, reduced_phys_bits=1, policy=snp.policy,
+        kernel_hashes=kernel_hashes, host_data=base64_text(snp.host_data), **identity,
     )  # fmt: skip
-    return ("-object", guest)
+
+
+def _tdx_guest(tdx: TdxSettings) -> str:
+    """All attributes in one number. QEMU itself, on the host, opens the quote service's socket; numbers in a vsock
+    address are strings (QAPI ``VsockSocketAddress``).
+    """
+    quotes = {} if tdx.quote_socket is None else {"quote_generation_socket": _address(tdx.quote_socket)}
+    return json_value(
+        qom_type="tdx-guest", id="cgs0", attributes=td_attributes(tdx), mrconfigid=base64_text(tdx.mrconfigid),
+        mrowner=base64_text(tdx.mrowner), mrownerconfig=base64_text(tdx.mrownerconfig), **quotes,
+    )  # fmt: skip
+
+
+def _address(text: str) -> dict[str, str]:
+    kind, _, rest = text.partition(":")
+    if kind == "unix":
+        return {"type": "unix", "path": rest}
+    cid, _, port = rest.partition(":")
+    return {"type": "vsock", "cid": cid, "port": port}
 
 
 def boot(spec: VmSpec) -> tuple[str, ...]:

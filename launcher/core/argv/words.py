@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 
 
 def json_value(**members: object) -> str:
     """Compact JSON in the order given; underscores in names become hyphens."""
     return json.dumps({name.replace("_", "-"): value for name, value in members.items()}, separators=(",", ":"))
+
+
+def base64_text(data: bytes) -> str:
+    """Binary members of JSON objects."""
+    return b64encode(data).decode("ascii")
 
 
 def word(text: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from launcher.config.sizes import parse_size, show_size
 from launcher.config.vm_toml import parse_vm
-from launcher.core.vm import Forward, guest_policy
+from launcher.core.vm import Cpu, Forward, guest_policy
 from launcher.errors import VmConfigInvalid
 from policy.vocab import Platform
 from tests.fakes.vm_files import PLAIN, WEB_1, web_1
@@ -118,8 +118,9 @@ def test_a_wrong_table_is_named_with_its_path(text: str, wanted: str) -> None:
     assert any(problem.startswith(wanted) for problem in found), found
 
 
-def test_a_platform_of_a_later_release_is_refused_in_words() -> None:
-    assert any("not supported by this release" in problem for problem in problems(WEB_1.format(platform="tdx")))
+def test_a_td_has_the_hosts_processor_and_says_so() -> None:
+    assert any("no named CPU model" in problem for problem in problems(WEB_1.format(platform="tdx")))
+    assert web_1("tdx").cpu == Cpu(4, "host")
 
 
 def test_a_protected_vm_needs_a_kernel() -> None:
@@ -179,3 +180,34 @@ def test_sizes_are_whole_numbers_with_binary_units() -> None:
     assert show_size(4 << 30) == "4GiB"
     assert show_size(1536 << 20) == "1536MiB"
     assert show_size(1) == "1"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("debug = true", r"\$\.tdx\.debug: QEMU starts no TD"),
+        ("sept_ve_disable = false", r"\$\.tdx\.sept_ve_disable: want true"),
+        ('mrconfigid = "00"', r"\$\.tdx\.mrconfigid: want 96 lower-case hexadecimal digits \(48 bytes\)"),
+        ('mrowner = "' + "AB" * 48 + '"', r"\$\.tdx\.mrowner: want 96"),
+        ('processor_id = "00"', r"\$\.tdx\.processor_id: want 16"),
+        ('quote_socket = "tcp:1"', r"\$\.tdx\.quote_socket: got 'tcp:1'"),
+        ('quote_socket = "vsock:2:65536"', r"\$\.tdx\.quote_socket"),
+        ("colour = 1", r"\$\.tdx\.colour"),
+    ],
+)
+def test_a_wrong_launch_field_of_a_td_is_named(line: str, says: str) -> None:
+    text = WEB_1.format(platform="emulated-tdx") + f"\n[tdx]\n{line}\n"
+    assert any(re.match(says, problem) for problem in problems(text)), problems(text)
+
+
+def test_a_tds_launch_fields_are_read() -> None:
+    lines = [
+        "pks = true",
+        f'mrownerconfig = "{"0f" * 48}"',
+        'quote_socket = "none"',
+        'processor_id = "0102030405060708"',
+    ]
+    text = WEB_1.format(platform="emulated-tdx") + "\n[tdx]\n" + "\n".join(lines)
+    settings = parse_vm(text.encode(), "x").tdx
+    assert (settings.pks, settings.mrownerconfig, settings.quote_socket) == (True, b"\x0f" * 48, None)
+    assert settings.processor_id == bytes(range(1, 9))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import b64decode
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from launcher.config.vm_toml import parse_vm
 from launcher.core.argv import qemu_options
+from launcher.core.argv.shown import without_tee
 from launcher.core.argv.words import json_value, word
 from launcher.core.plan import make_plan
-from launcher.core.vm import Disk, SnpSettings, VmConfig
-from tests.fakes.vm_files import PLAIN, around, host, qemu, web_1
+from launcher.core.vm import Disk, SnpSettings, TdxSettings, VmConfig
+from tests.fakes.vm_files import GENERIC, PLAIN, around, host, qemu, web_1
 
 PLAIN_CONFIG = parse_vm(PLAIN.encode(), "plain.toml")
 CASES = {
@@ -25,6 +28,17 @@ CASES = {
     ),
     "emulated-snp-tcg": (web_1("emulated-snp"), around(host=host(kvm=False))),
     "emulated-snp-kvm": (web_1("emulated-snp"), around(host=host())),
+    "tdx": (web_1("tdx"), around(firmware=GENERIC)),
+    "tdx-qemu-10.1-vsock": (
+        web_1("tdx")._replace(
+            tdx=TdxSettings(
+                pks=True, mrconfigid=bytes(range(48)), mrowner=b"\1" * 48, mrownerconfig=b"\2" * 48,
+                quote_socket="vsock:2:4050",
+            )
+        ),
+        around(firmware=GENERIC, qemu=qemu(10, 1, 0)),
+    ),
+    "emulated-tdx-tcg": (web_1("emulated-tdx"), around(firmware=GENERIC, host=host(kvm=False))),
     "none-kernel": (PLAIN_CONFIG, around(firmware=None, host=host(kvm=False))),
     "none-disk": (
         PLAIN_CONFIG._replace(boot=PLAIN_CONFIG.boot._replace(kernel=None), disks=(Disk("/d,1.img", "disk0", None, True),)),
@@ -100,3 +114,32 @@ def test_no_secret_or_state_path_stands_on_the_command_line() -> None:
 def test_the_same_plan_gives_the_same_command_line() -> None:
     spec = make_plan(web_1(), around()).spec
     assert qemu_options(spec) == qemu_options(spec)
+
+
+def test_a_td_is_described_by_one_object_with_its_attributes_in_one_number() -> None:
+    guest = next(json.loads(item) for item in options("tdx-qemu-10.1-vsock") if "tdx-guest" in item)
+    assert guest["attributes"] == 1 << 28 | 1 << 30
+    assert guest["quote-generation-socket"] == {"type": "vsock", "cid": "2", "port": "4050"}
+    assert b64decode(guest["mrconfigid"]) == bytes(range(48))
+    given = options("tdx")
+    assert given[given.index("-cpu") + 1] == "host"
+    assert {"kernel-irqchip=split", "pic=off", "smm=off", "hpet=off"} <= set(
+        given[given.index("-machine") + 1].split(",")
+    )
+
+
+@pytest.mark.parametrize("name", ["tdx", "tdx-qemu-10.1-vsock", "emulated-tdx-tcg"])
+def test_the_probe_has_the_same_devices_and_nothing_of_the_world_behind_them(name: str) -> None:
+    given, shown = options(name), without_tee(options(name))
+
+    def of(words: tuple[str, ...], option: str) -> list[str]:
+        return [value for word, value in pairwise(words) if word == option]
+
+    assert of(shown, "-device") == of(given, "-device")
+    for same in ("-smp", "-m", "-bios", "-kernel", "-initrd", "-append", "-serial"):
+        assert of(shown, same) == of(given, same)
+    assert all(item.startswith("null,id=") for item in of(shown, "-chardev"))
+    assert all('"null-co"' in item for item in of(shown, "-blockdev"))
+    assert of(shown, "-netdev") == ["user,id=net0,ipv6=off"]
+    text = " ".join(shown)
+    assert not any(word in text for word in ("tdx-guest", "confidential", "accel=kvm", "/disks", "hostfwd", ".sock"))

@@ -11,10 +11,10 @@ from launcher.core.capability import blockers, findings
 from launcher.core.cmdline import LIMIT, compose
 from launcher.core.plan import LaunchPlan, make_plan
 from launcher.core.timeouts import budget
-from launcher.core.vm import Boot, SnpSettings
+from launcher.core.vm import Boot, SnpSettings, TdxSettings, td_attributes
 from launcher.errors import PlanRefused
 from policy.vocab import Platform
-from tests.fakes.vm_files import AMDSEV, CA_DER, PLAIN, around, host, qemu, web_1
+from tests.fakes.vm_files import AMDSEV, CA_DER, GENERIC, PLAIN, around, host, qemu, web_1
 
 
 def value(plan: LaunchPlan, what: str) -> str:
@@ -168,3 +168,44 @@ def test_little_memory_and_no_cgroups_are_warnings_not_blockers() -> None:
     assert found["memory"].state == "warn"
     assert found["cgroup"].state == "warn"
     assert all(not found[name].blocks for name in ("memory", "cgroup", "kvm"))
+
+
+def test_a_td_is_not_planned_where_it_could_never_start() -> None:
+    with pytest.raises(PlanRefused, match="no TDX metadata"):
+        make_plan(web_1("tdx"), around())
+    with pytest.raises(PlanRefused, match="none found"):
+        make_plan(web_1("emulated-tdx"), around(firmware=None))
+    with pytest.raises(PlanRefused, match="TDX is a feature of KVM"):
+        make_plan(web_1("tdx")._replace(accel="tcg"), around(firmware=GENERIC))
+    enrolled = GENERIC._replace(path="/fw/ms.fd", secure_boot=True)
+    with pytest.raises(PlanRefused, match="carries no signature"):
+        make_plan(web_1("tdx"), around(firmware=enrolled))
+    assert make_plan(web_1("tdx"), around(firmware=enrolled, kernel_signed=True)).spec.firmware == "/fw/ms.fd"
+
+
+def test_a_host_without_tdx_is_told_what_it_lacks() -> None:
+    plan = make_plan(web_1("tdx"), around(firmware=GENERIC))
+    assert [item.id for item in plan.blockers] == ["tdx.cpu", "tdx.kvm"]
+    capable = host()
+    capable = capable._replace(
+        flags=capable.flags | {"tdx_host_platform"}, kvm=capable.kvm._replace(vm_types=0x21), tdx="Y"
+    )
+    assert make_plan(web_1("tdx"), around(firmware=GENERIC, host=capable)).blockers == ()
+    old = make_plan(web_1("tdx"), around(firmware=GENERIC, host=capable, qemu=qemu(10, 0, 2)))
+    assert [item.id for item in old.blockers] == ["qemu"]
+
+
+def test_an_emulated_td_needs_a_tpm_in_software_and_nothing_else() -> None:
+    surroundings = around(firmware=GENERIC, host=host(kvm=False))
+    assert make_plan(web_1("emulated-tdx"), surroundings).blockers == ()
+    without = make_plan(web_1("emulated-tdx"), surroundings._replace(swtpm=False))
+    assert [item.id for item in without.blockers] == ["swtpm"]
+
+
+def test_a_tds_choices_are_told_and_stand_in_every_quote() -> None:
+    config = web_1("tdx")._replace(tdx=TdxSettings(perfmon=True, mrowner=b"\7" * 48, quote_socket=None))
+    plan = make_plan(config, around(firmware=GENERIC))
+    assert value(plan, "TD attributes") == f"{1 << 63 | 1 << 28:#x}"
+    assert value(plan, "mrowner") == "07" * 48
+    assert "cannot prove anything" in reason(plan, "quotes")
+    assert td_attributes(TdxSettings()) == 1 << 28
