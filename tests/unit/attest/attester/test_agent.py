@@ -16,6 +16,7 @@ from attest.attester.cmdline import DiskOrder, NetOrder, Orders, ServiceAddress
 from attest.attester.errors import (
     CommandLineMalformed,
     DiskFailed,
+    EvidenceUnavailable,
     HeaderRefused,
     PayloadFailed,
     Refused,
