@@ -81,6 +81,9 @@ class Keeper(Generic[W, A, I]):
         """What is kept of an item."""
         raise NotImplementedError
 
+    def stored(self, item: I) -> None:
+        """Called once an item is in the cache; for vendors whose numbers must never go back. Raises CacheUnusable."""
+
     def refresh_after(self, wanted: W) -> timedelta | None:
         """How long a thing is not asked for again; ``None`` is for ever."""
         raise NotImplementedError
@@ -154,6 +157,7 @@ class Keeper(Generic[W, A, I]):
                 self.cache.remember_failure(Failure(wanted, exc.code, exc.message, now + _remember(exc)))
                 raise
             self.cache.write(Entry(wanted, self.parts(item), now, source))
+            self.stored(item)
             return Held(item, now)
 
     def _fresh(self, wanted: W, held: Held[I], now: datetime) -> bool:

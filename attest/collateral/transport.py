@@ -23,6 +23,7 @@ from attest.collateral.errors import CollateralRefused, CollateralUnavailable
 from attest.collateral.limits import Timeouts, Tls
 
 _CHUNK = 16 * 1024
+urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # only where the operator wrote so
 SYSTEM_TLS = Tls()
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -35,6 +35,11 @@ from policy.claims import INTEL_ROOT
 
 INTEL_ROOT_KEY = bytes.fromhex("a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e")
 """SHA-256 of the SubjectPublicKeyInfo of the Intel SGX Root CA."""
+INTEL_ROOT_POINT = bytes.fromhex(
+    "040ba9c4c0c0c86193a3fe23d6b02cda10a8bbd4e88e48b4458561a36e705525f5"
+    "67918e2edc88e40d860bd0cc4ee26aacc988e505a953558c453f6b0904ae7394"
+)
+"""The same key whole, as an uncompressed point of P-256: the root's list comes without a certificate."""
 
 _ECDSA = ec.ECDSA(hashes.SHA256())
 _T = TypeVar("_T")
@@ -211,6 +216,39 @@ def revocation(chain: IntelChain, crls: Iterable[IntelCrl], now: datetime, cache
     return Revocation(worst, lists)
 
 
+class ListSigner(NamedTuple):
+    """Who signed a list: the name of the trusted root, and the certificates that prove it (none for Intel's root)."""
+
+    root_name: str
+    certificates: tuple[IntelCertificate, ...]
+
+
+def list_signer(crl: IntelCrl, certificates: Iterable[IntelCertificate], anchors: IntelAnchors) -> ListSigner | None:
+    """The CA among ``certificates`` that signed ``crl`` and whose root is trusted; ``None`` without one. No dates."""
+    found = [*anchors.test_roots, *certificates]
+    if crl.issuer_role is IntelRole.ROOT and INTEL_ROOT_KEY in anchors.keys:
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), INTEL_ROOT_POINT)
+        if crl.parsed.is_signature_valid(key):
+            return ListSigner(anchors.keys[INTEL_ROOT_KEY], ())
+    roots = [item for item in found if item.role is IntelRole.ROOT and anchors.name_of(item) is not None]
+    for root in roots:
+        for issuer in [root] if crl.issuer_role is IntelRole.ROOT else found:
+            above = (root,) if issuer is root else (issuer, root)
+            fits = issuer.role is crl.issuer_role and crl.issuer == issuer.subject
+            if fits and _vouched(above) and _list_signed(crl, issuer, IntelCache()):
+                return ListSigner(anchors.keys[root.spki_sha256], above)
+    return None
+
+
+def _vouched(chain: tuple[IntelCertificate, ...]) -> bool:
+    """Whether a root, or an authority and its root, are what they say."""
+    try:
+        _verify_authorities(chain)
+    except VerificationFailed:
+        return False
+    return True
+
+
 def _judge(
     certificate: IntelCertificate, issuer: IntelCertificate, crls: list[IntelCrl], cache: IntelCache
 ) -> IntelCrl | None:
@@ -254,20 +292,25 @@ def _chain(certificates: tuple[IntelCertificate, ...], anchors: IntelAnchors, ca
 
 
 def _verify(certificates: tuple[IntelCertificate, ...]) -> None:
-    root = certificates[-1]
-    _check_authority(root, "root")
-    _check_issued(root, root, "root")
-    for authority in certificates[1:-1]:
-        _check_authority(authority, "intermediate")
-        if authority.path_length != 0:
-            raise VerificationFailed("intermediate", f"certificate {authority.name}: path length is not 0")
-        _check_issued(authority, root, "intermediate")
+    _verify_authorities(certificates[1:])
     leaf, issuer = certificates[0], certificates[1]
     if leaf.is_ca or "digital_signature" not in leaf.usage or "key_cert_sign" in leaf.usage:
         raise VerificationFailed("leaf", f"certificate {leaf.name}: is a CA or may not sign, want a signing end entity")
     if leaf.sgx is not None and (leaf.sgx.piid is not None) != (issuer.role is IntelRole.PLATFORM_CA):
         raise VerificationFailed("leaf", f"certificate {leaf.name}: its SGX extension does not fit {issuer.name}")
     _check_issued(leaf, issuer, "leaf")
+
+
+def _verify_authorities(certificates: tuple[IntelCertificate, ...]) -> None:
+    """A root, last, and the authorities directly below it."""
+    root = certificates[-1]
+    _check_authority(root, "root")
+    _check_issued(root, root, "root")
+    for authority in certificates[:-1]:
+        _check_authority(authority, "intermediate")
+        if authority.path_length != 0:
+            raise VerificationFailed("intermediate", f"certificate {authority.name}: path length is not 0")
+        _check_issued(authority, root, "intermediate")
 
 
 def _check_authority(certificate: IntelCertificate, step: str) -> None:

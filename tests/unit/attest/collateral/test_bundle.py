@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest.collateral.bundle import BundleRefused, export_bundle, import_bundle
+from attest.collateral.bundle import export_bundle, import_bundle
+from attest.collateral.errors import BundleRefused
 from attest.collateral.folder import CollateralFolder, load_collateral_dir
 from attest.collateral.source import CollateralSource
 from attest.endorsement.anchors import TrustAnchors
