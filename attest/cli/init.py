@@ -20,7 +20,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="NAME|FILE",
         help="strict, cloud-aws, cloud-gcp, cloud-azure, demo, or a file (strict)",
     )
-    parser.add_argument("--emulated-root", metavar="HEX", help="SHA-256 of the emulated chip's root key, for demo")
+    parser.add_argument("--emulated-root", metavar="HEX", help="SHA-256 of the emulated platform's root key, for demo")
+    parser.add_argument(
+        "--collateral", type=Path, metavar="DIR", help="take collateral from this folder, not from one inside DIR"
+    )
     parser.add_argument("--listen", default="127.0.0.1:8443", metavar="HOST:PORT", help="for guests (127.0.0.1:8443)")
     parser.add_argument(
         "--admin-listen", default="127.0.0.1:8445", metavar="HOST:PORT", help="for operators (127.0.0.1:8445)"
@@ -44,6 +47,7 @@ def run(args: Namespace) -> int:
         folder=args.folder,
         policy=args.policy,
         emulated_root=args.emulated_root,
+        collateral=args.collateral,
         listen=args.listen,
         admin_listen=args.admin_listen,
         names=tuple(args.name),

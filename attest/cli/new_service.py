@@ -50,7 +50,7 @@ token_key_file = "token.key"
 file = "policy.toml"                  # put in force by `attest serve` and `attest policy apply`
 
 [collateral]
-folder = "collateral"                 # certificates and CRLs beside those that come with the evidence
+folder = {collateral}                 # certificates and CRLs beside those that come with the evidence
 cache = "collateral-cache"            # what was fetched or imported: attest collateral status
 online = {online}                         # ask AMD's key service (kdsintf.amd.com) for VCEKs and revocation lists
 # kds_url = "https://kds-mirror.example"   # ask this one instead; answers are verified all the same
@@ -76,7 +76,9 @@ challenge_seconds = 120
 
 @dataclass(frozen=True, slots=True)
 class NewService:
-    """What ``attest init`` was asked for. ``database``: a PostgreSQL address, ``None`` for a SQLite file."""
+    """What ``attest init`` was asked for. ``database``: a PostgreSQL address, ``None`` for a SQLite file;
+    ``collateral``: a folder that exists, ``None`` for a new one in ``folder``.
+    """
 
     folder: Path
     policy: str
@@ -86,14 +88,18 @@ class NewService:
     names: tuple[str, ...]
     operator: str
     database: str | None = None
+    collateral: Path | None = None
 
 
 def make_service(new: NewService, now: datetime) -> tuple[str, ...]:
     """Make the folder's files; returns their names. An existing file of one of these names is an error."""
     policy = _policy(new)
+    if new.collateral is not None and not new.collateral.is_dir():
+        raise ConfigInvalid("--collateral", (f"{new.collateral}: no such folder",))
     try:
         new.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (new.folder / "collateral").mkdir(mode=0o700, exist_ok=True)
+        if new.collateral is None:
+            (new.folder / "collateral").mkdir(mode=0o700, exist_ok=True)
     except OSError as exc:
         raise StoreUnavailable(f"folder {new.folder}: {exc.strerror}") from None
     _certificates(new, now)
@@ -107,10 +113,18 @@ def make_service(new: NewService, now: datetime) -> tuple[str, ...]:
     write_new(new.folder / "policy.toml", policy)
     apply_policy(database, policy, By(Actor("local", "attest init"), now))
     database.close()
-    online = "false" if new.emulated_root else "true"  # AMD knows nothing about an emulated chip
+    online = "false" if new.emulated_root else "true"  # no maker knows an emulated chip
     store = 'path = "attest.db"' if new.database is None else f"url = {json.dumps(new.database)}"
+    collateral = json.dumps(
+        "collateral" if new.collateral is None else str(new.collateral.absolute()), ensure_ascii=False
+    )
     settings = _SETTINGS.format(
-        listen=new.listen, admin_listen=new.admin_listen, online=online, store=store, origin=origin
+        listen=new.listen,
+        admin_listen=new.admin_listen,
+        online=online,
+        store=store,
+        origin=origin,
+        collateral=collateral,
     )
     write_new(new.folder / "attest.toml", settings.encode())
     load_settings(new.folder / "attest.toml")  # says at once what is wrong with the addresses

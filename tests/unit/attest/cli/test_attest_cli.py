@@ -11,6 +11,7 @@ import pytest
 
 from attest.cli import main
 from attest.cli.common import safe
+from attest.settings import load_settings
 from tests.fakes.postgres import PostgresServer
 from tests.fakes.served import Served, attest_command
 from tests.fakes.service_world import GOOD, PATH, SECRET, demo_policy, reference
@@ -36,6 +37,14 @@ def test_init_overwrites_nothing(service: Served) -> None:
     done = attest_command("init", str(service.folder))
     assert (done.code, "Traceback" in done.err) == (3, False)
     assert before == {path.name: path.read_bytes() for path in service.folder.iterdir() if path.is_file()}
+
+
+def test_a_service_can_read_collateral_from_a_folder_that_others_fill(tmp_path: Path) -> None:
+    elsewhere = tmp_path / 'q"ü 😀'
+    elsewhere.mkdir()
+    assert attest_command("init", str(tmp_path / "service"), "--collateral", str(elsewhere)).code == 0
+    assert load_settings(tmp_path / "service" / "attest.toml").collateral.folder == elsewhere
+    assert not (tmp_path / "service" / "collateral").exists()
 
 
 def test_a_service_can_keep_its_state_in_postgresql(tmp_path: Path, postgres: PostgresServer) -> None:
@@ -65,6 +74,7 @@ def test_a_database_address_with_a_password_is_refused_without_showing_it(tmp_pa
         (["--emulated-root", "a" * 64], "trusts no emulated chip"),
         (["--policy", "missing.toml"], "cannot be read"),
         (["--listen", "nowhere"], "host:port"),
+        (["--collateral", "/nowhere/at all"], "no such folder"),
     ],
 )
 def test_init_says_what_is_wrong_with_its_options(tmp_path: Path, words: list[str], text: str) -> None:
