@@ -30,12 +30,11 @@ _OUT_OF_DATE = {
     TcbStatus.CONFIGURATION_NEEDED: TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
     TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED: TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
 }
-_RELAUNCH = {
-    TcbStatus.UP_TO_DATE: TcbStatus.TD_RELAUNCH_ADVISED,
-    TcbStatus.SW_HARDENING_NEEDED: TcbStatus.TD_RELAUNCH_ADVISED,
-    TcbStatus.CONFIGURATION_NEEDED: TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED,
-    TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED: TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED,
-}
+_CURRENT = frozenset(_OUT_OF_DATE)
+_CONFIGURATION_NEEDED = frozenset((
+    TcbStatus.CONFIGURATION_NEEDED, TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED,
+    TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
+))  # fmt: skip
 
 
 class TcbResult(NamedTuple):
@@ -92,8 +91,7 @@ def evaluate(
         if running is TcbStatus.REVOKED:
             # Intel's library keeps the launch status here; a revoked module that runs now is the worse news.
             raise VerificationFailed(STEP, "TCB: the TDX module that runs now is Revoked")
-        if status in (TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED):
-            status = _RELAUNCH.get(running, status)
+        status = _relaunched(status, running)
     if status is TcbStatus.REVOKED:
         raise VerificationFailed(STEP, f"TCB: Revoked ({_parts(launch, qe)})")
     matched: list[TcbLevel | IsvLevel] = [launch.platform, qe]
@@ -153,6 +151,15 @@ def _converged(reached: _Reached, qe: IsvLevel) -> TcbStatus:
     if TcbStatus.REVOKED in (status, *parts):
         return TcbStatus.REVOKED
     return _OUT_OF_DATE.get(status, status) if TcbStatus.OUT_OF_DATE in parts else status
+
+
+def _relaunched(launch: TcbStatus, running: TcbStatus) -> TcbStatus:
+    """What is advised where launching again would help; configuration that either of the two needs stays needed."""
+    if launch not in (TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED) or running not in _CURRENT:
+        return launch
+    if launch in _CONFIGURATION_NEEDED or running in _CONFIGURATION_NEEDED:
+        return TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED
+    return TcbStatus.TD_RELAUNCH_ADVISED
 
 
 def _parts(reached: _Reached, qe: IsvLevel) -> str:

@@ -137,10 +137,17 @@ def differs_on_purpose(world: FakeIntelPki, mine: Verdict, peer: Verdict) -> boo
     return False
 
 
+CONFIGURATION_AT_LAUNCH = FakeIntelPki(
+    version=5, layout="1.5", td={"tee_tcb_svn": bytes([*TEE_TCB_SVN[:2], 0, *TEE_TCB_SVN[3:]])},
+    levels=(level(), level("OutOfDateConfigurationNeeded", tdx=(0,) * 16)),
+)  # fmt: skip
+
+
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES == 300, suppress_health_check=list(HealthCheck))
 @given(worlds())
 @example(FakeIntelPki())
 @example(FakeIntelPki(version=5, layout="1.5", td={"tee_tcb_svn": bytes([2, *TEE_TCB_SVN[1:]])}))
+@example(CONFIGURATION_AT_LAUNCH)
 def test_verdict_status_and_advisories_are_the_peers(world: FakeIntelPki) -> None:
     mine, peer = ours(world), theirs(world)
     assert mine == peer or differs_on_purpose(world, mine, peer)

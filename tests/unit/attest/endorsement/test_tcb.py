@@ -205,6 +205,18 @@ def test_a_td_launched_under_an_old_module_and_running_under_a_current_one_shoul
     assert found.advisories == ("INTEL-SA-01099",)
 
 
+@pytest.mark.parametrize("launched", ["OutOfDate", "OutOfDateConfigurationNeeded"])
+@pytest.mark.parametrize("runs", RELAUNCH)
+def test_configuration_that_was_needed_at_launch_or_is_needed_now_stays_needed(launched: str, runs: TcbStatus) -> None:
+    """The two modules differ in a component that the platform's own levels judge."""
+    older = bytes([5, 1, 5, *bytes(13)])
+    levels = (level(runs.value), level(launched, tdx=older))
+    needed = launched != "OutOfDate" or RELAUNCH[runs] is S.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED
+    found = judge(levels, svns=(older, TEE_TCB_SVN))
+    assert found.running is runs
+    assert found.status is (S.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED if needed else S.TD_RELAUNCH_ADVISED)
+
+
 def test_a_td_whose_module_was_never_replaced_is_not_to_be_relaunched() -> None:
     assert judge(svns=(TEE_TCB_SVN, TEE_TCB_SVN)).status is S.UP_TO_DATE
     found = judge(svns=(OLD_MODULE, OLD_MODULE))
