@@ -29,15 +29,21 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("name", metavar="VM", help="its name (cvm ps)")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the VM has ended")
     parser.add_argument("--source", choices=tuple(_FILES), default="console", help="which log (default: console)")
+    parser.add_argument("--previous", action="store_true", help="the console of the launch before this one")
     parser.add_argument("--json", action="store_true", help='print JSON lines {"schema":"cvm.logs/1","line":…}')
 
 
 def run(args: Namespace) -> int:
     """Print; 0."""
     vm = existing(state_root(), args.name)
-    tail, lines = Tail(vm.file(_FILES[args.source])), LineSplitter()
+    name = names.SERIAL_LOG + names.PREVIOUS if args.previous else _FILES[args.source]
+    tail, lines = Tail(vm.file(name)), LineSplitter()
+    for older in () if args.follow else (Tail(vm.file(f"{name}.1")),):  # what rotation moved aside
+        while data := older.read():
+            for line in lines.feed(data):
+                _put(line, as_json=args.json)
     while True:
-        live = args.follow and describe(vm)["state"] in LIVE
+        live = args.follow and not args.previous and describe(vm)["state"] in LIVE
         while data := tail.read():
             for line in lines.feed(data):
                 _put(line, as_json=args.json)

@@ -56,7 +56,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     from launcher.core.text import safe_text
 
     memory = f"{row['memory'] >> 20} MiB" if isinstance(row["memory"], int) else "?"
-    shown = (row["name"], row["state"], row["platform"], row["vcpus"], memory, row["since"], row["reason"])
+    state = f"{row['state']} (paused)" if row["paused"] else row["state"]
+    shown = (row["name"], state, row["platform"], row["vcpus"], memory, row["since"], row["reason"])
     return tuple(safe_text("" if cell is None else str(cell), 120) for cell in shown)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from launcher.config import parts
+from launcher.config.lifecycle_parts import lifecycle
 from launcher.config.sizes import parse_size
 from launcher.config.td_parts import tdx
 from launcher.core.vm import Boot, Disk, Guest, SnpSettings, TdxSettings, VmConfig
@@ -64,6 +65,7 @@ def _root(root: Table) -> VmConfig:
         snp=parts.snp(root.table("snp", required=False)) or SnpSettings(),
         tdx=tdx(root.table("tdx", required=False)) or TdxSettings(),
         emulator_state=parts.emulator(root.table("emulator", required=False)),
+        lifecycle=lifecycle(root.table("lifecycle", required=False)),
     )
     root.finish()
     return config

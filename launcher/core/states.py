@@ -4,11 +4,13 @@ from __future__ import annotations
 
 STARTING, BOOTED, ATTESTED, RUNNING = "starting", "booted", "attested", "running"
 STOPPING = "stopping"
+RESTARTING = "restarting"
+"""It has ended; its launcher waits before it starts it again."""
 REFUSED, FAILED, STOPPED = "refused", "failed", "stopped"
 KILLED, ORPHANED = "killed", "orphaned"
 """Only ever seen from outside: the launcher is gone without a word; its QEMU with it, or still there."""
 
-LIVE = (STARTING, BOOTED, ATTESTED, RUNNING, STOPPING)
+LIVE = (STARTING, BOOTED, ATTESTED, RUNNING, STOPPING, RESTARTING)
 """States in which a launcher must be at work; REFUSED and FAILED become final when the VM has ended."""
 
 ORDER = {STARTING: 0, BOOTED: 1, ATTESTED: 2, RUNNING: 3}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from launcher.core.lifecycle import Lifecycle
 from policy.vocab import Platform, ResourcePath
 
 
@@ -123,6 +124,7 @@ class VmConfig(NamedTuple):
     snp: SnpSettings = SnpSettings()
     tdx: TdxSettings = TdxSettings()
     emulator_state: str | None = None
+    lifecycle: Lifecycle = Lifecycle()
 
 
 _POLICY_BITS = {

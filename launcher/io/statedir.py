@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _LOCK = "lock"
 _MAX_STATE = 1 << 20
+FIRST_UID = 1_900_000_000
+"""QEMU's own users begin here: above every range that distributions and systemd hand out (UIDS-GIDS.md)."""
 
 
 def state_root(environ: Mapping[str, str] | None = None) -> str:
@@ -72,7 +74,7 @@ class VmDir:
             os.makedirs(root, mode=0o700, exist_ok=True)
             if not os.path.isdir(self.path):
                 os.mkdir(self.path, 0o700)
-            found = os.stat(self.path, follow_symlinks=False)
+            found = self._reclaimed(os.stat(self.path, follow_symlinks=False))
         except OSError as exc:
             raise StateUnusable(f"state folder {self.path}: {exc.strerror}") from None
         if found.st_uid != os.geteuid() or found.st_mode & 0o077 or found.st_mode & 0o170000 != 0o040000:
@@ -80,6 +82,14 @@ class VmDir:
                 f"state folder {self.path}: mode {found.st_mode & 0o7777:04o} uid {found.st_uid}, want a folder, "
                 f"mode 0700, uid {os.geteuid()}"
             )
+
+    def _reclaimed(self, found: os.stat_result) -> os.stat_result:
+        """A launcher that was killed left the folder to its QEMU's group: take it back, nobody else's."""
+        if found.st_uid != os.geteuid() or found.st_mode & 0o7777 != 0o1770 or found.st_gid < FIRST_UID:
+            return found
+        os.chmod(self.path, 0o700)
+        os.chown(self.path, -1, os.getegid())
+        return os.stat(self.path, follow_symlinks=False)
 
     def lock(self) -> None:
         """Become this VM's only launcher until the process ends. Raises :class:`WrongState` if there is one."""
@@ -114,11 +124,15 @@ class VmDir:
             os.close(descriptor)
         return False
 
-    def clear(self) -> None:
-        """Remove what an earlier launch left; call with the lock held."""
-        for entry in os.listdir(self.path):
-            if entry != _LOCK:
-                os.unlink(self.file(entry))
+    def clear(self, *keep: str) -> None:
+        """Remove what an earlier launch left, folders with all they hold, but for ``keep``; call with the lock held."""
+        import shutil
+
+        for entry in os.scandir(self.path):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            elif entry.name not in (_LOCK, *keep):
+                os.unlink(entry.path)
 
     def remove(self, *names: str) -> None:
         """Remove files that may be there."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import IO, NamedTuple
 
 from launcher.core import names
+from launcher.core.lifecycle import Restarts
 from launcher.core.progress import Kind, Progress
 from launcher.core.timeouts import Budget
 from launcher.errors import EmulatorFailed, HostNotCapable, PlanRefused
@@ -21,9 +22,19 @@ from launcher.io.statedir import VmDir, state_root
 from launcher.service.listing import refuse_orphans
 from launcher.service.planning import Prepared, prepare
 from launcher.service.record import Record
+from launcher.service.restarting import in_ledger, prepare_again, renew, wait_to_restart
 from launcher.service.supervisor import Supervisor
+from policy.vocab import Platform
 
-_SOCKETS = (names.QMP_SOCKET, names.STATUS_SOCKET, names.CONSOLE_SOCKET, names.CHIP_SOCKET, names.LAUNCHER_PID)
+_SOCKETS = (
+    names.QMP_SOCKET,
+    names.STATUS_SOCKET,
+    names.CONSOLE_SOCKET,
+    names.CHIP_SOCKET,
+    names.CONTROL_SOCKET,
+    names.TPM_SOCKET,
+    names.LAUNCHER_PID,
+)
 
 
 class LaunchOptions(NamedTuple):
@@ -41,7 +52,7 @@ def launch(path: str, options: LaunchOptions) -> Record:
     """Run the VM until it has ended; the record of its life. Raises what keeps it from starting at all."""
     prepared = prepare_to_launch(path)
     if options.hash_table is not None and prepared.plan.emulator is None:
-        raise PlanRefused("--hash-table: only an emulated platform has its boot hash table injected")
+        raise PlanRefused('--hash-table: only platform "emulated-snp" has its boot hash table injected')
     for warning in prepared.plan.warnings:
         options.say(f"WARNING: {warning}")
     vm = VmDir(state_root(), prepared.config.name)
@@ -49,12 +60,19 @@ def launch(path: str, options: LaunchOptions) -> Record:
     vm.lock()
     try:
         refuse_orphans(vm)
-        vm.clear()
+        renew(vm)
         options.started(vm)
-        record = _record(prepared, vm, path, options)
-        with SignalTrap() as trap, _written(record):
-            _run(prepared, record, trap, options)
-        return record
+        restarts = Restarts(prepared.config.lifecycle)
+        while True:
+            record = _record(prepared, vm, path, options)
+            with SignalTrap() as trap, _written(record):
+                with in_ledger(record, restarts.since):
+                    _run(prepared, record, trap, options)
+                again = wait_to_restart(record, restarts, trap)
+            if not again:
+                return record
+            prepared = prepare_again(record, lambda: prepare_to_launch(path))
+            renew(vm, names.LAUNCHER_LOG)
     finally:
         vm.remove(*_SOCKETS)
         vm.unlock()
@@ -71,8 +89,10 @@ def prepare_to_launch(path: str) -> Prepared:
     found = prepared.plan.blockers
     if found:
         text = "\n".join(f"  {item.id}: {item.seen}; {item.why}\n    fix: {item.fix}" for item in found)
-        hint = 'cvm doctor shows all of it; platform = "emulated-snp" runs without the hardware'
-        raise HostNotCapable(f"this host cannot run {prepared.config.platform.value}:\n{text}", hint=hint)
+        wanted = prepared.config.platform
+        instead = Platform.EMULATED_TDX if wanted is Platform.TDX else Platform.EMULATED_SNP
+        hint = f'cvm doctor shows all of it; platform = "{instead.value}" runs without the hardware'
+        raise HostNotCapable(f"this host cannot run {wanted.value}:\n{text}", hint=hint)
     return prepared
 
 
@@ -107,6 +127,9 @@ def _run(prepared: Prepared, record: Record, trap: SignalTrap, options: LaunchOp
         try:
             if plan.emulator is not None:
                 emulator = _start_chip(prepared, record, chip_log, options)
+            elif plan.td_emulator is not None:
+                emulator = _start_td(prepared, record, chip_log, options)
+            record.begin()
             qemu = start_qemu(plan.argv, dict(plan.qemu.env), vm, qemu_log)
             record.started(qemu.child.pid, None if emulator is None else emulator.child.pid)
             Supervisor(record, qemu, emulator, trap).watch()
@@ -126,16 +149,32 @@ def _start_chip(prepared: Prepared, record: Record, log: IO[bytes], options: Lau
         if expected != prepared.launch_digest:
             own = str(prepared.launch_digest)
             options.say(f"TESTING: so the launch digest will be {expected[:16]}…, not {own[:16]}…")
+    emulator = _agreeing(prepared, record, log, "launch digest", expected)
+    root = f"root {emulator.root[:16]}… (not AMD's)"
+    options.say(f"emulated chip: launch digest {expected[:16]}… as planned; {root}")
+    return emulator
+
+
+def _start_td(prepared: Prepared, record: Record, log: IO[bytes], options: LaunchOptions) -> Emulator:
+    """Start the TD's quoting side and its TPM; the registers are the firmware's business from now on."""
+    expected = str(prepared.launch_digest)
+    emulator = _agreeing(prepared, record, log, "MRTD", expected)
+    root = f"root {emulator.root[:16]}… (not Intel's)"
+    options.say(f"emulated TDX platform: MRTD {expected[:16]}… as planned; {root}; a software TPM measures the boot")
+    return emulator
+
+
+def _agreeing(prepared: Prepared, record: Record, log: IO[bytes], what: str, expected: str) -> Emulator:
+    """The started emulator, which has computed ``expected`` (hex) for itself."""
     emulator = start_emulator(prepared.plan, record.vm, log)
     if emulator.launch_digest != expected:
         end(emulator.child)
         raise EmulatorFailed(
-            f"launch digest: planned {expected}, the emulated chip computed {emulator.launch_digest}",
+            f"{what}: planned {expected}, the emulated chip computed {emulator.launch_digest}",
             code="emulator.disagrees",
         )
     record.launch_digest = emulator.launch_digest
     record.emulated_root = emulator.root
-    options.say(f"emulated chip: launch digest {expected[:16]}… as planned; root {emulator.root[:16]}… (not AMD's)")
     return emulator
 
 

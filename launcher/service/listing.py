@@ -22,6 +22,7 @@ _SHOWN = (
     "memory",
     "since",
     "attested",
+    "paused",
     "reason",
     "launch_digest",
     "accelerator",
@@ -47,6 +48,7 @@ def describe(vm: VmDir) -> dict[str, Any]:
         row["reason"] = "its launcher died; cvm stop cleans up"
     elif row["state"] == ORPHANED:
         row["reason"] = "its launcher died, QEMU still runs; cvm stop ends it"
+    row["paused"] = row["paused"] is True and row["state"] in LIVE
     row["pid"] = _pid(recorded.get("qemu")) if is_alive(recorded.get("qemu")) else None
     return row
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from launcher.core import names
 from launcher.core.progress import Progress
-from launcher.core.states import FAILED, REFUSED
+from launcher.core.states import FAILED, REFUSED, RESTARTING
 from launcher.core.text import safe_text
 from launcher.io.procid import identity
 from launcher.io.statedir import VmDir
@@ -39,12 +39,23 @@ class Record:
         self._qemu: dict[str, object] | None = None
         self._emulator: dict[str, object] | None = None
         self._saved: tuple[object, ...] = ()
+        self.paused = False
+        self.paused_seconds = 0.0
+        """How long all pauses that have ended were: no timeout counts them."""
+        self._paused_at = 0.0
+        self.asked_to_end = False
+        self.waiting = ""
+        """Why it is not up although its launcher lives: it will be started again."""
         vm.write(names.LAUNCHER_PID, f"{os.getpid()}\n".encode("ascii"))
         vm.write_json(names.VM_FILE, self._vm_document())
 
-    def started(self, qemu: int, emulator: int | None) -> None:
-        """QEMU runs: its clock starts."""
+    def begin(self) -> None:
+        """QEMU is about to be started: its clock starts."""
         self.zero = time.monotonic()
+
+    def started(self, qemu: int, emulator: int | None) -> None:
+        """QEMU runs and answers."""
+        self.progress.seconds["qemu_ready"] = round(self.now(), 3)
         self._qemu = identity(qemu)
         self._emulator = None if emulator is None else identity(emulator)
         self._saved = ()
@@ -53,6 +64,14 @@ class Record:
     def now(self) -> float:
         """Seconds since QEMU was started."""
         return time.monotonic() - self.zero
+
+    def pause(self, *, on: bool) -> None:
+        """QEMU has stopped all vCPUs, or lets them run again. The guest's own state stays what it was."""
+        if on and not self.paused:
+            self._paused_at = self.now()
+        elif self.paused and not on:
+            self.paused_seconds += self.now() - self._paused_at
+        self.paused = on
 
     def fail(self, exc: BaseException) -> None:
         """Something kept the VM from starting, or broke the supervision."""
@@ -66,7 +85,7 @@ class Record:
     def save(self) -> None:
         """Write both files if anything changed since the last time."""
         progress = self.progress
-        current = (progress.state, progress.reason, len(progress.events), self.launch_digest)
+        current = (progress.state, progress.reason, len(progress.events), self.launch_digest, self.paused, self.waiting)
         if current == self._saved:
             return
         self._saved = current
@@ -106,19 +125,25 @@ class Record:
             "state_folder": self.vm.path,
         }
 
+    @property
+    def config_path(self) -> str:
+        """The VM file, absolute."""
+        return self._config_path
+
     def _state_document(self) -> dict[str, object]:
         spec, progress = self.prepared.plan.spec, self.progress
         return {
             "schema": STATE_SCHEMA,
             "name": self.vm.name,
-            "state": progress.state,
-            "reason": safe_text(progress.reason.replace("\n", " "), 400),
+            "state": RESTARTING if self.waiting else progress.state,
+            "reason": safe_text((self.waiting or progress.reason).replace("\n", " "), 400),
             "platform": spec.platform.value,
             "accelerator": spec.accel,
             "vcpus": spec.vcpus,
             "memory": spec.memory,
             "since": self.since,
             "attested": progress.was_attested,
+            "paused": self.paused and not progress.decided,
             "launch_digest": self.launch_digest,
             "config": self._config_path,
             "launcher": self._launcher,

@@ -14,7 +14,15 @@ from launcher.io.procid import is_alive, send
 from launcher.io.statedir import VmDir, existing, state_root
 from launcher.service.listing import describe, true_state
 
-_LEFT = (names.QMP_SOCKET, names.STATUS_SOCKET, names.CONSOLE_SOCKET, names.CHIP_SOCKET, names.LAUNCHER_PID)
+_LEFT = (
+    names.QMP_SOCKET,
+    names.STATUS_SOCKET,
+    names.CONSOLE_SOCKET,
+    names.CHIP_SOCKET,
+    names.CONTROL_SOCKET,
+    names.TPM_SOCKET,
+    names.LAUNCHER_PID,
+)
 _POLL = 0.05
 
 

@@ -14,7 +14,8 @@ from launcher.core.firmware_watch import SPAN, FirmwareWatch, Sample, parse_dump
 from launcher.core.states import FAILED, REFUSED, STARTING
 from launcher.core.text import LineSplitter, safe_text
 from launcher.core.words import sentence
-from launcher.errors import QemuFailed, QmpMalformed
+from launcher.errors import QemuFailed, QmpMalformed, WrongState
+from launcher.io.control import ControlPort
 from launcher.io.emulator import Emulator
 from launcher.io.process import cpu_seconds
 from launcher.io.qemu import Qemu, last_words
@@ -60,6 +61,8 @@ class Supervisor:
         self._register(self._qemu.qmp, self._monitor)
         self._register(self._qemu.status, self._guest)
         self._register(self._trap.wakeup, self._signals)
+        control = ControlPort(self._record.vm.path, self._asked)
+        self._register(control, control.serve)
         if self._emulator is not None:
             pidfds.append(self._register_child(self._emulator.child.pid, self._emulator_ended))
         try:
@@ -70,6 +73,7 @@ class Supervisor:
             self._drain()
         finally:
             self._selector.close()
+            control.close()
             for descriptor in pidfds:
                 os.close(descriptor)
 
@@ -86,9 +90,25 @@ class Supervisor:
     def _monitor(self) -> None:
         try:
             for event in self._qemu.qmp.take_events():
+                if event.name in ("STOP", "RESUME"):
+                    self._record.pause(on=event.name == "STOP")
                 self._progress.qemu_event(event.name, event.data, self._record.now())
         except (QemuFailed, QmpMalformed):
             self._selector.unregister(self._qemu.qmp)  # it ends, or talks nonsense: the pidfd tells the rest
+
+    def _asked(self, word: str) -> str:
+        """A command from the control socket; ``paused`` or ``running`` afterwards."""
+        commands = {"pause": "stop", "resume": "cont"}
+        if word not in commands:
+            raise WrongState(f"its launcher knows no command {word[:20]!r}")
+        if self._progress.decided or self._deadline is not None:
+            raise WrongState("it is ending")
+        if (word == "pause") == self._record.paused:
+            raise WrongState("it is paused already" if self._record.paused else "it is not paused")
+        self._qemu.qmp.execute(commands[word])
+        self._record.pause(on=word == "pause")
+        self._record.save()
+        return "paused" if self._record.paused else "running"
 
     def _guest(self) -> None:
         try:
@@ -106,9 +126,12 @@ class Supervisor:
     def _signals(self) -> None:
         for number in self._trap.take():
             again = self._deadline is not None
+            self._record.asked_to_end = True
             self._progress.stopped_by_us(f"asked to stop ({number.name})", self._record.now())
             self._progress.interrupted = self._progress.interrupted or number is signal.SIGINT
             booted = bool(self._progress.seconds.get("booted"))
+            if self._record.paused:
+                self._command("cont")  # a guest that stands still cannot see the power button
             self._command("system_powerdown")
             self._deadline = self._record.now() + (STOP_GRACE if booted and not again else 0.0)
 
@@ -130,8 +153,9 @@ class Supervisor:
     def _look(self) -> None:
         now = self._record.now()
         self._console(now)
-        self._watch_firmware(now)
-        self._progress.tick(now)
+        if not self._record.paused:
+            self._watch_firmware(now)
+            self._progress.tick(now - self._record.paused_seconds)
         self._tell()
         self._record.save()
         if now - self._rotated > ROTATE_EVERY:

@@ -1,0 +1,121 @@
+"""The launcher's own control socket: one request line in, one answer line out, for ``cvm pause`` and ``cvm resume``.
+
+Not QEMU's monitor: its socket serves one client, the supervisor, which therefore carries requests out. Only the
+VM's owner can open the socket (0600, not for QEMU's user); lines and waiting are bounded all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable
+
+from launcher.core.names import CONTROL_SOCKET
+from launcher.errors import StateUnusable, WrongState
+from launcher.io.sockets import connect
+from policy.errors import CvmError, MalformedInput
+from policy.strictjson import strict_json
+
+MAX_LINE = 4096
+_PATIENCE = 25.0
+
+
+class ControlMalformed(MalformedInput):
+    """A line on the control socket that is none of ours."""
+
+    code = "control.malformed"
+
+
+class ControlPort:
+    """The launcher's end. ``act`` carries out one command (a word) or raises `CvmError`; its answer is the state."""
+
+    def __init__(self, folder: str, act: Callable[[str], str]) -> None:
+        self._act = act
+        self._socket = _listen(folder)
+
+    def fileno(self) -> int:
+        """For select: readable when somebody wants something."""
+        return self._socket.fileno()
+
+    def serve(self) -> None:
+        """Answer one waiting client. It has 0.2 s for its line: whoever connects has it ready."""
+        try:
+            client, _ = self._socket.accept()
+        except OSError:
+            return
+        with client, contextlib.suppress(OSError):
+            client.settimeout(0.2)
+            answer = self._answer(_read_line(client))
+            client.sendall(json.dumps(answer).encode("ascii") + b"\n")
+
+    def close(self) -> None:
+        """Let go; the file is removed with the other sockets."""
+        self._socket.close()
+
+    def _answer(self, line: bytes) -> dict[str, object]:
+        try:
+            return {"ok": True, "state": self._act(parse_request(line))}
+        except CvmError as exc:
+            return {"ok": False, "code": exc.code, "message": exc.message}
+
+
+def parse_request(line: bytes) -> str:
+    """The command of one request line ``{"v":1,"do":WORD}``, or :class:`ControlMalformed`."""
+    document = strict_json(line, "control request", max_bytes=MAX_LINE, error=ControlMalformed)
+    if not isinstance(document, dict) or set(document) != {"v", "do"} or document["v"] != 1:
+        raise ControlMalformed('control request: want {"v":1,"do":WORD}')
+    word = document["do"]
+    if not isinstance(word, str) or not word.isascii() or not word.isalpha():
+        raise ControlMalformed("control request: do: want a word")
+    return word
+
+
+def ask(folder: str, name: str, word: str) -> str:
+    """Have the launcher of VM ``name`` do ``word``; its answer. Raises :class:`WrongState` when nobody listens."""
+    try:
+        client = connect(folder, CONTROL_SOCKET)
+    except OSError:
+        raise WrongState(f"VM {name}: its launcher takes no commands (yet, or any more)", hint="cvm ps") from None
+    with client:
+        client.settimeout(_PATIENCE)
+        try:
+            client.sendall(json.dumps({"v": 1, "do": word}).encode("ascii") + b"\n")
+            line = _read_line(client)
+        except OSError as exc:
+            raise WrongState(f"VM {name}: its launcher gave no answer: {exc}", hint="cvm ps") from None
+    document = strict_json(line, "control answer", max_bytes=MAX_LINE, error=ControlMalformed)
+    if not isinstance(document, dict) or not isinstance(document.get("ok"), bool):
+        raise ControlMalformed("control answer: want an object with ok")
+    if not document["ok"]:
+        raise WrongState(f"VM {name}: {document.get('message')}", hint="cvm ps")
+    return str(document.get("state"))
+
+
+def _read_line(client: socket.socket) -> bytes:
+    data = bytearray()
+    while b"\n" not in data and len(data) <= MAX_LINE:
+        piece = client.recv(MAX_LINE)
+        if not piece:
+            break
+        data += piece
+    return bytes(data.partition(b"\n")[0])
+
+
+def _listen(folder: str) -> socket.socket:
+    """``sun_path`` holds 107 bytes, so a descriptor names the folder."""
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(CONTROL_SOCKET, dir_fd=descriptor)
+        server.bind(f"/proc/self/fd/{descriptor}/{CONTROL_SOCKET}")
+        os.chmod(CONTROL_SOCKET, 0o600, dir_fd=descriptor)  # QEMU's user may have a place in this folder
+        server.listen(4)
+    except OSError as exc:
+        server.close()
+        raise StateUnusable(f"{folder}/{CONTROL_SOCKET}: {exc.strerror}") from None
+    finally:
+        os.close(descriptor)
+    return server

@@ -1,0 +1,125 @@
+"""Before and after each launch: the ledger's lines, the console log of the launch before, the wait before a restart."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import select
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from launcher.core import names
+from launcher.core.lifecycle import Ending, Restarts
+from launcher.core.text import safe_text
+from launcher.io import ledger
+from launcher.io.hashing import hash_file
+from launcher.io.signals import SignalTrap
+from launcher.io.statedir import VmDir
+from launcher.service.planning import Prepared
+from launcher.service.record import Record
+from policy.errors import CvmError
+
+_KEPT = (names.LEDGER, names.SERIAL_LOG + names.PREVIOUS)
+
+
+def renew(vm: VmDir, *keep: str) -> None:
+    """Make room for a launch: everything of the last one goes, except the ledger and its console log, set aside."""
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(vm.file(names.SERIAL_LOG), vm.file(names.SERIAL_LOG + names.PREVIOUS))
+    vm.clear(*_KEPT, *keep)
+
+
+@contextmanager
+def in_ledger(record: Record, restarts: int) -> Iterator[None]:
+    """One line before anything is started, one however it ended. Without the first there is no launch."""
+    ledger.append(record.vm, {"event": "launch", "time": _now(), "restarts": restarts, **identities(record)})
+    try:
+        yield
+    except BaseException as exc:
+        reason = exc.message if isinstance(exc, CvmError) else type(exc).__name__
+        ledger.append(record.vm, {"event": "failed-to-start", "time": _now(), "reason": safe_text(reason, 400)})
+        raise
+    progress = record.progress
+    ledger.append(
+        record.vm,
+        {
+            "event": "end",
+            "time": _now(),
+            "outcome": record.outcome,
+            "state": progress.state,
+            "code": progress.code,
+            "reason": safe_text(progress.reason, 400),
+            "attested": progress.was_attested,
+            "seconds": progress.seconds,
+        },
+    )
+
+
+def identities(record: Record) -> dict[str, object]:
+    """What is launched, by digest: SHA-256 in hexadecimal of the VM file's bytes, of the NUL-joined command line, of
+    the firmware file; QEMU's version and its file's size and time (hashing it would cost more than starting it).
+    """
+    prepared = record.prepared
+    plan = prepared.plan
+    argv = b"".join(os.fsencode(word) + b"\0" for word in plan.argv)
+    return {
+        "platform": plan.spec.platform.value,
+        "accelerator": plan.spec.accel,
+        "config_sha256": hash_file(record.config_path, "VM file").hex(),
+        "argv_sha256": hashlib.sha256(argv).hexdigest(),
+        "firmware_sha256": _firmware(prepared),
+        "qemu": {"version": plan.qemu.version_text, "source": plan.qemu.source, **_binary(plan.qemu.argv[-1])},
+        "expected_measurement": prepared.launch_digest,
+    }
+
+
+def wait_to_restart(record: Record, restarts: Restarts, trap: SignalTrap) -> bool:
+    """Whether to start it again; returns when it is time. A signal meanwhile leaves it down."""
+    progress = record.progress
+    asked = record.asked_to_end or progress.interrupted
+    ending = Ending(record.outcome, progress.state, asked, record.now())
+    wait = restarts.after(ending)
+    if wait is None:
+        return False
+    settings = restarts.settings
+    record.waiting = f"restart {restarts.tries} of {settings.retries} in {wait:g} s: {progress.reason}"
+    record.say(f"it ended ({progress.state}): {record.waiting}")
+    record.save()
+    told = bool(select.select([trap.wakeup], [], [], wait)[0] and trap.take())
+    record.waiting = ""
+    if told:
+        record.say("told to stop: it is not started again")
+    return not told
+
+
+def prepare_again(record: Record, prepare: Callable[[], Prepared]) -> Prepared:
+    """The plan for a restart, made from the files as they are now. When it cannot be made, that is the state."""
+    try:
+        return prepare()
+    except CvmError as exc:
+        record.progress.reason = f"not started again: {exc.message}"
+        record.save()
+        raise
+
+
+def _firmware(prepared: Prepared) -> str | None:
+    if prepared.measured is not None:
+        return prepared.measured.firmware.sha256.hex()
+    path = prepared.plan.spec.firmware
+    return None if path is None else hash_file(path, "firmware").hex()
+
+
+def _binary(word: str) -> dict[str, object]:
+    path = shutil.which(word) or word
+    try:
+        found = os.stat(path)
+    except OSError:
+        return {"path": path}
+    return {"path": path, "size": found.st_size, "modified_ns": found.st_mtime_ns}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

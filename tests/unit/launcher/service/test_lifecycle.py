@@ -1,0 +1,96 @@
+"""Paused, resumed, restarted, counted: launchers as processes, with a fake QEMU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launcher.cli import main
+from tests.unit.launcher.service.conftest import Scene
+from tests.unit.launcher.service.test_launching import KERNEL, status
+from tests.unit.launcher.service.test_lives import UP, recorded, rows, start, wait_for
+
+
+def lifecycle(path: Path, text: str) -> Path:
+    path.write_text(f"{path.read_text()}\n[lifecycle]\n{text}\n")
+    return path
+
+
+def ledger(path: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    capsys.readouterr()
+    assert main(["ledger", recorded(path)["name"], "--json"]) == 0
+    entries: list[dict[str, object]] = json.loads(capsys.readouterr().out)["entries"]
+    return entries
+
+
+def test_a_vm_is_paused_and_resumed_and_its_own_state_stays(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    path = scene(*UP, platform="emulated-snp")
+    launcher = start(path)
+    try:
+        wait_for(lambda: recorded(path)["state"] == "running")
+        name = recorded(path)["name"]
+        assert main(["pause", name]) == 0
+        assert capsys.readouterr().out == f"{name}: running (paused)\n"
+        assert rows(capsys)[name]["paused"] is True
+        assert rows(capsys)[name]["state"] == "running"
+        assert main(["pause", name]) == 10
+        assert "paused already" in capsys.readouterr().err
+        assert main(["resume", name]) == 0
+        assert rows(capsys)[name]["paused"] is False
+        assert main(["resume", name]) == 10
+        assert main(["boot-time", name, "--json"]) == 0
+    finally:
+        launcher.terminate()
+        launcher.communicate()
+    assert main(["pause", name]) == 10
+
+
+def test_a_vm_that_fails_is_started_again_and_every_launch_is_in_the_ledger(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = scene(KERNEL, ["exit", 1])
+    lifecycle(path, 'restart = "on-failure"\nretries = 1\nbackoff_seconds = 1')
+    assert main(["launch", str(path), "--quiet"]) == 9
+    entries = ledger(path, capsys)
+    assert [entry["event"] for entry in entries] == ["launch", "end", "launch", "end"]
+    assert [entry["restarts"] for entry in entries[::2]] == [0, 1]
+    assert entries[0]["config_sha256"] == entries[2]["config_sha256"]
+    assert entries[3]["code"] == "qemu.failed"
+    assert main(["logs", recorded(path)["name"], "--previous"]) == 0
+    assert "Linux version" in capsys.readouterr().out
+
+
+def test_a_guest_that_the_service_refused_is_not_started_again(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = scene(KERNEL, status("booted"), status("refused", message="no"), ["exit", 0], platform="emulated-snp")
+    lifecycle(path, 'restart = "always"\nbackoff_seconds = 1')
+    assert main(["launch", str(path), "--quiet"]) == 7
+    assert [entry["event"] for entry in ledger(path, capsys)] == ["launch", "end"]
+
+
+def test_a_vm_that_waits_for_its_restart_can_be_stopped(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    path = lifecycle(scene(KERNEL, ["exit", 1]), 'restart = "always"\nbackoff_seconds = 200')
+    launcher = start(path)
+    wait_for(lambda: recorded(path)["state"] == "restarting")
+    assert main(["stop", recorded(path)["name"]]) == 0
+    launcher.communicate()
+    assert recorded(path)["state"] == "failed"
+    assert [entry["event"] for entry in ledger(path, capsys)] == ["launch", "end"]
+
+
+def test_a_qemu_that_does_not_start_is_in_the_ledger_too(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    path = scene(["refuse-to-start", "no such machine"])
+    assert main(["launch", str(path), "--quiet"]) == 9
+    assert [entry["event"] for entry in ledger(path, capsys)] == ["launch", "failed-to-start"]
+
+
+def test_a_lifecycle_that_contradicts_itself_is_refused(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    path = lifecycle(scene(["hang"]), 'restart = "often"\nretries = -1\nbackoff_seconds = 9\nbackoff_max_seconds = 3')
+    assert main(["plan", str(path)]) == 3
+    said = capsys.readouterr().err
+    assert "$.lifecycle.restart" in said
+    assert "$.lifecycle.retries" in said
+    assert "$.lifecycle.backoff_max_seconds" in said
