@@ -89,6 +89,12 @@ def sealed(tx: Connection, path: str) -> SealedRow | None:
     return SealedRow(row.path, row.version, row.master_key_id, row.wrapped_key, row.ciphertext, _names(row.only_for))
 
 
+def master_key_ids(tx: Connection) -> tuple[str, ...]:
+    """The ids of the master keys that resources in force are sealed under."""
+    found = select(secrets.c.master_key_id).where(secrets.c.retired.is_(None)).distinct()
+    return tuple(sorted(key_id for key_id in tx.scalars(found) if key_id is not None))
+
+
 def entries(tx: Connection, *, history: bool = False) -> tuple[SecretEntry, ...]:
     """Resources in force by path, or with ``history`` every version there ever was."""
     query = select(secrets).order_by(secrets.c.path, secrets.c.version)

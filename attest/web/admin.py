@@ -14,7 +14,8 @@ from attest.broker.errors import RequestMalformed, ResourceUnknown
 from attest.broker.operations import By, NewResource
 from attest.broker.views import record_json, reference_json, secret_json
 from attest.store import records, rules, secrets
-from attest.web.guest import RESOURCE, healthz, json_response, readyz, resource_path
+from attest.web.guest import RESOURCE, healthz, json_response, resource_path
+from attest.web.health import OK, checks, ready
 from attest.web.principals import Who
 from attest.web.problems import OperatorRequired
 from attest.web.routes import Call, Route
@@ -94,6 +95,20 @@ def show_record(call: Call) -> Response:
     return Response(found.record, mimetype="application/json")
 
 
+def readyz(call: Call) -> Response:
+    """``GET``: every readiness check by name, ``ok`` or what is wrong."""
+    found = checks(call.service, call.now)
+    fit = ready(found)
+    return json_response({"status": "ready" if fit else "not ready", "checks": found}, 200 if fit else 503)
+
+
+def metrics(call: Call) -> Response:
+    """``GET``: counters of this replica for Prometheus."""
+    found = {name: outcome == OK for name, outcome in checks(call.service, call.now).items()}
+    text = "" if call.metrics is None else call.metrics.text(found)
+    return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
 def _by(call: Call) -> By:
     if call.actor is None:
         raise OperatorRequired("operators only")
@@ -118,4 +133,5 @@ ADMIN_ROUTES = (
     Route("GET", "/cvm/v0/audit/<number>", Who.OPERATOR, show_record),
     Route("GET", "/healthz", Who.OPERATOR, healthz),
     Route("GET", "/readyz", Who.OPERATOR, readyz),
+    Route("GET", "/metrics", Who.OPERATOR, metrics),
 )

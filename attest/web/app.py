@@ -7,15 +7,19 @@ Only then does a handler run. Time is read once per request.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from attest.broker.errors import SessionRefused
 from attest.broker.release import Credential
 from attest.broker.service import Service
+from attest.web.logs import FIELDS
+from attest.web.metrics import NO_ROUTE, Metrics
 from attest.web.principals import OperatorOf, Who, session_of, token_of
 from attest.web.problems import OperatorRequired, problem_response
 from attest.web.routes import Call, Route
@@ -35,22 +39,41 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def create_app(service: Service, routes: Sequence[Route], operator_of: OperatorOf, clock: Clock = utc_now) -> Flask:
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Where an application counts: under which listener's name, in which counters."""
+
+    listener: str
+    metrics: Metrics
+
+
+def create_app(
+    service: Service,
+    routes: Sequence[Route],
+    operator_of: OperatorOf,
+    clock: Clock = utc_now,
+    watch: Watch | None = None,
+) -> Flask:
     """An application that serves ``routes`` and nothing else."""
+    watch = watch or Watch("guests", Metrics({"guests": [route.path for route in routes]}))
     app = Flask("attest", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     for number, route in enumerate(routes):
-        view = _view(service, route, operator_of, clock)
+        view = _view(service, route, operator_of, clock, watch.metrics)
         app.add_url_rule(
             route.path, endpoint=f"{number}", view_func=view, methods=[route.method], provide_automatic_options=False
         )
     app.register_error_handler(Exception, problem_response)
-    app.after_request(_finish)
+    app.extensions["attest.metrics"] = watch.metrics
+    app.before_request(_begin)
+    app.after_request(lambda response: _finish(response, watch))
     return app
 
 
-def _view(service: Service, route: Route, operator_of: OperatorOf, clock: Clock) -> Callable[..., Response]:
+def _view(
+    service: Service, route: Route, operator_of: OperatorOf, clock: Clock, metrics: Metrics
+) -> Callable[..., Response]:
     def view(**arguments: str) -> Response:
         if request.method != route.method:  # werkzeug adds HEAD to GET; a HEAD must not release a key into nothing
             raise MethodNotAllowed([route.method])
@@ -64,13 +87,31 @@ def _view(service: Service, route: Route, operator_of: OperatorOf, clock: Clock)
             raise SessionRefused("session: the request carries neither session cookie nor token: attest first")
         request.max_content_length = route.max_body
         body = request.get_data(cache=False) if route.max_body else b""
-        return route.handler(Call(service, clock(), body, request.args.to_dict(), arguments, shown, actor))
+        return route.handler(Call(service, clock(), body, request.args.to_dict(), arguments, shown, actor, metrics))
 
     return view
 
 
-def _finish(response: Response) -> Response:
+def _begin() -> None:
+    g.started = time.perf_counter()
+
+
+def _finish(response: Response, watch: Watch) -> Response:
     for name, value in _HEADERS.items():
         response.headers[name] = value
-    _log.info("%s %.200r %d", request.method, request.path, response.status_code)
+    seconds = time.perf_counter() - g.started
+    rule = NO_ROUTE if request.url_rule is None else request.url_rule.rule
+    watch.metrics.request(watch.listener, rule, response.status_code, seconds)
+    fields = {
+        "method": request.method[:20],
+        "path": request.path[:200],
+        "route": rule,
+        "status": response.status_code,
+        "milliseconds": round(seconds * 1000, 3),
+        "peer": request.remote_addr,
+    }
+    if "fault" in g:
+        watch.metrics.failure(g.fault)
+        fields |= {"fault": g.fault, "code": g.get("code")}
+    _log.info("request", extra={FIELDS: fields})
     return response

@@ -1,4 +1,6 @@
-"""The guests' listener: the Confidential Containers KBS protocol 0.4.0 and 0.2.0, health, and the keys tokens are signed with."""
+"""The guests' listener: the Confidential Containers KBS protocol 0.4.0 and 0.2.0, health, the keys tokens are signed
+with.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ from attest.broker.attest import attest
 from attest.broker.challenge import challenge
 from attest.broker.protocol import MAX_ATTEST_BODY, MAX_AUTH_BODY
 from attest.broker.release import release
+from attest.web.health import NEEDED, OK, checks, ready
 from attest.web.principals import SESSION_COOKIE, Who
 from attest.web.routes import Call, Route
-from policy.errors import CvmError
 from policy.vocab import ResourcePath
 
 
@@ -55,12 +57,12 @@ def healthz(call: Call) -> Response:
 
 
 def readyz(call: Call) -> Response:
-    """``GET /readyz``: the database answers and a policy is in force."""
-    try:
-        call.service.rules.current()
-    except CvmError as exc:
-        return json_response({"status": "not ready", "code": exc.code}, 503)
-    return json_response({"status": "ready"})
+    """``GET /readyz``: database, keys and policy are there. What is wrong in detail only operators are told."""
+    found = checks(call.service, call.now)
+    if ready(found):
+        return json_response({"status": "ready"})
+    code = next(found[name] for name in NEEDED if found[name] != OK)
+    return json_response({"status": "not ready", "code": code}, 503)
 
 
 def resource_path(call: Call) -> ResourcePath:

@@ -20,6 +20,8 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 from gunicorn.workers.sync import SyncWorker
 
+from attest.web.logs import JsonFormatter
+
 SILENCE_SECONDS = 10.0
 REQUEST_SECONDS = 30
 STOP_SECONDS = 10
@@ -48,12 +50,14 @@ class BoundedWorker(SyncWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """Clients that time out or break off are no errors of ours: one line, no traceback."""
+    """JSON lines as everywhere; clients that time out or break off are no errors of ours: no traceback."""
 
     def setup(self, cfg: Any) -> None:
-        """Add the filter to gunicorn's error log."""
+        """Add filter and format to gunicorn's error log."""
         super().setup(cfg)
         self.error_log.addFilter(_client_trouble_is_brief)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(JsonFormatter())
 
 
 def _client_trouble_is_brief(record: logging.LogRecord) -> bool:

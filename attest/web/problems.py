@@ -16,7 +16,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Response
+from flask import Response, g
 from werkzeug.exceptions import HTTPException
 
 from attest.broker.errors import (
@@ -28,7 +28,7 @@ from attest.broker.errors import (
     VersionMismatch,
 )
 from attest.errors import AttestError
-from attest.store.errors import AlreadyExists, NotFound
+from attest.store.errors import AlreadyExists, NotFound, StoreUnavailable
 from policy.errors import ConfigInvalid, CvmError, MalformedInput
 
 TYPE_PREFIX = "https://github.com/confidential-containers/kbs/errors/"
@@ -79,6 +79,7 @@ def problem_response(error: Exception) -> Response:
     if kind is _INTERNAL:
         return _unexpected(error)
     members: dict[str, Any] = {"code": error.code}
+    _note("guest" if kind is not _UNAVAILABLE else "storage" if isinstance(error, StoreUnavailable) else "collateral")
     if isinstance(error, AccessDenied):
         members |= {"decision": error.decision, "reasons": list(error.reasons)}
     detail = error.message
@@ -105,6 +106,7 @@ def _http(error: HTTPException) -> Response:
     status = error.code or 500
     names = {404: "InvalidRequestPath", 405: "InvalidRequestPath", 413: "PayloadTooLarge"}
     kind = Kind(status, names.get(status, "RequestError"), error.name)
+    _note("guest" if status < 500 else "service")
     response = _body(kind, error.description or error.name, {"code": f"http.{status}"})
     for name, value in error.get_headers():
         if name.lower() == "allow":
@@ -113,11 +115,18 @@ def _http(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
+    _note("service")
     reference = secrets.token_hex(8)
     _log.error("internal error %s", reference, exc_info=error)
     return _body(_INTERNAL, f"internal error {reference}", {"code": "internal"})
 
 
+def _note(fault: str) -> None:
+    """Whose fault it was, for the request's log line and the counters."""
+    g.fault = fault
+
+
 def _body(kind: Kind, detail: str, members: dict[str, Any]) -> Response:
+    g.code = members["code"]
     body = {"type": TYPE_PREFIX + kind.name, "detail": detail, "title": kind.title, "status": kind.status, **members}
     return Response(json.dumps(body), status=kind.status, mimetype="application/json")

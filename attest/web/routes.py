@@ -11,6 +11,7 @@ from flask import Response
 from attest.audit.record import Actor
 from attest.broker.release import Credential
 from attest.broker.service import Service
+from attest.web.metrics import Metrics
 from attest.web.principals import Who
 
 
@@ -25,6 +26,7 @@ class Call:
     arguments: dict[str, str]
     credential: Credential
     actor: Actor | None = None
+    metrics: Metrics | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,9 @@ and ends both if either ends by itself.
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,9 +24,11 @@ from attest.broker.service import Service
 from attest.errors import AttestError
 from attest.settings import Address, Settings
 from attest.web.admin import ADMIN_ROUTES
-from attest.web.app import create_app
+from attest.web.app import Watch, create_app
 from attest.web.guest import GUEST_ROUTES
 from attest.web.listener import Listener, run_listener
+from attest.web.logs import log_to_stderr
+from attest.web.metrics import Metrics
 from attest.web.principals import no_operator, tls_operator
 from attest.web.tls import server_context
 
@@ -53,14 +53,21 @@ class Bound:
     url: str
 
 
-def guest_app(service: Service) -> Flask:
+def guest_app(service: Service, metrics: Metrics) -> Flask:
     """The guests' application."""
-    return create_app(service, GUEST_ROUTES, no_operator)
+    return create_app(service, GUEST_ROUTES, no_operator, watch=Watch("guests", metrics))
 
 
-def admin_app(service: Service) -> Flask:
+def admin_app(service: Service, metrics: Metrics) -> Flask:
     """The operators' application."""
-    return create_app(service, ADMIN_ROUTES, tls_operator)
+    return create_app(service, ADMIN_ROUTES, tls_operator, watch=Watch("operators", metrics))
+
+
+def counters(workers: int) -> Metrics:
+    """The counters all processes of this replica share; twice as many rows as workers, for those that take over."""
+    tables = {"guests": GUEST_ROUTES, "operators": ADMIN_ROUTES}
+    names = {listener: [route.path for route in routes] for listener, routes in tables.items()}
+    return Metrics(names, 2 * (workers + ADMIN_WORKERS))
 
 
 def serve(settings: Settings, report: Report) -> int:
@@ -70,7 +77,8 @@ def serve(settings: Settings, report: Report) -> int:
     guest_tls = server_context(server.certificate, server.key)
     admin_tls = server_context(server.certificate, server.key, client_ca=server.operator_ca)
     guest, admin = bind(server.listen), bind(server.admin_listen)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    log_to_stderr()
+    metrics = counters(server.workers)
     readable, writable = os.pipe()
 
     def ready() -> None:
@@ -79,8 +87,12 @@ def serve(settings: Settings, report: Report) -> int:
 
     certificate = server.certificate
     listeners = (
-        Listener("guests", guest.socket, certificate, guest_tls, server.workers, lambda: guest_app(service), ready),
-        Listener("operators", admin.socket, certificate, admin_tls, ADMIN_WORKERS, lambda: admin_app(service), ready),
+        Listener(
+            "guests", guest.socket, certificate, guest_tls, server.workers, lambda: guest_app(service, metrics), ready
+        ),
+        Listener(
+            "operators", admin.socket, certificate, admin_tls, ADMIN_WORKERS, lambda: admin_app(service, metrics), ready
+        ),
     )
     children = tuple(_start(listener) for listener in listeners)
     supervisor = _Supervisor(children)

@@ -56,7 +56,7 @@ def test_a_file_that_is_no_database_of_ours_is_refused(tmp_path: Path, content: 
 def test_a_database_of_another_schema_is_refused_by_number(database: Database) -> None:
     with database.write() as tx:
         tx.exec_driver_sql("UPDATE settings SET value = '1' WHERE name = 'schema'")
-    with pytest.raises(StoreUnsupported, match="schema 1, want 2"):
+    with pytest.raises(StoreUnsupported, match="schema 1, want 3"):
         database.check()
 
 
