@@ -1,6 +1,7 @@
-"""Start the emulated chip: a separate process that computes the launch digest itself and signs reports.
+"""Start the emulated platform: a separate process that computes the launch digest or MRTD itself and signs reports.
 
-It belongs to the other program; the two meet on a command line and a socket, never by import.
+It belongs to the other program; the two meet on a command line and a socket, never by import. For a TD it also keeps
+the TPM into which the firmware measures.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import sys
 import time
 from typing import IO, NamedTuple
 
-from launcher.core.names import CHIP_SOCKET, EMULATOR_LOG, HASH_TABLE
-from launcher.core.plan import LaunchPlan
+from launcher.core.names import CHIP_SOCKET, EMULATOR_LOG, HASH_TABLE, TPM_SOCKET
+from launcher.core.plan import EmulatorPlan, LaunchPlan, TdEmulatorPlan
+from launcher.core.spec import VmSpec
 from launcher.core.text import safe_text
+from launcher.core.vm import td_attributes
 from launcher.errors import EmulatorFailed
 from launcher.io.process import end, spawn
 from launcher.io.statedir import VmDir
@@ -23,11 +26,13 @@ from launcher.io.tail import last_lines
 
 _PATIENCE = 120.0
 """Seconds until it must be ready: on first use it makes RSA keys, on a busy machine that takes a while."""
+_TPM_STATE = "tpm"
+"""Folder of the launch's TPM, below the VM's."""
 _READY = re.compile(rb"ready ([0-9a-f]{96}) root ([0-9a-f]{64})")
 
 
 class Emulator(NamedTuple):
-    """The running chip: the digest it computed (hex) and the SHA-256 of its root's key (hex)."""
+    """The running chip: the launch digest or MRTD it computed (hex) and the SHA-256 of its root's key (hex)."""
 
     child: subprocess.Popen[bytes]
     launch_digest: str
@@ -36,22 +41,10 @@ class Emulator(NamedTuple):
 
 def start_emulator(plan: LaunchPlan, vm: VmDir, log: IO[bytes]) -> Emulator:
     """Start it and wait until it listens. Raises :class:`EmulatorFailed` with its own words."""
-    chip, spec = plan.emulator, plan.spec
-    if chip is None or spec.firmware is None:
-        raise TypeError("only an emulated platform has an emulated chip")
-    argv = (
-        sys.executable, "-P", "-m", "attest.emulator",
-        "--state", chip.state,
-        "--socket", CHIP_SOCKET,
-        "--firmware", spec.firmware,
-        "--hash-table", HASH_TABLE,
-        "--vcpus", str(spec.vcpus),
-        "--cpu-model", spec.cpu_model,
-        "--policy", f"{chip.policy:#x}",
-        "--host-data", chip.host_data.hex(),
-    )  # fmt: skip
+    state, options = _options(plan)
+    argv = (sys.executable, "-P", "-m", "attest.emulator", *options)
     try:
-        os.makedirs(chip.state, mode=0o700, exist_ok=True)
+        os.makedirs(state, mode=0o700, exist_ok=True)
         child = spawn(argv, cwd=vm.path, env={"PYTHONPATH": _import_path()}, stderr=log, pipes=True)
     except OSError as exc:
         raise EmulatorFailed(f"emulated chip: {exc}") from None
@@ -64,6 +57,51 @@ def start_emulator(plan: LaunchPlan, vm: VmDir, log: IO[bytes]) -> Emulator:
         end(child)
         raise
     return Emulator(child, found[1].decode("ascii"), found[2].decode("ascii"))
+
+
+def _options(plan: LaunchPlan) -> tuple[str, tuple[str, ...]]:
+    """The folder of the platform's keys, and the emulator's arguments."""
+    if plan.emulator is not None:
+        return plan.emulator.state, _snp_options(plan.emulator, plan.spec)
+    if plan.td_emulator is not None:
+        return plan.td_emulator.state, _td_options(plan.td_emulator, plan.spec)
+    raise TypeError("only an emulated platform has an emulated chip")
+
+
+def _snp_options(chip: EmulatorPlan, spec: VmSpec) -> tuple[str, ...]:
+    return (
+        "--state", chip.state,
+        "--socket", CHIP_SOCKET,
+        "--firmware", _firmware(spec),
+        "--hash-table", HASH_TABLE,
+        "--vcpus", str(spec.vcpus),
+        "--cpu-model", spec.cpu_model,
+        "--policy", f"{chip.policy:#x}",
+        "--host-data", chip.host_data.hex(),
+    )  # fmt: skip
+
+
+def _td_options(chip: TdEmulatorPlan, spec: VmSpec) -> tuple[str, ...]:
+    """The TPM's folder is this VM's own and new at every launch; the platform's folder outlives it."""
+    settings = chip.settings
+    return (
+        "td",
+        "--state", chip.state,
+        "--socket", CHIP_SOCKET,
+        "--tpm-socket", TPM_SOCKET,
+        "--tpm-state", _TPM_STATE,
+        "--firmware", _firmware(spec),
+        "--attributes", f"{td_attributes(settings):#x}",
+        "--mrconfigid", settings.mrconfigid.hex(),
+        "--mrowner", settings.mrowner.hex(),
+        "--mrownerconfig", settings.mrownerconfig.hex(),
+    )  # fmt: skip
+
+
+def _firmware(spec: VmSpec) -> str:
+    if spec.firmware is None:
+        raise TypeError("a measured platform has a firmware file")
+    return spec.firmware
 
 
 def _import_path() -> str:

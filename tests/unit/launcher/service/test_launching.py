@@ -218,7 +218,7 @@ def test_the_testing_option_is_refused_where_it_would_do_nothing(
     scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["launch", str(scene()), "--hash-table", "/dev/null"]) == 3
-    assert "only an emulated platform" in capsys.readouterr().err
+    assert 'only platform "emulated-snp"' in capsys.readouterr().err
 
 
 def test_warnings_of_the_plan_are_said_at_launch(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
