@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from launcher.cli.measure_options import LaunchOptions, add_measure_options, inputs_from, read_quickly, write_out
+from launcher.cli.measure_options import (
+    LaunchOptions,
+    MeasureUsage,
+    add_measure_options,
+    inputs_from,
+    read_quickly,
+    write_out,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +21,8 @@ DESCRIPTION = "Compute the launch digest a VM will report. Starts nothing and ne
 
 
 _MORE = ("mode", "igvm", "svsm", "vars_size", "vars_file", "dump_vmsa")
+_TD = ("order", "disk", "boot_path", "processor_id")
+_TD_PLATFORMS = ("tdx", "emulated-tdx")
 
 
 class MeasureOptions(LaunchOptions):
@@ -31,6 +40,11 @@ class MeasureOptions(LaunchOptions):
     native_zero: bool = False
     steps: bool = False
     dump_vmsa: str | None = None
+    events: bool = False
+    order: str | None = None
+    disk: str | None = None
+    boot_path: str | None = None
+    processor_id: str | None = None
 
 
 def quick(argv: list[str]) -> MeasureOptions | None:
@@ -54,11 +68,19 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: MeasureOptions) -> int:
     """Print the digest; 0. Errors are raised."""
-    if args.steps or args.native_zero or any(getattr(args, name) is not None for name in _MORE):
+    special = args.native_zero or any(getattr(args, name) is not None for name in _MORE)
+    inputs = None if special else inputs_from(args, args.vm)
+    if inputs is not None and inputs.platform in _TD_PLATFORMS:
+        from launcher.cli.measure_td import run_td
+
+        return run_td(args)
+    idle = "events" if args.events else next((name for name in _TD if getattr(args, name) is not None), None)
+    if idle is not None:
+        raise MeasureUsage(f"--{idle.replace('_', '-')}: only for platform tdx or emulated-tdx")
+    if inputs is None or args.steps:
         from launcher.cli.measure_more import run_more
 
         return run_more(args)
-    inputs = inputs_from(args, args.vm)
     from launcher.io.measurement import measure
 
     measured = measure(inputs)

@@ -38,6 +38,18 @@ def add_more_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--igvm", metavar="FILE", help="an IGVM file, which says all by itself")
     group.add_argument("--native-zero", action="store_true", help="its loader uses ZERO pages for pages without data")
     group.add_argument("--steps", action="store_true", help="print the digest after each section and vCPU")
+    td = parser.add_argument_group("a TD (platform tdx, emulated-tdx)")
+    td.add_argument("--events", action="store_true", help="list every event the RTMRs are made of")
+    td.add_argument(
+        "--order", metavar="O", choices=("single-pass", "two-pass"),
+        help="how the VMM measures the firmware: single-pass (default), or two-pass as QEMU 8 with TDX patches did",
+    )  # fmt: skip
+    td.add_argument("--disk", metavar="IMAGE", help="a raw disk image to boot, instead of --kernel")
+    td.add_argument("--boot-path", metavar="PATH", help="what the firmware starts from it (EFI/BOOT/BOOTX64.EFI)")
+    td.add_argument(
+        "--processor-id", metavar="HEX",
+        help="CPUID 1 EAX and EDX of the TD's processor, 16 digits as in memory: RTMR0 depends on it",
+    )  # fmt: skip
     group.add_argument("--dump-vmsa", metavar="DIR", help="write the measured VMSA pages there: vmsa0.bin, vmsa1.bin …")
 
 

@@ -92,7 +92,7 @@ _OPTIONS = {
         _Option("cmdline", "C", "kernel command line; needs --kernel"),
         _Option("guest_features", "HEX", "SEV_FEATURES the host sets (default 0x1)", hexadecimal),
         _Option("vmm", "V", f"what starts the VM: {', '.join(VMMS)} (default qemu)", choices=VMMS),
-        _Option("memory", "SIZE", "accepted for scripts; memory is no part of an SNP digest"),
+        _Option("memory", "SIZE", "such as 4GiB; part of a TD's RTMR0, of no SNP digest"),
     )
 }
 

@@ -128,7 +128,7 @@ def firmware_recipe(recipe: LaunchRecipe, path: str) -> LaunchRecipe:
 def _check(inputs: MeasureInputs) -> None:
     if inputs.platform in ("tdx", "emulated-tdx"):
         raise UnsupportedInput(
-            f"platform {inputs.platform}: this release measures SEV-SNP only", code="measure.unsupported"
+            f"platform {inputs.platform}: a TD has MRTD and RTMRs, no such launch digest", code="measure.unsupported"
         )
     if inputs.platform not in ("sev-snp", "emulated-snp"):
         raise MeasurementImpossible(

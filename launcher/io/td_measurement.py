@@ -34,11 +34,12 @@ _MAX_DISK = 1 << 44
 class TdChoices(NamedTuple):
     """What a measurement may add to a plan. ``order``: a word of `policy.reference_tdx`; ``two-pass`` stands for QEMU
     before 9, which also patches the kernel's header and makes other tables than any QEMU here would. ``path``: the
-    application on the disk that is booted.
+    application on the disk that is booted. ``processor_id``: as in `launcher.core.vm.TdxSettings`, instead of it.
     """
 
     order: str = SINGLE_PASS
     path: str = DEFAULT_PATH
+    processor_id: bytes | None = None
 
 
 class TdMeasured(NamedTuple):
@@ -74,7 +75,7 @@ class TdMeasured(NamedTuple):
         )
 
 
-def measure_td(spec: VmSpec, tools: Toolchain | None, processor_id: bytes | None, choices: TdChoices) -> TdMeasured:
+def measure_td(spec: VmSpec, tools: Toolchain | None, choices: TdChoices) -> TdMeasured:
     """Measure a planned TD. Without ``tools`` the tables QEMU makes are unknown, and so is RTMR0.
 
     Raises `launcher.io.hashing.FileUnreadable`, `launcher.errors.QemuFailed`, :class:`MeasurementImpossible` and
@@ -86,7 +87,7 @@ def measure_td(spec: VmSpec, tools: Toolchain | None, processor_id: bytes | None
         raise MeasurementImpossible("--order two-pass: of old QEMUs with TDX; an emulated TD is started by this one")
     firmware = TdFirmware.from_bytes(read_file(spec.firmware, "firmware", MAX_FIRMWARE))
     boot, boot_inputs = _boot(spec, choices)
-    machine = _machine(spec, tools if choices.order == SINGLE_PASS else None, processor_id)
+    machine = _machine(spec, tools if choices.order == SINGLE_PASS else None, choices.processor_id)
     prediction = predict_td(firmware, machine, boot, flavour=_flavour(spec), order=choices.order)
     inputs = (("firmware", printable(spec.firmware), firmware.sha256.hex()), *boot_inputs)
     return TdMeasured(spec, choices.order, firmware, prediction, inputs)
@@ -103,8 +104,9 @@ def _machine(spec: VmSpec, tools: Toolchain | None, processor_id: bytes | None) 
         return Machine(spec.memory, None, None, None)
     shown = shown_machine(tools, without_tee(qemu_options(spec)), tpm=spec.platform is Platform.EMULATED_TDX)
     smbios: bytes | None = shown.smbios
-    if spec.platform is Platform.TDX:
-        smbios = None if processor_id is None else with_processor_id(shown.smbios, processor_id)
+    if spec.tdx is not None:
+        known = processor_id or spec.tdx.processor_id
+        smbios = None if known is None else with_processor_id(shown.smbios, known)
     return Machine(spec.memory, shown.acpi, smbios, shown.fw_cfg)
 
 

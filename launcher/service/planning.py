@@ -60,7 +60,7 @@ def prepare(path: str) -> Prepared:
     measured = None if plan.measure is None else measure(plan.measure)
     if around.id_block is not None and measured is not None:
         check_id_block(around.id_block, measured.launch_digest, guest_policy(config.snp))
-    measured_td = measure_td(plan.spec, tools, config.tdx.processor_id, TdChoices()) if td else None
+    measured_td = measure_td(plan.spec, tools, TdChoices()) if td else None
     return Prepared(config, plan, measured, measured_td)
 
 

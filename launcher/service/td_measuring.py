@@ -50,7 +50,7 @@ def measure_td_config(config: VmConfig, cmdline: str | None, choices: TdChoices)
         hash_table_gpa=None,
         tdx=config.tdx if config.platform is Platform.TDX else None,
     )
-    return measure_td(spec, tools, config.tdx.processor_id, choices)
+    return measure_td(spec, tools, choices)
 
 
 def _tools(*, needed: bool) -> Toolchain | None:

@@ -59,9 +59,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kernel[0x211] = 1  # loaded high
     kernel[0x22C:0x230] = (0x7FFFFFFF).to_bytes(4, "little")  # highest initrd address
     (made / "kernel").write_bytes(kernel)
+    (made / "stub").write_bytes(_with_stub(kernel))
     (made / "initrd").write_bytes(b"no initrd\n" * 100)
     (made / "disk.img").write_bytes(bytes(1 << 20))
     return made
+
+
+def _with_stub(kernel: bytearray) -> bytes:
+    """The same file as a PE image, as which a TD's firmware would load it: one section behind the setup header."""
+    image = bytearray(kernel)
+    image[0:2], image[0x3C:0x40] = b"MZ", (0x40).to_bytes(4, "little")
+    optional = bytearray(112 + 16 * 8)
+    optional[0:2] = (0x20B).to_bytes(2, "little")
+    optional[60:64], optional[108:112] = (0x400).to_bytes(4, "little"), (16).to_bytes(4, "little")
+    section = b".text".ljust(8, b"\0") + (3072).to_bytes(4, "little") * 2 + (3072).to_bytes(4, "little")
+    section += (0x400).to_bytes(4, "little") + bytes(16)
+    header = b"PE\0\0" + b"\x64\x86\x01\0" + bytes(12) + len(optional).to_bytes(2, "little") + bytes(2)
+    placed = header + optional + section
+    image[0x40 : 0x40 + len(placed)] = placed
+    return bytes(image)
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +88,8 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def vm(folder: Path, platform: str, *, accel: str = "auto", port: int = 22822) -> Path:
     path = folder / f"{platform}.toml"
-    path.write_text(VM.format(name=platform, platform=platform, accel=accel, port=port))
+    text = VM.format(name=platform, platform=platform, accel=accel, port=port)
+    path.write_text(text.replace('"kernel"', '"stub"') if platform.endswith("tdx") else text)
     return path
 
 
@@ -82,12 +99,14 @@ def plan(path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return document
 
 
-def test_the_sev_snp_command_line_stops_at_the_missing_hardware_and_nowhere_before(
-    tools: Toolchain, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if probe_host().kvm.has_type(4):
-        pytest.skip("this host can run SEV-SNP")
-    document = plan(vm(folder, "sev-snp"), capsys)
+@pytest.mark.parametrize(("platform", "bit", "name"), [("sev-snp", 4, "SEV-SNP"), ("tdx", 5, "TDX")])
+def test_the_command_line_stops_at_the_missing_hardware_and_nowhere_before(
+    platform: str, bit: int, name: str, tools: Toolchain, folder: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    if probe_host().kvm.has_type(bit):
+        pytest.skip(f"this host can run {name}")
+    document = plan(vm(folder, platform), capsys)
     done = subprocess.run(
         document["argv"], cwd=tmp_path, env={**os.environ, **document["environment"]},
         capture_output=True, text=True, timeout=60, check=False,
@@ -97,9 +116,18 @@ def test_the_sev_snp_command_line_stops_at_the_missing_hardware_and_nowhere_befo
     ]
     assert done.returncode == 1
     if probe_host().kvm.vm_types is not None:
-        assert said == ["vm-type SEV-SNP not supported by KVM"]
+        assert said == [f"vm-type {name} not supported by KVM"]
     else:
         assert all("kvm" in line.lower() for line in said), said
+
+
+def test_what_a_td_would_be_shown_is_read_from_this_qemu_and_measured(
+    tools: Toolchain, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = plan(vm(folder, "emulated-tdx"), capsys)
+    assert document["mrtd"] == document["launch_digest"]
+    assert [value is None for value in document["rtmr"]] == [False, False, False, True]
+    assert plan(vm(folder, "tdx"), capsys)["mrtd"] == document["mrtd"]
 
 
 def test_an_ordinary_vm_starts_and_is_stopped(

@@ -16,7 +16,6 @@ from launcher.io.measurement import MeasurementImpossible, printable
 from ovmf.errors import FirmwareMalformed, KernelNotMeasurable, UnknownCpuModel
 from ovmf.kernel_hashes import NO_INITRD, KernelHashes, cmdline_hash
 from ovmf.snp_launch import Firmware, digest_from_recipe, snp_launch_digest
-from policy.errors import UnsupportedInput
 from policy.reference import reference_from_bytes
 from policy.vocab import Platform
 from tests.fakes import firmware as fake
@@ -146,10 +145,12 @@ def test_a_platform_that_is_not_measured_is_refused(files: dict[str, str]) -> No
         run(*words(files, "--platform", "none"))
 
 
-@pytest.mark.parametrize("platform", ["tdx", "emulated-tdx"])
-def test_tdx_is_refused_as_unsupported_so_far(files: dict[str, str], platform: str) -> None:
-    with pytest.raises(UnsupportedInput, match="SEV-SNP only"):
-        run("--platform", platform, "--firmware", files["firmware"])
+@pytest.mark.parametrize(
+    "words", [["--order", "two-pass"], ["--events"], ["--disk", "d.img"], ["--processor-id", "00" * 8]]
+)
+def test_an_option_about_a_td_says_nothing_about_sev_snp(files: dict[str, str], words: list[str]) -> None:
+    with pytest.raises(MeasureUsage, match=f"{words[0]}: only for platform tdx"):
+        run("--firmware", files["firmware"], "--vcpus", "4", "--cpu-model", "EPYC-Milan", *words)
 
 
 @pytest.mark.parametrize("missing", ["--firmware", "--vcpus", "--cpu-model"])
