@@ -15,6 +15,7 @@ VERBS = {
     "image": "build the guest image: kernel, reproducible initrd, manifest",
     "disk": "create an encrypted disk whose key only the service has",
     "plan": "show what would run: decisions, command, launch digest",
+    "diff": "what changes between two VM files, and what of it is measured",
     "measure": "compute the launch digest a VM will report",
     "launch": "start a VM and watch it until it has attested and ended",
     "ps": "list VMs and their true state",
