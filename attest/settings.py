@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from attest.collateral.intel_wanted import Channel
+from attest.collateral.limits import Tls
+from attest.collateral.pcs_settings import PcsSettings
 from attest.collateral.url import KDS_URL, base_url
 from policy.errors import ConfigInvalid
 from policy.table import Problems, Table
@@ -56,7 +59,7 @@ class CollateralSettings:
     """Where certificates and CRLs come from beside the evidence; an empty value asks nobody.
 
     ``folder`` is filled by people, ``cache`` by the program. ``max_crl_age`` bounds how long ago a list was last
-    fetched, where its own next update is too far away for the operator's taste.
+    fetched, where its own next update is too far away for the operator's taste. ``pcs`` is how Intel is asked.
     """
 
     folder: Path | None = None
@@ -64,6 +67,7 @@ class CollateralSettings:
     online: bool = False
     kds_url: str = KDS_URL
     max_crl_age: timedelta | None = None
+    pcs: PcsSettings = field(default_factory=PcsSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Settings:
     issuer: str
     audience: str
     token_lifetime: timedelta
+    token_dialect: str
     challenge_lifetime: timedelta
 
 
@@ -128,6 +133,7 @@ def _decode(root: Table, folder: Path) -> Settings:
         audit=None if audit is None else _audit(audit, folder),
         issuer=_text(token, "issuer", "attest"),
         audience=_text(token, "audience", "kbs"),
+        token_dialect=_dialect(token),
         token_lifetime=timedelta(seconds=_number(token, "lifetime_seconds", 300, 30, 86400)),
         challenge_lifetime=timedelta(seconds=_number(session, "challenge_seconds", 120, 10, 3600)),
     )
@@ -160,6 +166,31 @@ def _collateral(table: Table, folder: Path) -> CollateralSettings:
         online=online,
         kds_url=_url(table, "kds_url", KDS_URL),
         max_crl_age=None if hours is None else timedelta(hours=hours),
+        pcs=_pcs(table, folder),
+    )
+
+
+def _pcs(table: Table, folder: Path) -> PcsSettings:
+    default = PcsSettings()
+    texts = table.strings("intel_urls", default.urls)
+    urls = []
+    for text in texts:
+        try:
+            urls.append(base_url(text))
+        except ValueError as exc:
+            table.problem("intel_urls", str(exc))
+    if not texts:
+        table.problem("intel_urls", "want at least one; online = false asks nobody")
+    channel = default.channel
+    try:
+        channel = Channel.parse(_text(table, "intel_channel", channel.name))
+    except ValueError as exc:
+        table.problem("intel_channel", str(exc))
+    return PcsSettings(
+        urls=tuple(urls),
+        root_crl_url=_url(table, "intel_root_crl_url", default.root_crl_url),
+        channel=channel,
+        tls=Tls(ca=_path(table, "intel_ca", folder)) if table.has("intel_ca") else default.tls,
     )
 
 
@@ -233,6 +264,10 @@ def _address(table: Table, key: str) -> Address:
         table.problem(key, f'got "{text[:60]}", want "host:port"')
         return Address("", 0)
     return Address(host.strip("[]"), int(port or 0))
+
+
+def _dialect(table: Table | None) -> str:
+    return "trustee" if table is None else table.choice("dialect", ("trustee", "ear"), "trustee") or "trustee"
 
 
 def _text(table: Table | None, key: str, default: str) -> str:

@@ -1,22 +1,24 @@
-"""What a report is verified with: what came with it, the operator's folder, the cache, and AMD where that is allowed.
+"""What evidence is verified with: what came with it, the operator's folder, the cache, and its maker where allowed.
 
-AMD is asked only for evidence whose REPORT_DATA answers the challenge (anything else fails anyway), only under a policy
-that trusts AMD's roots (or where another service than AMD's is configured), and only for a few seconds: a guest asks
-again, a worker that waits serves nobody. What could not be had is named in the audit record.
+AMD or Intel is asked only for evidence whose REPORT_DATA answers the challenge (anything else fails anyway), only under
+a policy that trusts its roots (or where another service than its own is configured), and only for a few seconds: a guest
+asks again, a worker that waits serves nobody. What could not be had is named in the audit record.
 """
 
 from __future__ import annotations
 
 import hmac
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from attest.broker.appraise import anchors_of
+from attest.broker.collateral_intel import WAIT_SECONDS, IntelCollateralService
 from attest.collateral.cache import Cache
 from attest.collateral.clock import Budget, Clock
 from attest.collateral.folder import CollateralFolder
 from attest.collateral.intel_folder import IntelFolder
+from attest.collateral.intel_source import PcsSource
 from attest.collateral.kds_settings import KdsSettings
 from attest.collateral.source import CollateralSource
 from attest.collateral.supply import Supplied, Supplier
@@ -26,9 +28,6 @@ from attest.evidence.snp_report import SnpReport
 from attest.settings import CollateralSettings
 from policy.claims import AMD_ROOT
 from policy.document import PolicyDocument
-
-WAIT_SECONDS = 12.0
-"""For everything one request fetches; well below what a worker may take and a guest waits."""
 
 TURN_SECONDS = 4.0
 """For our turn to ask for a VCEK: beyond that the guest is to come again, and the worker serves others."""
@@ -50,14 +49,14 @@ class AtHand:
 class ServiceCollateral:
     """The folder, and a source behind it where a cache is configured.
 
-    ``intel`` is what the folder holds of Intel's. Its lists are as old as the operator lets them be.
+    ``intel`` is the same for Intel's.
     """
 
     folder: CollateralFolder = field(default_factory=lambda: CollateralFolder(None))
     source: CollateralSource | None = None
     max_crl_age: timedelta | None = None
     clock: Clock = field(default_factory=Clock)
-    intel: IntelFolder = field(default_factory=lambda: IntelFolder(None))
+    intel: IntelCollateralService = field(default_factory=IntelCollateralService)
     _cache_only: CollateralSource | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +69,11 @@ class ServiceCollateral:
         clock = Clock()
         kds = KdsSettings(url=settings.kds_url, turn_wait=TURN_SECONDS) if settings.online else None
         source = None if settings.cache is None else CollateralSource(Cache(settings.cache, clock), kds, clock)
-        intel = IntelFolder(settings.folder)
+        pcs = None
+        if settings.cache is not None:
+            asked = replace(settings.pcs, turn_wait=TURN_SECONDS) if settings.online else None
+            pcs = PcsSource(Cache(settings.cache, clock), asked, clock, settings.pcs.channel)
+        intel = IntelCollateralService(IntelFolder(settings.folder), pcs, settings.max_crl_age, clock)
         return cls(CollateralFolder(settings.folder), source, settings.max_crl_age, clock, intel)
 
     def endorsements(

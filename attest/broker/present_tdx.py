@@ -30,17 +30,16 @@ _TEST = "test:"
 
 @dataclass(frozen=True, slots=True)
 class PresentedTd:
-    """``body`` is the quote's, ``event_log`` ``None`` where none was sent."""
+    """``body`` is the quote's, ``event_log`` ``None`` where none was sent; ``not_fetched`` says why collateral that was
+    asked for did not come.
+    """
 
     quote: Quote
     body: TdReportBody
     event_log: EventLog | None = None
     collateral: IntelCollateral = field(default_factory=IntelCollateral)
-
-    @property
-    def list_too_old(self) -> bool:
-        """Never: lists in the operator's folder are as old as the operator lets them be."""
-        return False
+    list_too_old: bool = False
+    not_fetched: tuple[str, ...] = ()
 
     @property
     def launch_digest(self) -> bytes:
@@ -70,6 +69,8 @@ class PresentedTd:
             "crls": [put(item.der) for item in pool.crls],
             "tcb_infos": [_keep_signed(put, item) for item in pool.tcb_infos],
             "qe_identities": [_keep_signed(put, item) for item in pool.qe_identities],
+            "crl_too_old": self.list_too_old,
+            "not_fetched": list(self.not_fetched),
         }
 
 
@@ -80,7 +81,8 @@ def present_tdx(
     decoded = decode_tdx_json(evidence)
     body = _td_body(decoded.quote)
     log = None if decoded.event_log is None else parse_event_log(decoded.event_log, CCEL)
-    return PresentedTd(decoded.quote, body, log, collateral.intel.current())
+    found = collateral.intel.for_quote(decoded.quote, intel_anchors_of(document), document, report_data, now)
+    return PresentedTd(decoded.quote, body, log, found.collateral, found.lists_too_old, found.problems)
 
 
 def restore_tdx(kept: Mapping[str, Any], blob: Blob) -> PresentedTd:
@@ -93,7 +95,7 @@ def restore_tdx(kept: Mapping[str, Any], blob: Blob) -> PresentedTd:
         [tcb_info_of(blob(item["signed"]), bytes.fromhex(item["signature"])) for item in kept["tcb_infos"]],
         [qe_identity_of(blob(item["signed"]), bytes.fromhex(item["signature"])) for item in kept["qe_identities"]],
     )
-    return PresentedTd(quote, _td_body(quote), log, pool)
+    return PresentedTd(quote, _td_body(quote), log, pool, kept.get("crl_too_old", False))
 
 
 def intel_anchors_of(document: PolicyDocument) -> IntelAnchors:

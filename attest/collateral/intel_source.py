@@ -17,7 +17,7 @@ from attest.collateral.cache import Cache
 from attest.collateral.clock import Budget, Clock
 from attest.collateral.errors import CollateralNotFound, CollateralPaced, CollateralRefused, CollateralUnavailable
 from attest.collateral.intel_check import IntelItem, check_current, check_intel_answer, check_intel_parts
-from attest.collateral.intel_wanted import IntelWanted, intel_wanted_from_name
+from attest.collateral.intel_wanted import STANDARD, Channel, IntelWanted, intel_wanted_from_name
 from attest.collateral.pcs_settings import PcsSettings
 from attest.collateral.seen import Mark, Seen
 from attest.endorsement.intel import IntelAnchors
@@ -30,9 +30,13 @@ IntelHeld: TypeAlias = keeper.Held[IntelItem]
 class PcsSource(keeper.Keeper[IntelWanted, IntelAnchors, IntelItem]):
     """A cache and, where ``pcs`` is set, the services behind it. Serves any number of threads and processes."""
 
-    def __init__(self, cache: Cache, pcs: PcsSettings | None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, cache: Cache, pcs: PcsSettings | None, clock: Clock | None = None, channel: Channel = STANDARD
+    ) -> None:
+        """``channel`` counts where ``pcs`` is ``None``: which documents of the cache are meant."""
         super().__init__(cache, clock or Clock())
         self.pcs = pcs
+        self.channel = channel if pcs is None else pcs.channel
         self._seen = Seen(cache.folder)
 
     @property

@@ -14,6 +14,7 @@ import pytest
 
 from attest.broker.appraise import Bound, appraise
 from attest.broker.collateral import ServiceCollateral
+from attest.broker.collateral_intel import IntelCollateralService
 from attest.broker.evidence_record import findings
 from attest.broker.present_tdx import PresentedTd, present_tdx, restore_tdx
 from attest.broker.presented import Memory
@@ -52,7 +53,7 @@ def _presented(synthetic: Path, tmp_path: Path, document: PolicyDocument, log: b
         if path.name != "quote.bin":
             (tmp_path / path.name).write_bytes(path.read_bytes())
     quote = (synthetic / "baseline-v4" / "quote.bin").read_bytes()
-    collateral = ServiceCollateral(intel=IntelFolder(tmp_path))
+    collateral = ServiceCollateral(intel=IntelCollateralService(IntelFolder(tmp_path)))
     return present_tdx(encode_tdx_json(quote, log), collateral, document, bytes(64), NOW)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from attest.audit.errors import AuditBroken
 from attest.broker.collateral import ServiceCollateral
+from attest.broker.collateral_intel import IntelCollateralService
 from attest.broker.verify_trail import verify_trail
 from attest.collateral.intel_folder import IntelFolder
 from attest.evidence.eventlog import CCEL, parse_event_log
@@ -44,7 +45,7 @@ class TdWorld:
         self.collateral = self.folder / "collateral"
         self.collateral.mkdir(parents=True)
         self.supply(self.pki)
-        collateral = ServiceCollateral(intel=IntelFolder(self.collateral))
+        collateral = ServiceCollateral(intel=IntelCollateralService(IntelFolder(self.collateral)))
         self.service = ServiceWorld(self.folder / "service", self.store, now=NOW, collateral=collateral)
         root = IntelCertificate.parse(self.pki.root_der).spki_sha256.hex()
         amd = demo_policy().decode()
