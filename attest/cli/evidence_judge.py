@@ -51,8 +51,15 @@ class Result:
     message: str = ""
     verified: VerifiedClaims | None = None
     revocation: str = "not-checked"
-    checks: tuple[Check, ...] = ()
+    decision: Decision | None = None
+    launch_compared: bool = True
     hint: str | None = None
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Those of the decision; of the launch digest's only where there was something to compare it with."""
+        found = () if self.decision is None else self.decision.checks
+        return found if self.launch_compared else tuple(item for item in found if item.id not in LAUNCH_CHECKS)
 
     def as_json(self) -> dict[str, object]:
         """The contract's members; ``tcb_status`` and ``advisory_ids`` are Intel's and empty for AMD."""
@@ -126,7 +133,8 @@ class Bench:
         claims = self._claims(evidence)
         result.verified, result.revocation = claims, claims.revocation
         decision = decide(claims, self.rules.document, self.rules.references, now=self.now)
-        result.checks = self._shown(decision)
+        result.decision = decision
+        result.launch_compared = self.rules.binding or bool(self.rules.references)
         result.message = _genuine_message(claims)
         if self.rules.require_crl and claims.revocation != "good":
             raise RevocationUnknown(f"revocation: {claims.revocation}, --require-crl wants a current list")
@@ -195,12 +203,6 @@ class Bench:
             self._pools.clear()
         self._pools[key] = pool
         return pool
-
-    def _shown(self, decision: Decision) -> tuple[Check, ...]:
-        """All checks; without a policy the launch digest is compared only when there was something to compare."""
-        if self.rules.binding or self.rules.references:
-            return decision.checks
-        return tuple(check for check in decision.checks if check.id not in LAUNCH_CHECKS)
 
 
 def _parse(result: Result, data: bytes) -> SnpEvidence | QuoteEvidence:
