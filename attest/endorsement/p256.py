@@ -6,13 +6,12 @@ section 6.4.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 try:
@@ -20,9 +19,9 @@ try:
 except ImportError:  # an optional extra
     _aws = None
 
-_ECDSA = ec.ECDSA(hashes.SHA256())
+_ECDSA = ec.ECDSA(Prehashed(hashes.SHA256()))
 Verifies = Callable[[bytes, bytes], bool]
-"""Whether a signature, r || s of 32 bytes each, big-endian, is the key's over the data."""
+"""Whether a signature, r || s of 32 bytes each, big-endian, is the key's over data of this SHA-256 digest."""
 
 
 def der_signature(signature: bytes) -> bytes:
@@ -33,9 +32,9 @@ def der_signature(signature: bytes) -> bytes:
 def with_cryptography(key: ec.EllipticCurvePublicKey) -> Verifies:
     """A function for ``key``, which is on P-256."""
 
-    def verifies(signature: bytes, data: bytes) -> bool:
+    def verifies(signature: bytes, digest: bytes) -> bool:
         try:
-            key.verify(der_signature(signature), data, _ECDSA)
+            key.verify(der_signature(signature), digest, _ECDSA)
         except InvalidSignature:
             return False
         return True
@@ -47,8 +46,8 @@ def with_awscrt(key: ec.EllipticCurvePublicKey) -> Verifies:
     """As :func:`with_cryptography`, which has read the key and judged the point."""
     loaded = _aws.EC.new_key_from_der_data(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
-    def verifies(signature: bytes, data: bytes) -> bool:
-        return bool(loaded.verify(hashlib.sha256(data).digest(), der_signature(signature)))
+    def verifies(signature: bytes, digest: bytes) -> bool:
+        return bool(loaded.verify(digest, der_signature(signature)))
 
     return verifies
 

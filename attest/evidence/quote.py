@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import lru_cache
+from struct import Struct
 from typing import NamedTuple
 
 from attest.evidence.certification import NESTED, CertificationData, parse_certification
@@ -31,6 +32,7 @@ from policy.wire import ByteReader
 
 MAX_QUOTE = 64 * 1024
 HEADER_SIZE = 48
+_HEADER = Struct("<H H I H H 16s 20s")
 BODY_SGX = "sgx"
 TEE_SGX, TEE_TDX = 0, 0x81
 KEY_ECDSA_P256 = 2
@@ -150,15 +152,7 @@ class _SignatureData(NamedTuple):
 
 def _header(reader: ByteReader) -> _Header:
     """48 bytes. In version 3 the bytes of the TEE type are reserved and the QE and PCE SVNs are meant seriously."""
-    header = _Header(
-        reader.u16("version"),
-        reader.u16("attestation key type"),
-        reader.u32("TEE type"),
-        reader.u16("QE SVN"),
-        reader.u16("PCE SVN"),
-        reader.take(16, "QE vendor id"),
-        reader.take(20, "user data"),
-    )
+    header = _Header(*_HEADER.unpack(reader.take(HEADER_SIZE, "header")))
     if header.version not in (3, 4, 5):
         raise EvidenceUnsupported(f"quote: version at 0x0 is {header.version}, want 3, 4 or 5")
     if header.key_type != KEY_ECDSA_P256:

@@ -82,6 +82,7 @@ from policy.vocab import LaunchDigest, Platform
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
+_Material = tuple[int, bytes, bytes, bytes, bytes, bytes]
 _REPORT_DATA_SIZE = 64
 _LIMIT = 4096
 
@@ -114,7 +115,7 @@ class QuoteVerifier:
 
     anchors: IntelAnchors
     cache: IntelCache = field(default_factory=IntelCache)
-    _platforms: OrderedDict[bytes, _Platform] = field(default_factory=OrderedDict, repr=False)
+    _platforms: OrderedDict[_Material, _Platform] = field(default_factory=OrderedDict, repr=False)
     _judged: OrderedDict[tuple[int, bytes, bytes], _Judged] = field(default_factory=OrderedDict, repr=False)
 
     def verify(
@@ -136,7 +137,8 @@ class QuoteVerifier:
         """
         _check_arguments(now, expected_report_data)
         platform = self._platform(quote)
-        if not platform.signed_by_key(quote.signature, quote.signed):
+        digest = quote.signed_sha256
+        if not platform.signed_by_key(quote.signature, digest):
             raise VerificationFailed("signature", "quote: the signature does not verify under the attestation key")
         judged = self._judge(quote, platform, collateral, now)
         if expected_report_data is not None and not hmac.compare_digest(quote.body.report_data, expected_report_data):
@@ -146,18 +148,22 @@ class QuoteVerifier:
                 hint="the quote is an answer to another challenge, or was made for another key",
             )
         events = _events(quote, event_log, unlogged_registers)
-        return _claims(quote, platform, judged, events)
+        return VerifiedClaims(*_claims(quote, platform, judged, events), digest, verifier_seal())
 
     def _platform(self, quote: Quote) -> _Platform:
         """Steps 2 to 6, 9 and 10, remembered by all bytes they look at."""
-        material = (quote.certification.data, quote.attestation_key, quote.qe_report.raw, quote.qe_report_signature)
-        digest = hashlib.sha256(b"".join(material) + quote.qe_auth_data).digest() + bytes([quote.certification.type])
-        known = self._platforms.get(digest)
+        # The parser hands out the same objects for the same bytes, and those know their hash: no digest of 4 KB here.
+        certification = quote.certification
+        material = (
+            certification.type, certification.data, quote.attestation_key, quote.qe_report.raw,
+            quote.qe_report_signature, quote.qe_auth_data,
+        )  # fmt: skip
+        known = self._platforms.get(material)
         if quote.qe_vendor_id != INTEL_QE_VENDOR:
             raise VerificationFailed(
                 "qe-vendor", f"quote: QE vendor {quote.qe_vendor_id.hex()}, want Intel's {INTEL_QE_VENDOR.hex()}"
             )
-        return _keep(self._platforms, digest, self._new_platform(quote)) if known is None else known
+        return _keep(self._platforms, material, self._new_platform(quote)) if known is None else known
 
     def _new_platform(self, quote: Quote) -> _Platform:
         chain = pck_chain(_certificates(quote), self.anchors, self.cache)
@@ -368,7 +374,7 @@ def _events(quote: Quote, log: EventLog | None, unlogged_registers: frozenset[in
 
 def _claims(
     quote: Quote, platform: _Platform, judged: _Judged, events: tuple[MeasuredEvent, ...] | None
-) -> VerifiedClaims:
+) -> tuple[Platform, TdxClaims | SgxClaims]:
     root = platform.chain.root_name
     qe = QeClaims(platform.qe.isvsvn, platform.qe.mrsigner, quote.user_data)
     if isinstance(quote.body, TdReportBody):
@@ -377,7 +383,7 @@ def _claims(
     else:
         tee = _sgx_claims(quote, quote.body, platform, judged, qe)
         kind = Platform.SGX if root == INTEL_ROOT else Platform.EMULATED_SGX
-    return VerifiedClaims(kind, tee, quote.signed_sha256, verifier_seal())
+    return kind, tee
 
 
 def _tdx_claims(

@@ -135,7 +135,7 @@ def test_what_other_agents_send_is_read_or_passed_over() -> None:
         ({"quote": "AAB="}, "stray bits"),
         ({"quote": "é" * 4}, "quote: not base64"),
         ({"quote": "A" * (MAX_QUOTE * 2)}, f"at most {MAX_QUOTE} bytes"),
-        ({"quote": ""}, "version at 0x0"),
+        ({"quote": ""}, "header at 0x0"),
         ({"cc_eventlog": 5}, "cc_eventlog: want base64"),
         ({"cc_eventlog": " AAAA"}, "cc_eventlog: not base64"),
         ({"cc_eventlog": "A" * (MAX_EVENT_LOG * 2)}, f"at most {MAX_EVENT_LOG} bytes"),
