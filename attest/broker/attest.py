@@ -112,7 +112,9 @@ def _token(service: Service, case: Case) -> Issued | None:
         policy_id=decision.policy_name,
     )
     token_id = service.random(_TOKEN_ID_BYTES).hex()
-    return issue(service.signing_key, service.token, subject, decision, token_id=token_id, now=case.now)
+    return issue(
+        service.signing_keys.signer(case.now), service.token, subject, decision, token_id=token_id, now=case.now
+    )
 
 
 def _stored(number: int, issued: Issued, case: Case) -> StoredDecision:

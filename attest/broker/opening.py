@@ -11,7 +11,7 @@ from attest.broker.operations import By, apply_policy
 from attest.broker.service import Service
 from attest.broker.token import TokenSettings
 from attest.keys.master import load_master_keys
-from attest.keys.signing import load_signing_key
+from attest.keys.ring import SigningRing
 from attest.settings import Settings
 from attest.store.engine import Database
 from policy.document import PolicyDocument
@@ -29,8 +29,14 @@ def open_service(settings: Settings) -> Service:
     return Service(
         database=open_database(settings),
         master_keys=load_master_keys(settings.master_key_file),
-        signing_key=load_signing_key(settings.token_key_file),
-        token=TokenSettings(settings.issuer, settings.audience, settings.token_lifetime, f"attest {version('cvm')}"),
+        signing_keys=SigningRing(settings.token_key_file),
+        token=TokenSettings(
+            settings.issuer,
+            settings.audience,
+            settings.token_lifetime,
+            f"attest {version('cvm')}",
+            settings.token_dialect,
+        ),
         collateral=ServiceCollateral.of(settings.collateral),
         challenge_lifetime=settings.challenge_lifetime,
     )

@@ -1,6 +1,6 @@
 """Releasing a resource to a guest whose attestation was accepted.
 
-1. The session or token names a decision of ours that has not expired.
+1. The session or token names a decision of ours that has neither expired nor been revoked.
 2. The decision was made under the rules in force now; otherwise the guest must attest again.
 3. The decision is affirming.
 4. The resource exists.
@@ -44,13 +44,15 @@ class Credential:
 
 def release(service: Service, shown: Credential, path: ResourcePath, now: datetime) -> dict[str, str]:
     """The JWE members of the resource. Raises SessionRefused, TokenRefused, AccessDenied, ResourceUnknown."""
-    token_id = None if shown.token is None else token_id_of(service.signing_key, service.token, shown.token, now=now)
+    token_id = None if shown.token is None else token_id_of(service.signing_keys, service.token, shown.token, now=now)
     refusal: AccessDenied | None = None
     wrapped: dict[str, str] = {}
     with service.database.write() as tx:
         decision = _decision(tx, shown.session_id, token_id)  # (1)
         if decision is None or now >= decision.expires:
             raise _unauthorised(shown)
+        if decision.revoked is not None:
+            raise TokenRefused("an operator revoked this attestation: attest again", code="token.revoked")
         if decision.generation != rules.generation(tx):  # (2)
             raise TokenRefused("the rules have changed since this attestation: attest again", code="token.outdated")
         row = secrets.sealed(tx, path)

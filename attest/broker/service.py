@@ -12,7 +12,7 @@ from attest.broker.presented import Memory
 from attest.broker.rules import RulesInForce
 from attest.broker.token import TokenSettings
 from attest.keys.master import MasterKeys
-from attest.keys.signing import SigningKey
+from attest.keys.ring import SigningRing
 from attest.store.engine import Database
 
 
@@ -22,7 +22,7 @@ class Service:
 
     database: Database
     master_keys: MasterKeys
-    signing_key: SigningKey
+    signing_keys: SigningRing
     token: TokenSettings
     collateral: ServiceCollateral
     challenge_lifetime: timedelta = timedelta(minutes=2)

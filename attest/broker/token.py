@@ -1,24 +1,33 @@
-"""Attestation results: EAR tokens in the dialect Trustee's clients and relying parties read, signed with ES256.
+"""Attestation results: EAR tokens, signed with ES256 or ES384, in one of two dialects of the same content.
 
-Payload as Trustee writes it (dotted names, ``submods.cpu0``), with ``jti``, ``nbf``, ``aud`` and a ``kid`` that
-Trustee lacks. Raw evidence stays out of it: tokens travel in headers. The header carries no key; a verifier that
-believed one would believe anybody (RFC 8725 section 3.10). Verification here accepts one algorithm, one key set, one
-issuer, one audience.
+``trustee``: as Trustee writes it (dotted names, ``submods.cpu0``), which its relying parties read. ``ear``: the names
+of draft-ietf-rats-ear as of March 2026 (underscores, a list of policies) with ``eat_nonce`` (RFC 9711). Both have
+``jti``, ``nbf``, ``aud`` and a ``kid`` that Trustee lacks. The dialects are never mixed in one token.
+
+Raw evidence stays out of it: tokens travel in headers. The header carries no key; a verifier that believed one would
+believe anybody (RFC 8725 section 3.10). Verification here takes the key by its name from our own set and only the
+algorithm of that key, one issuer, one audience.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import jwt
 
 from attest.broker.errors import TokenRefused
+from attest.keys.ring import SigningRing
 from attest.keys.signing import SigningKey
 from policy.decide import Decision
 
 PROFILE = "tag:github.com,2024:confidential-containers/Trustee"
-_ALGORITHM = "ES256"
+EAR_PROFILE = "tag:ietf.org,2026:rats/ear#03"
+TRUSTEE, EAR = "trustee", "ear"
+DIALECTS = (TRUSTEE, EAR)
+_DEVELOPER = "cvm"
 _REQUIRED = ["exp", "iat", "nbf", "jti", "aud", "iss"]
 MAX_TOKEN = 16 * 1024
 
@@ -31,6 +40,7 @@ class TokenSettings:
     audience: str
     lifetime: timedelta
     build: str = "attest"
+    dialect: str = TRUSTEE
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,37 +74,22 @@ def issue(
     issued = int(now.timestamp())
     end = issued + int(settings.lifetime.total_seconds())
     payload = {
-        "eat_profile": PROFILE,
         "iss": settings.issuer,
         "aud": settings.audience,
         "iat": issued,
         "nbf": issued,
         "exp": end,
         "jti": token_id,
-        "ear.verifier-id": {"developer": "cvm", "build": settings.build},
         "cvm.emulated": decision.emulated,
-        "submods": {"cpu0": _submodule(subject, decision)},
+        **_DIALECT[settings.dialect](settings, subject, decision),
     }
-    text = jwt.encode(payload, key.private, algorithm=_ALGORITHM, headers={"kid": key.kid, "typ": "JWT"})
+    text = jwt.encode(payload, key.private, algorithm=key.algorithm, headers={"kid": key.kid, "typ": "JWT"})
     return Issued(text, token_id, datetime.fromtimestamp(end, tz=now.tzinfo))
 
 
-def token_id_of(key: SigningKey, settings: TokenSettings, text: str, *, now: datetime) -> str:
+def token_id_of(keys: SigningRing, settings: TokenSettings, text: str, *, now: datetime) -> str:
     """Verify one of our tokens at ``now`` and return its ``jti``. Raises TokenRefused."""
-    if len(text) > MAX_TOKEN:
-        raise TokenRefused(f"token: {len(text)} characters, want at most {MAX_TOKEN}")
-    try:
-        payload = jwt.decode(
-            text,
-            key.private.public_key(),
-            algorithms=[_ALGORITHM],
-            audience=settings.audience,
-            issuer=settings.issuer,
-            # The library would read the clock itself; the times are compared below with the one given.
-            options={"require": _REQUIRED, "verify_exp": False, "verify_nbf": False, "verify_iat": False},
-        )
-    except jwt.InvalidTokenError as exc:
-        raise TokenRefused(f"token: not one of this service: {exc}") from None
+    payload = verified_payload(keys, settings, text)
     start, end, token_id = payload["nbf"], payload["exp"], payload["jti"]
     if type(start) is not int or type(end) is not int or not isinstance(token_id, str):
         raise TokenRefused("token: nbf, exp or jti is of the wrong type")
@@ -103,16 +98,65 @@ def token_id_of(key: SigningKey, settings: TokenSettings, text: str, *, now: dat
     return token_id
 
 
-def _submodule(subject: Subject, decision: Decision) -> dict[str, object]:
-    evidence = {
+def verified_payload(keys: SigningRing, settings: TokenSettings, text: str) -> dict[str, Any]:
+    """The payload of a token that one of our keys signed, its times not yet compared. Raises TokenRefused."""
+    if len(text) > MAX_TOKEN:
+        raise TokenRefused(f"token: {len(text)} characters, want at most {MAX_TOKEN}")
+    try:
+        kid = jwt.get_unverified_header(text).get("kid")
+        key = keys.find(kid) if isinstance(kid, str) else None
+        if key is None:
+            raise TokenRefused("token: not one of this service: its key is not known here", code="token.unknown-key")
+        found: dict[str, Any] = jwt.decode(
+            text,
+            key.private.public_key(),
+            algorithms=[key.algorithm],
+            audience=settings.audience,
+            issuer=settings.issuer,
+            # The library would read the clock itself; the times are compared with the one given.
+            options={"require": _REQUIRED, "verify_exp": False, "verify_nbf": False, "verify_iat": False},
+        )
+    except jwt.InvalidTokenError as exc:
+        raise TokenRefused(f"token: not one of this service: {exc}") from None
+    return found
+
+
+def _trustee(settings: TokenSettings, subject: Subject, decision: Decision) -> dict[str, object]:
+    module = {
+        "ear.status": decision.verdict,
+        "ear.trustworthiness-vector": dict(decision.trust_vector),
+        "ear.appraisal-policy-id": subject.policy_id,
+        "ear.veraison.annotated-evidence": _evidence(subject),
+    }
+    return {
+        "eat_profile": PROFILE,
+        "ear.verifier-id": {"developer": _DEVELOPER, "build": settings.build},
+        "submods": {"cpu0": module},
+    }
+
+
+def _ear(settings: TokenSettings, subject: Subject, decision: Decision) -> dict[str, object]:
+    module = {
+        "ear_status": decision.verdict,
+        "ear_trustworthiness_vector": dict(decision.trust_vector),
+        "ear_appraisal_policy_ids": [subject.policy_id],
+        "ear_veraison_annotated_evidence": _evidence(subject),
+    }
+    return {
+        "eat_profile": EAR_PROFILE,
+        "eat_nonce": subject.nonce,
+        "ear_verifier_id": {"developer": _DEVELOPER, "build": settings.build},
+        "submods": {"cpu0": module},
+    }
+
+
+def _evidence(subject: Subject) -> dict[str, object]:
+    return {
         "report_data": subject.claims.get("report_data"),
         "init_data": subject.init_data,
         "runtime_data_claims": {"nonce": subject.nonce, "tee-pubkey": subject.tee_pubkey},
         subject.tee: subject.claims,
     }
-    return {
-        "ear.status": decision.verdict,
-        "ear.trustworthiness-vector": dict(decision.trust_vector),
-        "ear.appraisal-policy-id": subject.policy_id,
-        "ear.veraison.annotated-evidence": evidence,
-    }
+
+
+_DIALECT: dict[str, Callable[[TokenSettings, Subject, Decision], dict[str, object]]] = {TRUSTEE: _trustee, EAR: _ear}

@@ -16,6 +16,7 @@ VERBS = {
     "evidence": "show or verify a report, quote or event log",
     "reference": "add, list, retire or explain reference values",
     "key": "store or list the resources that guests may get",
+    "token": "show, introspect or revoke attestation tokens; rotate their keys",
     "policy": "check, explain or apply an appraisal policy",
     "collateral": "fetch, list, bundle or import AMD's certificates and revocation lists",
     "audit": "list, show or verify the decisions on record",

@@ -44,7 +44,7 @@ workers = 2
 
 [keys]
 master_key_file = "master.key"        # or master_key_credential = "NAME" (systemd LoadCredential=)
-token_key_file = "token.key"
+token_key_file = "token.key"          # or a folder of keys, which attest token rotate adds to without a restart
 
 [policy]
 file = "policy.toml"                  # put in force by `attest serve` and `attest policy apply`
@@ -65,9 +65,10 @@ seen_file = "log.seen"                # what was signed last, outside the databa
 # key = "witness.example/w1+abcdef01+BA…"
 
 [token]
-issuer = "attest"
+issuer = "attest"                     # an https URL makes this an OpenID issuer: /.well-known/openid-configuration
 audience = "kbs"
 lifetime_seconds = 300
+# dialect = "ear"                     # names of the IETF draft instead of Trustee's
 
 [session]
 challenge_seconds = 120

@@ -73,10 +73,18 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     write_new(beside, data, mode=mode)
     try:
         os.replace(beside, path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
     except OSError as exc:
         raise KeyFileRefused(f"file {path}: cannot be replaced: {exc.strerror}") from None
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on stable storage."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as exc:
+        raise KeyFileRefused(f"folder {folder}: cannot be synced: {exc.strerror}") from None

@@ -1,14 +1,17 @@
-"""The key attestation tokens are signed with: ECDSA P-256 (ES256), named by its RFC 7638 thumbprint."""
+"""Keys attestation tokens are signed with: ECDSA on P-256 (ES256) or P-384 (ES384), named by RFC 7638 thumbprint."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
+    SECP384R1,
+    EllipticCurve,
     EllipticCurvePrivateKey,
     EllipticCurvePublicKey,
     generate_private_key,
@@ -24,36 +27,58 @@ from attest.keys.errors import KeyFileRefused
 from attest.keys.files import read_private, write_private
 
 
-class SigningKey:
-    """A token key with its public JWK and ``kid``."""
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """A JWS algorithm: its curve, the curve's JWK name, the bytes of one coordinate."""
 
-    __slots__ = ("jwk", "kid", "private")
+    name: str
+    curve: EllipticCurve
+    curve_name: str
+    size: int
+
+
+ES256 = Algorithm("ES256", SECP256R1(), "P-256", 32)
+ES384 = Algorithm("ES384", SECP384R1(), "P-384", 48)
+ALGORITHMS = {entry.name: entry for entry in (ES256, ES384)}
+
+
+class SigningKey:
+    """A token key with its public JWK, ``kid`` and the one algorithm it is used with."""
+
+    __slots__ = ("algorithm", "jwk", "kid", "private")
 
     def __init__(self, private: EllipticCurvePrivateKey) -> None:
         self.private = private
-        public = _public_jwk(private.public_key())
+        algorithm = _algorithm(private)
+        public = _public_jwk(private.public_key(), algorithm)
+        self.algorithm = algorithm.name
         self.kid = thumbprint(public)
-        self.jwk = {**public, "alg": "ES256", "kid": self.kid, "use": "sig"}
+        self.jwk = {**public, "alg": algorithm.name, "kid": self.kid, "use": "sig"}
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
-        """The JSON Web Key Set other services verify our tokens with."""
+        """The JSON Web Key Set of this key alone."""
         return {"keys": [dict(self.jwk)]}
 
 
 def load_signing_key(path: Path) -> SigningKey:
     """From an unencrypted PKCS #8 PEM file that only this user can read."""
+    return parse_signing_key(read_private(path), str(path))
+
+
+def parse_signing_key(data: bytes, what: str) -> SigningKey:
+    """From the bytes of such a file; ``what`` names it in errors."""
     try:
-        private = load_pem_private_key(read_private(path), password=None)
+        private = load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise KeyFileRefused(f"token key {path}: not an unencrypted PEM private key") from None
-    if not isinstance(private, EllipticCurvePrivateKey) or not isinstance(private.curve, SECP256R1):
-        raise KeyFileRefused(f"token key {path}: want an EC key on P-256")
+        raise KeyFileRefused(f"token key {what}: not an unencrypted PEM private key") from None
+    if not isinstance(private, EllipticCurvePrivateKey) or private.curve.name not in _CURVES:
+        raise KeyFileRefused(f"token key {what}: want an EC key on P-256 or P-384")
     return SigningKey(private)
 
 
-def make_signing_key(path: Path) -> SigningKey:
+def make_signing_key(path: Path, algorithm: Algorithm = ES256) -> SigningKey:
     """Make a key and write it to a new file, mode 0600."""
-    private = generate_private_key(SECP256R1())
+    private = generate_private_key(algorithm.curve)
     write_private(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return SigningKey(private)
 
@@ -64,7 +89,15 @@ def thumbprint(jwk: dict[str, str]) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(canonical.encode()).digest()).rstrip(b"=").decode()
 
 
-def _public_jwk(key: EllipticCurvePublicKey) -> dict[str, str]:
+_CURVES = {entry.curve.name: entry for entry in ALGORITHMS.values()}
+
+
+def _algorithm(private: EllipticCurvePrivateKey) -> Algorithm:
+    return _CURVES[private.curve.name]
+
+
+def _public_jwk(key: EllipticCurvePublicKey, algorithm: Algorithm) -> dict[str, str]:
     numbers = key.public_numbers()
-    x, y = (base64.urlsafe_b64encode(n.to_bytes(32, "big")).rstrip(b"=").decode() for n in (numbers.x, numbers.y))
-    return {"kty": "EC", "crv": "P-256", "x": x, "y": y}
+    coordinates = (number.to_bytes(algorithm.size, "big") for number in (numbers.x, numbers.y))
+    x, y = (base64.urlsafe_b64encode(data).rstrip(b"=").decode() for data in coordinates)
+    return {"kty": "EC", "crv": algorithm.curve_name, "x": x, "y": y}

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 
 from attest.store.schema import decisions
 from attest.store.times import from_micros, to_micros
@@ -17,7 +17,8 @@ class StoredDecision:
     """A decision in force until ``expires``.
 
     ``status`` is the EAR status, ``generation`` the rules it was made under, ``tee_pubkey`` the guest's JWK as
-    JSON text, ``references`` the names of the reference values its launch digest matched.
+    JSON text, ``references`` the names of the reference values its launch digest matched, ``revoked`` when an
+    operator ended it early.
     """
 
     id: int
@@ -29,6 +30,7 @@ class StoredDecision:
     emulated: bool
     tee_pubkey: str
     references: tuple[str, ...]
+    revoked: datetime | None = None
 
 
 def add(tx: Connection, decision: StoredDecision) -> None:
@@ -58,6 +60,21 @@ def by_token(tx: Connection, token_id: str) -> StoredDecision | None:
     return _stored(tx.execute(select(decisions).where(decisions.c.token_id == token_id)).first())
 
 
+def revoke(tx: Connection, decision_id: int, now: datetime) -> None:
+    """End a decision early. One that was revoked before keeps its first time."""
+    tx.execute(
+        update(decisions)
+        .where(decisions.c.id == decision_id, decisions.c.revoked.is_(None))
+        .values(revoked=to_micros(now))
+    )
+
+
+def revoked(tx: Connection, now: datetime) -> tuple[StoredDecision, ...]:
+    """Decisions revoked before their end, which is still to come: what a relying party must not accept."""
+    found = select(decisions).where(decisions.c.revoked.is_not(None), decisions.c.expires > to_micros(now))
+    return tuple(entry for row in tx.execute(found.order_by(decisions.c.id)) if (entry := _stored(row)) is not None)
+
+
 def _stored(row: Row[tuple[object, ...]] | None) -> StoredDecision | None:
     if row is None:
         return None
@@ -71,4 +88,5 @@ def _stored(row: Row[tuple[object, ...]] | None) -> StoredDecision | None:
         emulated=row.emulated,
         tee_pubkey=row.tee_pubkey,
         references=tuple(json.loads(row.references)),
+        revoked=None if row.revoked is None else from_micros(row.revoked),
     )

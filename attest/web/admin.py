@@ -9,9 +9,10 @@ from __future__ import annotations
 from flask import Response
 
 from attest.audit.record import DECISION
-from attest.broker import operations
+from attest.broker import operations, tokens
 from attest.broker.errors import RequestMalformed, ResourceUnknown
 from attest.broker.operations import By, NewResource
+from attest.broker.token import MAX_TOKEN
 from attest.broker.views import record_json, reference_json, secret_json
 from attest.store import records, rules, secrets
 from attest.web.guest import RESOURCE, healthz, json_response, resource_path
@@ -75,6 +76,24 @@ def retire_reference(call: Call) -> Response:
     return json_response({"name": name, "retired": True})
 
 
+def introspect_token(call: Call) -> Response:
+    """``POST`` a token as it is, as text: whether it counts now (RFC 7662's ``active``), and why not."""
+    text = call.body.decode("ascii", "replace").strip()
+    return json_response({"schema": "attest.token.introspect/1", **tokens.introspect(call.service, text, call.now)})
+
+
+def show_token(call: Call) -> Response:
+    """``GET``: what a token's id stands for."""
+    found = tokens.find(call.service.database, call.arguments["id"])
+    return json_response({"schema": "attest.token.show/1", **tokens.token_json(found)})
+
+
+def revoke_token(call: Call) -> Response:
+    """``DELETE`` with ``?reason=``: end it."""
+    found = tokens.revoke(call.service.database, call.arguments["id"], call.query.get("reason", ""), _by(call))
+    return json_response({"schema": "attest.token.revoke/1", **tokens.token_json(found)})
+
+
 def list_decisions(call: Call) -> Response:
     """``GET``: the newest decisions, ``?limit=`` of them, oldest first."""
     limit = call.query.get("limit", "100")
@@ -129,6 +148,9 @@ ADMIN_ROUTES = (
     Route("POST", "/cvm/v0/reference-value", Who.OPERATOR, add_reference, MAX_REFERENCE),
     Route("GET", "/cvm/v0/reference-value", Who.OPERATOR, list_references),
     Route("DELETE", "/cvm/v0/reference-value/<name>", Who.OPERATOR, retire_reference),
+    Route("POST", "/cvm/v0/token/introspect", Who.OPERATOR, introspect_token, MAX_TOKEN),
+    Route("GET", "/cvm/v0/token/<id>", Who.OPERATOR, show_token),
+    Route("DELETE", "/cvm/v0/token/<id>", Who.OPERATOR, revoke_token),
     Route("GET", "/cvm/v0/decisions", Who.OPERATOR, list_decisions),
     Route("GET", "/cvm/v0/audit/<number>", Who.OPERATOR, show_record),
     Route("GET", "/healthz", Who.OPERATOR, healthz),

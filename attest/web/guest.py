@@ -10,8 +10,10 @@ from flask import Response
 
 from attest.broker.attest import attest
 from attest.broker.challenge import challenge
+from attest.broker.errors import ResourceUnknown
 from attest.broker.protocol import MAX_ATTEST_BODY, MAX_AUTH_BODY
 from attest.broker.release import release
+from attest.broker.tokens import revocation_list
 from attest.web.health import NEEDED, OK, checks, ready
 from attest.web.principals import SESSION_COOKIE, Who
 from attest.web.routes import Call, Route
@@ -48,7 +50,35 @@ def resource(call: Call) -> Response:
 
 def jwks(call: Call) -> Response:
     """``GET /.well-known/jwks.json``: the public keys of our tokens (RFC 7517)."""
-    return json_response(call.service.signing_key.jwks())
+    return json_response(call.service.signing_keys.jwks())
+
+
+def discovery(call: Call) -> Response:
+    """``GET /.well-known/openid-configuration``: where others find our keys (OpenID Connect Discovery 1.0, section 3).
+
+    Only where the issuer is an https URL, for everything in it begins with that; the Host header is not believed. We
+    sign tokens and offer no log-in, so the members about authorisation are left out.
+    """
+    token = call.service.token
+    if not token.issuer.startswith("https://"):
+        raise ResourceUnknown("openid-configuration: the issuer is no https URL ([token] issuer)")
+    base = token.issuer.rstrip("/")
+    algorithms = sorted({key["alg"] for key in call.service.signing_keys.jwks()["keys"]})
+    return json_response(
+        {
+            "issuer": token.issuer,
+            "jwks_uri": f"{base}/.well-known/jwks.json",
+            "id_token_signing_alg_values_supported": algorithms,
+            "subject_types_supported": ["public"],
+            "response_types_supported": ["none"],
+            "cvm_revocation_list": f"{base}/cvm/v0/revoked-tokens",
+        }
+    )
+
+
+def revoked_tokens(call: Call) -> Response:
+    """``GET /cvm/v0/revoked-tokens``: tokens that count no more though their time is not over."""
+    return json_response(revocation_list(call.service, call.now))
 
 
 def healthz(call: Call) -> Response:
@@ -82,6 +112,8 @@ GUEST_ROUTES = (
     Route("POST", "/kbs/v0/attest", Who.SESSION, attest_guest, MAX_ATTEST_BODY),
     Route("GET", RESOURCE, Who.GUEST, resource),
     Route("GET", "/.well-known/jwks.json", Who.ANYONE, jwks),
+    Route("GET", "/.well-known/openid-configuration", Who.ANYONE, discovery),
+    Route("GET", "/cvm/v0/revoked-tokens", Who.ANYONE, revoked_tokens),
     Route("GET", "/healthz", Who.ANYONE, healthz),
     Route("GET", "/readyz", Who.ANYONE, readyz),
 )

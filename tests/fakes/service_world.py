@@ -22,6 +22,7 @@ from attest.evidence.cert_table import ARK, ASK, VCEK, CertEntry
 from attest.evidence.snp_json import encode_snp_json
 from attest.evidence.snp_report import SnpReport
 from attest.keys.master import MasterKeys
+from attest.keys.ring import SigningRing
 from attest.keys.signing import SigningKey, make_signing_key
 from attest.store import records
 from attest.store.engine import Database
@@ -75,14 +76,17 @@ class ServiceWorld:
     keys: MasterKeys = field(default_factory=lambda: MasterKeys((SecretBytes(b"m" * 32),)))
     busy_seconds: float = 5.0
     collateral: ServiceCollateral = field(default_factory=ServiceCollateral)
+    issuer: str = "attest"
+    dialect: str = "trustee"
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
         self.database = Database(self.store or self.folder / "attest.db", busy_seconds=self.busy_seconds)
         self.database.create()
         self.signing: SigningKey = make_signing_key(self.folder / "token.key")
-        settings = TokenSettings("attest", "kbs", timedelta(minutes=5), "attest test")
-        self.service = Service(self.database, self.keys, self.signing, settings, self.collateral)
+        settings = TokenSettings(self.issuer, "kbs", timedelta(minutes=5), "attest test", self.dialect)
+        ring = SigningRing(self.folder / "token.key", clock=lambda: self.now.timestamp())
+        self.service = Service(self.database, self.keys, ring, settings, self.collateral)
         self.policy(demo_policy())
         self.add_reference()
         self.put()

@@ -126,7 +126,7 @@ def test_operators_see_every_check_and_guests_one_code(world: ServiceWorld) -> N
     admin = world.admin_app().test_client()
     assert admin.get("/readyz").json["status"] == "ready"
     world.service = type(world.service)(
-        world.database, MasterKeys((SecretBytes(b"x" * 32),)), world.signing, world.service.token,
+        world.database, MasterKeys((SecretBytes(b"x" * 32),)), world.service.signing_keys, world.service.token,
         world.collateral,
     )  # fmt: skip
     found = checks(world.service, world.now)

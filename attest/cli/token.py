@@ -1,0 +1,126 @@
+"""``attest token``: is a token good, what does it stand for, end it; and the keys tokens are signed with."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+
+DESCRIPTION = (
+    "Show, introspect or revoke attestation tokens, and rotate the keys they are signed with. "
+    "introspect reads the token from standard input."
+)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """``show``, ``introspect``, ``revoke``, ``keys``, ``rotate``."""
+    from attest.cli.common import add_config, add_json
+
+    verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    show = verbs.add_parser("show", help="what a token's id (jti) stands for", allow_abbrev=False)
+    introspect = verbs.add_parser("introspect", help="whether the token on stdin counts now", allow_abbrev=False)
+    revoke = verbs.add_parser("revoke", help="end a token and its session now", allow_abbrev=False)
+    revoke.add_argument("--reason", required=True, metavar="TEXT", help="goes on record")
+    for child in (show, revoke):
+        child.add_argument("id", metavar="JTI", help="32 hexadecimal digits")
+    keys = verbs.add_parser("keys", help="list the signing keys", allow_abbrev=False)
+    rotate = verbs.add_parser("rotate", help="add a signing key and erase those no token needs", allow_abbrev=False)
+    rotate.add_argument(
+        "--after", type=int, default=600, metavar="SECONDS", help="when it begins to sign; published at once (600)"
+    )
+    rotate.add_argument("--alg", choices=("ES256", "ES384"), default="ES256", help="ES256 (P-256) or ES384 (P-384)")
+    for child in (show, introspect, revoke, keys, rotate):
+        add_config(child)
+        add_json(child)
+
+
+def run(args: Namespace) -> int:
+    """One of the five; introspect: 7 for a token that does not count."""
+    actions = {"show": _show, "introspect": _introspect, "revoke": _revoke, "keys": _keys, "rotate": _rotate}
+    return actions[args.action](args)
+
+
+def _show(args: Namespace) -> int:
+    from attest.broker.opening import open_database
+    from attest.broker.tokens import find, token_json
+    from attest.cli.common import settings_of
+
+    return _print(args, "attest.token.show/1", dict(token_json(find(open_database(settings_of(args)), args.id))))
+
+
+def _introspect(args: Namespace) -> int:
+    import sys
+    from datetime import UTC, datetime
+
+    from attest.broker.opening import open_service
+    from attest.broker.token import MAX_TOKEN
+    from attest.broker.tokens import introspect
+    from attest.cli import DENIED, OK
+    from attest.cli.common import settings_of
+
+    text = sys.stdin.read(MAX_TOKEN + 2).strip()
+    found = introspect(open_service(settings_of(args)), text, datetime.now(UTC))
+    _print(args, "attest.token.introspect/1", found)
+    return OK if found["active"] else DENIED
+
+
+def _revoke(args: Namespace) -> int:
+    from attest.broker.opening import open_database
+    from attest.broker.tokens import revoke, token_json
+    from attest.cli.common import by_local_user, settings_of
+
+    found = revoke(open_database(settings_of(args)), args.id, args.reason, by_local_user())
+    return _print(args, "attest.token.revoke/1", dict(token_json(found)))
+
+
+def _keys(args: Namespace) -> int:
+    from attest.audit.canonical import rfc3339
+    from attest.cli.common import print_json, print_table, settings_of
+    from attest.keys.ring import load_ring
+
+    found = [
+        {"kid": entry.key.kid, "alg": entry.key.algorithm, "begins": rfc3339(entry.begins), "file": str(entry.path)}
+        for entry in load_ring(settings_of(args).token_key_file)
+    ]
+    if args.json:
+        print_json({"schema": "attest.token.keys/1", "keys": found})
+    else:
+        print_table([("KID", "ALG", "SIGNS FROM", "FILE"), *(tuple(entry.values()) for entry in found)])
+    return 0
+
+
+def _rotate(args: Namespace) -> int:
+    from datetime import UTC, datetime, timedelta
+
+    from attest.audit.canonical import rfc3339
+    from attest.cli.common import settings_of
+    from attest.keys.ring import add_key, retire_keys
+    from attest.keys.signing import ALGORITHMS
+    from policy.errors import ConfigInvalid
+
+    settings = settings_of(args)
+    folder, now = settings.token_key_file, datetime.now(UTC)
+    if not 0 <= args.after <= 86400:
+        raise ConfigInvalid("--after", (f"got {args.after}, want 0..86400",))
+    if not folder.is_dir():
+        hint = f"name a folder in token_key_file and move the key there as {now:%Y%m%dT%H%M%SZ}.key"
+        raise ConfigInvalid(str(folder), (f"one key file cannot overlap with the next: {hint}",))
+    made = add_key(folder, now + timedelta(seconds=args.after), ALGORITHMS[args.alg])
+    old = retire_keys(folder, now, settings.token_lifetime)
+    found = {
+        "kid": made.key.kid,
+        "alg": made.key.algorithm,
+        "begins": rfc3339(made.begins),
+        "file": str(made.path),
+        "erased": [entry.key.kid for entry in old],
+    }
+    return _print(args, "attest.token.rotate/1", found)
+
+
+def _print(args: Namespace, schema: str, found: Mapping[str, object]) -> int:
+    from attest.cli.common import print_json, print_table
+
+    if args.json:
+        print_json({"schema": schema, **found})
+    else:
+        print_table(list(found.items()))
+    return 0
