@@ -26,6 +26,7 @@ VERBS = {
     "logs": "show what a VM wrote to its console",
     "boot-time": "where the time of a VM's last launch went",
     "ledger": "every launch of a VM, and how it ended",
+    "schema": "the JSON Schema of a VM file, for editors",
     "idblock": "make and check ID blocks: the chip refuses other images",
     "explain": "say which input makes a reported digest differ",
     "explain-error": "cause and remedy of what QEMU or firmware said",

@@ -28,7 +28,7 @@ def parse_vm(data: bytes, what: str) -> VmConfig:
     """Decode a VM file; ``what`` (its name) begins every problem. Raises :class:`VmConfigInvalid`."""
     problems = Problems()
     root = Table(_toml(data, what), problems)
-    config = _root(root)
+    config = decode(root)
     if not problems.found:
         _cross_checks(config, problems)
     if problems.found:
@@ -43,7 +43,8 @@ def _toml(data: bytes, what: str) -> dict[str, object]:
         raise VmConfigInvalid(what, (f"$: {exc.message}",)) from None
 
 
-def _root(root: Table) -> VmConfig:
+def decode(root: Table) -> VmConfig:
+    """Ask the root table for everything; problems are in the table. `launcher.config.schema` watches what is asked."""
     schema = root.value("schema", int, want="1")
     if schema not in (None, 1):
         root.problem("schema", f"got {schema}, want 1")
