@@ -26,6 +26,7 @@ VERBS = {
     "logs": "show what a VM wrote to its console",
     "boot-time": "where the time of a VM's last launch went",
     "ledger": "every launch of a VM, and how it ended",
+    "import": "make a VM file from a libvirt domain",
     "schema": "the JSON Schema of a VM file, for editors",
     "idblock": "make and check ID blocks: the chip refuses other images",
     "explain": "say which input makes a reported digest differ",
@@ -55,6 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _run(verb, words[1:])
 
 
+def module_name(verb: str) -> str:
+    """The verb's module: ``boot-time`` -> ``launcher.cli.boot_time``; ``import`` is a word of Python."""
+    name = verb.replace("-", "_")
+    return f"launcher.cli.{name}_" if name == "import" else f"launcher.cli.{name}"
+
+
 def _run(verb: str, words: list[str]) -> int:
     from importlib import import_module
 
@@ -62,7 +69,7 @@ def _run(verb: str, words: list[str]) -> int:
 
     args: Namespace | None = None
     try:
-        module = import_module(f"launcher.cli.{verb.replace('-', '_')}")
+        module = import_module(module_name(verb))
         # A verb may read plain options without argparse, which costs a fifth of it.
         quick = getattr(module, "quick", None)
         args = quick(words) if quick is not None else None

@@ -1,0 +1,380 @@
+"""A libvirt domain (XML) -> a VM file (TOML), and a list of everything that could not be carried over, with the reason.
+
+The XML is a stranger's: expat reads it with entity and document type declarations refused before anything is expanded,
+and with bounds on size, depth, elements and text. Nothing in it is executed or opened. An element that is not
+understood is reported, with all it holds; of attributes only those that choose something else than cvm would. Source: libvirt "Domain XML format".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+from xml.parsers import expat
+
+from launcher.config.sizes import show_size
+from policy.errors import MalformedInput
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 24
+MAX_ELEMENTS = 5000
+_UNITS = {"b": 1, "bytes": 1, "KB": 1000, "k": 1 << 10, "KiB": 1 << 10, "MB": 10**6, "M": 1 << 20, "MiB": 1 << 20,
+          "GB": 10**9, "G": 1 << 30, "GiB": 1 << 30, "TB": 10**12, "T": 1 << 40, "TiB": 1 << 40}  # fmt: skip
+
+
+class DomainMalformed(MalformedInput):
+    """Not a libvirt domain, or more of it than is read here."""
+
+    code = "import.malformed"
+
+
+class Element(NamedTuple):
+    """One XML element."""
+
+    name: str
+    attributes: dict[str, str]
+    children: list[Element]
+    text: list[str]
+
+    def child(self, name: str) -> Element | None:
+        """The first child of that name."""
+        return next((item for item in self.children if item.name == name), None)
+
+    @property
+    def words(self) -> str:
+        """Its own text, trimmed."""
+        return "".join(self.text).strip()
+
+
+class Left(NamedTuple):
+    """Something that was not carried over, and why. ``where`` is a path such as ``devices/disk[2]``."""
+
+    where: str
+    why: str
+
+
+class Imported(NamedTuple):
+    """The VM file's text and what it lacks."""
+
+    toml: str
+    left: tuple[Left, ...]
+
+
+def parse_xml(data: bytes) -> Element:
+    """The document's root. Raises :class:`DomainMalformed`."""
+    if len(data) > MAX_BYTES:
+        raise DomainMalformed(f"domain: {len(data)} bytes, want at most {MAX_BYTES}")
+    reader = _Reader()
+    try:
+        reader.parser.Parse(data, True)
+    except expat.ExpatError as exc:
+        raise DomainMalformed(f"domain: not XML: {exc}") from None
+    except (UnicodeError, LookupError, ValueError) as exc:
+        raise DomainMalformed(f"domain: not XML: {type(exc).__name__}") from None
+    return reader.root
+
+
+class _Reader:
+    """Builds elements; refuses every declaration, for only they can make a small document large."""
+
+    def __init__(self) -> None:
+        self.parser = expat.ParserCreate()
+        self.parser.buffer_text = True
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._end
+        self.parser.CharacterDataHandler = self._characters
+        self.parser.StartDoctypeDeclHandler = self._refuse
+        self.parser.EntityDeclHandler = self._refuse
+        self.parser.UnparsedEntityDeclHandler = self._refuse
+        self.parser.ExternalEntityRefHandler = self._refuse
+        self.root = Element("", {}, [], [])
+        self._open: list[Element] = []
+        self._count = 0
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._count += 1
+        if self._count > MAX_ELEMENTS or len(self._open) >= MAX_DEPTH:
+            raise DomainMalformed(f"domain: more than {MAX_ELEMENTS} elements or {MAX_DEPTH} levels")
+        made = Element(name, attributes, [], [])
+        if self._open:
+            self._open[-1].children.append(made)
+        else:
+            self.root = made
+        self._open.append(made)
+
+    def _end(self, name: str) -> None:
+        del name
+        self._open.pop()
+
+    def _characters(self, text: str) -> None:
+        self._open[-1].text.append(text)
+
+    def _refuse(self, *_: object) -> int:
+        raise DomainMalformed("domain: declares a document type or an entity; a libvirt domain needs neither")
+
+
+def import_domain(data: bytes) -> Imported:
+    """Read a domain. Raises :class:`DomainMalformed` only when it is no domain at all; all else is in ``left``."""
+    root = parse_xml(data)
+    if root.name != "domain":
+        raise DomainMalformed(f"domain: the root element is <{root.name[:40]}>, want <domain>")
+    return _Importer(root).result()
+
+
+class _Importer:
+    """Walks the domain once; ``_known`` tells for each element who understands it."""
+
+    def __init__(self, root: Element) -> None:
+        self._root = root
+        self._left: list[Left] = []
+        self._top: dict[str, object] = {"schema": 1}
+        self._tables: dict[str, dict[str, object]] = {}
+        self._disks: list[dict[str, object]] = []
+        self._net = False
+
+    def result(self) -> Imported:
+        """The file and what is missing from it."""
+        self._platform()
+        self._top["name"] = self._name()
+        self._top["memory"] = self._memory()
+        self._cpu()
+        self._boot()
+        for number, device in enumerate(self._devices()):
+            self._device(device, number)
+        for item in self._root.children:
+            if item.name not in _HANDLED:
+                self._leave(item.name, _REASONS.get(item.name, "cvm has no such setting"))
+        return Imported(self._written(), tuple(self._left))
+
+    def _leave(self, where: str, why: str) -> None:
+        self._left.append(Left(where[:120], why))
+
+    def _platform(self) -> None:
+        security = self._root.child("launchSecurity")
+        kind = "" if security is None else security.attributes.get("type", "")
+        self._top["platform"] = {"sev-snp": "sev-snp", "tdx": "tdx"}.get(kind, "none")
+        if security is None:
+            return
+        if kind not in ("sev-snp", "tdx"):
+            self._leave("launchSecurity", f"type {kind!r}: cvm launches SEV-SNP and TDX only")
+        for item in security.children:
+            self._security(kind, item)
+
+    def _security(self, kind: str, item: Element) -> None:
+        if kind == "sev-snp" and item.name == "policy":
+            self._guest_policy(item.words)
+        elif kind == "sev-snp" and item.name == "hostData" and (raw := _base64(item.words, 32)) is not None:
+            self._table("snp")["host_data"] = raw.hex()
+        elif kind == "tdx" and item.name.lower() in _TD_FIELDS and (raw := _base64(item.words, 48)) is not None:
+            self._table("tdx")[item.name.lower()] = raw.hex()
+        elif kind == "tdx" and item.name == "quoteGenerationService" and "path" in item.attributes:
+            self._table("tdx")["quote_socket"] = f"unix:{item.attributes['path']}"
+        elif item.name in ("cbitpos", "reducedPhysBits"):
+            return  # the launcher asks the processor
+        else:
+            self._leave(f"launchSecurity/{item.name}", _REASONS.get(item.name, "not understood, or not of its length"))
+
+    def _guest_policy(self, words: str) -> None:
+        """Bits of the Guest Policy as switches; a bit without a name is reported."""
+        try:
+            value = int(words, 0)
+        except ValueError:
+            self._leave("launchSecurity/policy", f"got {words[:40]!r}, want a number")
+            return
+        table = self._table("snp")
+        table["smt"] = bool(value >> 16 & 1)
+        for name, bit in _SWITCHES.items():
+            if value >> bit & 1:
+                table[name] = True
+        if value & 0xFFFF:
+            table["abi_min"] = f"{value >> 8 & 0xFF}.{value & 0xFF}"
+        known = 0xFFFF | 1 << 16 | 1 << 17 | sum(1 << bit for bit in _SWITCHES.values())
+        if value & ~known:
+            self._leave("launchSecurity/policy", f"bits {value & ~known:#x} have no switch in cvm")
+
+    def _name(self) -> str:
+        found = self._root.child("name")
+        text = "" if found is None else found.words
+        name = re.sub("-+", "-", re.sub("[^a-z0-9-]", "-", text.lower()))[:63].strip("-") or "imported"
+        if name != text:
+            self._leave("name", f"{text[:63]!r} became {name!r}: names here have a-z 0-9 and inner '-'")
+        return name
+
+    def _memory(self) -> str:
+        found = self._root.child("memory")
+        size = None if found is None else _size(found, "KiB")
+        if size is None or not 128 << 20 <= size <= 16 << 40:
+            self._leave("memory", "missing or out of range: 1GiB was written, change it")
+            return "1GiB"
+        whole = -(-size >> 20) << 20
+        if whole != size:
+            self._leave("memory", "rounded up to whole MiB")
+        return show_size(whole)
+
+    def _cpu(self) -> None:
+        vcpu = self._root.child("vcpu")
+        if vcpu is not None:
+            count = int(vcpu.words) if vcpu.words.isascii() and vcpu.words.isdigit() and len(vcpu.words) < 5 else 0
+            if 1 <= count <= 4096:
+                self._table("cpu")["count"] = count
+            else:
+                self._leave("vcpu", f"got {vcpu.words[:20]!r}, want 1 to 4096")
+            for name in vcpu.attributes:
+                self._leave(f"vcpu@{name[:40]}", "placement is not carried over")
+        cpu = self._root.child("cpu")
+        if cpu is None:
+            return
+        model = cpu.child("model")
+        if self._top["platform"] == "tdx":
+            if model is not None:
+                self._leave("cpu/model", "a TD's model is always the host's")
+        elif model is not None and re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", model.words):
+            self._table("cpu")["model"] = model.words
+        else:
+            mode = cpu.attributes.get("mode", "")
+            self._leave(
+                "cpu",
+                f"mode {mode[:30]!r}: no named model; cvm's default stands, for a digest must not depend on the host",
+            )
+        for item in cpu.children:
+            if item.name != "model":
+                self._leave(f"cpu/{item.name}", "single features and topology are not carried over")
+
+    def _boot(self) -> None:
+        os = self._root.child("os")
+        boot = self._table("boot")
+        for item in () if os is None else os.children:
+            if item.name in ("kernel", "initrd", "cmdline") and item.words:
+                boot[item.name] = item.words
+            elif item.name == "loader" and item.words:
+                boot["firmware"] = item.words
+            elif item.name not in ("type", "kernel", "initrd", "cmdline", "loader"):
+                self._leave(f"os/{item.name}", _REASONS.get(item.name, "cvm has no such setting"))
+        if self._top["platform"] == "sev-snp" and "kernel" not in boot:
+            self._leave("os", "no kernel: cvm measures the kernel of an SEV-SNP VM, so it needs kernel and initrd")
+        cmdline = str(boot.get("cmdline", ""))
+        if not all(" " <= char <= "~" for char in cmdline):
+            boot.pop("cmdline", None)
+            self._leave("os/cmdline", "has characters beside printable ASCII")
+
+    def _devices(self) -> Iterator[Element]:
+        devices = self._root.child("devices")
+        return iter(() if devices is None else devices.children)
+
+    def _device(self, item: Element, number: int) -> None:
+        if item.name == "disk":
+            self._disk(item, number)
+        elif item.name == "interface":
+            self._interface(item, number)
+        elif item.name not in ("emulator", "console", "serial"):
+            self._leave(f"devices/{item.name}", _REASONS.get(item.name, "cvm gives a VM no such device"))
+
+    def _disk(self, item: Element, number: int) -> None:
+        where = f"devices/disk[{number}]"
+        source, driver = item.child("source"), item.child("driver")
+        path = "" if source is None else source.attributes.get("file") or source.attributes.get("dev") or ""
+        kind = "raw" if driver is None else driver.attributes.get("type", "raw")
+        if item.attributes.get("device", "disk") != "disk":
+            self._leave(where, "CD-ROMs and floppies are not carried over")
+        elif not path:
+            self._leave(where, f"type {item.attributes.get('type', '?')[:20]!r}: not a file or block device")
+        elif kind != "raw":
+            self._leave(where, f"format {kind[:20]!r}: convert it first: qemu-img convert -O raw")
+        else:
+            disk: dict[str, object] = {"path": path}
+            if item.child("readonly") is not None:
+                disk["readonly"] = True
+            self._disks.append(disk)
+            for part in item.children:
+                if part.name not in ("source", "driver", "readonly", "target", "address", "alias", "boot"):
+                    self._leave(f"{where}/{part.name}", _REASONS.get(part.name, "not carried over"))
+
+    def _interface(self, item: Element, number: int) -> None:
+        kind = item.attributes.get("type", "?")[:20]
+        if self._net:
+            self._leave(f"devices/interface[{number}]", "more than one network")
+            return
+        self._net = True
+        if kind != "user":
+            self._leave(f"devices/interface[{number}]", f"type {kind!r} became QEMU's user network: outgoing only")
+        for part in item.children:
+            if part.name not in ("source", "model", "target", "alias", "address"):
+                self._leave(f"devices/interface[{number}]/{part.name}", _REASONS.get(part.name, "not carried over"))
+
+    def _table(self, name: str) -> dict[str, object]:
+        return self._tables.setdefault(name, {})
+
+    def _written(self) -> str:
+        parts = [_lines(self._top)]
+        parts += [f"[{name}]\n{_lines(values)}" for name, values in self._tables.items() if values]
+        parts += [f"[[disk]]\n{_lines(values)}" for values in self._disks]
+        if self._net:
+            parts.append('[[net]]\nkind = "user"\n')
+        return "\n".join(parts)
+
+
+_HANDLED = frozenset(("name", "memory", "vcpu", "cpu", "os", "devices", "launchSecurity"))
+_TD_FIELDS = ("mrconfigid", "mrowner", "mrownerconfig")
+_SWITCHES = {"migrate_ma": 18, "debug": 19, "single_socket": 20, "cxl_allow": 21, "mem_aes_256_xts": 22, "rapl_dis": 23,
+             "ciphertext_hiding": 24, "page_swap_disable": 25}  # fmt: skip
+_REASONS: Mapping[str, str] = {
+    "uuid": "cvm names VMs by name only",
+    "currentMemory": "no ballooning: a host cannot take private memory back",
+    "memballoon": "no ballooning: a host cannot take private memory back",
+    "memoryBacking": "huge pages would double a protected VM's memory; locking and sharing are decided by cvm",
+    "features": "machine features are decided by cvm, the same for every VM",
+    "clock": "UTC, always",
+    "on_poweroff": "see [lifecycle]",
+    "on_reboot": "a reboot ends the VM, so that every launch is counted; see [lifecycle]",
+    "on_crash": "see [lifecycle]",
+    "graphics": "no graphics: the host would see the guest's screen",
+    "video": "no graphics: the host would see the guest's screen",
+    "input": "no graphics, so no input devices",
+    "channel": "an agent's channel would be a way in that nobody measured",
+    "filesystem": "a shared folder is visible to and changeable by the host",
+    "hostdev": "passthrough is not in the VM file",
+    "tpm": "a TPM of the host's is under the host's control",
+    "nvram": "variables are not measured; the kernel is booted directly",
+    "bootmenu": "the kernel is booted directly",
+    "boot": "the kernel is booted directly",
+    "smbios": "not measured, so nothing may depend on it",
+    "mac": "the address is QEMU's default",
+    "encryption": "the host would hold the key: encrypt inside the guest (cvm disk create)",
+    "iotune": "limits are not carried over",
+    "serial": "disks are named under [disk.encrypted]",
+    "idBlock": "write it to a file with idAuth and name both under [snp]",
+    "idAuth": "write it to a file with idBlock and name both under [snp]",
+    "dhCert": "of SEV before SNP",
+    "session": "of SEV before SNP",
+    "policy": "TD attributes are switches under [tdx]",
+    "commandline": "arguments for QEMU behind the launcher's back would make the plan untrue",
+}
+
+
+def _size(item: Element, default: str) -> int | None:
+    unit = _UNITS.get(item.attributes.get("unit", default))
+    words = item.words
+    return int(words) * unit if unit is not None and words.isascii() and words.isdigit() and len(words) < 18 else None
+
+
+def _base64(words: str, size: int) -> bytes | None:
+    from binascii import Error, a2b_base64
+
+    try:
+        raw = a2b_base64("".join(words.split()), strict_mode=True)
+    except (Error, ValueError):
+        return None
+    return raw if len(raw) == size else None
+
+
+def _lines(values: Mapping[str, object]) -> str:
+    return "".join(f"{name} = {_value(value)}\n" for name, value in values.items())
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in text) + '"'

@@ -1,0 +1,115 @@
+"""``cvm import``: what a libvirt domain becomes, and what it says about the rest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.cli import main
+from launcher.config.libvirt import MAX_DEPTH, DomainMalformed, import_domain, parse_xml
+from launcher.config.vm_toml import parse_vm
+from policy.vocab import Platform
+
+SEED = Path(__file__).parents[3] / "fuzz/corpus/libvirt/snp.xml"
+
+
+def left(data: bytes) -> dict[str, str]:
+    return dict(import_domain(data).left)
+
+
+def test_a_domain_of_sev_snp_becomes_a_vm_file() -> None:
+    found = import_domain(SEED.read_bytes())
+    config = parse_vm(found.toml.encode(), "web-1.toml")
+    assert (config.name, config.platform, config.memory) == ("web-1", Platform.SEV_SNP, 4 << 30)
+    assert (config.cpu.vcpus, config.cpu.model) == (4, "EPYC-Milan")
+    assert (config.boot.firmware, config.boot.cmdline) == ("/fw/OVMF.amdsev.fd", 'console=ttyS0 "x=1"')
+    assert config.snp.host_data == bytes(31) + b"\x01"
+    assert config.snp.smt is True
+    assert [disk.path for disk in config.disks] == ["/d/a.img"]
+    assert config.net is not None
+
+
+def test_everything_that_is_not_carried_over_is_named_with_its_reason() -> None:
+    found = left(SEED.read_bytes())
+    assert set(found) == {
+        "name", "vcpu@placement", "cpu/feature", "devices/disk[2]", "devices/interface[3]", "devices/interface[3]/mac",
+        "devices/graphics", "devices/memballoon", "uuid",
+    }  # fmt: skip
+    assert "qemu-img convert" in found["devices/disk[2]"]
+    assert "private memory" in found["devices/memballoon"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<!DOCTYPE d [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><domain><name>&b;</name></domain>',
+        '<!DOCTYPE d SYSTEM "file:///etc/passwd"><domain/>',
+        '<!DOCTYPE d [<!ENTITY x SYSTEM "file:///etc/passwd">]><domain>&x;</domain>',
+        '<!DOCTYPE d [<!ENTITY % x SYSTEM "http://127.0.0.1/"> %x;]><domain/>',
+    ],
+)
+def test_declarations_are_refused_before_anything_is_expanded(text: str) -> None:
+    with pytest.raises(DomainMalformed, match="declares a document type or an entity"):
+        parse_xml(text.encode())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<domain>",
+        b"<network/>",
+        b"\xff\xfe<",
+        b'<?xml version="1.0" encoding="nonsense"?><domain/>',
+        b"<domain>" + b"<a>" * MAX_DEPTH,
+        b"<domain>" + b"<a/>" * 5000 + b"</domain>",
+        b"<domain>" + b" " * (1 << 20) + b"</domain>",
+    ],
+)
+def test_what_is_no_domain_is_refused(data: bytes) -> None:
+    with pytest.raises(DomainMalformed):
+        import_domain(data)
+
+
+def test_a_policy_bit_without_a_name_is_reported() -> None:
+    found = import_domain(
+        b'<domain><launchSecurity type="sev-snp"><policy>0x80000000b0133</policy></launchSecurity></domain>'
+    )
+    assert "0x8000000000000" in dict(found.left)["launchSecurity/policy"]
+    assert 'abi_min = "1.51"' in found.toml
+    assert "debug = true" in found.toml
+
+
+def test_a_field_of_the_wrong_length_is_not_carried_over() -> None:
+    assert "launchSecurity/mrOwner" in left(
+        b'<domain><launchSecurity type="tdx"><mrOwner>AAAA</mrOwner></launchSecurity></domain>'
+    )
+
+
+@given(st.text(), st.text())
+def test_no_text_escapes_from_its_string(path: str, line: str) -> None:
+    from xml.sax.saxutils import escape, quoteattr
+
+    text = f"<domain><os><kernel>{escape(path)}</kernel><cmdline>{escape(line)}</cmdline></os><devices><disk><source "
+    data = f"{text}file={quoteattr(path)}/></disk></devices></domain>".encode("utf-8", "surrogatepass")
+    try:
+        found = import_domain(data)
+    except DomainMalformed:
+        return  # characters XML does not have
+    import tomllib
+
+    assert set(tomllib.loads(found.toml)) <= {"schema", "platform", "name", "memory", "boot", "disk"}
+
+
+def test_the_verb_prints_the_file_and_lists_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", str(SEED)]) == 0
+    out, err = capsys.readouterr()
+    assert parse_vm(out.encode(), "x").name == "web-1"
+    assert "not carried over: devices/graphics" in err
+    assert main(["import", str(SEED), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["lacks"] == []
+    assert main(["import", "/dev/null"]) == 5
