@@ -1,4 +1,4 @@
-"""``cvm explain``: why a report's launch digest is not the expected one."""
+"""``cvm explain``: why a report's launch digest, or a quote's registers, are not the expected ones."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from policy.vocab import LaunchDigest
 
 DESCRIPTION = (
-    "Find which input makes a reported launch digest differ from the expected one. The report is read, not verified. "
-    "Exit 0 when the digest is explained, 10 when no combination of the inputs gives it."
+    "Find which input makes a reported launch digest, or a TD's registers, differ from the expected ones. The report "
+    "or quote is read, not verified. Exit 0 when it is explained, 10 when no combination of the inputs gives it."
 )
 
 _UNEXPLAINED = 10
@@ -28,6 +28,11 @@ class ExplainOptions(LaunchOptions):
 
     evidence: str | None
     digest: str | None
+    eventlog: str | None
+    order: str | None = None
+    disk: str | None = None
+    boot_path: str | None = None
+    processor_id: str | None = None
     vm: str | None
     reference: str | None
     json: bool
@@ -40,12 +45,14 @@ class ExplainOptions(LaunchOptions):
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The verb's options."""
-    parser.add_argument("evidence", metavar="EVIDENCE", nargs="?", help="a raw SNP report, or one with certificates")
+    parser.add_argument("evidence", metavar="EVIDENCE", nargs="?", help="a raw SNP report, or a TD's quote")
     parser.add_argument("--digest", metavar="HEX", help="the reported launch digest itself, instead of EVIDENCE")
     parser.add_argument("--vm", metavar="VM.toml", help="what was meant to be launched")
     parser.add_argument(
         "--reference", metavar="FILE", help='the same, as a file of "cvm measure -o"; needs no boot files'
     )
+    parser.add_argument("--eventlog", metavar="FILE", help="the TD's event log, which names the event that differs")
+    parser.add_argument("--processor-id", metavar="HEX", help='as of "cvm measure"')
     parser.add_argument("--json", action="store_true", help="print JSON (cvm.explain/1)")
     group = parser.add_argument_group("what may have been launched instead (each may be repeated)")
     group.add_argument(
@@ -67,25 +74,33 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: ExplainOptions) -> int:
     """Print the explanation; 0, or 10 when there is none. Errors are raised."""
+    from launcher.core.td_evidence import is_td_quote
     from ovmf.explain import UNEXPLAINED, explain
+    from policy.vocab import LaunchDigest
 
-    reported = _reported(args)
+    data = _evidence(args)
+    if data is not None and is_td_quote(data):
+        from launcher.cli.explain_td import run_td
+
+        return run_td(args, data)
+    if args.eventlog is not None or args.processor_id is not None:
+        raise MeasureUsage("--eventlog, --processor-id: only with the quote of a TD")
+    reported = LaunchDigest.from_hex(args.digest or "") if data is None else digest_of_report(data)
     reference, cmdline = _reference(args)
     explanation = explain(reported, reference, _candidates(args, reference, cmdline))
     write_out(_json(explanation) if args.json else _text(explanation))
     return _UNEXPLAINED if explanation.outcome == UNEXPLAINED else 0
 
 
-def _reported(args: ExplainOptions) -> LaunchDigest:
-    from policy.vocab import LaunchDigest
-
+def _evidence(args: ExplainOptions) -> bytes | None:
+    """The evidence's bytes; ``None`` when a digest is given instead."""
     if args.digest is not None and args.evidence is None:
-        return LaunchDigest.from_hex(args.digest)
+        return None
     if args.evidence is None or args.digest is not None:
         raise MeasureUsage("want either EVIDENCE or --digest HEX")
     from launcher.io.hashing import read_file
 
-    return digest_of_report(read_file(args.evidence, "evidence", _MOST_EVIDENCE))
+    return read_file(args.evidence, "evidence", _MOST_EVIDENCE)
 
 
 def digest_of_report(data: bytes) -> LaunchDigest:

@@ -40,7 +40,7 @@ def firmware_suspects(reference: LaunchRecipe, names: Sequence[str]) -> list[Lau
     """``reference`` with each of the images; of a folder, or ``auto``, those that are images."""
     found = []
     for name in names:
-        folders = _host_folders() if name == "auto" else [name] if Path(name).is_dir() else []
+        folders = _folders(name)
         if not folders:
             found.append(firmware_recipe(reference, name))
         for folder in folders:
@@ -50,6 +50,22 @@ def firmware_suspects(reference: LaunchRecipe, names: Sequence[str]) -> list[Lau
                 except CvmError:  # a variable store, or another machine's firmware
                     continue
     return found
+
+
+def firmware_files(names: Sequence[str]) -> list[str]:
+    """The paths behind ``names``: files, folders of images, ``auto``."""
+    found = []
+    for name in names:
+        folders = _folders(name)
+        found += [file for folder in folders for file in _files(folder, _IMAGE_SUFFIXES, _MOST_IMAGES)]
+        if not folders:
+            found.append(name)
+    return found
+
+
+def _folders(name: str) -> list[str]:
+    """The folders ``name`` stands for; none for a file."""
+    return _host_folders() if name == "auto" else [name] if Path(name).is_dir() else []
 
 
 def _recipe_or_none(path: str) -> LaunchRecipe | None:
