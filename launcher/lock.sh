@@ -10,6 +10,7 @@ compile() {
   "$tools/bin/pip-compile" -q --upgrade --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
     --strip-extras --allow-unsafe --no-header "$@" pyproject.toml
 }
-compile -o requirements.lock
+# What the container image installs: a service wants its database and the fastest verification.
+compile --extra postgres --extra fast -o requirements.lock
 compile --extra build -o requirements-build.lock
 compile --extra dev --extra fast -o requirements-dev.lock
