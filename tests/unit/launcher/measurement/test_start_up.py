@@ -18,7 +18,7 @@ sys.exit(status)
 """
 COSTLY = {
     "argparse", "re", "enum", "typing", "dataclasses", "pathlib", "json", "logging", "subprocess", "threading", "datetime",
-    "functools", "collections", "tomllib", "uuid", "ctypes", "cryptography",
+    "functools", "collections", "tomllib", "uuid", "ctypes", "cryptography", "importlib", "warnings",
 }  # fmt: skip
 
 
