@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest.endorsement.intel import IntelAnchors
 from attest.endorsement.intel_pool import IntelCollateral
-from attest.evidence.intel_certificate import IntelCertificate, IntelCrl
+from attest.evidence.intel_certificate import IntelCertificate, IntelCrl, parsed_certificate
 from attest.evidence.intel_json import parse_qe_identity, parse_tcb_info
 from attest.evidence.quote import parse_quote
 from attest.verifier.quote import QuoteVerifier
@@ -70,6 +70,7 @@ def _new(world: FakeIntelPki) -> Call:
     info, identity, anchors = world.tcb_info_json, world.qe_identity_json, IntelAnchors.test_only(root)
 
     def once() -> object:
+        parsed_certificate.cache_clear()
         pool = IntelCollateral.of(
             map(IntelCertificate.parse, certificates),
             map(IntelCrl.parse, lists),

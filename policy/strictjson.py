@@ -9,11 +9,15 @@ Source for the need: RFC 8725 section 2.4, RFC 8259 section 4.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from policy.errors import MalformedInput
 
+# Possessive, so that hostile text is passed over once.
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_BRACKET = re.compile(r"[\[\]{}]")
 MAX_DEPTH = 32
 MAX_INTEGER = 2**64 - 1
 
@@ -79,24 +83,12 @@ def _refuse_lone_surrogates(text: str, what: str, error: type[MalformedInput]) -
 
 
 def _check_depth(text: str, what: str, error: type[MalformedInput]) -> None:
+    """Before ``json`` recurses. A string that never ends hides what follows it, which is no JSON either way."""
     depth = 0
-    in_string = escaped = False
-    for char in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                in_string = False
-        elif char == '"':
-            in_string = True
-        elif char in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise error(f"{what}: nested deeper than {MAX_DEPTH}")
-        elif char in "]}":
-            depth -= 1
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise error(f"{what}: nested deeper than {MAX_DEPTH}")
 
 
 def _shown(name: str) -> str:

@@ -243,7 +243,7 @@ def list_signer(crl: IntelCrl, certificates: Iterable[IntelCertificate], anchors
 def _vouched(chain: tuple[IntelCertificate, ...]) -> bool:
     """Whether a root, or an authority and its root, are what they say."""
     try:
-        _verify_authorities(chain)
+        _verify_authorities(chain, IntelCache())
     except VerificationFailed:
         return False
     return True
@@ -284,33 +284,33 @@ def _chain(certificates: tuple[IntelCertificate, ...], anchors: IntelAnchors, ca
             "root", f"certificate {root.name}: its key {root.spki_sha256.hex()} is not Intel's, no test root names it",
             hint="a root of the same name with another key: pre-production hardware, an emulated chip, or a forgery",
         )  # fmt: skip
-    key = b"link" + hashlib.sha256(b"".join(item.sha256 for item in certificates)).digest()
+    key = b"chain" + hashlib.sha256(b"".join(item.sha256 for item in certificates)).digest()
     if cache.get(key) is None:
-        _verify(certificates)
+        _verify(certificates, cache)
         cache.keep(key, True)
     return IntelChain(certificates, name)
 
 
-def _verify(certificates: tuple[IntelCertificate, ...]) -> None:
-    _verify_authorities(certificates[1:])
+def _verify(certificates: tuple[IntelCertificate, ...], cache: IntelCache) -> None:
+    _verify_authorities(certificates[1:], cache)
     leaf, issuer = certificates[0], certificates[1]
     if leaf.is_ca or "digital_signature" not in leaf.usage or "key_cert_sign" in leaf.usage:
         raise VerificationFailed("leaf", f"certificate {leaf.name}: is a CA or may not sign, want a signing end entity")
     if leaf.sgx is not None and (leaf.sgx.piid is not None) != (issuer.role is IntelRole.PLATFORM_CA):
         raise VerificationFailed("leaf", f"certificate {leaf.name}: its SGX extension does not fit {issuer.name}")
-    _check_issued(leaf, issuer, "leaf")
+    _check_issued(leaf, issuer, "leaf", cache)
 
 
-def _verify_authorities(certificates: tuple[IntelCertificate, ...]) -> None:
+def _verify_authorities(certificates: tuple[IntelCertificate, ...], cache: IntelCache) -> None:
     """A root, last, and the authorities directly below it."""
     root = certificates[-1]
     _check_authority(root, "root")
-    _check_issued(root, root, "root")
+    _check_issued(root, root, "root", cache)
     for authority in certificates[:-1]:
         _check_authority(authority, "intermediate")
         if authority.path_length != 0:
             raise VerificationFailed("intermediate", f"certificate {authority.name}: path length is not 0")
-        _check_issued(authority, root, "intermediate")
+        _check_issued(authority, root, "intermediate", cache)
 
 
 def _check_authority(certificate: IntelCertificate, step: str) -> None:
@@ -318,12 +318,17 @@ def _check_authority(certificate: IntelCertificate, step: str) -> None:
         raise VerificationFailed(step, f"certificate {certificate.name}: not a CA that may sign certificates")
 
 
-def _check_issued(certificate: IntelCertificate, issuer: IntelCertificate, step: str) -> None:
+def _check_issued(certificate: IntelCertificate, issuer: IntelCertificate, step: str, cache: IntelCache) -> None:
+    """Name and signature; a link that held once, as the root's to itself does in every chain, holds."""
     if certificate.issuer != issuer.subject:
         raise VerificationFailed(step, f"certificate {certificate.name}: is not issued by the {issuer.name} supplied")
+    key = b"link" + certificate.sha256 + issuer.sha256
+    if cache.get(key) is not None:
+        return
     try:
         issuer.key.verify(certificate.parsed.signature, certificate.parsed.tbs_certificate_bytes, _ECDSA)
     except InvalidSignature:
         raise VerificationFailed(
             step, f"certificate {certificate.name}: the signature of {issuer.name} does not verify"
         ) from None
+    cache.keep(key, True)

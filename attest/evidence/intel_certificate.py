@@ -15,6 +15,7 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -88,10 +89,16 @@ class IntelCertificate:
         """
         if len(der) > MAX_CERTIFICATE:
             raise EvidenceMalformed(f"certificate: {len(der)} bytes, want at most {MAX_CERTIFICATE}")
-        try:
-            return _read(bytes(der), x509.load_der_x509_certificate(der))
-        except _READ_ERRORS as exc:
-            raise EvidenceMalformed(f"certificate: {_first_line(exc)}") from None
+        return parsed_certificate(bytes(der))
+
+
+@lru_cache(maxsize=512)
+def parsed_certificate(der: bytes) -> IntelCertificate:
+    """Every quote brings the authority and the root again, so the last ones read are kept; at most 8 MB of them."""
+    try:
+        return _read(der, x509.load_der_x509_certificate(der))
+    except _READ_ERRORS as exc:
+        raise EvidenceMalformed(f"certificate: {_first_line(exc)}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,7 +263,7 @@ class _Members:
         try:
             if not _DATE.fullmatch(text):
                 raise ValueError
-            return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+            return datetime.fromisoformat(text[:-1]).replace(tzinfo=UTC)
         except ValueError:
             raise EvidenceMalformed(f"{self._what}: {name}: got {text[:40]!r}, want YYYY-MM-DDThh:mm:ssZ") from None
 
