@@ -21,7 +21,7 @@ from attest.emulator.td_state import load_or_make
 
 MAX_FIRMWARE = 64 * 1024 * 1024
 SEPT_VE_DISABLE = 1 << 28
-XFAM = 0xE702E7
+XFAM = 0x61AE7
 """x87, SSE, AVX, AVX-512, PKRU, CET and AMX: what ``-cpu host`` gives a TD on a fifth-generation Xeon."""
 _IDENTITIES = ("mrconfigid", "mrowner", "mrownerconfig")
 

@@ -18,6 +18,7 @@ from attest.collateral.intel_folder import IntelFolder
 from attest.emulator.errors import EmulatorError
 from attest.emulator.swtpm import Swtpm
 from attest.emulator.td_chip import TdChip, TdLaunch
+from attest.emulator.td_main import XFAM
 from attest.emulator.td_registers import TdRegisters
 from attest.emulator.td_state import TdKeys, load_or_make
 from attest.emulator.td_tpm import WatchedTpm
@@ -67,7 +68,7 @@ def keys(folder: Path) -> TdKeys:
 
 
 def chip(keys: TdKeys, registers: TdRegisters | None = None, version: int = 4) -> TdChip:
-    return TdChip(keys, TdLaunch(MRTD, 1 << 28, 0xE702E7), registers or TdRegisters(), lambda: None, version)
+    return TdChip(keys, TdLaunch(MRTD, 1 << 28, XFAM), registers or TdRegisters(), lambda: None, version)
 
 
 def test_a_pcr_extend_is_read_as_the_tpm_reads_it() -> None:
