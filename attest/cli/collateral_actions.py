@@ -6,31 +6,37 @@ from argparse import Namespace
 from datetime import UTC, datetime
 from typing import Any
 
-from attest.cli.collateral_cache import anchors_with, source_of
+from attest.cli.collateral_cache import anchors_with, pcs_source_of, source_of
+from attest.cli.collateral_intel import CACHED, FAILED, FETCHED, fetch_intel, intel_item_json, warnings_of
 from attest.cli.common import print_json, print_table, print_text, progress
 from attest.cli.evidence_file import read_file
+from attest.cli.evidence_quote import split_roots
 from attest.cli.failure import exit_code, failure_text
-from attest.collateral.bundle import export_bundle, import_bundle
+from attest.collateral.bundle import Intel, export_bundle, import_bundle
 from attest.collateral.clock import Budget
 from attest.collateral.errors import CollateralNotFound, CollateralUnavailable
+from attest.collateral.intel_status import IntelItemStatus, intel_failures, intel_status
 from attest.collateral.source import CollateralSource
 from attest.collateral.status import ItemStatus, cache_failures, cache_status, item_status
 from attest.collateral.supply import products_of, wanted_of_report
 from attest.collateral.wanted import Family, Kind, Wanted, wanted_vcek
 from attest.endorsement.anchors import TrustAnchors
 from attest.evidence.bundle import MAX_BUNDLE
-from attest.evidence.recognise import parse_snp_evidence
+from attest.evidence.recognise import Evidence, QuoteEvidence, SnpEvidence, parse_evidence
 from attest.keys.files import replace_file
 from policy.errors import ConfigInvalid, MalformedInput
 from policy.snp import TcbVersion
 from policy.vocab import SnpProduct
 
-FETCHED, CACHED, FAILED = "fetched", "cached", "failed"
-
 
 def fetch(args: Namespace) -> int:
     """Fetch what the options mean; 0, or the exit code of the last failure."""
-    plans = _plans(args)
+    evidence = None if args.report is None else parse_evidence(read_file(args.report))
+    if args.fmspc is not None or isinstance(evidence, QuoteEvidence):
+        return _fetch_intel(args, evidence)
+    if args.ca is not None or args.tee is not None:
+        raise ConfigInvalid("fetch", ("--ca and --tee belong to --fmspc",))
+    plans = _plans(args, evidence)
     source, anchors, now = source_of(args, online=True), anchors_with(args.root), datetime.now(UTC)
     budget = Budget(source.clock, args.wait)
     results: list[dict[str, Any]] = []
@@ -39,8 +45,23 @@ def fetch(args: Namespace) -> int:
         failure, results = _fetch_plan(plan, source, anchors, (now, budget, args.refresh))
         if not isinstance(failure, CollateralNotFound):
             break
+    return _fetched(args, str(source.cache.folder), results, failure)
+
+
+def _fetch_intel(args: Namespace, evidence: Evidence | None) -> int:
+    if args.product is not None or args.chip is not None or args.tcb is not None:
+        raise ConfigInvalid("fetch", ("--product, --chip and --tcb are AMD's; a quote or --fmspc names Intel's",))
+    if args.fmspc is not None and evidence is not None and not isinstance(evidence, QuoteEvidence):
+        raise ConfigInvalid("fetch", ("want either evidence or --fmspc, not both",))
+    quote = evidence.quote if isinstance(evidence, QuoteEvidence) else None
+    anchors = split_roots(args.root)[1]
+    return _fetched(args, *fetch_intel(args, quote, anchors, datetime.now(UTC)))
+
+
+def _fetched(args: Namespace, cache: str, results: list[dict[str, Any]], failure: CollateralUnavailable | None) -> int:
+    """Print what became of each thing; 0, or the exit code of the failure."""
     if args.json:
-        print_json({"schema": "attest.collateral.fetch/1", "cache": str(source.cache.folder), "items": results})
+        print_json({"schema": "attest.collateral.fetch/1", "cache": cache, "items": results})
     else:
         print_table([(item["outcome"], item["name"], item["expires"] or item["message"] or "") for item in results])
         if failure is not None:
@@ -76,13 +97,15 @@ def _fetch_plan(
     return failure, results
 
 
-def _plans(args: Namespace) -> list[tuple[Wanted, ...]]:
+def _plans(args: Namespace, evidence: Evidence | None) -> list[tuple[Wanted, ...]]:
     """What to fetch; alternatives in order."""
     product = None if args.product is None else SnpProduct(args.product)
     if args.report is not None:
         if args.chip is not None or args.tcb is not None:
             raise ConfigInvalid("fetch", ("want either a report or --chip and --tcb, not both",))
-        report = parse_snp_evidence(read_file(args.report)).report
+        if not isinstance(evidence, SnpEvidence):
+            raise ConfigInvalid("fetch", ("that evidence has no certificates anywhere: want a report or a quote",))
+        report = evidence.report
         products = products_of(report) if product is None else (product,)
         if not products:
             raise ConfigInvalid("fetch", ("the report's CPU is of no known product: name it with --product",))
@@ -113,14 +136,17 @@ def _tcb(text: str, product: SnpProduct) -> bytes:
 def status(args: Namespace) -> int:
     """List the cache; 0."""
     source, now = source_of(args, online=False), datetime.now(UTC)
-    items = cache_status(source, anchors_with(args.root), now)
-    failures = cache_failures(source, now)
+    roots, anchors = split_roots(args.root)
+    pcs = pcs_source_of(args, online=False)
+    items = cache_status(source, anchors_with(roots), now)
+    theirs = intel_status(pcs, anchors, now)
+    failures = (*cache_failures(source, now), *intel_failures(pcs, now))
     if args.json:
         print_json(
             {
                 "schema": "attest.collateral.status/1",
                 "cache": str(source.cache.folder),
-                "items": [_item_json(item, now) for item in items],
+                "items": _items_json(items, theirs, now),
                 "failures": [
                     {"name": item.wanted.name, "code": item.code, "message": item.message, "until": _time(item.until)}
                     for item in failures
@@ -128,10 +154,13 @@ def status(args: Namespace) -> int:
             }
         )
         return 0
-    print_text(f"cache {source.cache.folder}: {len(items)} items")
+    everything: tuple[ItemStatus | IntelItemStatus, ...] = (*items, *theirs)
+    print_text(f"cache {source.cache.folder}: {len(everything)} items")
     rows = [("STATE", "EXPIRES", "FETCHED", "ITEM")]
-    rows += [(item.state, _day(item.expires), _day(item.fetched), str(item.wanted)) for item in _by_expiry(items)]
-    print_table(rows if items else [])
+    rows += [(item.state, _day(item.expires), _day(item.fetched), _described(item)) for item in _by_expiry(everything)]
+    print_table(rows if everything else [])
+    for warning in warnings_of(theirs):
+        print_text(f"warning: {warning}")
     for failure in failures:
         print_text(f"not asked again before {_time(failure.until)}: {failure.message}")
     return 0
@@ -139,19 +168,23 @@ def status(args: Namespace) -> int:
 
 def bundle(args: Namespace) -> int:
     """Write the bundle, say what in it expires when; 0."""
-    source, anchors, now = source_of(args, online=False), anchors_with(args.root), datetime.now(UTC)
+    source, now = source_of(args, online=False), datetime.now(UTC)
+    roots, intel_anchors = split_roots(args.root)
+    anchors, pcs = anchors_with(roots), pcs_source_of(args, online=False)
     try:
-        data = export_bundle(source, anchors, now)
+        data = export_bundle(source, anchors, now, Intel(pcs, intel_anchors))
     except ValueError as exc:
         raise ConfigInvalid("bundle", (str(exc),)) from None
     replace_file(args.output, data)
-    items = [item for item in cache_status(source, anchors, now) if item.fetched is not None]
+    items = tuple(item for item in cache_status(source, anchors, now) if item.fetched is not None)
+    theirs = tuple(item for item in intel_status(pcs, intel_anchors, now) if item.fetched is not None)
     if args.json:
-        listed = [_item_json(item, now) for item in items]
+        listed = _items_json(items, theirs, now)
         print_json({"schema": "attest.collateral.bundled/1", "file": str(args.output), "items": listed})
         return 0
-    print_text(f"{args.output}: {len(items)} items, {len(data)} bytes")
-    print_table([(item.state, _day(item.expires), str(item.wanted)) for item in _by_expiry(tuple(items))])
+    everything: tuple[ItemStatus | IntelItemStatus, ...] = (*items, *theirs)
+    print_text(f"{args.output}: {len(everything)} items, {len(data)} bytes")
+    print_table([(item.state, _day(item.expires), _described(item)) for item in _by_expiry(everything)])
     return 0
 
 
@@ -159,7 +192,9 @@ def load(args: Namespace) -> int:
     """Import a bundle; 0."""
     source, now = source_of(args, online=False), datetime.now(UTC)
     data = read_file(args.file, limit=MAX_BUNDLE)
-    done = import_bundle(source, data, anchors_with(args.root), now)
+    roots, intel_anchors = split_roots(args.root)
+    intel = Intel(pcs_source_of(args, online=False), intel_anchors)
+    done = import_bundle(source, data, anchors_with(roots), now, intel)
     if args.json:
         items = [{"name": item.wanted.name, "outcome": item.outcome} for item in done]
         print_json({"schema": "attest.collateral.import/1", "cache": str(source.cache.folder), "items": items})
@@ -186,7 +221,18 @@ def _item_json(item: ItemStatus, now: datetime) -> dict[str, Any]:
     }
 
 
-def _by_expiry(items: tuple[ItemStatus, ...]) -> list[ItemStatus]:
+def _items_json(
+    items: tuple[ItemStatus, ...], theirs: tuple[IntelItemStatus, ...], now: datetime
+) -> list[dict[str, Any]]:
+    return [_item_json(item, now) for item in items] + [intel_item_json(item, now) for item in theirs]
+
+
+def _described(item: ItemStatus | IntelItemStatus) -> str:
+    number = item.number if isinstance(item, IntelItemStatus) else None
+    return str(item.wanted) if number is None else f"{item.wanted}, number {number}"
+
+
+def _by_expiry(items: tuple[ItemStatus | IntelItemStatus, ...]) -> list[ItemStatus | IntelItemStatus]:
     """What ends first stands first; what is damaged stands before everything."""
     return sorted(items, key=lambda item: (item.fetched is not None, item.expires or datetime.min.replace(tzinfo=UTC)))
 

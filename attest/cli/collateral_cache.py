@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from attest.cli.evidence_file import read_file
 from attest.collateral.cache import Cache
 from attest.collateral.clock import Clock
+from attest.collateral.intel_source import PcsSource
+from attest.collateral.intel_wanted import Channel
 from attest.collateral.kds_settings import KdsSettings
+from attest.collateral.limits import Tls
+from attest.collateral.pcs_settings import PcsSettings
 from attest.collateral.source import CollateralSource
-from attest.collateral.url import base_url
+from attest.collateral.url import PCS_URL, base_url
 from attest.endorsement.anchors import TrustAnchors
 from attest.evidence.amd_certificate import Role
 from attest.evidence.collateral_file import read_collateral_file
@@ -33,6 +38,34 @@ def source_of(args: Namespace, *, online: bool) -> CollateralSource:
         raise ConfigInvalid("--kds-url", (str(exc),)) from None
     clock = Clock()
     return CollateralSource(Cache(cache, clock), KdsSettings(url=url) if online else None, clock)
+
+
+def pcs_source_of(args: Namespace, *, online: bool) -> PcsSource:
+    """The same cache for Intel's things, and the services the options or settings name."""
+    settings = _settings(args)
+    pcs = _pcs(args, settings.pcs)
+    clock = Clock()
+    cache = Cache(args.cache or settings.cache or user_cache(), clock)
+    return PcsSource(cache, pcs if online else None, clock, pcs.channel)
+
+
+def _pcs(args: Namespace, settings: PcsSettings) -> PcsSettings:
+    """``settings`` where ``--intel-url``, ``--intel-ca`` and ``--update`` do not say otherwise.
+
+    Whoever names services on the command line means those: the root's list is then asked of them alone, unless Intel's
+    own service is among them.
+    """
+    urls, ca, update = (getattr(args, name, None) for name in ("intel_url", "intel_ca", "update"))
+    pcs = settings
+    try:
+        if urls:
+            named = tuple(base_url(url) for url in urls)
+            pcs = replace(pcs, urls=named, root_crl_url=pcs.root_crl_url if PCS_URL in named else "")
+        if update is not None:
+            pcs = replace(pcs, channel=Channel.parse(update))
+    except ValueError as exc:
+        raise ConfigInvalid("--intel-url, --update", (str(exc),)) from None
+    return pcs if ca is None else replace(pcs, tls=Tls(ca=ca))
 
 
 def user_cache() -> Path:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from attest.collateral.cache import Entry
 from attest.collateral.check import Item, check_parts
 from attest.collateral.errors import BundleRefused, CollateralRefused
+from attest.collateral.intel_bundle import (
+    intel_bundle_items,
+    intel_items_of_file,
+    is_intels,
+    store_intel,
+    verified_intel,
+)
+from attest.collateral.intel_check import IntelItem
+from attest.collateral.intel_source import PcsSource
+from attest.collateral.intel_wanted import IntelWanted
 from attest.collateral.source import CollateralSource, Held, refuse_older
 from attest.collateral.wanted import Kind, NotAskable, Wanted, wanted_from_name, wanted_vcek
 from attest.endorsement.anchors import TrustAnchors
+from attest.endorsement.intel import IntelAnchors
 from attest.endorsement.pool import EndorsementSet
 from attest.evidence.amd_certificate import Role
 from attest.evidence.bundle import (
@@ -33,15 +45,22 @@ _ORDER = (Kind.CHAIN, Kind.VCEK, Kind.CRL)
 class Imported:
     """What became of one item: ``stored``, or ``kept`` when the cache has the same or a newer one."""
 
-    wanted: Wanted
+    wanted: Wanted | IntelWanted
     outcome: str
 
 
-def export_bundle(source: CollateralSource, anchors: TrustAnchors, now: datetime) -> bytes:
+class Intel(NamedTuple):
+    """Intel's side of the same cache, and the roots it is verified under."""
+
+    source: PcsSource
+    anchors: IntelAnchors
+
+
+def export_bundle(source: CollateralSource, anchors: TrustAnchors, now: datetime, intel: Intel | None = None) -> bytes:
     """Everything in the cache that verifies. The same cache gives the same bytes. Raises ValueError beyond the size
     that can be imported.
     """
-    items = []
+    items = [] if intel is None else intel_bundle_items(intel.source, intel.anchors, now)
     for wanted in source.things():
         held = source.cached(wanted, anchors, now)
         if held is not None:
@@ -52,16 +71,43 @@ def export_bundle(source: CollateralSource, anchors: TrustAnchors, now: datetime
     return data
 
 
-def import_bundle(source: CollateralSource, data: bytes, anchors: TrustAnchors, now: datetime) -> tuple[Imported, ...]:
+def import_bundle(
+    source: CollateralSource, data: bytes, anchors: TrustAnchors, now: datetime, intel: Intel | None = None
+) -> tuple[Imported, ...]:
     """Verify all items, then store those that are newer than what the cache has.
 
-    ``data`` is a bundle, or any file with VCEKs (the extended report of a new machine, say): those are taken. Raises
-    BundleMalformed, BundleRefused (nothing is stored), CacheUnusable.
+    ``data`` is a bundle, or any file with VCEKs (the extended report of a new machine, say) or with Intel's documents
+    and lists: those are taken. Raises BundleMalformed, BundleRefused (nothing is stored), CacheUnusable.
     """
-    items = parse_bundle(data) if looks_like_bundle(data) else _from_file(data, now)
-    verified = _verified(items, anchors, now)
+    items = parse_bundle(data) if looks_like_bundle(data) else _from_file(data, now, intel)
+    if intel is None:
+        verified = _verified(items, anchors, now)
+        source.cache.prepare()
+        return tuple(_store(source, item, fetched, anchors, now) for item, fetched in verified)
+    verified = _verified(tuple(item for item in items if not is_intels(item.name)), anchors, now)
+    theirs = _verified_intel(tuple(item for item in items if is_intels(item.name)), intel.anchors, now)
     source.cache.prepare()
-    return tuple(_store(source, item, fetched, anchors, now) for item, fetched in verified)
+    done = [_store(source, item, fetched, anchors, now) for item, fetched in verified]
+    for found, fetched in theirs:
+        kept = store_intel(intel.source, found, fetched, intel.anchors, now)
+        done.append(Imported(found.wanted, STORED if kept else KEPT))
+    return tuple(done)
+
+
+def _verified_intel(
+    items: tuple[BundleItem, ...], anchors: IntelAnchors, now: datetime
+) -> list[tuple[IntelItem, datetime]]:
+    for item in items:
+        _not_of_the_future(item.name, item.fetched, now)
+    try:
+        return [(item, min(fetched, now)) for item, fetched in verified_intel(items, anchors)]
+    except CollateralRefused as exc:
+        raise BundleRefused(f"bundle: {exc.message}") from None
+
+
+def _not_of_the_future(what: object, fetched: datetime, now: datetime) -> None:
+    if fetched > now + _SKEW:
+        raise BundleRefused(f"bundle: {what}: fetched {fetched:%Y-%m-%d}, which is in the future")
 
 
 def _verified(items: tuple[BundleItem, ...], anchors: TrustAnchors, now: datetime) -> list[tuple[Item, datetime]]:
@@ -70,8 +116,7 @@ def _verified(items: tuple[BundleItem, ...], anchors: TrustAnchors, now: datetim
     authorities = EndorsementSet()
     verified = []
     for wanted, item in sorted(named, key=lambda pair: (_ORDER.index(pair[0].kind), pair[0].name)):
-        if item.fetched > now + _SKEW:
-            raise BundleRefused(f"bundle: {wanted}: fetched {item.fetched:%Y-%m-%d}, which is in the future")
+        _not_of_the_future(wanted, item.fetched, now)
         try:
             checked = check_parts(wanted, item.parts, anchors, authorities)
         except CollateralRefused as exc:
@@ -82,8 +127,10 @@ def _verified(items: tuple[BundleItem, ...], anchors: TrustAnchors, now: datetim
     return verified
 
 
-def _from_file(data: bytes, now: datetime) -> tuple[BundleItem, ...]:
-    """The VCEKs of any collateral or evidence file, under the names their own extensions give, and the chain above."""
+def _from_file(data: bytes, now: datetime, intel: Intel | None) -> tuple[BundleItem, ...]:
+    """The VCEKs of any collateral or evidence file, under the names their own extensions give, and the chain above;
+    else Intel's documents and lists.
+    """
     found = read_collateral_file(data)
     items: dict[str, BundleItem] = {}
     for leaf in found.certificates:
@@ -98,8 +145,11 @@ def _from_file(data: bytes, now: datetime) -> tuple[BundleItem, ...]:
         if Role.ASK in above and Role.ARK in above:
             chain = Wanted(Kind.CHAIN, leaf.product).name
             items[chain] = BundleItem(chain, now, (above[Role.ASK], above[Role.ARK]))
+    theirs = intel_items_of_file(data, now) if intel is not None and not items else ()
+    if theirs:
+        return theirs
     if not items:
-        reason = found.damaged[0].message if found.damaged else "holds no VCEK"
+        reason = found.damaged[0].message if found.damaged else "holds no VCEK, no document and no list of Intel's"
         raise BundleMalformed(f"import: no bundle, and {reason}")
     return tuple(items.values())
 
