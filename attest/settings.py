@@ -84,6 +84,15 @@ class AuditSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """Visits a minute of one address and one chip (0: no limit), and connections that may wait for a worker."""
+
+    address_per_minute: int = 0
+    chip_per_minute: int = 0
+    queue: int = 64
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole file. ``database`` is a file, or a PostgreSQL address."""
 
@@ -99,6 +108,7 @@ class Settings:
     token_lifetime: timedelta
     token_dialect: str
     challenge_lifetime: timedelta
+    limits: LimitSettings
 
 
 def load_settings(path: Path) -> Settings:
@@ -122,7 +132,7 @@ def _decode(root: Table, folder: Path) -> Settings:
     server, store, keys = (_table(root, name) for name in ("server", "store", "keys"))
     policy = _table(root, "policy")
     collateral, token, session = (root.table(name, required=False) for name in ("collateral", "token", "session"))
-    audit = root.table("audit", required=False)
+    audit, limits = (root.table(name, required=False) for name in ("audit", "limits"))
     settings = Settings(
         server=_server(server, folder),
         database=_store(store, folder),
@@ -135,9 +145,10 @@ def _decode(root: Table, folder: Path) -> Settings:
         audience=_text(token, "audience", "kbs"),
         token_dialect=_dialect(token),
         token_lifetime=timedelta(seconds=_number(token, "lifetime_seconds", 300, 30, 86400)),
+        limits=LimitSettings() if limits is None else _limits(limits),
         challenge_lifetime=timedelta(seconds=_number(session, "challenge_seconds", 120, 10, 3600)),
     )
-    for table in (server, store, keys, policy, collateral, audit, token, session, root):
+    for table in (server, store, keys, policy, collateral, audit, token, session, limits, root):
         if table is not None:
             table.finish()
     return settings
@@ -264,6 +275,14 @@ def _address(table: Table, key: str) -> Address:
         table.problem(key, f'got "{text[:60]}", want "host:port"')
         return Address("", 0)
     return Address(host.strip("[]"), int(port or 0))
+
+
+def _limits(table: Table) -> LimitSettings:
+    return LimitSettings(
+        _number(table, "address_per_minute", 0, 0, 10**6),
+        _number(table, "chip_per_minute", 0, 0, 10**6),
+        _number(table, "queue", 64, 1, 100),
+    )
 
 
 def _dialect(table: Table | None) -> str:

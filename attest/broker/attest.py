@@ -4,6 +4,7 @@
 2. The nonce is consumed: exactly once, before anything is verified.
 3. The evidence parses; its endorsements are what came with it and what the operator's collateral supplies.
 4. It is verified and judged under the rules in force.
+   A genuine chip that comes too often goes no further: its account is counted here, where nobody can forge it.
 5. The decision, whatever it is, and everything it rests on are on stable storage.
 6. Only then: a token, or an error that says no more than the guest may know.
 """
@@ -21,6 +22,7 @@ from attest.broker.appraise import Bound, Found, appraise, matching
 from attest.broker.case import Case
 from attest.broker.errors import AccessDenied, SessionRefused
 from attest.broker.initdata import init_data_digest
+from attest.broker.limits import machine_of
 from attest.broker.protocol import AttestRequest, parse_attest
 from attest.broker.service import Service
 from attest.broker.tees import TEES
@@ -58,6 +60,8 @@ def attest(service: Service, session_id: str, body: bytes, now: datetime) -> Iss
     request = replace(request, nonce=session.nonce)
     expected = report_data_for(session.nonce, request.tee_pubkey.members, request.additional_evidence)
     case = _examine(service, session.tee, request, Bound(expected, init_data), now)  # (3) (4)
+    if case.found.claims is not None:
+        service.limits.chip.check(machine_of(case.found.claims.tee))
     number, issued = _record(service, session_id, case)  # (5)
     if issued is None:
         _refuse(case.found, number)  # (6)

@@ -56,6 +56,24 @@ class AccessDenied(AttestError):
         self.reasons = reasons
 
 
+class TooMany(AttestError):
+    """More visits than allowed; ``retry`` is when the next one is, in seconds."""
+
+    code = "limit.exceeded"
+    kind: Kind = "guest"
+
+    def __init__(self, message: str, *, retry: int, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry = retry
+
+
+class Overloaded(AttestError):
+    """More requests wait than can be answered in time."""
+
+    code = "service.overloaded"
+    kind: Kind = "unavailable"
+
+
 class ResourceUnknown(AttestError):
     """No resource of that path is in force."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from attest.broker.collateral import ServiceCollateral
 from attest.broker.errors import ServiceMisconfigured
+from attest.broker.limits import Limits
 from attest.broker.operations import By, apply_policy
 from attest.broker.service import Service
 from attest.broker.token import TokenSettings
@@ -26,6 +27,7 @@ def open_database(settings: Settings) -> Database:
 
 def open_service(settings: Settings) -> Service:
     """Read the keys and open the database. Raises KeyFileRefused, StoreUnsupported, StoreUnavailable."""
+    limits = settings.limits
     return Service(
         database=open_database(settings),
         master_keys=load_master_keys(settings.master_key_file),
@@ -39,6 +41,7 @@ def open_service(settings: Settings) -> Service:
         ),
         collateral=ServiceCollateral.of(settings.collateral),
         challenge_lifetime=settings.challenge_lifetime,
+        limits=Limits.of(limits.address_per_minute, limits.chip_per_minute, limits.queue),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from attest.broker.collateral import ServiceCollateral
+from attest.broker.limits import Limits
 from attest.broker.presented import Memory
 from attest.broker.rules import RulesInForce
 from attest.broker.token import TokenSettings
@@ -29,6 +30,7 @@ class Service:
     random: Callable[[int], bytes] = os.urandom
     rules: RulesInForce = field(init=False)
     memory: Memory = field(default_factory=Memory)
+    limits: Limits = field(default_factory=Limits.none)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", RulesInForce(self.database))

@@ -70,6 +70,11 @@ audience = "kbs"
 lifetime_seconds = 300
 # dialect = "ear"                     # names of the IETF draft instead of Trustee's
 
+[limits]
+queue = 64                            # connections that may wait for a worker; beyond that guests are told 503 at once
+# address_per_minute = 600            # of one guest address; behind a balancer all guests have the balancer's
+# chip_per_minute = 120               # accepted or not, of one machine whose evidence is genuine
+
 [session]
 challenge_seconds = 120
 """

@@ -15,9 +15,11 @@ from datetime import UTC, datetime
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import MethodNotAllowed
 
-from attest.broker.errors import SessionRefused
+from attest.broker.errors import Overloaded, SessionRefused, TooMany
+from attest.broker.protocol import MAX_ATTEST_BODY
 from attest.broker.release import Credential
 from attest.broker.service import Service
+from attest.web.load import HERE
 from attest.web.logs import FIELDS
 from attest.web.metrics import NO_ROUTE, Metrics
 from attest.web.principals import OperatorOf, Who, session_of, token_of
@@ -31,6 +33,8 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
+GUESTS, OPERATORS = "guests", "operators"
+_HEALTH = ("/healthz", "/readyz")
 _log = logging.getLogger("attest.requests")
 
 
@@ -55,7 +59,7 @@ def create_app(
     watch: Watch | None = None,
 ) -> Flask:
     """An application that serves ``routes`` and nothing else."""
-    watch = watch or Watch("guests", Metrics({"guests": [route.path for route in routes]}))
+    watch = watch or Watch(GUESTS, Metrics({GUESTS: [route.path for route in routes]}))
     app = Flask("attest", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
@@ -67,6 +71,7 @@ def create_app(
     app.register_error_handler(Exception, problem_response)
     app.extensions["attest.metrics"] = watch.metrics
     app.before_request(_begin)
+    app.before_request(lambda: _admit(service, watch))
     app.after_request(lambda response: _finish(response, watch))
     return app
 
@@ -94,6 +99,21 @@ def _view(
 
 def _begin() -> None:
     g.started = time.perf_counter()
+
+
+def _admit(service: Service, watch: Watch) -> None:
+    """Turn away what is too much before anything is done for it. Raises Overloaded, TooMany."""
+    if request.path in _HEALTH or watch.listener != GUESTS:
+        return
+    try:
+        if HERE.queued > service.limits.queue:
+            raise Overloaded(f"overloaded: {HERE.queued} connections wait, at most {service.limits.queue} may")
+        service.limits.address.check((request.remote_addr or "").encode())
+    except (Overloaded, TooMany):
+        # What the client sends is read, or the kernel would reset the connection and the answer with it.
+        request.max_content_length = MAX_ATTEST_BODY
+        request.get_data(cache=False)
+        raise
 
 
 def _finish(response: Response, watch: Watch) -> Response:

@@ -20,6 +20,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 from gunicorn.workers.sync import SyncWorker
 
+from attest.web.load import HERE, accept_queue
 from attest.web.logs import JsonFormatter
 
 SILENCE_SECONDS = 10.0
@@ -45,6 +46,7 @@ class BoundedWorker(SyncWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         """One connection."""
+        HERE.queued = accept_queue(listener)
         client.settimeout(SILENCE_SECONDS)
         super().handle(listener, client, addr)
 

@@ -21,10 +21,12 @@ from werkzeug.exceptions import HTTPException
 
 from attest.broker.errors import (
     AccessDenied,
+    Overloaded,
     RequestMalformed,
     ResourceUnknown,
     SessionRefused,
     TokenRefused,
+    TooMany,
     VersionMismatch,
 )
 from attest.errors import AttestError
@@ -56,6 +58,7 @@ _TABLE: tuple[tuple[type[CvmError], Kind], ...] = (
     (SessionRefused, Kind(401, "SessionRefused", "No usable session")),
     (TokenRefused, Kind(401, "TokenVerifierError", "No usable token")),
     (OperatorRequired, Kind(403, "AdminAuthError", "Operators only")),
+    (TooMany, Kind(429, "TooManyRequests", "Too many requests")),
     (AccessDenied, Kind(403, "PolicyDeny", "Access denied")),
     (ResourceUnknown, Kind(404, "ResourceNotFound", "Not found")),
     (NotFound, Kind(404, "ResourceNotFound", "Not found")),
@@ -79,17 +82,20 @@ def problem_response(error: Exception) -> Response:
     if kind is _INTERNAL:
         return _unexpected(error)
     members: dict[str, Any] = {"code": error.code}
-    _note("guest" if kind is not _UNAVAILABLE else "storage" if isinstance(error, StoreUnavailable) else "collateral")
+    _note(_fault(error, kind))
     if isinstance(error, AccessDenied):
         members |= {"decision": error.decision, "reasons": list(error.reasons)}
     detail = error.message
     if kind is _UNAVAILABLE:
-        _log.error("unavailable: %s", error.message)
+        if not isinstance(error, Overloaded):  # one more line for each would make it worse
+            _log.error("unavailable: %s", error.message)
         # What is missing on our side is for operators: the message may name paths.
         detail = f"not available now: {error.code}"
     response = _body(kind, detail, members)
     if kind is _UNAVAILABLE:
         response.headers["Retry-After"] = str(RETRY_SECONDS)
+    if isinstance(error, TooMany):
+        response.headers["Retry-After"] = str(error.retry)
     return response
 
 
@@ -119,6 +125,14 @@ def _unexpected(error: Exception) -> Response:
     reference = secrets.token_hex(8)
     _log.error("internal error %s", reference, exc_info=error)
     return _body(_INTERNAL, f"internal error {reference}", {"code": "internal"})
+
+
+def _fault(error: CvmError, kind: Kind) -> str:
+    if isinstance(error, (Overloaded, TooMany)):
+        return "overload"
+    if isinstance(error, StoreUnavailable):
+        return "storage"
+    return "collateral" if kind is _UNAVAILABLE else "guest"
 
 
 def _note(fault: str) -> None:

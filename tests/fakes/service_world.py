@@ -27,8 +27,9 @@ from attest.keys.signing import SigningKey, make_signing_key
 from attest.store import records
 from attest.store.engine import Database
 from attest.web.admin import ADMIN_ROUTES
-from attest.web.app import create_app
+from attest.web.app import Watch, create_app
 from attest.web.guest import GUEST_ROUTES
+from attest.web.metrics import Metrics
 from attest.web.principals import no_operator
 from policy.reference import ReferenceValue, reference_to_bytes
 from policy.secret import SecretBytes
@@ -122,7 +123,8 @@ class ServiceWorld:
 
     def admin_app(self, operator: Actor | None = OPERATOR) -> Flask:
         """The operators' application, as ``operator`` (or nobody) sees it."""
-        return create_app(self.service, ADMIN_ROUTES, lambda environ: operator, clock=lambda: self.now)
+        watch = Watch("operators", Metrics({"operators": [route.path for route in ADMIN_ROUTES]}))
+        return create_app(self.service, ADMIN_ROUTES, lambda environ: operator, clock=lambda: self.now, watch=watch)
 
     def client(self, kind: str = "P-256", *, pki: FakeAmdPki = PKI, **fields: int | bytes) -> KbsClient:
         """A guest with report fields changed."""
