@@ -4,7 +4,7 @@ PY := .venv/bin/python
 SETUP := sh launcher/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz image lock clean distclean
+.PHONY: help demo test check bench fuzz image man lock clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ fuzz: ## coverage-guided fuzzing of every parser, FUZZ_SECONDS each
 
 image: ## the container image (both programs, non-root service) with buildah
 	@sh launcher/container.sh
+
+man: ## manual pages and shell completion of both programs, into .cache/man
+	@$(PY) -m tools.manual .cache/man && echo "wrote .cache/man"
 
 lock: ## renew the hash-locked dependency lists
 	@$(SETUP) dev

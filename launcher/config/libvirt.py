@@ -1,8 +1,9 @@
 """A libvirt domain (XML) -> a VM file (TOML), and a list of everything that could not be carried over, with the reason.
 
 The XML is a stranger's: expat reads it with entity and document type declarations refused before anything is expanded,
-and with bounds on size, depth, elements and text. Nothing in it is executed or opened. An element that is not
-understood is reported, with all it holds; of attributes only those that choose something else than cvm would. Source: libvirt "Domain XML format".
+and with bounds on size, depth and elements. Nothing in it is executed or opened. An element that is not understood is
+reported, with all it holds; of attributes only those that choose something else than cvm would.
+Source: libvirt "Domain XML format".
 """
 
 from __future__ import annotations
