@@ -22,9 +22,8 @@ from policy.table import Problems, Table
 ROOT = Path(__file__).parents[4]
 SCHEMA = vm_schema()
 VALIDATOR = jsonschema_rs.validator_for(SCHEMA)
-_SHAPE = re.compile(
-    r"unknown key|missing|got .*, want (a string|an integer|true or false|a list|a table|an array|one of)"
-)
+_TYPE = "a string|an integer|true or false|a list of strings|a table|an array of tables"
+_SHAPE = re.compile(rf"^unknown key|^missing|^got .*, want (?:(?:{_TYPE})$|one of )")
 
 
 def problems(document: dict[str, Any]) -> list[str]:
