@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 
 from launcher.errors import QemuFailed
 
-MAX_FILE = 4 << 20
+MAX_FILE, MAX_FILES = 4 << 20, 16 << 20
 _SECONDS = 60.0
+_MAX_LINE = 2 * MAX_FILE + 64
 _DIRECTORY = 0x19
 _DATA, _ACCESS = 0x800000, 0x400000
 """Guest-physical places for what DMA brings and for the DMA command; nothing runs that could mind."""
@@ -22,16 +24,15 @@ _CONFIG_ADDRESS, _CONFIG_DATA = 0xCF8, 0xCFC
 
 
 class Qtest:
-    """One connection."""
+    """One connection, for ``seconds`` in all, however the other end answers."""
 
-    def __init__(self, channel: socket.socket) -> None:
-        channel.settimeout(_SECONDS)
+    def __init__(self, channel: socket.socket, seconds: float = _SECONDS) -> None:
         self._channel = channel
-        self._lines = channel.makefile("rb")
+        self._deadline = time.monotonic() + seconds
+        self._read_ahead = bytearray()
 
     def close(self) -> None:
         """End the connection; QEMU ends with it."""
-        self._lines.close()
         self._channel.close()
 
     def __enter__(self) -> Qtest:
@@ -42,11 +43,11 @@ class Qtest:
 
     def files(self, names: tuple[str, ...]) -> dict[str, bytes]:
         """The contents of those fw_cfg files whose name begins with one of ``names`` and that are not empty."""
-        found: dict[str, bytes] = {}
-        for name, (selector, size) in self.directory().items():
-            if size and name.startswith(names):
-                found[name] = self.item(selector, size)
-        return found
+        wanted = {name: place for name, place in self.directory().items() if place[1] and name.startswith(names)}
+        total = sum(size for _, size in wanted.values())
+        if total > MAX_FILES:
+            raise QemuFailed(f"QEMU: fw_cfg files of {total} bytes, want at most {MAX_FILES}")
+        return {name: self.item(selector, size) for name, (selector, size) in wanted.items()}
 
     def directory(self) -> dict[str, tuple[int, int]]:
         """Name of every fw_cfg file to its selector and size."""
@@ -99,16 +100,39 @@ class Qtest:
 
     def _command(self, line: str) -> str:
         try:
+            self._wait()
             self._channel.sendall(line.encode("ascii") + b"\n")
-            while True:
-                answer = self._lines.readline(2 * MAX_FILE + 64).decode("ascii", "replace").strip()
-                if not answer.startswith("IRQ"):
-                    break
+            answer = self._line()
+            while answer.startswith("IRQ"):
+                answer = self._line()
         except OSError as exc:
             raise QemuFailed(f"QEMU: qtest: {exc}") from None
         if not answer.startswith("OK"):
             raise QemuFailed(f"QEMU: qtest: {line[:40]}: {answer[:80] or 'it ended'}")
         return answer[2:].strip()
+
+    def _line(self) -> str:
+        """The next line; what there is when the other end has ended."""
+        seen = 0
+        while (end := self._read_ahead.find(b"\n", seen)) < 0:
+            seen = len(self._read_ahead)
+            if seen > _MAX_LINE:
+                raise QemuFailed(f"QEMU: qtest: a line of more than {_MAX_LINE} bytes")
+            self._wait()
+            more = self._channel.recv(1 << 16)
+            if not more:
+                end = seen
+                break
+            self._read_ahead += more
+        line = bytes(self._read_ahead[:end])
+        del self._read_ahead[: end + 1]
+        return line.decode("ascii", "replace").strip()
+
+    def _wait(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no time left")
+        self._channel.settimeout(left)
 
 
 def _address(slot: tuple[int, int], register: int) -> int:

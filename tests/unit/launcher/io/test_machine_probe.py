@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,32 @@ def test_without_swtpm_a_machine_with_a_tpm_is_not_looked_at(monkeypatch: pytest
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(QemuFailed, match=r"swtpm: .*No such file"):
         probe_machine((sys.executable, "-c", NO_QEMU), {}, tpm=True)
+
+
+def test_a_qemu_that_answers_a_byte_at_a_time_or_never_is_left_in_time() -> None:
+    for word in (b"", b"O", b"IRQ raise 1\n"):
+        ours, theirs = socket.socketpair()
+
+        def dribble(end: socket.socket, word: bytes) -> None:
+            with end, contextlib.suppress(OSError):
+                while word:
+                    end.sendall(word)
+                    time.sleep(0.02)
+                end.recv(64)
+                end.recv(64)
+
+        thread = threading.Thread(target=dribble, args=(theirs, word))
+        thread.start()
+        before = time.monotonic()
+        with Qtest(ours, seconds=0.3) as qtest, pytest.raises(QemuFailed, match=r"timed out|no time left"):
+            qtest.out32(0x514, 0)
+        assert time.monotonic() - before < 5
+        thread.join()
+
+
+def test_a_line_that_never_ends_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.io.qtest._MAX_LINE", 1000)
+    qtest, thread = answering(b"O" * 4000)
+    with qtest, pytest.raises(QemuFailed, match="more than 1000 bytes"):
+        qtest.out32(0x514, 0)
+    thread.join()
