@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,13 +12,15 @@ from attest.collateral.clock import Budget
 from attest.collateral.errors import CollateralUnavailable
 from attest.collateral.intel_source import PcsSource
 from attest.collateral.intel_status import IntelItemStatus, intel_item_status
-from attest.collateral.intel_supply import wanted_of_quote, with_root_of_quote
+from attest.collateral.intel_supply import fetch_for_quote, wanted_of_quote, with_root_of_quote
 from attest.collateral.intel_wanted import IntelKind, IntelWanted, PckCa, Tee, wanted_of_platform
 from attest.endorsement.intel import IntelAnchors
+from attest.endorsement.intel_pool import IntelCollateral
 from attest.evidence.quote import Quote
 from policy.errors import ConfigInvalid
 
 FETCHED, CACHED, FAILED = "fetched", "cached", "failed"
+_WAIT_SECONDS = 60.0
 
 
 def fetch_intel(
@@ -64,6 +66,31 @@ def _plan(args: Namespace, quote: Quote | None, anchors: IntelAnchors, source: P
     if args.ca is None:
         raise ConfigInvalid("fetch", ("--fmspc wants --ca platform or --ca processor beside it",))
     return wanted_of_platform(Tee(args.tee or "tdx"), args.fmspc, PckCa(args.ca), source.channel)
+
+
+def fetch_for_quotes(
+    args: Namespace, anchors: IntelAnchors, today: datetime, warn: Callable[[str], None]
+) -> Callable[[Quote, IntelCollateral], IntelCollateral]:
+    """For ``attest evidence verify --online``. The same things give the same object: the verifier remembers by it.
+
+    What it returns raises the reason where no TCB info is at hand for a quote at all; other reasons go to ``warn``.
+    """
+    source = pcs_source_of(args, online=True)
+    joined: dict[tuple[tuple[bytes, ...], ...], IntelCollateral] = {}
+
+    def fetch(quote: Quote, have: IntelCollateral) -> IntelCollateral:
+        supplied = fetch_for_quote(quote, source, anchors, today, Budget(source.clock, _WAIT_SECONDS))
+        key = tuple(item.parts for item in supplied.items)
+        pool = joined.get(key)
+        if pool is None:
+            pool = joined[key] = have + supplied.collateral
+        if supplied.problems and not pool.tcb_infos:
+            raise supplied.problems[0]
+        for problem in supplied.problems:
+            warn(problem.message)
+        return pool
+
+    return fetch
 
 
 def intel_item_json(item: IntelItemStatus, now: datetime) -> dict[str, Any]:

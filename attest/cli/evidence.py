@@ -71,9 +71,13 @@ def _add_verify(verify: argparse.ArgumentParser) -> None:
         help="also trust this root (test PKIs); what it vouches for counts as emulated",
     )  # fmt: skip
     verify.add_argument("--require-crl", action="store_true", help="fail unless a current CRL was checked")
-    verify.add_argument("--online", action="store_true", help="fetch what is missing from AMD, into the cache")
+    verify.add_argument("--online", action="store_true", help="fetch what is missing from AMD or Intel, into the cache")
     verify.add_argument("--cache", type=Path, metavar="DIR", help="cache folder of --online (default: the user's)")
     verify.add_argument("--kds-url", metavar="URL", help="ask this service instead of AMD's with --online")
+    verify.add_argument(
+        "--intel-url", action="append", metavar="URL", help="ask this PCCS instead of Intel's with --online; repeatable"
+    )
+    verify.add_argument("--intel-ca", type=Path, metavar="FILE", help="the authority (PEM) of that PCCS")
     verify.add_argument("--jobs", type=_jobs, default=0, metavar="N", help="workers for a folder (one per processor)")
     verify.add_argument("--json", action="store_true", help="machine-readable output")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from attest.endorsement.intel import IntelAnchors
 from attest.endorsement.intel_pool import IntelCollateral
 from attest.evidence.eventlog import parse_event_log
 from attest.evidence.intel_certificate import IntelRole
+from attest.evidence.quote import Quote
 from attest.evidence.recognise import QuoteEvidence
 from attest.verifier.quote import QuoteVerifier
 from attest.verifier.vtpm import verify_vtpm
@@ -23,12 +24,17 @@ from policy.document import PolicyDocument
 _NONCE_SPACE = 64
 
 
+FetchForQuote = Callable[[Quote, IntelCollateral], IntelCollateral]
+"""What is at hand, and what can be had from elsewhere for a quote. Raises CollateralUnavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class QuoteJudge:
-    """One collateral and one memory for any number of quotes."""
+    """One collateral and one memory for any number of quotes. ``fetch`` is ``None`` offline."""
 
     pool: IntelCollateral = field(default_factory=IntelCollateral)
     verifier: QuoteVerifier = field(default_factory=lambda: QuoteVerifier(IntelAnchors.intel()))
+    fetch: FetchForQuote | None = None
 
     def verify(
         self,
@@ -58,7 +64,7 @@ class QuoteJudge:
     ) -> VerifiedClaims:
         return self.verifier.verify(
             evidence.quote,
-            self.pool,
+            self.pool if self.fetch is None else self.fetch(evidence.quote, self.pool),
             now=now,
             expected_report_data=expected,
             event_log=None if evidence.event_log is None else parse_event_log(evidence.event_log),

@@ -1,4 +1,4 @@
-"""``attest evidence verify FILE``: a report or quote, what came with it, folders of collateral, with --online AMD too.
+"""``attest evidence verify FILE``: a report or quote, what came with it, folders of collateral, --online its maker too.
 
 The JSON form is a contract (schema ``attest.evidence.verify/1``); every member is always present.
 """
@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from attest.cli.collateral_cache import anchors_with, source_of
+from attest.cli.collateral_intel import fetch_for_quotes
 from attest.cli.evidence_file import EXIT, GENUINE, read_file, refuse
 from attest.cli.evidence_judge import Bench, Expected, Fetch, Result, Rules
 from attest.cli.evidence_quote import QuoteJudge, intel_collateral_below, split_roots
@@ -48,6 +49,7 @@ def bench_of(args: argparse.Namespace, now: datetime, today: datetime) -> Bench:
     """What the options ask for. Raises :class:`CvmError` for files that are missing or wrong."""
     roots, intel = split_roots(args.root)
     anchors = anchors_with(roots)
+    online = fetch_for_quotes(args, intel, today, _warn) if args.online else None
     return Bench(
         pool=load_collateral(args.collateral, _warn) + published_authorities(),
         verifier=SnpVerifier(anchors),
@@ -55,7 +57,7 @@ def bench_of(args: argparse.Namespace, now: datetime, today: datetime) -> Bench:
         expected=Expected(args.nonce, args.report_data),
         now=now,
         fetch=_fetch(args, anchors, today) if args.online else None,
-        quotes=QuoteJudge(intel_collateral_below(args.collateral, _warn), QuoteVerifier(intel)),
+        quotes=QuoteJudge(intel_collateral_below(args.collateral, _warn), QuoteVerifier(intel), online),
     )
 
 

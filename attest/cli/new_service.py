@@ -52,9 +52,13 @@ file = "policy.toml"                  # put in force by `attest serve` and `atte
 [collateral]
 folder = {collateral}                 # certificates and CRLs beside those that come with the evidence
 cache = "collateral-cache"            # what was fetched or imported: attest collateral status
-online = {online}                         # ask AMD's key service (kdsintf.amd.com) for VCEKs and revocation lists
+online = {online}                         # ask AMD (kdsintf.amd.com) and Intel (api.trustedservices.intel.com)
 # kds_url = "https://kds-mirror.example"   # ask this one instead; answers are verified all the same
 # max_crl_age_hours = 168                  # refuse to release when a list was last fetched longer ago
+# intel_urls = ["https://pccs:8081"]       # ask these instead of Intel, in order; answers are verified all the same
+# intel_ca = "pccs.pem"                    # the authority of their TLS certificates
+# intel_channel = "standard"               # or "early", or an evaluation data number such as "19"
+# intel_root_crl_url = "https://mirror.example/IntelSGXRootCA.der"   # where the list of Intel's root is
 
 [audit]
 origin = "{origin}"                # the audit log's name; log.pub is its public key

@@ -225,3 +225,37 @@ def test_amds_and_intels_things_share_a_cache(desk: Desk) -> None:
     done = desk.run("import", desk.folder / "b.json", "--root", ark, cache=desk.folder / "other")[1]
     assert {item["outcome"] for item in done["items"]} == {"stored"}
     assert len(done["items"]) == 6
+
+
+def verify(desk: Desk, *words: object, online: bool = True) -> tuple[int, Any]:
+    more = ["--online", "--cache", desk.cache, "--intel-url", desk.pcs.url] if online else []
+    code = main(
+        [str(word) for word in ("evidence", "verify", desk.quote, "--root", desk.root, "--json", *more, *words)]
+    )
+    done = desk.capsys.readouterr()
+    desk.err = done.err
+    return code, json.loads(done.out)
+
+
+def test_verify_online_fetches_what_a_quote_needs(desk: Desk) -> None:
+    code, result = verify(desk)
+    assert (code, result["outcome"], result["revocation"]) == (0, "genuine", "good"), desk.err
+    assert len(desk.pcs.asked) == 4
+    assert verify(desk)[0] == 0
+    assert len(desk.pcs.asked) == 4
+    assert verify(desk, online=False)[0] == 8
+
+
+def test_verify_online_says_why_nothing_could_be_had(desk: Desk) -> None:
+    desk.pcs.always = Reply(status=404)
+    code, result = verify(desk)
+    assert (code, result["code"]) == (8, "collateral.not-found")
+
+
+def test_verify_online_does_without_a_list_where_only_that_is_missing(desk: Desk) -> None:
+    assert verify(desk)[0] == 0
+    (desk.cache / "items" / "rootcrl-intel").unlink()
+    desk.pcs.always = Reply(status=404)
+    code, result = verify(desk)
+    assert (code, result["revocation"]) == (0, "not-checked")
+    assert "Intel root CRL" in desk.err
