@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,13 +13,17 @@ import pytest
 
 from attest.collateral.clock import Budget, Clock
 from attest.collateral.errors import CollateralGone, CollateralNotFound, CollateralRefused, CollateralUnavailable
-from attest.collateral.intel_check import check_intel_answer
+from attest.collateral.folder import files_below
+from attest.collateral.intel_bundle import intel_items_of_file
+from attest.collateral.intel_check import check_intel_answer, check_intel_parts
+from attest.collateral.intel_folder import IntelFolder
 from attest.collateral.intel_source import IntelHeld, PcsSource
-from attest.collateral.intel_wanted import Channel, IntelWanted
+from attest.collateral.intel_wanted import Channel, IntelKind, IntelWanted, Tee, intel_wanted_from_name
 from attest.collateral.limits import Tls
 from attest.emulator.td_pki import Validity
 from attest.endorsement.intel import INTEL_ROOT_KEY, INTEL_ROOT_POINT, IntelAnchors
 from attest.endorsement.intel_pool import IntelCollateral
+from attest.evidence.intel_certificate import IntelRole
 from tests.fakes.intel_pki import FMSPC, LIFE, NOW, FakeIntelPki, stamp
 from tests.fakes.kds import Reply
 from tests.fakes.pcs import EVERYTHING, IDENTITY, PLATFORM_LIST, PROCESSOR_LIST, ROOT_LIST, TCB, FakePcs
@@ -61,8 +66,6 @@ def test_everything_a_quote_needs_is_fetched_once_and_verifies_it(pcs: FakePcs, 
 
 
 def test_an_enclaves_documents_are_asked_for_on_their_own_path(pcs: FakePcs, tmp_path: Path) -> None:
-    from attest.collateral.intel_wanted import IntelKind, Tee
-
     pcs.world = FakeIntelPki(version=3, layout="sgx")
     found = get(pcs, tmp_path, IntelWanted(IntelKind.TCB_INFO, Tee.SGX, FMSPC)).item
     assert found.collateral.tcb_infos[0].id == "SGX"
@@ -282,16 +285,11 @@ def test_a_pccs_is_authenticated_by_the_authority_that_was_named(
 
 
 def test_intels_root_key_is_the_one_that_is_pinned_by_digest() -> None:
-    import hashlib
-
     header = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
     assert hashlib.sha256(header + INTEL_ROOT_POINT).digest() == INTEL_ROOT_KEY
 
 
 def test_intels_real_root_lists_verify_without_a_certificate(vectors: Path) -> None:
-    from attest.collateral.intel_folder import IntelFolder
-    from attest.evidence.intel_certificate import IntelRole
-
     crls = [
         item
         for item in IntelFolder(vectors / "tdx" / "collateral").current().crls
@@ -301,3 +299,26 @@ def test_intels_real_root_lists_verify_without_a_certificate(vectors: Path) -> N
     for crl in crls:
         item = check_intel_answer(ROOT_LIST, crl.der, b"", IntelAnchors.intel())
         assert (item.root, item.parts) == ("intel", (crl.der,))
+
+
+def test_intels_real_documents_verify_as_they_were_served(vectors: Path) -> None:
+    folder = vectors / "tdx" / "collateral"
+    signers = [item.der for item in IntelFolder(folder).current().certificates]
+    verified = 0
+    for path in files_below(folder):
+        for entry in intel_items_of_file(path.read_bytes(), NOW):
+            wanted = intel_wanted_from_name(entry.name)
+            if not wanted.is_list:
+                item = check_intel_parts(wanted, (path.read_bytes(), *signers), IntelAnchors.intel())
+                assert check_intel_parts(wanted, item.parts, IntelAnchors.intel()) == item
+                verified += 1
+    assert verified == 24
+
+
+def test_intels_real_lists_of_pck_certificates_verify_with_their_authority(vectors: Path) -> None:
+    pool = IntelFolder(vectors / "tdx" / "collateral").current()
+    lists = [crl for crl in pool.crls if crl.issuer_role is IntelRole.PLATFORM_CA]
+    assert lists
+    for crl in lists:
+        chain = tuple(item.der for item in pool.certificates)
+        assert check_intel_parts(PLATFORM_LIST, (crl.der, *chain), IntelAnchors.intel()).root == "intel"
