@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from launcher.config import parts
+from launcher.config import confinement_parts, parts
 from launcher.config.lifecycle_parts import lifecycle
 from launcher.config.sizes import parse_size
 from launcher.config.td_parts import tdx
@@ -52,10 +52,11 @@ def decode(root: Table) -> VmConfig:
     if name and not NAME.fullmatch(name):
         root.problem("name", f"got {name[:80]!r}, want at most 63 of a-z 0-9 and inner '-'")
     platform = Platform(root.choice("platform", PLATFORMS) or "none")
+    memory = _memory(root)
     config = VmConfig(
         name=name,
         platform=platform,
-        memory=_memory(root),
+        memory=memory,
         accel=root.choice("accel", ("auto", "kvm", "tcg"), "auto") or "auto",
         cpu=parts.cpu(root.table("cpu", required=False), platform),
         boot=parts.boot(root.table("boot", required=False)) or Boot(),
@@ -66,6 +67,8 @@ def decode(root: Table) -> VmConfig:
         snp=parts.snp(root.table("snp", required=False)) or SnpSettings(),
         tdx=tdx(root.table("tdx", required=False)) or TdxSettings(),
         emulator_state=parts.emulator(root.table("emulator", required=False)),
+        isolation=confinement_parts.isolation(root.table("isolation", required=False)),
+        limits=confinement_parts.limits(root.table("limits", required=False), memory),
         lifecycle=lifecycle(root.table("lifecycle", required=False)),
     )
     root.finish()

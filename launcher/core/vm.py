@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from launcher.core.confinement_settings import IsolationSettings
 from launcher.core.lifecycle import Lifecycle
+from launcher.core.limits import Limits
 from policy.vocab import Platform, ResourcePath
 
 
@@ -125,6 +127,8 @@ class VmConfig(NamedTuple):
     tdx: TdxSettings = TdxSettings()
     emulator_state: str | None = None
     lifecycle: Lifecycle = Lifecycle()
+    isolation: IsolationSettings = IsolationSettings()
+    limits: Limits = Limits()
 
 
 _POLICY_BITS = {

@@ -8,10 +8,26 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO
+from typing import IO, Protocol
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Child(Protocol):
+    """What is used of a started process: a :class:`subprocess.Popen`, or one that was adopted."""
+
+    pid: int
+
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        """Its standard input, when it has a pipe."""
+
+    def poll(self) -> int | None:
+        """Its return code, once it has ended."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its return code; raises :class:`subprocess.TimeoutExpired`."""
 
 
 def spawn(
@@ -21,9 +37,11 @@ def spawn(
     env: Mapping[str, str],
     stderr: IO[bytes],
     pipes: bool = False,
+    keep: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start ``argv`` in its own session, with ``env`` added to the environment; the kernel kills it when this process
-    dies, however it dies. ``pipes``: keep its stdin and stdout, else both are ``/dev/null``. Raises OSError.
+    dies, however it dies. ``pipes``: keep its stdin and stdout, else both are ``/dev/null``. ``keep``: descriptors it
+    inherits. Raises OSError.
 
     Call from the main thread: PR_SET_PDEATHSIG follows the thread that forked.
     """
@@ -36,6 +54,7 @@ def spawn(
         stdout=channel,
         stderr=stderr,
         start_new_session=True,
+        pass_fds=keep,
         preexec_fn=_die_with(os.getpid()),  # one thread, and libc is loaded before the fork
     )
 
@@ -49,7 +68,7 @@ def _die_with(parent: int) -> Callable[[], None]:
     return prepare
 
 
-def end(child: subprocess.Popen[bytes], *, patience: float = 2.0) -> int:
+def end(child: Child, *, patience: float = 2.0) -> int:
     """End a child and everything in its session: SIGTERM, ``patience`` seconds, SIGKILL. Its return code."""
     if child.stdin is not None:
         with contextlib.suppress(OSError):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import socket
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 from launcher.core.error_words import explain
 from launcher.core.names import QEMU_LOG, QMP_SOCKET, STATUS_SOCKET
 from launcher.core.text import safe_text
 from launcher.errors import QemuFailed
-from launcher.io.process import end, spawn
+from launcher.io.isolation import Jail, Step, start_confined
+from launcher.io.process import Child, end
 from launcher.io.qmp import Qmp, QmpClosed, open_qmp
 from launcher.io.sockets import connect_soon
 from launcher.io.statedir import VmDir
@@ -23,12 +23,13 @@ _PROGRAM = re.compile(r"^\S*qemu-system-x86_64: ")
 
 
 class Qemu:
-    """A started QEMU. ``status`` is the host's end of the guest's status port."""
+    """A started QEMU. ``status`` is the host's end of the guest's status port; ``steps`` confine it."""
 
-    __slots__ = ("child", "qmp", "status")
+    __slots__ = ("child", "qmp", "status", "steps")
 
-    def __init__(self, child: subprocess.Popen[bytes], qmp: Qmp, status: socket.socket) -> None:
+    def __init__(self, child: Child, qmp: Qmp, status: socket.socket, steps: tuple[Step, ...]) -> None:
         self.child = child
+        self.steps = steps
         self.qmp = qmp
         self.status = status
 
@@ -40,10 +41,15 @@ class Qemu:
         return code
 
 
-def start_qemu(argv: Sequence[str], env: Mapping[str, str], vm: VmDir, log: IO[bytes]) -> Qemu:
-    """Start QEMU inside the VM's folder and connect to it. Raises :class:`QemuFailed` with QEMU's words."""
+def start_qemu(
+    argv: Sequence[str], env: Mapping[str, str], vm: VmDir, log: IO[bytes], jail: Jail, started: Callable[[int], None]
+) -> Qemu:
+    """Start QEMU inside the VM's folder, confined, and connect to it. Raises :class:`QemuFailed` with QEMU's words,
+    :class:`launcher.io.isolation.IsolationRefused`. ``started`` gets its pid at once.
+    """
     try:
-        child = spawn(argv, cwd=vm.path, env=env, stderr=log)
+        child, steps = start_confined(jail, argv, env, vm, log)
+        started(child.pid)
     except OSError as exc:
         raise QemuFailed(f"QEMU: {argv[0]}: {exc.strerror}") from None
     try:
@@ -62,10 +68,10 @@ def start_qemu(argv: Sequence[str], env: Mapping[str, str], vm: VmDir, log: IO[b
     except BaseException:
         end(child)
         raise
-    return Qemu(child, qmp, status)
+    return Qemu(child, qmp, status, steps)
 
 
-def _did_not_start(child: subprocess.Popen[bytes], vm: VmDir) -> QemuFailed:
+def _did_not_start(child: Child, vm: VmDir) -> QemuFailed:
     code = child.poll()
     how = "did not open its monitor" if code is None else f"ended with {_ending(code)}"
     words = last_words(vm)

@@ -16,9 +16,10 @@ from launcher.errors import EmulatorFailed, HostNotCapable, PlanRefused
 from launcher.io.emulator import Emulator, start_emulator
 from launcher.io.hashing import read_file
 from launcher.io.process import end
-from launcher.io.qemu import Qemu, start_qemu
+from launcher.io.qemu import Qemu
 from launcher.io.signals import SignalTrap
 from launcher.io.statedir import VmDir, state_root
+from launcher.service.confining import confined_qemu
 from launcher.service.listing import refuse_orphans
 from launcher.service.planning import Prepared, prepare
 from launcher.service.record import Record
@@ -121,7 +122,12 @@ def _written(record: Record) -> Iterator[None]:
 
 def _run(prepared: Prepared, record: Record, trap: SignalTrap, options: LaunchOptions) -> None:
     vm, plan = record.vm, prepared.plan
-    with _log(vm, names.EMULATOR_LOG) as chip_log, _log(vm, names.QEMU_LOG) as qemu_log, _log(vm, names.SERIAL_LOG):
+    with (
+        contextlib.ExitStack() as confined,
+        _log(vm, names.EMULATOR_LOG) as chip_log,
+        _log(vm, names.QEMU_LOG) as qemu_log,
+        _log(vm, names.SERIAL_LOG),
+    ):
         emulator: Emulator | None = None
         qemu: Qemu | None = None
         try:
@@ -130,7 +136,7 @@ def _run(prepared: Prepared, record: Record, trap: SignalTrap, options: LaunchOp
             elif plan.td_emulator is not None:
                 emulator = _start_td(prepared, record, chip_log, options)
             record.begin()
-            qemu = start_qemu(plan.argv, dict(plan.qemu.env), vm, qemu_log)
+            qemu = confined.enter_context(confined_qemu(prepared, vm, qemu_log, options.say))
             record.started(qemu.child.pid, None if emulator is None else emulator.child.pid)
             Supervisor(record, qemu, emulator, trap).watch()
         finally:

@@ -34,9 +34,9 @@ def stop(name: str, *, force: bool, seconds: float) -> dict[str, Any]:
     recorded = vm.read_json(names.STATE_FILE)
     state = true_state(recorded)
     if is_alive(recorded.get("launcher")) and vm.is_locked():
-        if force:
-            send(recorded.get("qemu"), signal.SIGKILL)
         send(recorded.get("launcher"), signal.SIGTERM)
+        if force:  # afterwards: a launcher that was asked first does not take QEMU's end for a failure
+            send(recorded.get("qemu"), signal.SIGKILL)
         _wait(vm, ("launcher",), recorded, seconds)
     elif state in (KILLED, ORPHANED) or is_alive(recorded.get("emulator")):
         _tidy(vm, recorded, seconds)

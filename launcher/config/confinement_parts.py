@@ -1,0 +1,78 @@
+"""``[isolation]`` and ``[limits]``: what QEMU may touch of its host, and how much of it."""
+
+from __future__ import annotations
+
+from launcher.config.sizes import parse_size
+from launcher.core.confinement_settings import IsolationSettings
+from launcher.core.limits import Limits, cpu_list, overhead
+from policy.table import Table
+
+_MAX_UID = (1 << 31) - 1
+
+
+def isolation(table: Table | None) -> IsolationSettings:
+    """``[isolation]``"""
+    if table is None:
+        return IsolationSettings()
+    mode = table.choice("mode", ("auto", "strict", "off"), "auto") or "auto"
+    text = table.value("user", str, "auto", want='"auto", "none" or a user number such as "64000"') or "auto"
+    user: str | int = text
+    if text.isascii() and text.isdigit() and len(text) < 11 and 0 < int(text) <= _MAX_UID:
+        user = int(text)
+    elif text not in ("auto", "none"):
+        table.problem("user", f'got {text[:40]!r}, want "auto", "none" or a number of 1 to {_MAX_UID}')
+    table.finish()
+    return IsolationSettings(mode, user)
+
+
+def limits(table: Table | None, memory: int) -> Limits:
+    """``[limits]``; ``memory`` is the guest's, bytes: a limit below what it costs would kill QEMU while it boots."""
+    if table is None:
+        return Limits()
+    sizes = {name: _size(table, name) for name in ("memory_min", "memory_high", "memory_max")}
+    need = memory + overhead(memory)
+    for name in ("memory_high", "memory_max"):
+        size = sizes[name]
+        if size is not None and size < need:
+            table.problem(name, f"got {size >> 20} MiB, want at least {-(-need >> 20)} MiB: guest memory and QEMU")
+    found = Limits(
+        cpu_weight=_number(table, "cpu_weight", 1, 10_000),
+        cpu_max=_number(table, "cpu_max", 1, 819_200),
+        cpus=_cpus(table),
+        io_weight=_number(table, "io_weight", 1, 10_000),
+        pids=_number(table, "pids", 16, 1 << 22),
+        key_slots=table.value("key_slots", bool, default=False) or False,
+        **sizes,
+    )
+    table.finish()
+    return found
+
+
+def _number(table: Table, key: str, low: int, high: int) -> int | None:
+    if not table.has(key):
+        return None
+    value = table.value(key, int)
+    if value is not None and not low <= value <= high:
+        table.problem(key, f"got {value}, want {low} to {high}")
+    return value
+
+
+def _size(table: Table, key: str) -> int | None:
+    if not table.has(key):
+        return None
+    text = table.value(key, str, want='a size such as "4GiB"') or ""
+    size = parse_size(text)
+    if text and size is None:
+        table.problem(key, f'got {text[:40]!r}, want a whole number of MiB, GiB or TiB such as "4GiB"')
+    return size
+
+
+def _cpus(table: Table) -> str | None:
+    if not table.has("cpus"):
+        return None
+    text = table.value("cpus", str, want='a list of processors such as "0-3,8"') or "0"
+    try:
+        cpu_list(text)
+    except ValueError:
+        table.problem("cpus", f'got {text[:40]!r}, want a list of processors such as "0-3,8"')
+    return text

@@ -1,0 +1,139 @@
+"""Put a running QEMU under its limits: through systemd where it is PID 1, else into a cgroup of our own making.
+
+Whatever cannot be set is told, with the kernel's reason; a limit that was asked for is never silently missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.core.limits import Setting, scope_call
+
+_BRANCH = "cvm"
+Runner = Callable[[Sequence[str]], str]
+"""Runs a command; an empty string when it worked, else its words."""
+
+
+class Placed(NamedTuple):
+    """``folder``: the cgroup, ``None`` when there is none. ``enforced``: files set; ``refused``: (file, reason)."""
+
+    folder: Path | None
+    enforced: tuple[str, ...]
+    refused: tuple[tuple[str, str], ...]
+
+
+def place(
+    name: str, pid: int, wanted: tuple[Setting, ...], root: Path = Path("/"), run: Runner | None = None
+) -> Placed:
+    """Limit process ``pid`` of VM ``name``. ``root`` stands for ``/`` in tests, ``run`` for the call of busctl."""
+    if not wanted:
+        return Placed(None, (), ())
+    if not (root / "sys/fs/cgroup/cgroup.controllers").exists():
+        return _nothing(wanted, "no cgroup v2 at /sys/fs/cgroup")
+    if _text(root / "proc/1/comm") == "systemd":
+        return _scope(name, pid, wanted, root, run or _run)
+    return _own(name, pid, wanted, root / "sys/fs/cgroup")
+
+
+def release(placed: Placed) -> None:
+    """Remove a cgroup that has no process any more; systemd removes its scopes itself."""
+    if placed.folder is not None and placed.folder.parent.name == _BRANCH:
+        with contextlib.suppress(OSError):
+            placed.folder.rmdir()
+
+
+def statement(placed: Placed) -> list[str]:
+    """For a person: what is limited, and what is not."""
+    lines = [f"limits: {', '.join(placed.enforced)}"] if placed.enforced else []
+    return lines + [f"limits: NOT enforced: {file}: {why}" for file, why in placed.refused]
+
+
+def _nothing(wanted: tuple[Setting, ...], why: str) -> Placed:
+    return Placed(None, (), tuple((item.file, why) for item in wanted))
+
+
+def _own(name: str, pid: int, wanted: tuple[Setting, ...], top: Path) -> Placed:
+    branch = top / _BRANCH
+    leaf = branch / name
+    try:
+        leaf.mkdir(parents=True, exist_ok=True)
+        for folder in (top, branch):
+            for controller in dict.fromkeys(item.controller for item in wanted):
+                with contextlib.suppress(OSError):  # whether it worked is seen in the leaf
+                    _write(folder / "cgroup.subtree_control", f"+{controller}")
+        placed = _set(leaf, wanted)
+        _write(leaf / "cgroup.procs", str(pid))
+    except OSError as exc:
+        return _nothing(wanted, f"{exc.filename}: {exc.strerror}")
+    return placed
+
+
+def _set(leaf: Path, wanted: tuple[Setting, ...]) -> Placed:
+    present = _text(leaf / "cgroup.controllers").split()
+    enforced, refused = [], []
+    for item in wanted:
+        try:
+            if item.controller not in present:
+                raise OSError(0, f"controller {item.controller} is not delegated")
+            _write(leaf / item.file, item.value)
+            enforced.append(item.file)
+        except OSError as exc:
+            refused.append((item.file, str(exc.strerror)))
+    return Placed(leaf, tuple(enforced), tuple(refused))
+
+
+def _scope(name: str, pid: int, wanted: tuple[Setting, ...], root: Path, run: Runner) -> Placed:
+    words = run(scope_call(name, pid, wanted))
+    if words:
+        return _nothing(wanted, f"systemd: {words}")
+    folder = group_of(pid, root)
+    if folder is None:
+        return _nothing(wanted, f"systemd made the scope, but /proc/{pid}/cgroup does not show it")
+    enforced: list[str] = []
+    refused: list[tuple[str, str]] = []
+    for item in wanted:  # what systemd was told is only a claim: the files are the truth
+        if item.controller == "misc":
+            one = _set(folder, (item,))
+            enforced += one.enforced
+            refused += one.refused
+        elif (folder / item.file).exists():
+            enforced.append(item.file)
+        else:
+            refused.append((item.file, f"controller {item.controller} is not delegated"))
+    return Placed(folder, tuple(enforced), tuple(refused))
+
+
+def group_of(pid: int, root: Path = Path("/")) -> Path | None:
+    """The cgroup v2 folder of a process."""
+    for line in _text(root / f"proc/{pid}/cgroup").splitlines():
+        if line.startswith("0::/") and ".." not in line:
+            return root / "sys/fs/cgroup" / line[4:]
+    return None
+
+
+def _run(argv: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        return str(exc)
+    return "" if done.returncode == 0 else (done.stderr.strip() or f"status {done.returncode}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode("ascii"))
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,245 @@
+"""Start QEMU confined: prepare the VM's files for its user, run :mod:`launcher.io.jail`, read what it enforced."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from launcher.core.confinement import ESSENTIAL, Confinement
+from launcher.errors import QemuFailed
+from launcher.io import acl
+from launcher.io.process import Child, spawn
+from launcher.io.statedir import FIRST_UID, VmDir
+from policy.errors import CvmError
+
+_JAIL = str(Path(__file__).with_name("jail.py"))
+_PATIENCE = 30.0
+_MODES = {"read": 4, "write": 6, "device": 6, "socket": 6}
+_REGISTRY = ".users"
+_PER_ROOT, _ROOTS = 100_000, 2000
+
+
+class IsolationRefused(CvmError):
+    """``mode = "strict"`` and something could not be enforced."""
+
+    code = "isolation.refused"
+    exit_status = 4
+
+
+class Step(NamedTuple):
+    """One measure. ``detail``: what exactly, or why the kernel refused."""
+
+    name: str
+    enforced: bool
+    detail: str
+
+
+class Jail(NamedTuple):
+    """A confinement for one launch. ``uid`` is ``None`` when QEMU keeps the launcher's user, ``why`` says why."""
+
+    wanted: Confinement
+    uid: int | None
+    why: str
+
+
+@contextmanager
+def jail_for(wanted: Confinement, vm: VmDir) -> Iterator[Jail]:
+    """Choose the user and give it the VM's files, until the VM has ended."""
+    uid, why = _user(wanted, vm)
+    given: list[str] = []
+    try:
+        if uid is not None:
+            try:
+                _give(wanted, vm, uid, given)
+            except OSError as exc:
+                why, uid = f"{exc.filename or vm.path} cannot be given to another user: {exc.strerror}", None
+        yield Jail(wanted, uid, why)
+    finally:
+        _take_back(vm, uid, given)
+
+
+def start_confined(
+    jail: Jail, argv: Sequence[str], env: Mapping[str, str], vm: VmDir, log: IO[bytes]
+) -> tuple[Child, tuple[Step, ...]]:
+    """QEMU, and what is enforced on it. Raises OSError, :class:`IsolationRefused` and :class:`QemuFailed`."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    try:
+        spec = _spec(jail, argv, vm, writing)
+        command = (sys.executable, "-I", "-S", _JAIL, json.dumps(spec))
+        helper = spawn(command, cwd=vm.path, env=env, stderr=log, keep=(writing,))
+        os.close(writing)
+        writing = -1
+        report = _report(reading)
+    finally:
+        os.close(reading)
+        if writing >= 0:
+            os.close(writing)
+    child: Child = helper
+    if "child" in report:
+        helper.wait()
+        child = Adopted(report["child"])
+    steps = tuple(Step(str(name), bool(done), str(detail)) for name, done, detail in report["steps"])
+    if report["error"]:
+        child.wait()
+        refused = "; ".join(f"{step.name}: {step.detail}" for step in steps if not step.enforced)
+        raise IsolationRefused(f"isolation: {report['error']}: {refused}", hint='[isolation] mode = "auto" starts it')
+    return child, steps
+
+
+def statement(steps: Sequence[Step]) -> list[str]:
+    """What is enforced, and what is not and why, for a person."""
+    done = ", ".join(step.name for step in steps if step.enforced)
+    lines = [f"isolation of QEMU: {done or 'nothing'}"]
+    return lines + [
+        f"isolation of QEMU: NOT enforced: {step.name}: {step.detail}" for step in steps if not step.enforced
+    ]
+
+
+def _spec(jail: Jail, argv: Sequence[str], vm: VmDir, report: int) -> dict[str, object]:
+    wanted = jail.wanted
+    paths = [list(item) for item in wanted.paths] + [[vm.path, "folder"]]
+    paths += [list(item) for item in wanted.optional if os.path.exists(item[0])]
+    demanded = (*ESSENTIAL, *(("own user",) if os.geteuid() == 0 and wanted.settings.user != "none" else ()))
+    net = ("net namespace",) if "net" in wanted.namespaces else ()
+    return {
+        "confine": wanted.settings.mode != "off",
+        "strict": (*demanded, *net) if wanted.settings.mode == "strict" else (),
+        "argv": list(argv),
+        "folder": vm.path,
+        "report": report,
+        "namespaces": wanted.namespaces,
+        "paths": paths,
+        "inside": [[vm.file(name), kind] for name, kind in wanted.files if os.path.exists(vm.file(name))],
+        "tcp": wanted.tcp,
+        "rlimits": {name: value for name, value in wanted.rlimits if name != "NPROC" or jail.uid is not None},
+        "uid": jail.uid,
+        "why_no_uid": jail.why,
+        "groups": _groups(wanted),
+    }
+
+
+def _report(descriptor: int) -> dict[str, Any]:
+    """Two lines in any order when there is a PID namespace, the last word in both cases being the report's."""
+    deadline, data = time.monotonic() + _PATIENCE, b""
+    document: dict[str, Any] = {}
+    while True:
+        if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise QemuFailed(f"QEMU: its confinement took longer than {_PATIENCE:g} s")
+        piece = os.read(descriptor, 1 << 16)
+        if not piece:
+            break  # every writer has closed it: exec, or the end
+        data += piece
+    for line in data.splitlines():
+        document.update(json.loads(line))
+    if "steps" not in document:
+        raise QemuFailed("QEMU: the confinement ended before it reported", hint="its words are in qemu.log")
+    return document
+
+
+class Adopted:
+    """A child of this process that another child started on its behalf; as :class:`subprocess.Popen` where used."""
+
+    stdin: IO[bytes] | None = None
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Its return code once it has ended."""
+        if self.returncode is None:
+            found, status = os.waitpid(self.pid, os.WNOHANG)
+            if found:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its return code; raises :class:`subprocess.TimeoutExpired`."""
+        if self.poll() is None:
+            descriptor = os.pidfd_open(self.pid)
+            try:
+                if not select.select([descriptor], [], [], timeout)[0]:
+                    raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
+            finally:
+                os.close(descriptor)
+        while (code := self.poll()) is None:
+            time.sleep(0.001)
+        return code
+
+
+# The VM's own user ---------------------------------------------------------------------------------------------------
+
+
+def _user(wanted: Confinement, vm: VmDir) -> tuple[int | None, str]:
+    chosen = wanted.settings.user
+    if wanted.settings.mode == "off" or chosen == "none":
+        return None, "the VM file says so"
+    if os.geteuid() != 0:
+        return None, "only root can start a process as another user"
+    return (chosen, "") if isinstance(chosen, int) else (allocate(vm), "")
+
+
+def allocate(vm: VmDir) -> int:
+    """This VM's number, the same at every launch and no other VM's of this state root. The caller is root."""
+    import fcntl
+
+    root = os.path.dirname(vm.path)
+    descriptor = os.open(f"{root}/{_REGISTRY}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "r+", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        known = file.read().split()
+        if vm.name not in known:
+            file.write(f"{vm.name}\n")
+            known.append(vm.name)
+    return FIRST_UID + zlib.crc32(os.fsencode(root)) % _ROOTS * _PER_ROOT + known.index(vm.name) % _PER_ROOT
+
+
+def _give(wanted: Confinement, vm: VmDir, uid: int, given: list[str]) -> None:
+    """The folder's sticky bit lets it make sockets there, and remove nothing that is not its own."""
+    os.chown(vm.path, -1, uid)
+    os.chmod(vm.path, 0o1770)  # noqa: S103  the group is this VM's own, with nobody in it
+    kinds = dict(wanted.files)
+    for name in os.listdir(vm.path):
+        path = vm.file(name)
+        kind = "socket" if name.endswith(".sock") else kinds.get(name)
+        if kind is not None:
+            os.chown(path, -1, uid)
+            os.chmod(path, 0o600 | _MODES[kind] << 3)
+    for path, kind in (*wanted.paths, *wanted.optional):
+        if kind in _MODES and os.path.exists(path) and not _may(path, _MODES[kind], wanted):
+            acl.grant(path, uid, _MODES[kind])
+            given.append(path)
+
+
+def _may(path: str, permissions: int, wanted: Confinement) -> bool:
+    """Whether everybody may, or the group of a device that QEMU is in."""
+    found = os.stat(path)
+    by_group = found.st_gid in _groups(wanted) and found.st_mode >> 3 & permissions == permissions
+    return found.st_mode & permissions == permissions or by_group
+
+
+def _groups(wanted: Confinement) -> list[int]:
+    """Groups of the devices it uses, never root's."""
+    devices = [path for path, kind in (*wanted.paths, *wanted.optional) if kind == "device" and os.path.exists(path)]
+    return sorted({os.stat(path).st_gid for path in devices} - {0})
+
+
+def _take_back(vm: VmDir, uid: int | None, given: Sequence[str]) -> None:
+    for path in given:
+        if uid is not None:
+            with contextlib.suppress(OSError):
+                acl.revoke(path, uid)
+    if uid is not None:
+        with contextlib.suppress(OSError):
+            os.chmod(vm.path, 0o700)
+            os.chown(vm.path, -1, os.getegid())

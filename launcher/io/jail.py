@@ -1,0 +1,293 @@
+"""Run as a program (``python -I -S jail.py SPEC``): close the doors one after the other, then become QEMU.
+
+SPEC is JSON, see :class:`launcher.io.isolation.Jail`. What was enforced and what the kernel refused goes to the report
+descriptor as one JSON line before exec; nothing is assumed. Imports the standard library only: it must start fast and
+nothing of the project may be loaded in the process that becomes QEMU.
+
+Order: namespaces, a root with nothing but the VM's files, rlimits, user, capabilities, no_new_privs, Landlock, exec.
+Sources: namespaces(7), pivot_root(2), capabilities(7), landlock(7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import stat
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+# linux/sched.h
+_NAMESPACES = {"mount": 0x20000, "uts": 0x4000000, "ipc": 0x8000000, "pid": 0x20000000, "net": 0x40000000}
+_NEWUSER, _CLONE_PARENT = 0x10000000, 0x8000
+# linux/mount.h
+_RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
+_RELATIME = 1 << 21
+_DETACH = 2
+# linux/prctl.h, and x86_64's numbers of system calls without a wrapper in libc
+_PR_SET_PDEATHSIG, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 1, 23, 24, 38, 47
+_SYS_CLONE, _SYS_CAPSET, _SYS_PIVOT_ROOT, _SYS_LANDLOCK = 56, 126, 155, 444
+_CAPABILITY_V3 = 0x20080522
+
+# linux/landlock.h: what each kind of entry may be used for.
+_EXECUTE, _WRITE, _READ, _READ_DIR, _MAKE_SOCK, _TRUNCATE, _IOCTL = 1, 2, 4, 8, 1 << 9, 1 << 14, 1 << 15
+_RIGHTS = {
+    "tools": _EXECUTE | _READ | _READ_DIR,
+    "read": _READ,
+    "write": _READ | _WRITE | _TRUNCATE,
+    "device": _READ | _WRITE | _IOCTL,
+    "folder": _READ_DIR | _MAKE_SOCK,
+    "socket": 0,
+}
+_FILE_RIGHTS = _EXECUTE | _WRITE | _READ | _TRUNCATE | _IOCTL
+_ABI_FS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_forking = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock: the child must own it
+
+
+class _Refused(Exception):
+    """The kernel refused a step; the text says why."""
+
+
+class _Report:
+    def __init__(self) -> None:
+        self.steps: list[list[object]] = []
+
+    def attempt(self, name: str, step: Callable[[], str]) -> bool:
+        """Carry out one step and write down how it went."""
+        try:
+            self.steps.append([name, True, step()])
+        except (_Refused, OSError, ValueError) as exc:
+            self.steps.append([name, False, str(exc)[:200]])  # all lines together stay one atomic write
+            return False
+        return True
+
+    def skip(self, name: str, why: str) -> None:
+        self.steps.append([name, False, why])
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        raise _Refused(f"{what}: {os.strerror(ctypes.get_errno())}")
+    return result
+
+
+# Namespaces ---------------------------------------------------------------------------------------------------------
+
+
+def _unshare(spec: dict[str, Any], report: _Report) -> set[str]:
+    """Enter the wanted namespaces one by one; those entered."""
+    if os.geteuid() != 0:
+        report.attempt("user namespace", _own_user_namespace)
+    entered = set()
+    for name in spec["namespaces"]:
+        flag = _NAMESPACES[name]
+        if report.attempt(
+            f"{name} namespace",
+            lambda flag=flag: "" * _checked(_libc.unshare(flag), "unshare"),  # type: ignore[misc]
+        ):
+            entered.add(name)
+    return entered
+
+
+def _own_user_namespace() -> str:
+    uid, gid = os.geteuid(), os.getegid()
+    _checked(_libc.unshare(_NEWUSER), "unshare")
+    for file, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{file}", "w") as out:  # noqa: PTH123
+            out.write(text)
+    return "without privileges outside"
+
+
+def _continue_in_child(channel: int) -> None:
+    """A PID namespace begins with the next child. CLONE_PARENT makes it the launcher's own child, so the launcher can
+    wait for it; this process tells its number, which only the outside knows, and goes away.
+    """
+    pid = _forking.syscall(_SYS_CLONE, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)
+    if pid < 0:
+        raise OSError(ctypes.get_errno(), "clone")
+    if pid > 0:
+        os.write(channel, json.dumps({"child": pid}).encode() + b"\n")
+        os._exit(0)
+    os.setsid()
+
+
+# A root with nothing but the VM's files -----------------------------------------------------------------------------
+
+
+def _new_root(spec: dict[str, Any]) -> str:
+    """Everything QEMU needs, bound at the same paths into an empty file system, which then becomes the root."""
+    _mount("none", "/", "", _REC | _PRIVATE)
+    root = "/sys"  # exists everywhere, and nothing QEMU needs is below it
+    _mount("cvm", root, "tmpfs", _NOSUID | _NODEV, "mode=0755,size=1m")
+    for path, kind in spec["paths"]:
+        _bind(root, path, kind)
+    _mount("none", root, "", _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
+    os.chdir(root)
+    _checked(_libc.syscall(_SYS_PIVOT_ROOT, b".", b"."), "pivot_root")
+    _checked(_libc.umount2(b".", _DETACH), "umount2")
+    os.chdir("/")
+    return f"{len(spec['paths'])} paths; no /proc, no /sys"
+
+
+def _bind(root: str, path: str, kind: str) -> None:
+    target = root + path
+    if os.path.lexists(target):
+        return  # inside something bound already
+    os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
+    if os.path.islink(path) and kind == "tools":
+        os.symlink(os.readlink(path), target)
+        return
+    if os.path.isdir(path):
+        os.mkdir(target)
+    else:
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    _mount(path, target, "", _BIND)
+    found = os.statvfs(target).f_flag
+    flags = found & (_RDONLY | _NOSUID | _NODEV | _NOEXEC | 1024 | 2048) | (_RELATIME if found & 4096 else 0)
+    flags |= _NOSUID
+    flags |= _RDONLY if kind in ("tools", "read") else 0
+    flags |= _NODEV if kind != "device" else 0
+    flags |= _NOEXEC if kind != "tools" else 0
+    _mount("none", target, "", _REMOUNT | _BIND | flags)
+
+
+def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    result = _libc.mount(source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), data.encode())
+    _checked(result, f"mount {target}")
+
+
+# The process itself -------------------------------------------------------------------------------------------------
+
+
+def _limits(spec: dict[str, Any]) -> str:
+    for name, value in spec["rlimits"].items():
+        number = getattr(resource, f"RLIMIT_{name}")
+        hard = resource.getrlimit(number)[1]
+        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (allowed, allowed))
+    return ", ".join(f"{name.lower()} {value}" for name, value in spec["rlimits"].items())
+
+
+def _become(uid: int, groups: list[int]) -> str:
+    os.setgroups(groups)
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    return f"uid {uid}"
+
+
+def _drop_bounding_set() -> str:
+    """Capabilities that no later exec can bring back; needs CAP_SETPCAP, so it comes before the user is changed."""
+    number = 0
+    while _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) >= 0:
+        _checked(_libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0), "prctl")
+        number += 1
+    return "empty"
+
+
+def _drop_capabilities() -> str:
+    _libc.prctl(_PR_CAP_AMBIENT, 4, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_V3, 0)
+    _checked(_libc.syscall(_SYS_CAPSET, header, (ctypes.c_uint32 * 6)()), "capset")
+    return "none left"
+
+
+def _no_new_privileges() -> str:
+    _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+    return ""
+
+
+# Landlock -----------------------------------------------------------------------------------------------------------
+
+
+def _landlock(spec: dict[str, Any]) -> str:
+    abi = _checked(_libc.syscall(_SYS_LANDLOCK, None, 0, 1), "landlock")
+    handled = _ABI_FS[max(number for number in _ABI_FS if number <= abi)]
+    net = 3 if abi >= 4 and not spec["tcp"] else 0
+    scoped = 3 if abi >= 6 else 0
+    attributes = (ctypes.c_uint64 * 3)(handled, net, scoped)
+    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+    ruleset = _checked(_libc.syscall(_SYS_LANDLOCK, attributes, size, 0), "landlock_create_ruleset")
+    for path, kind in spec["paths"]:
+        _allow(ruleset, path, _RIGHTS[kind] & handled)
+    for path, kind in spec["inside"]:
+        _allow(ruleset, path, _RIGHTS[kind] & handled)
+    _checked(_libc.syscall(_SYS_LANDLOCK + 2, ruleset, 0), "landlock_restrict_self")
+    os.close(ruleset)
+    words = ["files"] + ["no TCP"] * bool(net) + ["signals and abstract sockets inside only"] * bool(scoped)
+    return f"ABI {abi}: {', '.join(words)}"
+
+
+def _allow(ruleset: int, path: str, rights: int) -> None:
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            rights &= _FILE_RIGHTS
+        if rights:  # struct landlock_path_beneath_attr is packed: u64, s32
+            rule = rights.to_bytes(8, "little") + descriptor.to_bytes(4, "little")
+            _checked(_libc.syscall(_SYS_LANDLOCK + 1, ruleset, 1, rule, 0), "landlock_add_rule")
+    finally:
+        os.close(descriptor)
+
+
+# In order -----------------------------------------------------------------------------------------------------------
+
+
+def _confine(spec: dict[str, Any], report: _Report, entered: set[str]) -> None:
+    rooted = "mount" in entered and report.attempt("private root", lambda: _new_root(spec))
+    os.chdir(spec["folder"])
+    report.attempt("rlimits", lambda: _limits(spec))
+    bounded = report.attempt("bounding set", _drop_bounding_set)
+    if spec["uid"] is None:
+        report.skip("own user", spec["why_no_uid"])
+    elif not rooted:
+        report.skip("own user", "without a private root its files lie in folders of another user")
+    else:
+        report.attempt("own user", lambda: _become(spec["uid"], spec["groups"]))
+    report.attempt("capabilities", _drop_capabilities)
+    if not bounded and os.geteuid() == 0:
+        report.skip("capabilities after exec", "the bounding set is not empty and the user is root")
+    report.attempt("no_new_privs", _no_new_privileges)
+    report.attempt("landlock", lambda: _landlock(spec))
+
+
+def main() -> NoReturn:
+    """Never returns: exec, or status 126 (a step failed half-way) or 127 (no such program)."""
+    spec = json.loads(sys.argv[1])
+    report, channel = _Report(), int(spec["report"])
+    os.set_inheritable(channel, False)
+    error = ""
+    try:
+        if spec["confine"]:
+            entered = _unshare(spec, report)
+            if "pid" in entered:
+                _continue_in_child(channel)
+            _confine(spec, report, entered)
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # changing the user clears it
+        refused = [name for name, done, _ in report.steps if not done]
+        if spec["strict"] and [name for name in refused if name in spec["strict"]]:
+            error = "the kernel refused a step that the VM file demands"
+    except OSError as exc:
+        error = str(exc)
+    line = json.dumps({"steps": report.steps, "error": error}).encode() + b"\n"
+    os.write(channel, line)  # a launcher that died meanwhile: SIGPIPE or EPIPE ends this process
+    if error:
+        os._exit(126)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec would hand that on
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execve(spec["argv"][0], spec["argv"], os.environ)  # noqa: S606  exactly this program, no shell
+    except OSError as exc:
+        os.write(2, f"{spec['argv'][0]}: {exc.strerror}\n".encode())
+        os._exit(127)
+
+
+if __name__ == "__main__":
+    main()

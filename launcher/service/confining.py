@@ -1,0 +1,49 @@
+"""Start a planned VM's QEMU confined and limited, and say what of that this host enforces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from launcher.core.confinement import confinement
+from launcher.core.limits import settings
+from launcher.io import cgroup, isolation
+from launcher.io.qemu import Qemu, start_qemu
+from launcher.io.statedir import VmDir
+from launcher.service.planning import Prepared
+
+CONFINEMENT_FILE = "isolation.json"
+
+
+@contextmanager
+def confined_qemu(prepared: Prepared, vm: VmDir, log: IO[bytes], say: Callable[[str], None]) -> Iterator[Qemu]:
+    """QEMU runs inside; afterwards its user and its cgroup are taken back."""
+    config, plan = prepared.config, prepared.plan
+    wanted = settings(config.limits, config.platform)
+    placed: list[cgroup.Placed] = []
+
+    def limit(pid: int) -> None:
+        placed.append(cgroup.place(vm.name, pid, wanted))
+
+    with isolation.jail_for(confinement(config.isolation, plan.spec, plan.qemu), vm) as jail:
+        try:
+            qemu = start_qemu(plan.argv, dict(plan.qemu.env), vm, log, jail, limit)
+            for line in (*isolation.statement(qemu.steps), *cgroup.statement(placed[0])):
+                say(line)
+            vm.write_json(CONFINEMENT_FILE, _document(qemu, placed[0]))
+            try:
+                yield qemu
+            finally:
+                qemu.close()
+        finally:
+            for item in placed:
+                cgroup.release(item)
+
+
+def _document(qemu: Qemu, placed: cgroup.Placed) -> dict[str, object]:
+    return {
+        "schema": "cvm.isolation/1",
+        "steps": [step._asdict() for step in qemu.steps],
+        "limits": {"enforced": placed.enforced, "refused": [list(item) for item in placed.refused]},
+    }

@@ -1,0 +1,212 @@
+"""A live QEMU behind its jail, looked at from outside; and the jail itself, with a program that tries the doors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from launcher.core.argv import qemu_options
+from launcher.core.confinement import Confinement, confinement
+from launcher.core.confinement_settings import IsolationSettings
+from launcher.core.facts import QemuFacts
+from launcher.core.spec import VmSpec
+from launcher.core.vm import Disk, Net
+from launcher.io import acl
+from launcher.io.isolation import IsolationRefused, Jail, allocate, jail_for, start_confined
+from launcher.io.qemu import Qemu, start_qemu
+from launcher.io.statedir import FIRST_UID, VmDir
+from launcher.io.toolchain import ToolchainMissing, find_toolchain
+from launcher.service.planning import qemu_facts
+from policy.vocab import Platform
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="another user and a private root need root here")
+
+
+def _facts() -> QemuFacts:
+    try:
+        return qemu_facts(find_toolchain())
+    except ToolchainMissing as exc:
+        pytest.skip(exc.message)
+
+
+def _spec(qemu: QemuFacts, disk: Path, net: Net | None = None) -> VmSpec:
+    return VmSpec(
+        "t", Platform.NONE, "tcg", qemu.version, 256 << 20, 1, "EPYC-v4", None, None, None, None,
+        (Disk(str(disk), "d0"),), net, None, None,
+    )  # fmt: skip
+
+
+@contextmanager
+def _running(tmp_path: Path, settings: IsolationSettings, net: Net | None = None) -> Iterator[tuple[Qemu, VmDir]]:
+    qemu = _facts()
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(1 << 20))
+    disk.chmod(0o600)
+    vm = VmDir(str(tmp_path / "state"), "t")
+    vm.create()
+    Path(vm.file("serial.log")).touch(0o600)
+    spec = _spec(qemu, disk, net)
+    with open(vm.file("qemu.log"), "ab") as log, jail_for(confinement(settings, spec, qemu), vm) as jail:
+        started = start_qemu((*qemu.argv, *qemu_options(spec)), dict(qemu.env), vm, log, jail, lambda _pid: None)
+        try:
+            yield started, vm
+        finally:
+            started.close()
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {line.partition(":")[0]: line.partition(":")[2].strip() for line in lines}
+
+
+@root_only
+def test_a_live_qemu_has_every_property_that_is_claimed(tmp_path: Path) -> None:
+    with _running(tmp_path, IsolationSettings("strict")) as (qemu, vm):
+        pid = qemu.child.pid
+        status = _status(pid)
+        assert [step for step in qemu.steps if not step.enforced] == []
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+        assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == int(status["CapBnd"], 16) == 0
+        uids = {int(word) for word in status["Uid"].split()}
+        assert len(uids) == 1 and min(uids) >= FIRST_UID and status["Groups"] == ""
+        assert status["NSpid"].split()[-1] == "1"
+        for name in ("mnt", "uts", "ipc", "pid", "net"):
+            assert os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}"), name
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert "Max core file size        0                    0" in limits
+        assert "Max open files            4096                 4096" in limits
+        inside = Path(f"/proc/{pid}/root")
+        assert not (inside / "proc").exists() and not (inside / "sys").exists() and not (inside / "etc").exists()
+        assert sorted(os.listdir(inside / "dev")) == ["null", "random", "urandom", "zero"]
+        assert qemu.qmp.execute("query-status")["running"] is True
+        assert os.stat(vm.path).st_mode & 0o7777 == 0o1770
+    assert os.stat(vm.path).st_mode & 0o7777 == 0o700
+
+
+@root_only
+def test_the_disk_is_given_for_the_run_only(tmp_path: Path) -> None:
+    with _running(tmp_path, IsolationSettings()):
+        assert os.getxattr(tmp_path / "disk.img", "system.posix_acl_access")
+    assert os.stat(tmp_path / "disk.img").st_mode & 0o777 == 0o600
+    assert os.stat(tmp_path / "disk.img").st_uid == os.geteuid()
+
+
+@root_only
+def test_user_networking_keeps_the_hosts_network_and_nothing_else(tmp_path: Path) -> None:
+    with _running(tmp_path, IsolationSettings(), Net()) as (qemu, _vm):
+        pid = qemu.child.pid
+        assert os.readlink(f"/proc/{pid}/ns/net") == os.readlink("/proc/self/ns/net")
+        assert os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt")
+
+
+def test_mode_off_confines_nothing_and_says_nothing_is_enforced(tmp_path: Path) -> None:
+    with _running(tmp_path, IsolationSettings("off")) as (qemu, _vm):
+        assert qemu.steps == ()
+        assert os.readlink(f"/proc/{qemu.child.pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+
+
+@root_only
+def test_qemu_that_is_killed_is_seen_to_have_ended(tmp_path: Path) -> None:
+    with _running(tmp_path, IsolationSettings()) as (qemu, _vm):
+        os.kill(qemu.child.pid, 9)
+        assert qemu.child.wait(10) == -9
+
+
+_PROBE = """
+import os, socket, sys
+def attempt(name, step):
+    try:
+        step(); print(name, "yes")
+    except OSError as exc:
+        print(name, "no", exc.errno)
+attempt("own", lambda: open("serial.log", "ab").close())
+attempt("state", lambda: open("state.json", "ab").close())
+attempt("socket", lambda: socket.socket(socket.AF_UNIX).bind("new.sock"))
+attempt("remove", lambda: os.unlink("state.json"))
+attempt("make", lambda: open("made", "w"))
+attempt("neighbour", lambda: os.listdir(sys.argv[1]))
+attempt("shadow", lambda: open("/etc/shadow"))
+attempt("tcp", lambda: socket.socket().bind(("127.0.0.1", 0)))
+attempt("kill", lambda: os.kill(int(sys.argv[2]), 0))
+attempt("mount", lambda: os.chroot("."))
+"""
+
+
+def _probe(tmp_path: Path, namespaces: tuple[str, ...]) -> dict[str, str]:
+    """Run the probe in a jail as QEMU would be run; with fewer namespaces the later layers must hold by themselves."""
+    neighbour = tmp_path / "state/other"
+    neighbour.mkdir(parents=True)
+    (tmp_path / "state").chmod(0o755)
+    neighbour.chmod(0o755)
+    vm = VmDir(str(tmp_path / "state"), "t")
+    vm.create()
+    for name in ("serial.log", "state.json"):
+        Path(vm.file(name)).touch(0o600)
+    tools = tuple((path, "tools") for path in ("/usr", "/lib", "/lib64", "/etc/ld.so.cache") if os.path.exists(path))
+    wanted = Confinement(IsolationSettings(), namespaces, tools, (), (("serial.log", "write"),), False, (("CORE", 0),))
+    out = tmp_path / "out"
+    with open(out, "wb") as log, jail_for(wanted, vm) as jail:
+        script = f"import os; os.dup2(2, 1)\n{_PROBE}"
+        argv = ("/usr/bin/python3", "-I", "-S", "-c", script, str(neighbour), str(os.getpid()))
+        child, _steps = start_confined(jail, argv, {}, vm, log)
+        assert child.wait(30) == 0, out.read_text()
+    return {line.split()[0]: line.split()[1] for line in out.read_text().splitlines()}
+
+
+@root_only
+@pytest.mark.skipif(not os.path.exists("/usr/bin/python3"), reason="no /usr/bin/python3 to put into the jail")
+@pytest.mark.parametrize("namespaces", [("mount", "uts", "ipc", "pid", "net"), ("mount",), ()])
+def test_whoever_takes_over_qemu_reaches_only_its_own_files(tmp_path: Path, namespaces: tuple[str, ...]) -> None:
+    found = _probe(tmp_path, namespaces)
+    open_doors = {name for name, answer in found.items() if answer == "yes"}
+    assert open_doors == {"own", "socket"}
+
+
+def test_strict_mode_does_not_start_what_a_kernel_refuses_to_confine(tmp_path: Path) -> None:
+    vm = VmDir(str(tmp_path / "state"), "t")
+    vm.create()
+    missing = ((str(tmp_path / "not-there"), "read"),)
+    wanted = Confinement(IsolationSettings("strict"), (), missing, (), (), True, ())
+    with open(tmp_path / "log", "wb") as log, pytest.raises(IsolationRefused, match=r"landlock: .*No such file"):
+        start_confined(Jail(wanted, None, "the VM file says so"), ("/bin/true",), {}, vm, log)
+
+
+def test_a_program_that_is_not_there_is_an_ordinary_ending(tmp_path: Path) -> None:
+    vm = VmDir(str(tmp_path / "state"), "t")
+    vm.create()
+    wanted = Confinement(IsolationSettings("off"), (), (), (), (), True, ())
+    with open(tmp_path / "log", "wb") as log:
+        child, steps = start_confined(Jail(wanted, None, ""), ("/no/such/qemu",), {}, vm, log)
+        assert child.wait(30) == 127 and steps == ()
+    assert "/no/such/qemu: No such file" in (tmp_path / "log").read_text()
+
+
+def test_the_jail_loads_nothing_of_the_project() -> None:
+    text = (Path(__file__).parents[4] / "launcher/io/jail.py").read_text()
+    assert "import launcher" not in text and "from launcher" not in text and "from policy" not in text
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", text.replace("main()\n", "pass\n")], check=False)
+    assert done.returncode == 0
+
+
+def test_two_vms_never_share_a_user(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    one, two = (VmDir(str(tmp_path / "s"), name) for name in ("one", "two"))
+    assert allocate(one) != allocate(two)
+    assert allocate(one) == allocate(one)
+
+
+@root_only
+def test_an_access_list_is_given_and_taken_back_without_a_trace(tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.touch(0o640)
+    acl.grant(str(file), 64000, 6)
+    acl.grant(str(file), 64001, 4)
+    acl.revoke(str(file), 64000)
+    acl.revoke(str(file), 64001)
+    assert file.stat().st_mode & 0o777 == 0o640
