@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ovmf import td_events as make
 from ovmf.errors import DiskMalformed
 from ovmf.fat import FatVolume
-from ovmf.gpt import EFI_SYSTEM, parse_gpt
+from ovmf.gpt import EFI_SYSTEM, PartitionTable, parse_gpt
 from ovmf.td_boot import BootEvents, exit_events
 from ovmf.td_kernel import kernel_release
 from ovmf.td_layout import TdLayout
@@ -40,15 +40,7 @@ class DiskBoot(NamedTuple):
     def events(self, build: TdLayout, flavour: str) -> BootEvents:
         """GPT and application. Raises `ovmf.errors.DiskMalformed` and `ovmf.errors.PeMalformed`."""
         del build  # changes nothing of this part
-        table = parse_gpt(self.image)
-        system = [partition for partition in table.partitions if partition.type == EFI_SYSTEM]
-        if len(system) != 1:
-            raise DiskMalformed(f"disk: {len(system)} EFI system partitions, want one")
-        [esp] = system
-        volume = FatVolume(memoryview(self.image)[esp.start : esp.start + esp.size])
-        application = volume.read(self.path)
-        if application is None:
-            raise DiskMalformed(f"disk: {self.path} is not in the EFI system partition")
+        table, volume, application = self.contents()
         gpt = make.event(1, make.GPT, table.measured, "gpt", f"{len(table.partitions)} partitions")
         inside, beyond = _inside(application, flavour)
         extras = [folder for folder in (f"{self.path}.extra.d", *_EXTRAS) if volume.holds(folder)]
@@ -58,6 +50,19 @@ class DiskBoot(NamedTuple):
         ending = () if self.exit_failures is None else exit_events(self.exit_failures)
         started = make.application(application, self.path)
         return BootEvents((), (gpt, started, *inside), ending, tuple(unpredicted), from_disk=True)
+
+    def contents(self) -> tuple[PartitionTable, FatVolume, bytes]:
+        """Partition table, EFI system partition and the application on it. Raises `ovmf.errors.DiskMalformed`."""
+        table = parse_gpt(self.image)
+        system = [partition for partition in table.partitions if partition.type == EFI_SYSTEM]
+        if len(system) != 1:
+            raise DiskMalformed(f"disk: {len(system)} EFI system partitions, want one")
+        [esp] = system
+        volume = FatVolume(memoryview(self.image)[esp.start : esp.start + esp.size])
+        application = volume.read(self.path)
+        if application is None:
+            raise DiskMalformed(f"disk: {self.path} is not in the EFI system partition")
+        return table, volume, application
 
 
 def _inside(application: bytes, flavour: str) -> tuple[tuple[MeasuredEvent, ...], tuple[str, ...]]:

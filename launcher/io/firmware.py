@@ -78,13 +78,15 @@ def is_signed(path: str) -> bool:
 def _td(data: bytes) -> tuple[bool, bool]:
     """Whether the image can start a TD, and whether it then wants signed images."""
     from ovmf.td_firmware import TdFirmware
-    from ovmf.variables import secure_boot
+    from ovmf.variables import EFI_GLOBAL, secure_boot
 
     try:
         firmware = TdFirmware.from_bytes(data)
     except OvmfError:
         return False, False
     try:
+        if not firmware.variables.get((EFI_GLOBAL, "PK")):
+            return True, False  # spares unpacking the image to see whether its build could
         return True, secure_boot(firmware.variables, supported=firmware.layout.secure_boot) == b"\1"
     except OvmfError:
         return True, False  # measuring it will say what is wrong with it

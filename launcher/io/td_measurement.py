@@ -132,7 +132,11 @@ def _disk_boot(spec: VmSpec, choices: TdChoices) -> tuple[Boot, list[tuple[str, 
         raise MeasurementImpossible("nothing to boot: want a kernel or a disk")
     path = spec.disks[0].path
     boot = DiskBoot(_mapped(path), choices.path)
-    return boot, [("disk", printable(path), hash_file(path, "disk").hex())]
+    table, _, application = boot.contents()
+    return boot, [
+        ("gpt", printable(path), sha256(table.measured).hexdigest()),
+        ("application", printable(f"{path}: {choices.path}"), sha256(application).hexdigest()),
+    ]
 
 
 def _mapped(path: str) -> memoryview:

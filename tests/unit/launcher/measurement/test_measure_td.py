@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from hashlib import sha384
+from hashlib import sha256, sha384
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,18 @@ from launcher.cli import measure
 from launcher.cli.measure_options import MeasureUsage
 from launcher.errors import PlanRefused
 from launcher.io import shown_cache
+from launcher.io.hashing import FileUnreadable
 from launcher.io.machine_probe import ShownMachine, probe_machine
 from launcher.io.measurement import MeasurementImpossible
 from launcher.io.toolchain import Toolchain, ToolchainMissing, find_toolchain, parse_version
 from launcher.service import td_measuring
+from ovmf.errors import DiskMalformed
+from ovmf.pe import authenticode
 from ovmf.smbios import parse_structures, with_processor_id
 from policy.measured import replay
 from policy.reference import reference_from_bytes
 from policy.reference_tdx import TdRecipe, event_to_json
+from tests.fakes.disks import fat16, gpt_disk
 from tests.fakes.td_images import real_firmware
 from tests.unit.ovmf.test_pe import small_pe
 from tests.unit.ovmf.test_td_predict import ACPI, SMBIOS
@@ -149,6 +153,27 @@ def test_a_firmware_with_keys_does_not_start_an_unsigned_kernel(words: list[str]
     enrolled = real_firmware("OVMF.inteltdx.ms.fd")
     with pytest.raises(PlanRefused, match="carries no signature"):
         run(*[str(enrolled) if word == str(GENERIC) else word for word in words])
+
+
+@needs_firmware
+def test_a_disk_is_measured_by_its_table_and_its_application(
+    words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    image = small_pe()
+    (tmp_path / "disk.img").write_bytes(gpt_disk(fat16("EFI/BOOT/BOOTX64.EFI", image)))
+    words = [*words[: words.index("--kernel")], "--disk", str(tmp_path / "disk.img")]
+    found = document(capsys, *words, "--events")
+    assert isinstance(found["inputs"], list)
+    assert isinstance(found["events"], list)
+    assert [item["name"] for item in found["inputs"]] == ["firmware", "gpt", "application"]
+    assert found["inputs"][2]["sha256"] == sha256(image).hexdigest()
+    application = next(item for item in found["events"] if item["name"] == "application")
+    assert application["digest"] == authenticode(image).hex()
+    assert found["rtmr"] == [None] * 4
+    with pytest.raises(DiskMalformed, match="is not in the EFI system partition"):
+        run(*words, "--boot-path", "EFI/OTHER.EFI")
+    with pytest.raises(FileUnreadable, match="disk"):
+        run(*words[:-1], str(tmp_path / "none.img"))
 
 
 def test_only_the_processors_number_is_replaced_in_the_smbios_table() -> None:
