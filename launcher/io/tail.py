@@ -13,9 +13,14 @@ class Tail:
 
     __slots__ = ("_offset", "path")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, offset: int = 0) -> None:
         self.path = path
-        self._offset = 0
+        self._offset = offset
+
+    @property
+    def offset(self) -> int:
+        """Bytes read so far."""
+        return self._offset
 
     def read(self, most: int = 1 << 20) -> bytes:
         """What was added since the last call, at most ``most`` bytes."""

@@ -18,17 +18,19 @@ from launcher.io import ledger
 from launcher.io.hashing import hash_file
 from launcher.io.signals import SignalTrap
 from launcher.io.statedir import VmDir
+from launcher.io.times import SUFFIX
 from launcher.service.planning import Prepared
 from launcher.service.record import Record
 from policy.errors import CvmError
 
-_KEPT = (names.LEDGER, names.SERIAL_LOG + names.PREVIOUS)
+_KEPT = (names.LEDGER, names.SERIAL_LOG + names.PREVIOUS, names.SERIAL_LOG + names.PREVIOUS + SUFFIX)
 
 
 def renew(vm: VmDir, *keep: str) -> None:
     """Make room for a launch: everything of the last one goes, except the ledger and its console log, set aside."""
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(vm.file(names.SERIAL_LOG), vm.file(names.SERIAL_LOG + names.PREVIOUS))
+    for suffix in ("", SUFFIX):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(vm.file(names.SERIAL_LOG + suffix), vm.file(names.SERIAL_LOG + names.PREVIOUS + suffix))
     vm.clear(*_KEPT, *keep)
 
 

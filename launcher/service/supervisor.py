@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import selectors
 import signal
+import time
 from collections.abc import Callable
 
 from launcher.core import names
@@ -22,6 +23,7 @@ from launcher.io.qemu import Qemu, last_words
 from launcher.io.signals import SignalTrap
 from launcher.io.statuslog import StatusLog
 from launcher.io.tail import Tail, last_lines
+from launcher.io.times import TimeIndex
 from launcher.service.mismatch import explain_refusal
 from launcher.service.record import Record
 
@@ -45,6 +47,7 @@ class Supervisor:
         self._trap = trap
         self._selector = selectors.DefaultSelector()
         self._serial = Tail(record.vm.file(names.SERIAL_LOG))
+        self._times = TimeIndex(self._serial.path)
         self._lines = LineSplitter()
         self._status = StatusLog(record.vm.file(names.STATUS_LOG))
         self._firmware = FirmwareWatch()
@@ -160,12 +163,16 @@ class Supervisor:
         self._record.save()
         if now - self._rotated > ROTATE_EVERY:
             self._rotated = now
-            self._serial.rotate()
+            if self._serial.rotate():
+                self._times.rotate()
         if self._progress.decided and not self._ended:
             self._bring_down(now)
 
     def _console(self, now: float) -> None:
-        for line in self._lines.feed(self._serial.read()):
+        data = self._serial.read()
+        if data:
+            self._times.mark(self._serial.offset, time.time())
+        for line in self._lines.feed(data):
             self._progress.line(line, now)
 
     def _watch_firmware(self, now: float) -> None:
