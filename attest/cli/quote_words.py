@@ -91,7 +91,8 @@ def body_details(body: TdReportBody | SgxReportBody | TdReportStruct) -> dict[st
 
 def fields_json(value: TdReportBody | SgxReportBody | TdReportStruct) -> dict[str, object]:
     """The fields of a body without its raw bytes."""
-    return {item.name: _plain(getattr(value, item.name)) for item in fields(value) if item.name != "raw"}
+    names = value._fields if isinstance(value, TdReportBody) else [item.name for item in fields(value)]
+    return {name: _plain(getattr(value, name)) for name in names if name != "raw"}
 
 
 def quote_lines(quote: Quote) -> Iterator[str]:

@@ -19,7 +19,6 @@ byte there is refused: nobody vouches for it, and a reader that skips it hides i
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
@@ -42,8 +41,7 @@ _SIZES = {BODY_SGX: SGX_BODY_SIZE, **TD_BODY_SIZES}
 _BODY_TYPES = {1: BODY_SGX, 2: BODY_10, 3: BODY_15, 4: BODY_15_EXTENDED}
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(NamedTuple):
     """A parsed, unverified quote.
 
     ``raw`` are the bytes as received without the zeros after them, of which ``padding`` counts the number; ``signed``
@@ -53,8 +51,8 @@ class Quote:
     ``user_data`` 20.
     """
 
-    raw: bytes = field(repr=False)
-    signed: bytes = field(repr=False)
+    raw: bytes
+    signed: bytes
     version: int
     attestation_key_type: int
     tee_type: int
