@@ -1,8 +1,8 @@
 """What evidence is verified with: what came with it, the operator's folder, the cache, and its maker where allowed.
 
 AMD or Intel is asked only for evidence whose REPORT_DATA answers the challenge (anything else fails anyway), only under
-a policy that trusts its roots (or where another service than its own is configured), and only for a few seconds: a guest
-asks again, a worker that waits serves nobody. What could not be had is named in the audit record.
+a policy that trusts its roots (or where another service than its own is configured), and only for a few seconds: a
+guest asks again, a worker that waits serves nobody. What could not be had is named in the audit record.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ VERBS = {
     "key": "store or list the resources that guests may get",
     "token": "show, introspect or revoke attestation tokens; rotate their keys",
     "policy": "check, explain or apply an appraisal policy",
-    "collateral": "fetch, list, bundle or import AMD's certificates and revocation lists",
+    "collateral": "fetch, list, bundle or import AMD's and Intel's collateral",
     "audit": "list, show or verify the decisions on record",
 }
 

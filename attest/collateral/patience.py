@@ -67,7 +67,7 @@ class Patience:
         except CollateralUnavailable as exc:
             if type(exc) is not CollateralUnavailable:
                 raise
-            raise _Again(exc.message, None) from None
+            raise _Again(exc.message.removeprefix(f"{self.pace.service.name}: "), None) from None
         if answer.status == _TOO_MANY or answer.status >= 500:
             raise _Again(f"answered {answer.status}", self._retry_after(answer))
         return answer
