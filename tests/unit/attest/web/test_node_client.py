@@ -59,11 +59,11 @@ def run(node: Path, served: Served, version: str, kind: str, **fields: int | byt
         report_data = bytes.fromhex(first.split()[1])
         out, err = client.communicate(json.dumps(evidence(report_data, **fields)) + "\n", timeout=30)
         assert client.returncode == 0, err
-        found = json.loads(out)
-        return found
+        answer: dict[str, Any] = json.loads(out)
     finally:
         client.kill()
         client.wait(10)
+    return answer
 
 
 @pytest.mark.parametrize("version", ["0.4.0", "0.2.0"])
