@@ -20,7 +20,7 @@ from attest.collateral.intel_check import IntelItem, check_current, check_intel_
 from attest.collateral.intel_wanted import STANDARD, Channel, IntelWanted, intel_wanted_from_name
 from attest.collateral.pcs_settings import PcsSettings
 from attest.collateral.seen import Mark, Seen
-from attest.endorsement.intel import IntelAnchors
+from attest.endorsement.intel import IntelAnchors, IntelCache
 
 _REFRESH = timedelta(days=1)
 
@@ -37,6 +37,7 @@ class PcsSource(keeper.Keeper[IntelWanted, IntelAnchors, IntelItem]):
         super().__init__(cache, clock or Clock())
         self.pcs = pcs
         self.channel = channel if pcs is None else pcs.channel
+        self.chains = IntelCache()
         self._seen = Seen(cache.folder)
 
     @property

@@ -51,7 +51,7 @@ def fetch_for_quote(
 
     Nothing where the quote's own chain does not hold: the verifier says why.
     """
-    chain = _chain(quote, anchors)
+    chain = _chain(quote, anchors, source.chains)
     if chain is None:
         return IntelSupplied()
     trusted = _with_root(anchors, chain)
@@ -74,13 +74,13 @@ def fetch_for_quote(
 
 def wanted_of_quote(quote: Quote, source: PcsSource, anchors: IntelAnchors) -> tuple[IntelWanted, ...]:
     """What can be asked for; nothing where the quote's chain does not hold."""
-    chain = _chain(quote, anchors)
+    chain = _chain(quote, anchors, source.chains)
     return () if chain is None else _wanted(quote, chain, source)
 
 
 def with_root_of_quote(quote: Quote, anchors: IntelAnchors) -> IntelAnchors:
     """The same keys, and the quote's own root certificate where its key is among them."""
-    chain = _chain(quote, anchors)
+    chain = _chain(quote, anchors, IntelCache())
     return anchors if chain is None else _with_root(anchors, chain)
 
 
@@ -93,12 +93,12 @@ def _wanted(quote: Quote, chain: IntelChain, source: PcsSource) -> tuple[IntelWa
     return wanted_of_platform(tee, sgx.fmspc, ca, source.channel)
 
 
-def _chain(quote: Quote, anchors: IntelAnchors) -> IntelChain | None:
+def _chain(quote: Quote, anchors: IntelAnchors, cache: IntelCache) -> IntelChain | None:
     if quote.certification.type != PCK_CHAIN:
         return None
     try:
         certificates = [IntelCertificate.parse(der) for der in quote.certification.certificates()]
-        return pck_chain(certificates, anchors, IntelCache())
+        return pck_chain(certificates, anchors, cache)
     except (EvidenceMalformed, VerificationFailed):
         return None
 
