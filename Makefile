@@ -9,9 +9,10 @@ SETUP := sh launcher/setup.sh
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
 
-demo:  ## launch a protected VM, release its disk key, refuse three tampered ones
+PLATFORM = snp
+demo:  ## launch a protected VM, release its disk key, refuse three tampered ones; PLATFORM=tdx for a TD
 	@$(SETUP) demo
-	@$(PY) -m tests.e2e.demo
+	@$(PY) -m tests.e2e.demo --platform $(PLATFORM)
 
 test: ## everything: lint, types, imports, unit, property, fuzz corpora, real QEMU, real boots
 	@$(SETUP) test
