@@ -23,11 +23,13 @@ from launcher.service.planning import Prepared
 from launcher.service.record import Record
 from policy.errors import CvmError
 
-_KEPT = (names.LEDGER, names.SERIAL_LOG + names.PREVIOUS, names.SERIAL_LOG + names.PREVIOUS + SUFFIX)
+_KEPT = (names.STATE_FILE, names.LEDGER, names.SERIAL_LOG + names.PREVIOUS, names.SERIAL_LOG + names.PREVIOUS + SUFFIX)
 
 
 def renew(vm: VmDir, *keep: str) -> None:
-    """Make room for a launch: everything of the last one goes, except the ledger and its console log, set aside."""
+    """Make room for a launch: everything of the last one goes, except the ledger and its console log, set aside; and
+    its state, so that `cvm ps` always knows the VM.
+    """
     for suffix in ("", SUFFIX):
         with contextlib.suppress(FileNotFoundError):
             os.rename(vm.file(names.SERIAL_LOG + suffix), vm.file(names.SERIAL_LOG + names.PREVIOUS + suffix))
@@ -92,6 +94,7 @@ def wait_to_restart(record: Record, restarts: Restarts, trap: SignalTrap) -> boo
     record.save()
     told = bool(select.select([trap.wakeup], [], [], wait)[0] and trap.take())
     record.waiting = ""
+    record.save()
     if told:
         record.say("told to stop: it is not started again")
     return not told
