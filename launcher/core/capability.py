@@ -93,6 +93,12 @@ def _tdx(host: HostFacts) -> tuple[Finding, ...]:
             "Linux 6.16 or newer with CONFIG_INTEL_TDX_HOST (Debian's kernels lack it), booted with kvm_intel.tdx=1 "
             "nohibernate", blocks,
         ),
+        Finding(
+            "tdx.quotes", OK if host.quote_service else WARN,
+            f"{'' if host.quote_service else 'no '}/var/run/tdx-qgs/qgs.socket",
+            "QEMU asks the quote generation service for a TD's quotes; without it the TD boots, but proves nothing",
+            "" if host.quote_service else "install Intel's qgsd, register the platform; or name another quote_socket",
+        ),
     )  # fmt: skip
 
 

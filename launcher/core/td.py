@@ -12,6 +12,8 @@ TD_PLATFORMS = (Platform.TDX, Platform.EMULATED_TDX)
 
 def refuse_td(config: VmConfig, firmware: FirmwareFacts | None, *, kernel_signed: bool) -> None:
     """Raise :class:`PlanRefused` for a TD that no host could start."""
+    if config.snp.id_block is not None:
+        raise PlanRefused("snp.id_block: a TD has no ID block", hint="tdx.mrowner and tdx.mrownerconfig name an owner")
     if firmware is None or not firmware.starts_td:
         path = "none found" if firmware is None else firmware.path
         raise PlanRefused(

@@ -177,6 +177,8 @@ def test_a_td_is_not_planned_where_it_could_never_start() -> None:
         make_plan(web_1("emulated-tdx"), around(firmware=None))
     with pytest.raises(PlanRefused, match="TDX is a feature of KVM"):
         make_plan(web_1("tdx")._replace(accel="tcg"), around(firmware=GENERIC))
+    with pytest.raises(PlanRefused, match="a TD has no ID block"):
+        make_plan(web_1("tdx")._replace(snp=SnpSettings(id_block="/b", id_auth="/a")), around(firmware=GENERIC))
     enrolled = GENERIC._replace(path="/fw/ms.fd", secure_boot=True)
     with pytest.raises(PlanRefused, match="carries no signature"):
         make_plan(web_1("tdx"), around(firmware=enrolled))
@@ -209,3 +211,10 @@ def test_a_tds_choices_are_told_and_stand_in_every_quote() -> None:
     assert value(plan, "mrowner") == "07" * 48
     assert "cannot prove anything" in reason(plan, "quotes")
     assert td_attributes(TdxSettings()) == 1 << 28
+
+
+def test_a_quote_service_that_is_not_there_is_a_warning() -> None:
+    found = {item.id: item for item in findings(host(), qemu(), AMDSEV)}
+    assert (found["tdx.quotes"].state, found["tdx.quotes"].blocks) == ("warn", ())
+    there = {item.id: item for item in findings(host(quote_service=True), qemu(), AMDSEV)}
+    assert (there["tdx.quotes"].state, there["tdx.quotes"].fix) == ("ok", "")
