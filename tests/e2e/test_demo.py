@@ -1,4 +1,4 @@
-"""The demo is the main job: it runs as a test, and its record is held to what the README promises."""
+"""The demos are the main job: they run as tests, and their records are held to what the README promises."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -15,15 +16,25 @@ from launcher.io.cachedir import cache_folder
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="module")
-def record(repo: Path) -> Any:
+def run_demo(repo: Path, platform: str) -> Any:
     if not (cache_folder() / "image" / "manifest.json").is_file():
         pytest.skip("no guest image in the cache: `make test` builds it")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.demo", "--json"], cwd=repo, capture_output=True, text=True, check=False
-    )
+    argv = [sys.executable, "-m", "tests.e2e.demo", "--json", "--platform", platform]
+    done = subprocess.run(argv, cwd=repo, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def record(repo: Path) -> Any:
+    return run_demo(repo, "snp")
+
+
+@pytest.fixture(scope="module")
+def td(repo: Path) -> Any:
+    if which("swtpm") is None:
+        pytest.skip("swtpm is not installed")
+    return run_demo(repo, "tdx")
 
 
 def test_the_good_vm_attests_and_reads_its_encrypted_disk(record: Any) -> None:
@@ -56,3 +67,31 @@ def test_every_decision_of_the_demo_can_be_made_again_from_its_record(record: An
     audit = record["steps"]["audit"]
     assert audit["unrepeatable"] == 0
     assert audit["repeated"] >= 4
+
+
+def test_a_td_attests_by_what_its_firmware_measured_and_reads_its_encrypted_disk(td: Any) -> None:
+    assert td["ok"] is True
+    launch = td["steps"]["launch"]
+    assert launch["platform"] == "emulated-tdx"
+    assert "hello from inside" in launch["payload_output"]
+    assert launch["launch_digest"] == td["steps"]["measure"]["launch_digest"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ("kernel", "RTMR1 event 1 application: expected "),
+        ("cmdline", "RTMR2 event 1 load-options: expected "),
+        ("initrd", "RTMR2 event 2 initrd: expected "),
+    ],
+)
+def test_a_changed_td_is_refused_and_the_event_that_differs_is_named(td: Any, changed: str, named: str) -> None:
+    refusal = td["steps"]["refusals"][changed]
+    assert "HTTP 403" in refusal["result"]
+    assert refusal["difference"].startswith(named)
+    assert refusal["difference"].count("RTMR") == 1
+
+
+def test_every_decision_about_a_td_can_be_made_again_from_its_record(td: Any) -> None:
+    audit = td["steps"]["audit"]
+    assert (audit["unrepeatable"], audit["repeated"]) == (0, 4)
