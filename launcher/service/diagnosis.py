@@ -7,7 +7,9 @@ from shutil import which
 from typing import NamedTuple
 
 from launcher.core.capability import Finding, blockers, findings, td_tools
+from launcher.core.doctor_checks import deep_findings
 from launcher.core.facts import FirmwareFacts, QemuFacts
+from launcher.io.doctor_probe import probe_deep
 from launcher.io.firmware import find_firmware
 from launcher.io.host import probe_host
 from launcher.io.toolchain import ToolchainMissing, find_toolchain
@@ -37,5 +39,9 @@ def diagnose(platforms: Sequence[str]) -> Diagnosis:
         qemu = None
     except CvmError:
         firmware = None  # unreadable or broken: the finding says that there is none
-    found = (*findings(probe_host(), qemu, firmware), *td_tools(td_firmware, swtpm=which("swtpm") is not None))
+    found = (
+        *findings(probe_host(), qemu, firmware),
+        *td_tools(td_firmware, swtpm=which("swtpm") is not None),
+        *deep_findings(probe_deep(), None if qemu is None else qemu.version),
+    )
     return Diagnosis(found, {name: not blockers(found, Platform(name)) for name in platforms})
