@@ -3,9 +3,9 @@
 ``database``: it answers. ``keys``: every key that a stored resource is sealed under is at hand. ``policy``: one is in
 force. A replica that fails one of these cannot release anything, and a balancer should leave it alone.
 
-``collateral``: no revocation list of AMD's at hand is past its next update. It never makes a replica unready: all
-replicas would fail together, while guests whose policy asks for no list could still be served, and the rest are told
-503 one by one.
+``collateral``: no revocation list in the operator's folder is past its next update, and nothing in the caches of AMD's
+and Intel's things is past its end or damaged. It never makes a replica unready: all replicas would fail together, while
+guests whose policy asks for no list could still be served, and the rest are told 503 one by one.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from collections.abc import Callable
 from datetime import datetime
 
 from attest.broker.appraise import anchors_of
+from attest.broker.present_tdx import intel_anchors_of
 from attest.broker.service import Service
+from attest.collateral.intel_status import intel_status
 from attest.collateral.status import DAMAGED, EXPIRED, STALE, cache_status
 from attest.store import secrets
 from policy.errors import CvmError
 
 OK = "ok"
+_LATE = (STALE, EXPIRED, DAMAGED)
 NEEDED = ("database", "keys", "policy")
 
 
@@ -64,12 +67,15 @@ def _policy(service: Service) -> str:
 
 
 def _collateral(service: Service, now: datetime) -> str:
-    collateral = service.collateral
-    own = collateral.folder.current()
-    late = [crl for crl in own.crls if crl.next_update is None or crl.next_update < now]
+    collateral, document = service.collateral, service.rules.current().document
+    amd, intel = collateral.folder.current(), collateral.intel.folder.current()
+    ends = [*(crl.next_update for crl in amd.crls), *(crl.next_update for crl in intel.crls)]
+    states: list[str] = []
     if collateral.source is not None:
-        anchors = anchors_of(service.rules.current().document, own)
-        items = cache_status(collateral.source, anchors, now)
-        if any(item.state in (STALE, EXPIRED, DAMAGED) for item in items):
-            return "collateral.stale"
+        anchors = anchors_of(document, amd)
+        states += [item.state for item in cache_status(collateral.source, anchors, now)]
+    if collateral.intel.source is not None:
+        anchors_intel = intel_anchors_of(document)
+        states += [item.state for item in intel_status(collateral.intel.source, anchors_intel, now)]
+    late = any(end is None or end < now for end in ends) or any(state in _LATE for state in states)
     return "collateral.stale" if late else OK

@@ -154,6 +154,24 @@ def test_a_stale_list_is_reported_and_does_not_take_the_replica_out_of_service(t
     assert (found["collateral"], ready(found)) == ("collateral.stale", True)
 
 
+def test_a_stale_list_of_intels_is_reported_too(tmp_path: Path) -> None:
+    from attest.broker.collateral import ServiceCollateral
+    from attest.broker.collateral_intel import IntelCollateralService
+    from attest.collateral.intel_folder import IntelFolder
+    from tests.fakes.intel_pki import NOW, FakeIntelPki
+
+    pki = FakeIntelPki()
+    folder = tmp_path / "collateral"
+    folder.mkdir()
+    for number, der in enumerate((*pki.crl_ders, *pki.issuer_chain)):
+        (folder / f"{number}.der").write_bytes(der)
+    collateral = ServiceCollateral(intel=IntelCollateralService(IntelFolder(folder)))
+    world = ServiceWorld(tmp_path / "service", collateral=collateral)
+    found = checks(world.service, world.now + timedelta(days=4000))
+    assert (found["collateral"], ready(found)) == ("collateral.stale", True)
+    assert checks(world.service, NOW)["collateral"] == "ok"
+
+
 def secrets_of(world: ServiceWorld, client: KbsClient, token: str) -> list[str]:
     """Everything of an exchange that must stay out of logs, in every spelling."""
     plain = [SECRET, b"m" * 32]
