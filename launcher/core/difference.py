@@ -35,7 +35,12 @@ def settings_changed(before: VmConfig, after: VmConfig) -> tuple[Change, ...]:
     """Every setting of the VM files that differs, by its path, sorted."""
     old, new = _flat("", before), _flat("", after)
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    return tuple(Change(name, old.get(name, "-"), new.get(name, "-"), *_effect(name, after.platform)) for name in names)
+    found = []
+    for name in names:
+        comes_or_goes = name not in old or name not in new
+        effect, why = _effect(name, after.platform, comes_or_goes=comes_or_goes)
+        found.append(Change(name, old.get(name, "-"), new.get(name, "-"), effect, why))
+    return tuple(found)
 
 
 def recipe_changed(before: LaunchRecipe, after: LaunchRecipe) -> tuple[Change, ...]:
@@ -101,7 +106,7 @@ def _shown(item: MeasuredEvent | None) -> str:
     return "-" if item is None else f"{item.digest.hex()[:16]}…{f' {item.detail}' if item.detail else ''}"
 
 
-def _effect(name: str, platform: Platform) -> tuple[str, str]:
+def _effect(name: str, platform: Platform, *, comes_or_goes: bool) -> tuple[str, str]:
     """The effect of one setting by itself; what it does to the command line is told by the command line."""
     if platform is Platform.NONE:
         return UNMEASURED, "nothing measures an ordinary VM"
@@ -109,6 +114,8 @@ def _effect(name: str, platform: Platform) -> tuple[str, str]:
         return MEASURED, "another platform measures in another way"
     head, _, rest = name.partition(".")
     leaf = name.rpartition(".")[2]
+    if head == "net" or head.startswith("disks["):
+        return _device_effect(name, platform, comes_or_goes=comes_or_goes)
     for prefix, platforms, effect, why in _RULES:
         if platform in platforms and (name == prefix or name.startswith((f"{prefix}.", f"{prefix}["))):
             return effect, why
@@ -116,16 +123,28 @@ def _effect(name: str, platform: Platform) -> tuple[str, str]:
         return SHOWN, "a field of every report, checked by the appraisal policy; not part of the launch digest"
     if head == "tdx" and leaf in (*TD_SWITCHES, "mrconfigid", "mrowner", "mrownerconfig"):
         return SHOWN, "a field of every quote, checked by the appraisal policy; not part of MRTD"
-    return UNMEASURED, "no input of the measurement: the host can change it"
+    return UNMEASURED, _HOST
 
 
+def _device_effect(name: str, platform: Platform, *, comes_or_goes: bool) -> tuple[str, str]:
+    """Devices are part of a TD's ACPI tables; what the guest must know of them is in the command line. A plain disk's
+    name follows from its place, so one that differs is an encrypted disk's.
+    """
+    if name == "net" or name.endswith("].resource") or (name.endswith("].name") and not comes_or_goes):
+        return MEASURED, _WORDS
+    if platform in _TD and comes_or_goes and name.endswith("].path"):
+        return MEASURED, "the device is in the ACPI tables, which RTMR0 takes"
+    return UNMEASURED, _HOST
+
+
+_HOST = "no input of the measurement: the host can change it"
 _CONTENT = "the path is not measured, the content is: see the inputs"
 _WORDS = "reaches the guest through the measured command line"
 _RULES: tuple[tuple[str, tuple[Platform, ...], str, str], ...] = (
     ("cpu.vcpus", _SNP, MEASURED, "one VMSA page for each vCPU"),
     ("cpu.vcpus", _TD, MEASURED, "in the ACPI tables, which RTMR0 takes"),
     ("cpu.model", _SNP, MEASURED, "its signature is in every VMSA"),
-    ("memory", _TD, MEASURED, "in the TD HOB, which RTMR0 takes"),
+    ("memory", _TD, MEASURED, "in the TD HOB, ACPI and SMBIOS tables, which RTMR0 takes"),
     ("boot.cmdline", (*_SNP, *_TD), MEASURED, "the command line is measured"),
     ("boot", (*_SNP, *_TD), UNMEASURED, _CONTENT),
     ("snp.guest_features", _SNP, MEASURED, "SEV_FEATURES of every VMSA"),
@@ -145,7 +164,8 @@ def _flat(path: str, value: object) -> dict[str, str]:
         pairs = ((f"{path}[{number}]", item) for number, item in enumerate(value))
     else:
         return {} if value is None else {path: _text(value)}
-    return {name: text for where, item in pairs for name, text in _flat(where, item).items()}
+    found = {path: "user"} if path == "net" else {}
+    return found | {name: text for where, item in pairs for name, text in _flat(where, item).items()}
 
 
 def _text(value: object) -> str:

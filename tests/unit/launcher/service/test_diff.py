@@ -11,9 +11,9 @@ import pytest
 
 from launcher.cli import main
 from launcher.core.difference import events_changed, settings_changed
-from launcher.core.vm import Cpu, SnpSettings, TdxSettings, VmConfig
+from launcher.core.vm import Cpu, Disk, Forward, Net, SnpSettings, TdxSettings, VmConfig
 from policy.measured import MeasuredEvent
-from policy.vocab import Platform
+from policy.vocab import Platform, ResourcePath
 from tests.unit.launcher.service.conftest import Scene
 
 Differ = Callable[..., dict[str, Any]]
@@ -97,6 +97,26 @@ def test_two_ordinary_vms_have_no_measurement_to_compare(scene: Scene, capsys: p
 def test_what_a_td_measures_shows_and_hides(change: dict[str, Any], effect: str) -> None:
     before = VmConfig("td-1", Platform.TDX, 1 << 30)
     assert {item.effect for item in settings_changed(before, before._replace(**change))} == {effect}
+
+
+@pytest.mark.parametrize(("platform", "path"), [(Platform.TDX, "measured"), (Platform.SEV_SNP, "unmeasured")])
+def test_a_disk_that_comes_is_measured_by_a_td_and_its_path_by_nobody(platform: Platform, path: str) -> None:
+    before = VmConfig("vm-1", platform, 1 << 30, disks=(Disk("/a", "disk0"),))
+    more = before._replace(disks=(Disk("/a", "disk0"), Disk("/b", "root", ResourcePath.parse("a/b/c"))))
+    assert {item.what: item.effect for item in settings_changed(before, more)} == {
+        "disks[1].name": "unmeasured", "disks[1].path": path, "disks[1].readonly": "unmeasured",
+        "disks[1].resource": "measured",
+    }  # fmt: skip
+    moved = before._replace(disks=(Disk("/c", "disk0"),))
+    assert [item.effect for item in settings_changed(before, moved)] == ["unmeasured"]
+
+
+def test_a_network_that_comes_is_measured_and_its_forwards_are_not() -> None:
+    before = VmConfig("vm-1", Platform.SEV_SNP, 1 << 30)
+    plain = before._replace(net=Net())
+    assert [(item.what, item.effect) for item in settings_changed(before, plain)] == [("net", "measured")]
+    forwarding = before._replace(net=Net((Forward("tcp", "127.0.0.1", 2222, 22),)))
+    assert {item.effect for item in settings_changed(plain, forwarding)} == {"unmeasured"}
 
 
 def test_every_setting_of_the_chip_has_an_effect_of_its_own() -> None:
