@@ -82,7 +82,7 @@ def _tdx(host: HostFacts) -> tuple[Finding, ...]:
     mask = "KVM was not asked" if host.kvm.vm_types is None else f"KVM_CAP_VM_TYPES {host.kvm.vm_types:#x}"
     return (
         _need(
-            "tdx.cpu", flag, "flag tdx_host_platform" if flag else f"no flag on {host.vendor or 'this processor'}",
+            "tdx.cpu", flag, "flag tdx_host_platform" if flag else f"no flag tdx_host_platform on {host.vendor or 'this processor'}",
             "TDX needs a Xeon of the fourth generation (some) or newer, not itself virtualised",
             "switch on TME-MT, SGX, TDX and the SEAM loader in the BIOS; `dmesg | grep virt/tdx` says what it found",
             blocks,
@@ -92,12 +92,6 @@ def _tdx(host: HostFacts) -> tuple[Finding, ...]:
             "KVM must offer VM type 5 (TDX)",
             "Linux 6.16 or newer with CONFIG_INTEL_TDX_HOST (Debian's kernels lack it), booted with kvm_intel.tdx=1 "
             "nohibernate", blocks,
-        ),
-        Finding(
-            "tdx.quotes", OK if host.quote_service else WARN,
-            f"{'' if host.quote_service else 'no '}/var/run/tdx-qgs/qgs.socket",
-            "QEMU asks the quote generation service for a TD's quotes; without it the TD boots, but proves nothing",
-            "" if host.quote_service else "install Intel's qgsd, register the platform; or name another quote_socket",
         ),
     )  # fmt: skip
 

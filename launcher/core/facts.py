@@ -28,8 +28,7 @@ class HostFacts(NamedTuple):
     """One machine. ``None`` means: could not be read. Memory in bytes.
 
     ``sev_snp`` and ``tdx`` are the module parameters of kvm_amd and kvm_intel; ``c_bit`` is CPUID 0x8000001F EBX[5:0];
-    ``sev_device`` says what is wrong with ``/dev/sev``, empty if nothing. ``quote_service``: Intel's quote generation
-    service listens at its usual place.
+    ``sev_device`` says what is wrong with ``/dev/sev``, empty if nothing.
     """
 
     kvm: KvmFacts
@@ -44,7 +43,6 @@ class HostFacts(NamedTuple):
     c_bit: int | None
     sev_device: str
     cgroup_v2: bool
-    quote_service: bool = False
 
 
 class QemuFacts(NamedTuple):

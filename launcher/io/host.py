@@ -35,7 +35,6 @@ def probe_host(root: Path = Path("/")) -> HostFacts:
         c_bit=_c_bit(root / "dev/cpu/0/cpuid"),
         sev_device=_sev_device(root / "dev/sev"),
         cgroup_v2=(root / "sys/fs/cgroup/cgroup.controllers").exists(),
-        quote_service=(root / "var/run/tdx-qgs/qgs.socket").is_socket(),
     )
 
 

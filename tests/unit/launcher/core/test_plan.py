@@ -211,10 +211,3 @@ def test_a_tds_choices_are_told_and_stand_in_every_quote() -> None:
     assert value(plan, "mrowner") == "07" * 48
     assert "cannot prove anything" in reason(plan, "quotes")
     assert td_attributes(TdxSettings()) == 1 << 28
-
-
-def test_a_quote_service_that_is_not_there_is_a_warning() -> None:
-    found = {item.id: item for item in findings(host(), qemu(), AMDSEV)}
-    assert (found["tdx.quotes"].state, found["tdx.quotes"].blocks) == ("warn", ())
-    there = {item.id: item for item in findings(host(quote_service=True), qemu(), AMDSEV)}
-    assert (there["tdx.quotes"].state, there["tdx.quotes"].fix) == ("ok", "")
