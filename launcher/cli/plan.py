@@ -8,6 +8,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from launcher.cli.td_words import td_lines, td_members
+from launcher.core.cost import MemoryCost, memory_cost
 from launcher.core.text import safe_text
 from launcher.service.planning import Prepared, prepare
 
@@ -31,6 +32,7 @@ def run(args: Namespace) -> int:
 def plan_document(prepared: Prepared) -> dict[str, object]:
     """The plan as JSON, schema ``cvm.plan/1``."""
     plan = prepared.plan
+    cost = memory_cost(plan.spec.platform, plan.spec.memory)
     return {
         "schema": "cvm.plan/1",
         "name": plan.spec.name,
@@ -43,6 +45,7 @@ def plan_document(prepared: Prepared) -> dict[str, object]:
         "inputs": [{"name": name, "path": path, "sha256": sha256} for name, path, sha256 in prepared.files()],
         **({} if prepared.td is None else td_members(prepared.td)),
         "kernel_cmdline": plan.spec.cmdline,
+        "memory_cost": {**cost._asdict(), "total": cost.total},
         "timeout_seconds": plan.budget._asdict(),
         "argv": list(plan.argv),
         "environment": dict(plan.qemu.env),
@@ -54,6 +57,7 @@ def _text(prepared: Prepared) -> str:
     lines = [f"{plan.spec.name}: {plan.spec.platform.value}", "", "decisions"]
     width = max(len(item.what) for item in plan.decisions)
     lines += [f"  {item.what:<{width}}  {safe_text(item.value)}  ({safe_text(item.reason)})" for item in plan.decisions]
+    lines += ["", "host memory", *_cost(memory_cost(plan.spec.platform, plan.spec.memory))]
     lines += ["", "timeouts", f"  {plan.budget.boot:g} s to the agent's first word"]
     if plan.attests:
         lines.append(f"  {plan.budget.attest:g} s more to the service's answer")
@@ -68,6 +72,20 @@ def _text(prepared: Prepared) -> str:
     for item in plan.blockers:
         lines.append(f"\nthis host cannot run it: {item.id}: {item.seen}\n  {item.why}\n  fix: {item.fix}")
     return "\n".join(lines) + "\n"
+
+
+def _cost(cost: MemoryCost) -> list[str]:
+    parts = (("private", cost.private), ("shared", cost.shared), ("QEMU", cost.qemu))
+    text = " + ".join(f"{name} {size >> 20}" for name, size in parts if size)
+    lines = [f"  {text} = {cost.total >> 20} MiB must be free"]
+    if cost.table:
+        lines.append(
+            f"  {cost.table >> 20} MiB of the host's page table for protection (RMP or PAMT) are taken since its boot"
+        )
+        lines.append(
+            f"  {cost.bounce >> 20} MiB of the shared part are the guest's bounce buffer, unless swiotlb= says else"
+        )
+    return lines
 
 
 def _command(argv: tuple[str, ...], environment: dict[str, str]) -> list[str]:

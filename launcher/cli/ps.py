@@ -11,27 +11,31 @@ if TYPE_CHECKING:
 
 EPILOG = "example: cvm ps --json\nexit status: 0 listed, 8 the state folder cannot be read"
 _COLUMNS = ("NAME", "STATE", "PLATFORM", "VCPUS", "MEMORY", "SINCE", "REASON")
+_WIDE = ("PID", "WAITED", "CPU", "MEM", "IO")
+"""WAITED: percent of its runnable time that its threads waited for a processor; the others: its cgroup's pressure."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The verb's options."""
     parser.add_argument("--json", action="store_true", help="print JSON (cvm.ps/1)")
+    parser.add_argument("-w", "--wide", action="store_true", help="with signs of noisy neighbours (waiting, pressure)")
     parser.add_argument("-q", "--quiet", action="store_true", help="names of VMs that are up, nothing else")
 
 
 class _Plain:
     """What argparse would have returned."""
 
-    __slots__ = ("json", "quiet")
+    __slots__ = ("json", "quiet", "wide")
 
     def __init__(self, words: list[str]) -> None:
         self.json = "--json" in words
         self.quiet = "-q" in words or "--quiet" in words
+        self.wide = "-w" in words or "--wide" in words
 
 
 def quick(words: list[str]) -> _Plain | None:
     """The options of a plain call; ``None`` leaves everything else (and every mistake) to argparse."""
-    return _Plain(words) if set(words) <= {"--json", "-q", "--quiet"} else None
+    return _Plain(words) if set(words) <= {"--json", "-q", "--quiet", "-w", "--wide"} else None
 
 
 def run(args: Namespace | _Plain) -> int:
@@ -41,6 +45,11 @@ def run(args: Namespace | _Plain) -> int:
     from launcher.service.listing import list_vms
 
     rows = list_vms(state_root())
+    if args.wide:
+        from launcher.io.pressure import pressure
+
+        for row in rows:
+            row["pressure"] = None if row["pid"] is None else pressure(row["pid"])
     if args.json:
         import json
 
@@ -48,8 +57,17 @@ def run(args: Namespace | _Plain) -> int:
     elif args.quiet:
         sys.stdout.write("".join(f"{row['name']}\n" for row in rows if row["state"] in (*LIVE, ORPHANED)))
     else:
-        sys.stdout.write(_table([_cells(row) for row in rows]))
+        columns = (*_COLUMNS[:-1], *_WIDE, _COLUMNS[-1]) if args.wide else _COLUMNS
+        cells = [_wide_cells(row) if args.wide else _cells(row) for row in rows]
+        sys.stdout.write(_table(columns, cells))
     return 0
+
+
+def _wide_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    *first, reason = _cells(row)
+    numbers = row["pressure"] or {}
+    signs = ("-" if numbers.get(name) is None else f"{numbers[name]:g} %" for name in ("waited", "cpu", "memory", "io"))
+    return (*first, "-" if row["pid"] is None else str(row["pid"]), *signs, reason)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -61,9 +79,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(safe_text("" if cell is None else str(cell), 120) for cell in shown)
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
-    everything = [_COLUMNS, *rows]
-    widths = [max(len(row[column]) for row in everything) for column in range(len(_COLUMNS))]
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    everything = [columns, *rows]
+    widths = [max(len(row[column]) for row in everything) for column in range(len(columns))]
     return "".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
         for row in everything

@@ -1,0 +1,40 @@
+"""What a VM takes of its host's memory, before it is started.
+
+Sources: Linux ``Documentation/arch/x86/tdx.rst`` ("Memory consumption": PAMT, about 1/256 of all memory), AMD APM
+volume 2, 15.36.3 (RMP, 16 bytes per 4 KiB page), Linux ``arch/x86/coco/mem_encrypt.c`` (bounce buffer: 6 % of memory,
+64 MiB to 1 GiB). Both tables are taken at the host's boot for all of its memory; shown is this VM's share.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from launcher.core.limits import overhead
+from policy.vocab import Platform
+
+_MIB, _GIB = 1 << 20, 1 << 30
+
+
+class MemoryCost(NamedTuple):
+    """Bytes. ``private``: never swapped, never reclaimed. ``shared``: what the guest converts, at least its bounce
+    buffer. ``table``: its share of RMP or PAMT, reserved already. ``qemu``: the process itself.
+    """
+
+    private: int
+    shared: int
+    bounce: int
+    table: int
+    qemu: int
+
+    @property
+    def total(self) -> int:
+        """What must be free when it starts; the tables are taken already. A page is private or shared, not both."""
+        return self.private + self.shared + self.qemu
+
+
+def memory_cost(platform: Platform, memory: int) -> MemoryCost:
+    """For ``memory`` bytes of guest memory."""
+    if platform not in (Platform.SEV_SNP, Platform.TDX):
+        return MemoryCost(0, memory, 0, 0, overhead(memory))
+    bounce = min(max(memory * 6 // 100, 64 * _MIB), _GIB, memory)
+    return MemoryCost(memory - bounce, bounce, bounce, memory // 256, overhead(memory))  # 16 in 4096, and about as much
