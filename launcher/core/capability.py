@@ -82,7 +82,8 @@ def _tdx(host: HostFacts) -> tuple[Finding, ...]:
     mask = "KVM was not asked" if host.kvm.vm_types is None else f"KVM_CAP_VM_TYPES {host.kvm.vm_types:#x}"
     return (
         _need(
-            "tdx.cpu", flag, "flag tdx_host_platform" if flag else f"no flag tdx_host_platform on {host.vendor or 'this processor'}",
+            "tdx.cpu", flag,
+            "flag tdx_host_platform" if flag else f"no flag tdx_host_platform on {host.vendor or 'this processor'}",
             "TDX needs a Xeon of the fourth generation (some) or newer, not itself virtualised",
             "switch on TME-MT, SGX, TDX and the SEAM loader in the BIOS; `dmesg | grep virt/tdx` says what it found",
             blocks,
