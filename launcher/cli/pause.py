@@ -11,7 +11,7 @@ from launcher.service.pausing import pause
 DESCRIPTION = """Stop a VM's processors; its memory stays. Its timeouts stand still too. The guest's clock may
 jump when it goes on, and tokens it holds may have expired."""
 EPILOG = """example: cvm pause web-1
-exit status: 0 done, 9 QEMU refused, 10 no such VM, not up, or paused already"""
+exit status: 0 done, 10 no such VM, not up, paused already, or QEMU refused"""
 
 
 def add_arguments(parser: ArgumentParser) -> None:

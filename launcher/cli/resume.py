@@ -10,7 +10,7 @@ from launcher.service.pausing import pause
 
 DESCRIPTION = """Let a paused VM go on."""
 EPILOG = """example: cvm resume web-1
-exit status: 0 done, 9 QEMU refused, 10 no such VM, not up, or not paused"""
+exit status: 0 done, 10 no such VM, not up, not paused, or QEMU refused"""
 
 
 def add_arguments(parser: ArgumentParser) -> None:

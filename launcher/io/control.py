@@ -64,7 +64,7 @@ class ControlPort:
 def parse_request(line: bytes) -> str:
     """The command of one request line ``{"v":1,"do":WORD}``, or :class:`ControlMalformed`."""
     document = strict_json(line, "control request", max_bytes=MAX_LINE, error=ControlMalformed)
-    if not isinstance(document, dict) or set(document) != {"v", "do"} or document["v"] != 1:
+    if not isinstance(document, dict) or set(document) != {"v", "do"} or document["v"] != 1 or document["v"] is True:
         raise ControlMalformed('control request: want {"v":1,"do":WORD}')
     word = document["do"]
     if not isinstance(word, str) or not word.isascii() or not word.isalpha():
