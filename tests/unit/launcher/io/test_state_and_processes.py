@@ -103,9 +103,12 @@ def test_names_lead_to_folders_of_vms_only(vm: VmDir) -> None:
 def test_clearing_keeps_the_lock(vm: VmDir) -> None:
     vm.lock()
     vm.write_json("state.json", {})
-    vm.clear()
-    assert os.listdir(vm.path) == ["lock"]
-    vm.remove("lock", "lock")
+    vm.write_json("ledger", {})
+    os.mkdir(vm.file("tpm"))
+    os.symlink("/", vm.file("tpm/elsewhere"))
+    vm.clear("ledger")
+    assert sorted(os.listdir(vm.path)) == ["ledger", "lock"]
+    vm.remove("ledger", "lock", "lock")
     vm.unlock()
 
 
