@@ -154,9 +154,14 @@ def _bind(root: str, path: str, kind: str) -> None:
     flags = found & (_RDONLY | _NOSUID | _NODEV | _NOEXEC | 1024 | 2048) | (_RELATIME if found & 4096 else 0)
     flags |= _NOSUID
     flags |= _RDONLY if kind in ("tools", "read") else 0
-    flags |= _NODEV if kind != "device" else 0
+    flags |= 0 if _is_device(path) else _NODEV
     flags |= _NOEXEC if kind != "tools" else 0
     _mount("none", target, "", _REMOUNT | _BIND | flags)
+
+
+def _is_device(path: str) -> bool:
+    mode = os.stat(path).st_mode
+    return stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
 
 
 def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
@@ -216,20 +221,23 @@ def _landlock(spec: dict[str, Any]) -> str:
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _checked(_libc.syscall(_SYS_LANDLOCK, attributes, size, 0), "landlock_create_ruleset")
     for path, kind in spec["paths"]:
-        _allow(ruleset, path, _RIGHTS[kind] & handled)
+        _allow(ruleset, path, _RIGHTS[kind], handled)
     for path, kind in spec["inside"]:
-        _allow(ruleset, path, _RIGHTS[kind] & handled)
+        _allow(ruleset, path, _RIGHTS[kind], handled)
     _checked(_libc.syscall(_SYS_LANDLOCK + 2, ruleset, 0), "landlock_restrict_self")
     os.close(ruleset)
     words = ["files"] + ["no TCP"] * bool(net) + ["signals and abstract sockets inside only"] * bool(scoped)
     return f"ABI {abi}: {', '.join(words)}"
 
 
-def _allow(ruleset: int, path: str, rights: int) -> None:
+def _allow(ruleset: int, path: str, rights: int, handled: int) -> None:
+    rights &= handled
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             rights &= _FILE_RIGHTS
+        if _is_device(path) and rights & _READ:
+            rights |= _IOCTL & handled  # a disk may be a block device
         if rights:  # struct landlock_path_beneath_attr is packed: u64, s32
             rule = rights.to_bytes(8, "little") + descriptor.to_bytes(4, "little")
             _checked(_libc.syscall(_SYS_LANDLOCK + 1, ruleset, 1, rule, 0), "landlock_add_rule")

@@ -210,3 +210,16 @@ def test_an_access_list_is_given_and_taken_back_without_a_trace(tmp_path: Path) 
     acl.revoke(str(file), 64000)
     acl.revoke(str(file), 64001)
     assert file.stat().st_mode & 0o777 == 0o640
+
+
+@root_only
+def test_a_disk_that_is_a_device_stays_one(tmp_path: Path) -> None:
+    vm = VmDir(str(tmp_path / "state"), "t")
+    vm.create()
+    tools = tuple((path, "tools") for path in ("/usr", "/lib", "/lib64", "/etc/ld.so.cache") if os.path.exists(path))
+    paths = (*tools, ("/dev/zero", "read"))
+    wanted = Confinement(IsolationSettings(), ("mount", "pid"), paths, (), (), True, ())
+    with open(tmp_path / "log", "wb") as log, jail_for(wanted, vm) as jail:
+        argv = ("/usr/bin/head", "-c", "4", "/dev/zero")
+        child, _steps = start_confined(jail, argv, {}, vm, log)
+        assert child.wait(30) == 0, (tmp_path / "log").read_text()
