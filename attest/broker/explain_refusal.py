@@ -1,4 +1,7 @@
-"""Why a guest's launch digest was none of the expected ones: which input differs, proven by a recipe that gives it."""
+"""Why a guest's launch digest was none of the expected ones: which input differs, proven by a recipe that gives it.
+
+Of a TD the event log says it: see :mod:`attest.broker.explain_td`.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
+
 from attest.audit.chain import parse_record
 from attest.audit.record import DECISION
-from attest.store import records, rules
+from attest.broker.explain_td import TdExplained, explain_td
+from attest.broker.present_tdx import restore_tdx
+from attest.store import blobs, records, rules
 from attest.store.engine import Database
 from attest.store.errors import NotFound
 from ovmf.explain import EXPLAINED, SAME, Explanation, explain
@@ -28,15 +35,20 @@ class Explained:
 
 def explain_refusal(
     database: Database, decision: int, candidates: Sequence[ReferenceValue], *, reference: str | None = None
-) -> Explained:
+) -> Explained | TdExplained:
     """Compare the digest a decision is about with the reference values in force.
 
-    Of several values the one that explains it with the fewest differences is returned. Raises NotFound when the
-    record is no decision about a readable report, or no reference value with a recipe is in force.
+    Of several values the one that explains it with the fewest differences is returned. ``candidates`` say nothing
+    about a TD, whose own log does. Raises NotFound when the record is no decision about a genuine SNP guest or TD, or
+    no reference value with a recipe is in force.
     """
     with database.read() as tx:
-        reported = _reported(records.get(tx, decision), decision)
         stored = [reference_from_bytes(entry.document) for entry in rules.active_references(tx)]
+        body = _body(records.get(tx, decision), decision)
+        if "mrtd" in body["claims"]:
+            presented = restore_tdx(body["evidence"], lambda digest: _blob(tx, digest, decision))
+            return explain_td(presented, [value for value in stored if reference in (None, value.name)])
+    reported = _reported(body, decision)
     known = [
         (value.name, recipe) for value in stored if reference in (None, value.name) for recipe in _recipes([value])
     ]
@@ -53,16 +65,24 @@ def _recipes(values: Sequence[ReferenceValue]) -> tuple[LaunchRecipe, ...]:
     return tuple(value.recipe for value in values if isinstance(value.recipe, LaunchRecipe))
 
 
-def _reported(stored: records.StoredRecord | None, number: int) -> LaunchDigest:
+def _body(stored: records.StoredRecord | None, number: int) -> Any:
     if stored is None or stored.kind != DECISION:
         raise NotFound(f"decision {number}: not found", hint="attest audit list --kind decision")
     record: Any = parse_record(stored.record, f"audit record {number}")
-    claims = record["body"]["claims"]
-    if claims is None:
+    if record["body"]["claims"] is None:
         raise NotFound(f"decision {number}: the report was not genuine, so its launch digest means nothing")
+    return record["body"]
+
+
+def _blob(tx: Connection, digest: str, number: int) -> bytes:
+    data = blobs.get(tx, bytes.fromhex(digest))
+    if data is None:
+        raise NotFound(f"decision {number}: the bytes {digest} it names are gone")
+    return data
+
+
+def _reported(body: Any, number: int) -> LaunchDigest:
+    claims = body["claims"]
     if "measurement" not in claims:
-        raise NotFound(
-            f"decision {number}: is not about an SNP guest, whose launch digest has a recipe",
-            hint="attest audit show names the registers that differ, and the first event in each",
-        )
+        raise NotFound(f"decision {number}: is about an enclave, whose MRENCLAVE has no recipe here")
     return LaunchDigest.from_hex(claims["measurement"])

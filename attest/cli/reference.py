@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from attest.broker.explain_td import TdExplained
 
 DESCRIPTION = "Add, list or retire reference values; explain why a refused guest's launch digest is none of them."
 
@@ -22,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     explain.add_argument("--decision", type=int, required=True, metavar="N", help="number of the decision's record")
     explain.add_argument("--reference", metavar="NAME", help="compare with this value (default: the closest)")
     explain.add_argument(
-        "--candidate", type=Path, action="append", default=[], metavar="FILE", help="what the guest may have been"
+        "--candidate", type=Path, action="append", default=[], metavar="FILE", help="what an SNP guest may have been"
     )
     for child in (add, listing, retire, explain):
         add_config(child)
@@ -85,6 +89,7 @@ def _retire(args: Namespace) -> int:
 
 def _explain(args: Namespace) -> int:
     from attest.broker.explain_refusal import explain_refusal
+    from attest.broker.explain_td import TdExplained
     from attest.broker.opening import open_database
     from attest.cli.common import print_json, print_text, read_file, settings_of
     from policy.reference import reference_from_bytes
@@ -92,6 +97,8 @@ def _explain(args: Namespace) -> int:
     candidates = [reference_from_bytes(read_file(path, "candidate")) for path in args.candidate]
     database = open_database(settings_of(args))
     explained = explain_refusal(database, args.decision, candidates, reference=args.reference)
+    if isinstance(explained, TdExplained):
+        return _explain_td(args, explained)
     explanation = explained.explanation
     if args.json:
         print_json(
@@ -115,5 +122,36 @@ def _explain(args: Namespace) -> int:
         f"reported  {explanation.reported.hex()}",
         explanation.text(),
         *(f"  {item.label}: expected {item.expected}, got {item.reported}" for item in explanation.differences),
+    )
+    return 0
+
+
+def _explain_td(args: Namespace, explained: TdExplained) -> int:
+    from attest.cli.common import print_json, print_text
+
+    if args.json:
+        print_json(
+            {
+                "schema": "attest.reference.explain/1",
+                "decision": args.decision,
+                "reference": explained.reference,
+                "outcome": explained.outcome,
+                "reported": explained.reported.hex(),
+                "expected": explained.expected.hex(),
+                "registers": list(explained.registers),
+                "differs": [item.name for item in explained.differences],
+                "differences": [
+                    {"register": item.register, "place": item.place, "kind": item.kind, "text": item.text()}
+                    for item in explained.differences
+                ],
+                "text": explained.text(),
+            }
+        )
+        return 0
+    print_text(
+        f"decision {args.decision}, compared with reference value {explained.reference}",
+        f"expected  MRTD {explained.expected.hex()}",
+        f"reported  MRTD {explained.reported.hex()}",
+        explained.text(),
     )
     return 0
