@@ -47,24 +47,19 @@ class TdxDemo(Demo):
         self._refused("initrd", "initrd changed", 2, "initrd", initrd=self.other_initrd())
 
     def _refused(self, key: str, what: str, register: int, event: str, **changed: Any) -> None:
-        """Launch a changed VM: it boots and gets no key, and the record of the decision names the event that differs."""
+        """Launch a changed VM: it boots and gets no key, and the service names the one event that differs."""
         before = self.releases()
         result = self.world.run("cvm", "launch", self.write_vm(f"demo-{key}", **changed), "--json", want=7).json()
         seconds = result["seconds"]
         if self.releases() != before or "booted" not in seconds or "unlocked" in seconds:
             raise StepFailed(f"{what}: the VM did not boot, or got a key")
         number = self.last_decision()["number"]
-        record = self.world.run(
-            "attest", "audit", "show", str(number), "--json", "--config", "service/attest.toml"
+        explained = self.world.run(
+            "attest", "reference", "explain", "--decision", str(number), "--json", "--config", "service/attest.toml"
         ).json()  # fmt: skip
-        failed = {check["id"]: check for check in record["body"]["decision"]["checks"] if check["outcome"] == "fail"}
-        if set(failed) != {"measurement", f"tdx.rtmr{register}"}:
-            raise StepFailed(f"{what}: the service refused because of {', '.join(failed) or 'nothing'}")
-        difference = failed["measurement"]["clause"].partition("first difference: ")[2]
-        if not difference.startswith(f"RTMR{register} event ") or difference.split(":")[0].split()[3] != event:
-            raise StepFailed(f"{what}: the service names {difference or 'no event'}, want {event} in RTMR{register}")
+        if (explained["outcome"], explained["registers"], explained["differs"]) != ("explained", [register], [event]):
+            raise StepFailed(f"{what}: explained as {explained['text']}, want {event} in RTMR{register}")
         self.tell.refusal(
             key, f"{what} → it boots, RTMR{register} differs → refused (403)",
-            f"decision {number}: {difference}",
-            result=result["reason"], register=register, difference=difference, decision=number,
+            f"explained (decision {number}): {explained['text']}", result=result["reason"], explained=explained,
         )  # fmt: skip
