@@ -32,6 +32,8 @@ from policy.wire import ByteReader
 MAX_QUOTE = 64 * 1024
 HEADER_SIZE = 48
 _HEADER = Struct("<H H I H H 16s 20s")
+# Signature, attestation key, type and size of the certification data: one unpacking, because every verdict pays for it.
+_SIGNED_MATERIAL = Struct("<64s64sHI")
 BODY_SGX = "sgx"
 TEE_SGX, TEE_TDX = 0, 0x81
 KEY_ECDSA_P256 = 2
@@ -101,28 +103,15 @@ def parse_quote(data: bytes) -> Quote:
     material = _signature_data(reader.take(size, "signature data"), header.version, base)
     end, padding = reader.offset, reader.remaining
     reader.zero(padding, "padding")
+    body: TdReportBody | SgxReportBody
+    if body_type == BODY_SGX:
+        body = parse_sgx_body(raw_body, base=start)
+    else:
+        body = parse_td_body(raw_body, body_type, base=start)
+    # By position, in the order of the fields: every verdict makes one.
     return Quote(
-        raw=data[:end],
-        signed=signed,
-        version=header.version,
-        attestation_key_type=header.key_type,
-        tee_type=header.tee_type,
-        qe_svn=header.qe_svn,
-        pce_svn=header.pce_svn,
-        qe_vendor_id=header.vendor,
-        user_data=header.user_data,
-        body=parse_sgx_body(raw_body, base=start)
-        if body_type == BODY_SGX
-        else parse_td_body(raw_body, body_type, base=start),
-        body_type=body_type,
-        signature=material.signature,
-        attestation_key=material.key,
-        qe_report=material.qe.report,
-        qe_report_signature=material.qe.signature,
-        qe_auth_data=material.qe.auth_data,
-        certification=material.qe.certification,
-        padding=padding,
-    )
+        data[:end], signed, *header, body, body_type, material.signature, material.key, *material.qe, padding
+    )  # fmt: skip
 
 
 class _Header(NamedTuple):
@@ -182,17 +171,26 @@ def _body_type(reader: ByteReader, header: _Header) -> str:
 
 def _signature_data(data: bytes, version: int, base: int) -> _SignatureData:
     reader = ByteReader(data, "quote signature data", error=EvidenceMalformed, base=base)
+    if version > 3 and len(data) >= _SIGNED_MATERIAL.size:  # one read, where none of the four can be cut short
+        signature, key, kind, size = _SIGNED_MATERIAL.unpack(reader.take(_SIGNED_MATERIAL.size, "signature data"))
+        return _SignatureData(signature, key, _nested_material(reader, version, base, kind, size))
     signature, key = reader.take(64, "signature"), reader.take(64, "attestation key")
     if version == 3:
         qe = _qe_material(reader, base)
     else:
         kind, size = reader.u16("certification data type"), reader.u32("certification data size")
-        if kind != NESTED:
-            raise reader.fail(f"certification data type is {kind}, want {NESTED} (QE report) in version {version}")
-        start = base + reader.offset
-        qe = _nested(reader.take(size, "QE report certification data"), start)
-    reader.end()
+        qe = _nested_material(reader, version, base, kind, size)
     return _SignatureData(signature, key, qe)
+
+
+def _nested_material(reader: ByteReader, version: int, base: int, kind: int, size: int) -> _QeMaterial:
+    """The one certification data of versions 4 and 5, to the end of the signature data."""
+    if kind != NESTED:
+        raise reader.fail(f"certification data type is {kind}, want {NESTED} (QE report) in version {version}")
+    start = base + reader.offset
+    qe = _nested(reader.take(size, "QE report certification data"), start)
+    reader.end()
+    return qe
 
 
 @lru_cache(maxsize=256)

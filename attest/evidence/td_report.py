@@ -64,29 +64,25 @@ def parse_td_body(raw: bytes, layout: str, *, base: int = 0) -> TdReportBody:
 
     Raises :class:`EvidenceMalformed` for any other size; no byte of a body is reserved.
     """
-    reader = ByteReader(raw, f"TD report {layout}", error=EvidenceMalformed, base=base)
     if len(raw) != TD_BODY_SIZES[layout]:
-        raise reader.fail(f"got {len(raw)} bytes, want {TD_BODY_SIZES[layout]}")
-    newer, extended = layout != BODY_10, layout == BODY_15_EXTENDED
+        raise EvidenceMalformed(f"TD report {layout}: got {len(raw)} bytes, want {TD_BODY_SIZES[layout]}")
     (
         tee_tcb_svn, mrseam, mrsignerseam, seamattributes, td_attributes, xfam, mrtd, mrconfigid, mrowner,
         mrownerconfig, rtmr0, rtmr1, rtmr2, rtmr3, report_data,
-    ) = _LAYOUT_10.unpack(reader.take(_LAYOUT_10.size, "body 1.0"))  # fmt: skip
+    ) = _LAYOUT_10.unpack_from(raw)  # fmt: skip
+    tee_tcb_svn2, mrservicetd, extended = (None, None, ()) if layout == BODY_10 else _newer(raw, layout, base)
+    # By position, in the order of the fields: this is read once for every quote.
     return TdReportBody(
-        raw=bytes(raw),
-        tee_tcb_svn=tee_tcb_svn,
-        mrseam=mrseam,
-        mrsignerseam=mrsignerseam,
-        seamattributes=seamattributes,
-        td_attributes=TdAttributes(td_attributes),
-        xfam=Xfam(xfam),
-        mrtd=mrtd,
-        mrconfigid=mrconfigid,
-        mrowner=mrowner,
-        mrownerconfig=mrownerconfig,
-        rtmrs=(rtmr0, rtmr1, rtmr2, rtmr3),
-        report_data=report_data,
-        tee_tcb_svn2=reader.take(16, "tee_tcb_svn2") if newer else None,
-        mrservicetd=reader.take(48, "mrservicetd") if newer else None,
-        extended=tuple((name, reader.take(size, name).hex()) for name, size in _EXTENDED) if extended else (),
-    )
+        bytes(raw), tee_tcb_svn, mrseam, mrsignerseam, seamattributes, TdAttributes(td_attributes), Xfam(xfam), mrtd,
+        mrconfigid, mrowner, mrownerconfig, (rtmr0, rtmr1, rtmr2, rtmr3), report_data, tee_tcb_svn2, mrservicetd,
+        extended,
+    )  # fmt: skip
+
+
+def _newer(raw: bytes, layout: str, base: int) -> tuple[bytes, bytes, tuple[tuple[str, str], ...]]:
+    """What the bodies after 1.0 have at their end."""
+    reader = ByteReader(raw, f"TD report {layout}", error=EvidenceMalformed, base=base)
+    reader.skip(_LAYOUT_10.size, "body 1.0")
+    svn, service = reader.take(16, "tee_tcb_svn2"), reader.take(48, "mrservicetd")
+    extended = _EXTENDED if layout == BODY_15_EXTENDED else ()
+    return svn, service, tuple((name, reader.take(size, name).hex()) for name, size in extended)
