@@ -17,6 +17,7 @@ from policy.errors import MalformedInput
 
 # Possessive, so that hostile text is passed over once.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"\\'))
 _BRACKET = re.compile(r"[\[\]{}]")
 MAX_DEPTH = 32
 MAX_INTEGER = 2**64 - 1
@@ -41,6 +42,8 @@ def strict_json(
         raise error(f"{what}: number {name} is not JSON")
 
     def integer(digits: str) -> int:
+        if len(digits) <= 18:  # below 10^18, so within 64 bits
+            return int(digits)
         if len(digits) > 21 or abs(int(digits)) > MAX_INTEGER:
             raise error(f"{what}: integer of {len(digits)} digits, want at most 64 bits")
         return int(digits)
@@ -82,8 +85,24 @@ def _refuse_lone_surrogates(text: str, what: str, error: type[MalformedInput]) -
         return  # said better by the strict pass that follows
 
 
+def _is_shallow(text: str) -> bool:
+    """Whether ``text`` is surely nested at most MAX_DEPTH deep; ``False`` says nothing.
+
+    Where no quote is left when adjacent ones are gone, every bracket has an even number of quotes before it (nothing is
+    escaped), so none of them is inside a string. Then a round takes away at most two levels.
+    """
+    rest = text.encode("utf-8", "surrogatepass").translate(None, _NO_STRUCTURE).replace(b'""', b"")
+    for _ in range(MAX_DEPTH // 2):
+        rest = rest.replace(b"{}", b"").replace(b"[]", b"")
+        if not rest:
+            return True
+    return False
+
+
 def _check_depth(text: str, what: str, error: type[MalformedInput]) -> None:
     """Before ``json`` recurses. A string that never ends hides what follows it, which is no JSON either way."""
+    if _is_shallow(text):
+        return
     depth = 0
     for bracket in _BRACKET.findall(_STRING.sub("", text)):
         depth += 1 if bracket in "[{" else -1

@@ -15,7 +15,7 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -72,13 +72,18 @@ class IntelCertificate:
     usage: frozenset[str]
     sgx: SgxExtension | None
     key: ec.EllipticCurvePublicKey = field(repr=False, compare=False)
-    spki_sha256: bytes
     parsed: x509.Certificate = field(repr=False, compare=False)
 
     @property
     def name(self) -> str:
         """The common name."""
         return self.role.value
+
+    @cached_property
+    def spki_sha256(self) -> bytes:
+        """SHA-256 of the DER SubjectPublicKeyInfo; asked of roots only, so not computed for every leaf."""
+        spki = self.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return hashlib.sha256(spki).digest()
 
     @classmethod
     def parse(cls, der: bytes) -> IntelCertificate:
@@ -137,7 +142,6 @@ def _read(der: bytes, parsed: x509.Certificate) -> IntelCertificate:
     is_ca, path_length, usage, sgx = _extensions(parsed, role)
     if (sgx is not None) != (role is IntelRole.PCK):
         raise EvidenceMalformed(f"certificate {role.value}: an SGX extension belongs into PCK certificates, and there")
-    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return IntelCertificate(
         der=der,
         sha256=hashlib.sha256(der).digest(),
@@ -152,7 +156,6 @@ def _read(der: bytes, parsed: x509.Certificate) -> IntelCertificate:
         usage=usage,
         sgx=sgx,
         key=key,
-        spki_sha256=hashlib.sha256(spki).digest(),
         parsed=parsed,
     )
 

@@ -202,10 +202,17 @@ def _tcb_level(entry: Mapping[str, Any], kind: str, version: int) -> TcbLevel:
 
 
 def _components(tcb: _Members, name: str) -> tuple[int, ...]:
-    found = tuple(_Members(entry, name).integer("svn", 256) for entry in tcb.objects(name))
+    found = tuple([_svn(entry.get("svn"), name) for entry in tcb.objects(name)])
     if len(found) != 16:
         raise EvidenceMalformed(f"TCB level: {name}: {len(found)} components, want 16")
     return found
+
+
+def _svn(value: object, name: str) -> int:
+    """Apart from :class:`_Members` because a TCB info holds hundreds."""
+    if type(value) is not int or not 0 <= value < 256:
+        raise EvidenceMalformed(f"{name}: svn: got {str(value)[:40]!r}, want 0..255")
+    return value
 
 
 def _module(entry: Mapping[str, Any], name: str) -> TdxModule:
@@ -276,7 +283,8 @@ class _Members:
         items = self._get(name, list, "a list")
         if len(items) > 1000:
             raise EvidenceMalformed(f"{self._what}: {name}: {len(items)} entries, want at most 1000")
-        return [_object(item, f"{self._what}: {name}") for item in items]
+        what = f"{self._what}: {name}"
+        return [_object(item, what) for item in items]
 
     def status(self) -> TcbStatus:
         text = self.text("tcbStatus")
