@@ -15,6 +15,7 @@ from policy.intel_rules import IntelRules
 from policy.reference import ReferenceValue
 from policy.sgx_rules import SgxRules
 from policy.snp_rules import SnpRules
+from policy.tdx import Xfam
 from policy.tdx_rules import TdxRules
 from policy.vocab import Platform
 
@@ -78,6 +79,32 @@ def one_of(name: str, wanted: tuple[bytes, ...] | None, got: bytes, clause: str)
     if wanted is None:
         return left_out(name, got.hex(), f"{clause}; any is accepted")
     return compared(name, " or ".join(item.hex() for item in wanted) or "none listed", got.hex(), got in wanted, clause)
+
+
+def masked(name: str, wanted: tuple[int, int] | None, got: int, clause: str) -> Check:
+    """The bits of ``got`` under a mask; ``wanted`` is (value, mask), or ``None`` where the policy pins nothing."""
+    if wanted is None:
+        return left_out(name, hex(got), clause)
+    value, mask = wanted
+    return compared(name, f"{value:#x} under {mask:#x}", hex(got), got & mask == value, clause)
+
+
+def features_within(name: str, allowed: int | None, got: int, clause: str) -> Check:
+    """No feature of an XFAM (or XFRM) mask beyond ``allowed``."""
+    if allowed is None:
+        return left_out(name, hex(got), clause)
+    extra = Xfam(got & ~allowed)
+    suffix = f" ({', '.join(extra.names)} too many)" if extra else ""
+    return compared(name, f"no bit beyond {allowed:#x}", f"{got:#x}{suffix}", not extra, clause)
+
+
+def features_present(name: str, required: int | None, got: int, clause: str) -> Check:
+    """All features of an XFAM (or XFRM) mask that are ``required``."""
+    if required is None:
+        return left_out(name, hex(got), clause)
+    missing = Xfam(required & ~got)
+    suffix = f" ({', '.join(missing.names)} missing)" if missing else ""
+    return compared(name, f"all of {required:#x}", f"{got:#x}{suffix}", not missing, clause)
 
 
 def bit(value: bool) -> str:

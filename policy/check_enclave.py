@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from policy.check import Check, SgxAppraisal, SgxRule, bit, compared, left_out, one_of
-from policy.tdx import SgxAttributes, Xfam
+from policy.check import (
+    Check,
+    SgxAppraisal,
+    SgxRule,
+    bit,
+    compared,
+    features_present,
+    features_within,
+    left_out,
+    masked,
+    one_of,
+)
+from policy.tdx import SgxAttributes
 
 
 def identity(of: SgxAppraisal) -> Check:
@@ -48,41 +59,26 @@ def _forbidden(of: SgxAppraisal, key: str, index: int, why: str, allowed: bool) 
 
 def attributes(of: SgxAppraisal) -> Check:
     """ATTRIBUTES.FLAGS as a whole, where the policy pins them."""
-    return _masked("attributes", of.rules.attributes, of.claims.attributes, "the whole field under a mask")
+    clause = "sgx.attributes: the whole field under a mask"
+    return masked("sgx.attributes", of.rules.attributes, of.claims.attributes, clause)
 
 
 def miscselect(of: SgxAppraisal) -> Check:
     """What the processor reports to the host about exceptions inside."""
-    return _masked("miscselect", of.rules.miscselect, of.claims.miscselect, "exception details given to the host")
-
-
-def _masked(key: str, wanted: tuple[int, int] | None, got: int, why: str) -> Check:
-    if wanted is None:
-        return left_out(f"sgx.{key}", hex(got), f"sgx.{key}: {why}")
-    value, mask = wanted
-    return compared(f"sgx.{key}", f"{value:#x} under {mask:#x}", hex(got), got & mask == value, f"sgx.{key}: {why}")
+    clause = "sgx.miscselect: exception details given to the host"
+    return masked("sgx.miscselect", of.rules.miscselect, of.claims.miscselect, clause)
 
 
 def xfrm_allowed(of: SgxAppraisal) -> Check:
     """No processor feature beyond the policy's."""
-    wanted, got = of.rules.xfrm_allowed, of.claims.xfrm
     clause = "sgx.xfrm_allowed: processor state the enclave may use"
-    if wanted is None:
-        return left_out("sgx.xfrm", hex(got), clause)
-    extra = Xfam(got & ~wanted)
-    suffix = f" ({', '.join(extra.names)} too many)" if extra else ""
-    return compared("sgx.xfrm", f"no bit beyond {wanted:#x}", f"{got:#x}{suffix}", not extra, clause)
+    return features_within("sgx.xfrm", of.rules.xfrm_allowed, of.claims.xfrm, clause)
 
 
 def xfrm_required(of: SgxAppraisal) -> Check:
     """Processor features the enclave relies on."""
-    wanted, got = of.rules.xfrm_required, of.claims.xfrm
     clause = "sgx.xfrm_required: a host could take a feature away that the enclave relies on"
-    if wanted is None:
-        return left_out("sgx.xfrm-required", hex(got), clause)
-    missing = Xfam(wanted & ~got)
-    suffix = f" ({', '.join(missing.names)} missing)" if missing else ""
-    return compared("sgx.xfrm-required", f"all of {wanted:#x}", f"{got:#x}{suffix}", not missing, clause)
+    return features_present("sgx.xfrm-required", of.rules.xfrm_required, of.claims.xfrm, clause)
 
 
 def configid(of: SgxAppraisal) -> Check:

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from policy.check import FAIL, Check, TdxAppraisal, TdxRule, bit, compared, left_out, one_of
-from policy.tdx import TdAttributes, Xfam
+from policy.check import (
+    FAIL,
+    Check,
+    TdxAppraisal,
+    TdxRule,
+    bit,
+    compared,
+    features_present,
+    features_within,
+    left_out,
+    masked,
+    one_of,
+)
+from policy.tdx import TdAttributes
 from policy.tdx_rules import ATTRIBUTE_BITS, EXTENDED_FIELDS
 
 
@@ -28,13 +40,13 @@ def mrsignerseam(of: TdxAppraisal) -> Check:
 def seamattributes(of: TdxAppraisal) -> Check:
     """Attributes of the TDX module: zero in production."""
     clause = "tdx.seamattributes: zero for a production module; anything else may be debuggable"
-    return _masked("tdx.seamattributes", of.rules.seamattributes, of.claims.seamattributes, clause)
+    return masked("tdx.seamattributes", of.rules.seamattributes, of.claims.seamattributes, clause)
 
 
 def attributes(of: TdxAppraisal) -> Check:
     """ATTRIBUTES as a whole, where the policy pins them; each bit has a rule of its own beside this one."""
     clause = "tdx.attributes: the whole field under a mask; single bits are compared below"
-    return _masked("tdx.attributes", of.rules.attributes, of.claims.td_attributes, clause)
+    return masked("tdx.attributes", of.rules.attributes, of.claims.td_attributes, clause)
 
 
 def attribute(key: str) -> TdxRule:
@@ -70,24 +82,14 @@ def undefined_attributes(of: TdxAppraisal) -> Check:
 
 def xfam_allowed(of: TdxAppraisal) -> Check:
     """No processor feature beyond the policy's."""
-    wanted, got = of.rules.xfam_allowed, of.claims.xfam
     clause = "tdx.xfam_allowed: processor state the TD may use; the host chooses it, the quote holds it"
-    if wanted is None:
-        return left_out("tdx.xfam", hex(got), clause)
-    extra = Xfam(got & ~wanted)
-    suffix = f" ({', '.join(extra.names)} too many)" if extra else ""
-    return compared("tdx.xfam", f"no bit beyond {wanted:#x}", f"{got:#x}{suffix}", not extra, clause)
+    return features_within("tdx.xfam", of.rules.xfam_allowed, of.claims.xfam, clause)
 
 
 def xfam_required(of: TdxAppraisal) -> Check:
     """Processor features the guest relies on."""
-    wanted, got = of.rules.xfam_required, of.claims.xfam
     clause = "tdx.xfam_required: a host could take a feature away that the guest's code relies on"
-    if wanted is None:
-        return left_out("tdx.xfam-required", hex(got), clause)
-    missing = Xfam(wanted & ~got)
-    suffix = f" ({', '.join(missing.names)} missing)" if missing else ""
-    return compared("tdx.xfam-required", f"all of {wanted:#x}", f"{got:#x}{suffix}", not missing, clause)
+    return features_present("tdx.xfam-required", of.rules.xfam_required, of.claims.xfam, clause)
 
 
 def tee_tcb_svn(of: TdxAppraisal) -> Check:
@@ -163,13 +165,6 @@ def host_value(name: str, why: str) -> TdxRule:
         return one_of(f"tdx.{name}", wanted, getattr(of.claims, name), f"tdx.{name}: {why}")
 
     return check
-
-
-def _masked(name: str, wanted: tuple[int, int] | None, got: int, clause: str) -> Check:
-    if wanted is None:
-        return left_out(name, hex(got), clause)
-    value, mask = wanted
-    return compared(name, f"{value:#x} under {mask:#x}", hex(got), got & mask == value, clause)
 
 
 ATTRIBUTE_RULES: tuple[TdxRule, ...] = tuple(attribute(key) for key in ATTRIBUTE_BITS)
