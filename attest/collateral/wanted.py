@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from attest.collateral.cache import shared_lock_name
-from attest.evidence.amd_certificate import MAX_CERTIFICATE, MAX_CRL
+from attest.evidence.x509_reading import MAX_CERTIFICATE, MAX_CRL
 from policy.errors import MalformedInput
 from policy.snp import TcbVersion
 from policy.vocab import SnpProduct

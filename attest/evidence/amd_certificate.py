@@ -17,25 +17,25 @@ from enum import Enum
 from functools import cached_property
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from attest.evidence.amd_ext import ARC, AmdExtensions, parse_amd_extensions
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
+from attest.evidence.x509_reading import (
+    MAX_CERTIFICATE,
+    MAX_CRL,
+    READ_ERRORS,
+    check_size,
+    check_whole_signature,
+    first_line,
+)
 from policy.snp import SigningKey
 from policy.vocab import SnpProduct
 
 # Every VCEK and VLEK has serial 0 by specification; warning about each of them helps nobody.
 warnings.filterwarnings("ignore", message="Parsed a serial number which wasn't positive", category=UserWarning)
-
-MAX_CERTIFICATE = 16 * 1024
-MAX_CRL = 1 << 20
-_READ_ERRORS = (
-    ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)  # fmt: skip
 
 
 class UnrelatedCertificate(EvidenceUnsupported):
@@ -82,12 +82,11 @@ class AmdCertificate:
         Raises :class:`EvidenceMalformed` when it does not parse, :class:`UnrelatedCertificate` when its names belong to
         no place in AMD's chain.
         """
-        if len(der) > MAX_CERTIFICATE:
-            raise EvidenceMalformed(f"certificate: {len(der)} bytes, want at most {MAX_CERTIFICATE}")
+        check_size(der, MAX_CERTIFICATE, "certificate")
         try:
             certificate = cls._read(bytes(der), x509.load_der_x509_certificate(der))
-        except _READ_ERRORS as exc:
-            raise EvidenceMalformed(f"certificate: {_first_line(exc)}") from None
+        except READ_ERRORS as exc:
+            raise EvidenceMalformed(f"certificate: {first_line(exc)}") from None
         if certificate.amd is not None:
             _ = certificate.spki  # a leaf is its key: refuse one that cannot be loaded
         return certificate
@@ -96,7 +95,7 @@ class AmdCertificate:
     def _read(cls, der: bytes, certificate: x509.Certificate) -> AmdCertificate:
         subject, issuer = _common_name(certificate.subject), _common_name(certificate.issuer)
         role, product = _place(subject, issuer)
-        _check_whole_signature(der, certificate.signature, "certificate")
+        check_whole_signature(der, certificate.signature, "certificate")
         values = _private_values(certificate)
         return cls(
             der=der,
@@ -120,8 +119,8 @@ class AmdCertificate:
         """SubjectPublicKeyInfo, DER. Raises :class:`EvidenceMalformed` for a key that cannot be loaded."""
         try:
             key = self.parsed.public_key()
-        except _READ_ERRORS as exc:
-            raise EvidenceMalformed(f"certificate {self.subject_cn}: public key: {_first_line(exc)}") from None
+        except READ_ERRORS as exc:
+            raise EvidenceMalformed(f"certificate {self.subject_cn}: public key: {first_line(exc)}") from None
         return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
     @cached_property
@@ -150,23 +149,22 @@ class AmdCrl:
     @classmethod
     def parse(cls, der: bytes) -> AmdCrl:
         """One DER CRL issued in the name of an ARK; raises :class:`EvidenceMalformed` otherwise."""
-        if len(der) > MAX_CRL:
-            raise EvidenceMalformed(f"CRL: {len(der)} bytes, want at most {MAX_CRL}")
+        check_size(der, MAX_CRL, "CRL")
         try:
             crl = x509.load_der_x509_crl(der)
             issuer = _common_name(crl.issuer)
             role, product = _place(issuer, issuer)
             if role is not Role.ARK:
                 raise EvidenceMalformed(f"CRL: issued by {issuer!r}, want an ARK")
-            _check_whole_signature(der, crl.signature, "CRL")
+            check_whole_signature(der, crl.signature, "CRL")
             if any(extension.critical for extension in crl.extensions):
                 raise EvidenceMalformed("CRL: a critical extension limits its scope, want a complete list")
             return cls(
                 bytes(der), hashlib.sha256(der).digest(), product, crl.last_update_utc, crl.next_update_utc,
                 frozenset(entry.serial_number for entry in crl), crl,
             )  # fmt: skip
-        except _READ_ERRORS as exc:
-            raise EvidenceMalformed(f"CRL: {_first_line(exc)}") from None
+        except READ_ERRORS as exc:
+            raise EvidenceMalformed(f"CRL: {first_line(exc)}") from None
 
     @property
     def pss_sha384(self) -> bool:
@@ -177,15 +175,9 @@ class AmdCrl:
 def _is_pss_sha384(signed: x509.Certificate | x509.CertificateRevocationList) -> bool:
     try:
         algorithm = signed.signature_hash_algorithm
-    except _READ_ERRORS:
+    except READ_ERRORS:
         return False
     return signed.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS and isinstance(algorithm, hashes.SHA384)
-
-
-def _check_whole_signature(der: bytes, signature: bytes, what: str) -> None:
-    """Nobody signs how many bits at a signature's end do not count, so all must: the last field is whole bytes."""
-    if not der.endswith(b"\0" + signature):
-        raise EvidenceMalformed(f"{what}: its signature is not a whole number of bytes")
 
 
 def _place(subject: str, issuer: str) -> tuple[Role, SnpProduct]:
@@ -216,7 +208,3 @@ def _private_values(certificate: x509.Certificate) -> dict[str, bytes]:
             elif extension.critical:
                 raise EvidenceMalformed(f"certificate: critical extension {oid} is unknown")
     return values
-
-
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).splitlines() or [type(exc).__name__])[0][:200]

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 
 from attest.evidence.device_path import device_path_text
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.event_reading import Reading
 from attest.evidence.event_text import guid, short_hex, shown, text_of, utf16_of
+from attest.evidence.x509_reading import READ_ERRORS
 from policy.wire import ByteReader
 
 GLOBAL = "8BE4DF61-93CA-11D2-AA0D-00E098032B8C"
@@ -38,7 +38,6 @@ _OWNER = 16
 _MAX_BOOT_ORDER = 4096
 _LOAD_OPTION_BITS = 0x1F0B
 _LIST_HEADER = 28
-_READ_ERRORS = (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion)
 
 
 def read_driver_config(data: bytes) -> Reading:
@@ -69,7 +68,7 @@ def certificate_text(der: bytes) -> str:
     digest = hashlib.sha256(der).hexdigest()
     try:
         subject = x509.load_der_x509_certificate(der).subject.rfc4514_string()
-    except _READ_ERRORS:
+    except READ_ERRORS:
         return f"x509 {digest} unreadable"
     return f"x509 {digest} {shown(subject).replace(';', ',')}"
 

@@ -18,20 +18,20 @@ from enum import Enum
 from functools import cached_property, lru_cache
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
 from attest.evidence.sgx_extension import SGX_EXTENSION, SgxExtension, parse_sgx_extension
-
-MAX_CERTIFICATE = 16 * 1024
-MAX_CRL = 1 << 20
-_READ_ERRORS = (
-    ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)  # fmt: skip
+from attest.evidence.x509_reading import (
+    MAX_CERTIFICATE,
+    MAX_CRL,
+    READ_ERRORS,
+    check_size,
+    check_whole_signature,
+    first_line,
+)
 
 
 class UnrelatedIntelCertificate(EvidenceUnsupported):
@@ -92,8 +92,7 @@ class IntelCertificate:
         Raises :class:`EvidenceMalformed`, also for any key that is not P-256, and :class:`UnrelatedIntelCertificate`
         for names that belong nowhere.
         """
-        if len(der) > MAX_CERTIFICATE:
-            raise EvidenceMalformed(f"certificate: {len(der)} bytes, want at most {MAX_CERTIFICATE}")
+        check_size(der, MAX_CERTIFICATE, "certificate")
         return parsed_certificate(bytes(der))
 
 
@@ -102,8 +101,8 @@ def parsed_certificate(der: bytes) -> IntelCertificate:
     """Every quote brings the authority and the root again, so the last ones read are kept; at most 8 MB of them."""
     try:
         return _read(der, x509.load_der_x509_certificate(der))
-    except _READ_ERRORS as exc:
-        raise EvidenceMalformed(f"certificate: {_first_line(exc)}") from None
+    except READ_ERRORS as exc:
+        raise EvidenceMalformed(f"certificate: {first_line(exc)}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +122,11 @@ class IntelCrl:
     @classmethod
     def parse(cls, der: bytes) -> IntelCrl:
         """One DER CRL in the name of a CA of this PKI, with a number and a next update; else EvidenceMalformed."""
-        if len(der) > MAX_CRL:
-            raise EvidenceMalformed(f"CRL: {len(der)} bytes, want at most {MAX_CRL}")
+        check_size(der, MAX_CRL, "CRL")
         try:
             return _read_crl(bytes(der), x509.load_der_x509_crl(der))
-        except _READ_ERRORS as exc:
-            raise EvidenceMalformed(f"CRL: {_first_line(exc)}") from None
+        except READ_ERRORS as exc:
+            raise EvidenceMalformed(f"CRL: {first_line(exc)}") from None
 
 
 def _read(der: bytes, parsed: x509.Certificate) -> IntelCertificate:
@@ -213,14 +211,9 @@ def _role(name: x509.Name, what: str) -> IntelRole:
 
 
 def _check_signature(der: bytes, parsed: x509.Certificate | x509.CertificateRevocationList, what: str) -> None:
-    """Its algorithm; and its bits are whole bytes, because nobody signs how many bits at its end do not count."""
+    """Its algorithm, and that all its bits count."""
     if parsed.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
         raise EvidenceMalformed(
             f"{what}: signed with {parsed.signature_algorithm_oid.dotted_string}, want ECDSA with SHA-256"
         )
-    if not der.endswith(b"\0" + parsed.signature):
-        raise EvidenceMalformed(f"{what}: its signature is not a whole number of bytes")
-
-
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).splitlines() or [type(exc).__name__])[0][:200]
+    check_whole_signature(der, parsed.signature, what)

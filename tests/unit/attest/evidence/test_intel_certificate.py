@@ -16,8 +16,6 @@ from cryptography.x509.oid import NameOID
 from attest.emulator.td_pki import Issued, encode_sgx_extension, issue, revocation_list
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.intel_certificate import (
-    MAX_CERTIFICATE,
-    MAX_CRL,
     IntelCertificate,
     IntelCrl,
     IntelRole,
@@ -25,6 +23,7 @@ from attest.evidence.intel_certificate import (
 )
 from attest.evidence.pem import parse_pem
 from attest.evidence.sgx_extension import SGX_EXTENSION
+from attest.evidence.x509_reading import MAX_CERTIFICATE, MAX_CRL
 from tests.fakes.intel_pki import CURRENT, LIFE, SGX, FakeIntelPki, key_of
 
 WORLD = FakeIntelPki()
