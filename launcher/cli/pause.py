@@ -1,4 +1,4 @@
-"""``cvm pause``."""
+"""``cvm pause``, and what ``cvm resume`` shares with it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Pause; 0."""
-    row = pause(args.name, on=True)
+    return run_with(args, on=True)
+
+
+def run_with(args: Namespace, *, on: bool) -> int:
+    """Pause, or with ``on=False`` resume, and say what became of it; 0."""
+    row = pause(args.name, on=on)
     if args.json:
         sys.stdout.write(json.dumps({"schema": "cvm.pause/1", **row}, indent=2) + "\n")
     else:

@@ -26,5 +26,8 @@ RESULT_FILE = "result.json"
 CHIP_STATE = ".emulated-chip"
 """Below the state root: one emulated chip per host, unless a VM names its own folder."""
 
+OF_A_RUN = (QMP_SOCKET, STATUS_SOCKET, CONSOLE_SOCKET, CHIP_SOCKET, CONTROL_SOCKET, TPM_SOCKET, LAUNCHER_PID)
+"""What means something only while the launcher lives: removed by it, or by who finds it dead."""
+
 STATUS_PORT = "org.cvm.status"
 CHIP_PORT, TD_PORT = "org.cvm.snp", "org.cvm.tdx"

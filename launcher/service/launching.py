@@ -27,16 +27,6 @@ from launcher.service.restarting import in_ledger, prepare_again, renew, wait_to
 from launcher.service.supervisor import Supervisor
 from policy.vocab import Platform
 
-_SOCKETS = (
-    names.QMP_SOCKET,
-    names.STATUS_SOCKET,
-    names.CONSOLE_SOCKET,
-    names.CHIP_SOCKET,
-    names.CONTROL_SOCKET,
-    names.TPM_SOCKET,
-    names.LAUNCHER_PID,
-)
-
 
 class LaunchOptions(NamedTuple):
     """What the command line adds to the VM file. ``say`` gets progress lines for a person; ``started`` is called once
@@ -75,7 +65,7 @@ def launch(path: str, options: LaunchOptions) -> Record:
             prepared = prepare_again(record, lambda: prepare_to_launch(path))
             renew(vm, names.LAUNCHER_LOG)
     finally:
-        vm.remove(*_SOCKETS)
+        vm.remove(*names.OF_A_RUN)
         vm.unlock()
 
 

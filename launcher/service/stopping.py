@@ -14,15 +14,6 @@ from launcher.io.procid import is_alive, send
 from launcher.io.statedir import VmDir, existing, state_root
 from launcher.service.listing import describe, true_state
 
-_LEFT = (
-    names.QMP_SOCKET,
-    names.STATUS_SOCKET,
-    names.CONSOLE_SOCKET,
-    names.CHIP_SOCKET,
-    names.CONTROL_SOCKET,
-    names.TPM_SOCKET,
-    names.LAUNCHER_PID,
-)
 _POLL = 0.05
 
 
@@ -65,7 +56,7 @@ def _tidy(vm: VmDir, recorded: dict[str, Any], seconds: float) -> None:
         for what in ("qemu", "emulator"):
             send(recorded.get(what), signal.SIGKILL)
         _wait(vm, ("qemu", "emulator"), recorded, seconds)
-        vm.remove(*_LEFT)
+        vm.remove(*names.OF_A_RUN)
         recorded["state"] = STOPPED
         recorded["reason"] = "its launcher died; cleaned up"
         vm.write_json(names.STATE_FILE, recorded)
