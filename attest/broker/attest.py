@@ -91,10 +91,11 @@ def _examine(service: Service, tee: str, request: AttestRequest, bound: Bound, n
 
 def _record(service: Service, session_id: str, case: Case) -> tuple[int, Issued | None]:
     """Write the decision and, for an accepted guest, what its token stands for. Returns the record's number."""
-    issued = _token(service, case)
+    found = evidence_record.findings(case.found)
+    issued = _token(service, case, found["claims"])
     subject = case.presented.launch_digest.hex() if case.presented else "unreadable evidence"
     with service.database.write() as tx:
-        body = evidence_record.keep(tx, case)
+        body = evidence_record.keep(tx, case, found)
         body["token_id"] = issued.token_id if issued else None
         number = append(tx, Event(case.now, DECISION, subject, case.found.outcome, GUEST, body))
         if issued is not None:
@@ -103,7 +104,7 @@ def _record(service: Service, session_id: str, case: Case) -> tuple[int, Issued 
     return number, issued
 
 
-def _token(service: Service, case: Case) -> Issued | None:
+def _token(service: Service, case: Case, brief: dict[str, object]) -> Issued | None:
     claims, decision = case.found.claims, case.found.decision
     if claims is None or decision is None or not decision.affirming or case.found.failure is not None:
         return None
@@ -111,7 +112,7 @@ def _token(service: Service, case: Case) -> Issued | None:
         tee=case.tee,
         nonce=case.request.nonce or "",
         tee_pubkey=case.request.tee_pubkey.members,
-        claims=evidence_record.brief_claims(claims.tee),
+        claims=brief,
         init_data=claims.host_binding.hex(),
         policy_id=decision.policy_name,
     )

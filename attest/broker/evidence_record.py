@@ -19,8 +19,10 @@ HASH = "sha384"
 RECEIVED = "received_sha256"
 
 
-def keep(tx: Connection, case: Case) -> dict[str, Any]:
-    """Store the bytes the decision rests on and return the body that names them."""
+def keep(tx: Connection, case: Case, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Store the bytes the decision rests on and return the body that names them. ``found`` are its :func:`findings`,
+    made before the transaction, which holds up everybody else's.
+    """
     request = case.request
     return {
         "tee": case.tee,
@@ -39,7 +41,7 @@ def keep(tx: Connection, case: Case) -> dict[str, Any]:
             "policy": case.rules.policy_sha256,
             "references": case.rules.references_sha256,
         },
-        **findings(case.found),
+        **found,
     }
 
 
@@ -47,7 +49,7 @@ def findings(found: Found) -> dict[str, Any]:
     """What was found: the part of the record that repeating the decision must give again."""
     failure = found.failure
     return {
-        "claims": None if found.claims is None else brief_claims(found.claims.tee),
+        "claims": None if found.claims is None else _brief_claims(found.claims.tee),
         "platform": None if found.claims is None else found.claims.platform.value,
         "emulated": None if found.claims is None else found.claims.emulated,
         "decision": None if found.decision is None else decision_json(found.decision),
@@ -56,7 +58,7 @@ def findings(found: Found) -> dict[str, Any]:
     }
 
 
-def brief_claims(claims: TeeClaims) -> dict[str, object]:
+def _brief_claims(claims: TeeClaims) -> dict[str, object]:
     """The claims, an event log by its digest: it may have thousands of events, and its bytes are kept as evidence."""
     found = claims_json(claims)
     events = found.get("events")
