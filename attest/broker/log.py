@@ -7,7 +7,6 @@ log tell two stories, and every new checkpoint is refused until a person has loo
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +18,8 @@ from attest.audit.errors import AuditBroken
 from attest.audit.merkle import verify_consistency
 from attest.audit.note import Note, parse_note, sign, verify_note
 from attest.broker.errors import ServiceMisconfigured
+from attest.keys.errors import KeyFileRefused
+from attest.keys.files import replace_file
 from attest.keys.log_key import LogKey
 from attest.store import checkpoints, tree
 from attest.store.checkpoints import StoredCheckpoint
@@ -91,14 +92,8 @@ def _seen(signer: LogSigner) -> Checkpoint | None:
 
 
 def _remember(path: Path, note: Note) -> None:
-    """Whole or not at all, on stable storage."""
-    part = path.with_name(path.name + ".part")
+    """Whole or not at all, on stable storage, its name included."""
     try:
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        with os.fdopen(handle, "wb") as file:
-            file.write(note.encode())
-            file.flush()
-            os.fsync(handle)
-        part.replace(path)
-    except OSError as exc:
-        raise ServiceMisconfigured(f"audit log: {path}: {exc.strerror}") from None
+        replace_file(path, note.encode())
+    except KeyFileRefused as exc:
+        raise ServiceMisconfigured(f"audit log: {exc.message}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from attest.keys.errors import KeyFileRefused
@@ -70,6 +71,8 @@ def _is_credential(path: Path) -> bool:
 def replace_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace a file's content as a whole: readers see the old bytes or the new ones, never a part."""
     beside = path.with_name(f".{path.name}.new-{os.getpid()}")
+    with suppress(OSError):
+        beside.unlink()  # of a process with our number that died here
     write_new(beside, data, mode=mode)
     try:
         os.replace(beside, path)
