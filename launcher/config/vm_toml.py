@@ -57,6 +57,7 @@ def decode(root: Table) -> VmConfig:
         name=name,
         platform=platform,
         memory=memory,
+        light=root.value("light", bool, default=False) or False,
         accel=root.choice("accel", ("auto", "kvm", "tcg"), "auto") or "auto",
         cpu=parts.cpu(root.table("cpu", required=False), platform),
         boot=parts.boot(root.table("boot", required=False)) or Boot(),
@@ -98,6 +99,8 @@ def _cross_checks(config: VmConfig, problems: Problems) -> None:
         problems.add("$.boot.kernel", "missing: an initrd or a command line needs a kernel")
     if boot.kernel is None and not config.disks:
         problems.add("$.boot", "nothing to boot: want a kernel or a [[disk]]")
+    if config.light:
+        _check_light(config, problems)
     if encrypted and attestation is None:
         problems.add(f"$.disk[{encrypted[0]}].encrypted", "needs an [attestation] table: nobody to ask for the key")
     if attestation is not None and config.platform is Platform.NONE:
@@ -109,6 +112,19 @@ def _cross_checks(config: VmConfig, problems: Problems) -> None:
     if config.guest.poweroff and config.platform is Platform.NONE and boot.kernel is None:
         problems.add("$.guest.poweroff", "is passed on the kernel command line, but there is no kernel")
     _unique_disks(config.disks, problems)
+
+
+def _check_light(config: VmConfig, problems: Problems) -> None:
+    if config.platform is not Platform.NONE:
+        problems.add(
+            "$.light",
+            f"platform {config.platform.value} measures its firmware and the very kernel file; the light profile has "
+            "neither, so only an ordinary VM can have it",
+        )
+    if config.boot.kernel is None:
+        problems.add("$.boot.kernel", "missing: light = true starts a kernel without a boot loader")
+    if config.boot.firmware != "auto":
+        problems.add("$.boot.firmware", 'light = true brings its own (qboot), want "auto"')
 
 
 def _unique_disks(disks: tuple[Disk, ...], problems: Problems) -> None:

@@ -15,6 +15,7 @@ LIMIT = 2047 - len("initrd=initrd ")
 GUEST_ADDRESS, GATEWAY = "10.0.2.15/24", "10.0.2.2"
 """QEMU's user network: the guest, and the host's loopback as the guest sees it."""
 NAME_SERVER = "10.0.2.3"
+_LOUDNESS = frozenset(("quiet", "debug", "loglevel", "ignore_loglevel"))
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -35,6 +36,9 @@ def compose(config: VmConfig, ca_der: bytes | None) -> CommandLine:
     if not any(word.startswith("console=") for word in config.boot.cmdline.split()):
         words.append("console=ttyS0")
         choices.append(("console", "ttyS0", "the command line names none"))
+    if config.light and not _LOUDNESS & {word.partition("=")[0] for word in config.boot.cmdline.split()}:
+        words.append("loglevel=6")
+        choices.append(("console level", "6", "light: notices and worse; a serial port is slow to write to"))
     words += _orders(config, ca_der, choices)
     text = " ".join(words)
     if len(text) > LIMIT:

@@ -28,6 +28,8 @@ _PLATFORM = {
     Platform.NONE: "NOT PROTECTED: an ordinary VM, nothing is measured",
 }
 
+_LIGHT = "qboot starts a kernel that the host unpacked (PVH): no UEFI, no option ROMs, nothing unpacked in the guest"
+
 
 def decide(
     config: VmConfig,
@@ -45,6 +47,8 @@ def decide(
         Decision("memory", f"{spec.memory >> 20} MiB", _WRITTEN),
         Decision("firmware", *_firmware(firmware, spec)),
     ]
+    if config.light:
+        chosen[-1] = Decision("profile", "light", _LIGHT)
     if config.platform is Platform.SEV_SNP:
         source = "CPUID 0x8000001F of this host" if host.c_bit is not None else "every EPYC's; this host did not say"
         chosen.append(Decision("c-bit", str(spec.snp.c_bit if spec.snp else ""), source))

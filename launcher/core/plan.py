@@ -16,7 +16,7 @@ from launcher.core.decisions import Decision
 from launcher.core.facts import FirmwareFacts, HostFacts, QemuFacts
 from launcher.core.inputs import measure_inputs
 from launcher.core.measurement import MeasureInputs
-from launcher.core.spec import IdBlockFiles, SnpLaunch, VmSpec
+from launcher.core.spec import IdBlockFiles, LightFiles, SnpLaunch, VmSpec
 from launcher.core.td import TD_PLATFORMS, refuse_td
 from launcher.core.timeouts import Budget, budget
 from launcher.core.vm import TdxSettings, VmConfig, guest_policy
@@ -72,7 +72,7 @@ class Surroundings(NamedTuple):
 
     ``ca_der``: the CA certificate, DER. ``chip_state``: the default folder of the emulated chip. ``id_block``:
     contents of the files the VM names. ``kernel_signed``: the kernel carries a signature, whoever made it.
-    ``swtpm``: there is a TPM in software.
+    ``swtpm``: there is a TPM in software. ``light``: the files of a light VM.
     """
 
     host: HostFacts
@@ -83,6 +83,7 @@ class Surroundings(NamedTuple):
     id_block: IdBlockFiles | None = None
     kernel_signed: bool = False
     swtpm: bool = True
+    light: LightFiles | None = None
 
 
 def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
@@ -158,6 +159,7 @@ def _spec(config: VmConfig, around: Surroundings, accel: str, line: CommandLine 
         c_bit = around.host.c_bit if around.host.c_bit is not None else DEFAULT_C_BIT
         snp = SnpLaunch(guest_policy(config.snp), c_bit, config.snp.host_data, around.id_block)
     emulated = config.platform is Platform.EMULATED_SNP
+    light = around.light
     return VmSpec(
         name=config.name,
         platform=config.platform,
@@ -166,9 +168,9 @@ def _spec(config: VmConfig, around: Surroundings, accel: str, line: CommandLine 
         memory=config.memory,
         vcpus=config.cpu.vcpus,
         cpu_model=config.cpu.model,
-        firmware=firmware.path if firmware is not None else None,
-        kernel=config.boot.kernel,
-        initrd=config.boot.initrd,
+        firmware=light.firmware if light else firmware.path if firmware else None,
+        kernel=light.kernel if light else config.boot.kernel,
+        initrd=light.initrd if light else config.boot.initrd,
         cmdline=line.text if line is not None else None,
         disks=config.disks,
         net=config.net,

@@ -25,6 +25,16 @@ class SnpLaunch(NamedTuple):
     id_block: IdBlockFiles | None = None
 
 
+class LightFiles(NamedTuple):
+    """What a light VM starts, absolute paths. ``firmware`` is qboot, ``kernel`` an ELF image with a PVH entry,
+    ``initrd`` an unpacked cpio archive.
+    """
+
+    firmware: str
+    kernel: str
+    initrd: str | None
+
+
 class VmSpec(NamedTuple):
     """Paths are absolute; sizes in bytes. ``firmware`` is ``None`` for QEMU's built-in SeaBIOS.
 

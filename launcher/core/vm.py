@@ -129,6 +129,8 @@ class VmConfig(NamedTuple):
     lifecycle: Lifecycle = Lifecycle()
     isolation: IsolationSettings = IsolationSettings()
     limits: Limits = Limits()
+    light: bool = False
+    """A boot as short as it gets, of an ordinary VM: no UEFI, nothing unpacked inside the guest."""
 
 
 _POLICY_BITS = {

@@ -9,10 +9,12 @@ from typing import NamedTuple
 from launcher.core.facts import FirmwareFacts, QemuFacts
 from launcher.core.names import CHIP_STATE
 from launcher.core.plan import LaunchPlan, Surroundings, make_plan
+from launcher.core.spec import LightFiles
 from launcher.core.td import TD_PLATFORMS
 from launcher.core.vm import VmConfig, guest_policy
 from launcher.io.firmware import find_firmware, is_signed
 from launcher.io.host import probe_host
+from launcher.io.light import light_files
 from launcher.io.measurement import Measured, measure
 from launcher.io.statedir import state_root
 from launcher.io.td_measurement import TdChoices, TdMeasured, measure_td
@@ -55,6 +57,7 @@ def prepare(path: str) -> Prepared:
         id_block=read_id_block(config.snp),
         kernel_signed=td and config.boot.kernel is not None and is_signed(config.boot.kernel),
         swtpm=which("swtpm") is not None,
+        light=_light(config, tools),
     )
     plan = make_plan(config, around)
     measured = None if plan.measure is None else measure(plan.measure)
@@ -62,6 +65,12 @@ def prepare(path: str) -> Prepared:
         check_id_block(around.id_block, measured.launch_digest, guest_policy(config.snp))
     measured_td = measure_td(plan.spec, tools, TdChoices()) if td else None
     return Prepared(config, plan, measured, measured_td)
+
+
+def _light(config: VmConfig, tools: Toolchain) -> LightFiles | None:
+    if not config.light or config.boot.kernel is None:
+        return None
+    return light_files(config.boot.kernel, config.boot.initrd, tools)
 
 
 def qemu_facts(tools: Toolchain) -> QemuFacts:

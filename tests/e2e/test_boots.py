@@ -96,6 +96,22 @@ def test_a_detached_vm_shows_its_console_and_obeys_the_power_button(
     assert _state(capsys) == "stopped"
 
 
+def test_a_light_vm_boots_without_firmware_of_a_pc_and_finds_its_disk(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "disk.img").write_bytes(bytes(1 << 20))
+    path = Path(vm(tmp_path, image, "none", poweroff=True))
+    text = path.read_text().replace("schema = 1", "schema = 1\nlight = true")
+    path.write_text(text + '[[disk]]\npath = "disk.img"\n')
+    assert main(["launch", str(path), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["outcome"], result["state"]) == ("ran", "stopped")
+    assert result["seconds"]["booted"] < 60
+    argv = json.loads((tmp_path / "state" / "none" / "vm.json").read_text())["argv"]
+    assert argv[argv.index("-bios") + 1].endswith("qboot.rom")
+    assert "virtio_blk virtio" in (tmp_path / "state" / "none" / "serial.log").read_text(errors="replace")
+
+
 def _state(capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     main(["ps", "--json"])

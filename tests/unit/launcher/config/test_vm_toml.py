@@ -211,3 +211,16 @@ def test_a_tds_launch_fields_are_read() -> None:
     settings = parse_vm(text.encode(), "x").tdx
     assert (settings.pks, settings.mrownerconfig, settings.quote_socket) == (True, b"\x0f" * 48, None)
     assert settings.processor_id == bytes(range(1, 9))
+
+
+def test_only_an_ordinary_vm_with_a_kernel_of_its_own_can_be_light() -> None:
+    assert parse_vm(PLAIN.replace("schema = 1", "schema = 1\nlight = true").encode(), "plain.toml").light
+    light = WEB_1.replace("schema = 1", "schema = 1\nlight = true").replace('"auto"', '"own.fd"')
+    found = problems(light.format(platform="sev-snp"))
+    assert any(p.startswith("$.light: platform sev-snp measures its firmware") for p in found)
+    assert any(p.startswith("$.boot.firmware: light = true brings its own") for p in found)
+    no_kernel = "\n".join(line for line in PLAIN.splitlines() if not line.startswith("kernel"))
+    assert any(
+        p.startswith("$.boot.kernel: missing: light")
+        for p in problems(f"light = true\n{no_kernel}\n[[disk]]\npath = 'd'")
+    )

@@ -15,6 +15,7 @@ from launcher.core.argv import qemu_options
 from launcher.core.argv.shown import without_tee
 from launcher.core.argv.words import json_value, word
 from launcher.core.plan import make_plan
+from launcher.core.spec import LightFiles
 from launcher.core.vm import Disk, SnpSettings, TdxSettings, VmConfig
 from tests.fakes.vm_files import GENERIC, PLAIN, around, host, qemu, web_1
 
@@ -40,6 +41,10 @@ CASES = {
     ),
     "emulated-tdx-tcg": (web_1("emulated-tdx"), around(firmware=GENERIC, host=host(kvm=False))),
     "none-kernel": (PLAIN_CONFIG, around(firmware=None, host=host(kvm=False))),
+    "none-light": (
+        PLAIN_CONFIG._replace(light=True),
+        around(firmware=None, host=host(kvm=False))._replace(light=LightFiles("/q/qboot.rom", "/c/k", "/c/i")),
+    ),
     "none-disk": (
         PLAIN_CONFIG._replace(boot=PLAIN_CONFIG.boot._replace(kernel=None), disks=(Disk("/d,1.img", "disk0", None, True),)),
         around(firmware=None),
