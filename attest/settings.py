@@ -93,6 +93,15 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """The policy's file; public keys of those who sign policies and reference values, and how many of them must."""
+
+    file: Path
+    signers: tuple[Path, ...] = ()
+    signatures: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole file. ``database`` is a file, or a PostgreSQL address."""
 
@@ -100,7 +109,7 @@ class Settings:
     database: Path | str
     master_key_file: Path
     token_key_file: Path
-    policy_file: Path
+    policy: PolicySettings
     collateral: CollateralSettings
     audit: AuditSettings | None
     issuer: str
@@ -138,7 +147,7 @@ def _decode(root: Table, folder: Path) -> Settings:
         database=_store(store, folder),
         master_key_file=_master_key(keys, folder),
         token_key_file=_path(keys, "token_key_file", folder),
-        policy_file=_path(policy, "file", folder),
+        policy=_policy(policy, folder),
         collateral=CollateralSettings() if collateral is None else _collateral(collateral, folder),
         audit=None if audit is None else _audit(audit, folder),
         issuer=_text(token, "issuer", "attest"),
@@ -163,6 +172,14 @@ def _server(table: Table, folder: Path) -> ServerSettings:
         operator_ca=_path(table, "operator_ca", folder),
         workers=_number(table, "workers", 2, 1, 256),
     )
+
+
+def _policy(table: Table, folder: Path) -> PolicySettings:
+    signers = tuple(folder / name for name in table.strings("signers", ()))
+    signatures = _number(table, "signatures", 1, 1, 16)
+    if signatures > max(1, len(signers)):
+        table.problem("signatures", f"got {signatures}, but there are {len(signers)} signers")
+    return PolicySettings(_path(table, "file", folder), signers, signatures)
 
 
 def _collateral(table: Table, folder: Path) -> CollateralSettings:

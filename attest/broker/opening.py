@@ -8,14 +8,16 @@ from pathlib import Path
 from attest.broker.collateral import ServiceCollateral
 from attest.broker.errors import ServiceMisconfigured
 from attest.broker.limits import Limits
-from attest.broker.operations import By, apply_policy
+from attest.broker.operations import By
+from attest.broker.policies import apply_policy, is_in_force
 from attest.broker.service import Service
 from attest.broker.token import TokenSettings
 from attest.keys.master import load_master_keys
 from attest.keys.ring import SigningRing
+from attest.keys.statement import POLICY, Signed, Signers, signature_beside, unwrap
 from attest.settings import Settings
 from attest.store.engine import Database
-from policy.document import PolicyDocument
+from policy.document import PolicyDocument, parse_policy
 
 
 def open_database(settings: Settings) -> Database:
@@ -41,6 +43,7 @@ def open_service(settings: Settings) -> Service:
         ),
         collateral=ServiceCollateral.of(settings.collateral),
         challenge_lifetime=settings.challenge_lifetime,
+        signers=signers_of(settings),
         limits=Limits.of(limits.address_per_minute, limits.chip_per_minute, limits.queue),
     )
 
@@ -53,6 +56,27 @@ def read_policy(path: Path) -> bytes:
         raise ServiceMisconfigured(f"policy {path}: {exc.strerror}", code="policy.unreadable") from None
 
 
-def apply_policy_file(database: Database, path: Path, by: By) -> PolicyDocument:
-    """Put the policy of a file in force; nothing changes if it is in force already."""
-    return apply_policy(database, read_policy(path), by)
+def signers_of(settings: Settings) -> Signers:
+    """Whose signatures policies and reference values must bear. Raises KeyFileRefused."""
+    return Signers.load(settings.policy.signers, settings.policy.signatures)
+
+
+def read_signed(path: Path) -> Signed:
+    """A policy file with the signatures inside or beside it (``FILE.sig``). Raises SignatureRefused."""
+    beside = signature_beside(path)
+    try:
+        return unwrap(read_policy(path), POLICY, beside.read_bytes() if beside.exists() else None)
+    except OSError as exc:
+        raise ServiceMisconfigured(f"policy {beside}: {exc.strerror}", code="policy.unreadable") from None
+
+
+def apply_policy_file(database: Database, settings: Settings, by: By) -> PolicyDocument:
+    """Put the policy of the settings in force; nothing changes if it is in force already.
+
+    The signatures beside the file do not matter then: they are replaced first, and the machine may have stopped in
+    between.
+    """
+    signers, data = signers_of(settings), read_policy(settings.policy.file)
+    if is_in_force(database, data, signers):
+        return parse_policy(data)
+    return apply_policy(database, read_signed(settings.policy.file), by, signers)

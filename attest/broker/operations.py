@@ -1,4 +1,4 @@
-"""What operators do: resources, reference values, the policy. Every change and its audit record are one transaction."""
+"""What operators do with resources and reference values. Every change and its audit record are one transaction."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from attest.audit.record import (
-    POLICY_APPLY,
     REFERENCE_ADD,
     REFERENCE_RETIRE,
     RESOURCE_DELETE,
@@ -20,9 +19,9 @@ from attest.broker.rules import remember_set
 from attest.broker.trail import append
 from attest.keys.envelope import seal
 from attest.keys.master import MasterKeys
+from attest.keys.statement import REFERENCE, Signed, Signers, envelope, unwrap
 from attest.store import blobs, rules, secrets
 from attest.store.engine import Database
-from policy.document import PolicyDocument, parse_policy
 from policy.reference import LaunchRecipe, ReferenceValue, reference_from_bytes
 from policy.secret import SecretBytes
 from policy.vocab import ResourcePath
@@ -73,19 +72,34 @@ def delete_resource(database: Database, path: ResourcePath, by: By) -> int:
     return version
 
 
-def add_reference(database: Database, document: bytes, by: By) -> ReferenceValue:
-    """Register a reference-value file whose digest follows from its recipe.
+def add_reference(
+    database: Database, document: bytes | Signed, by: By, signers: Signers | None = None
+) -> ReferenceValue:
+    """Register a reference-value file, or an envelope of one, whose digest follows from its recipe.
 
-    Raises ReferenceMalformed, RequestMalformed when the digest does not follow, AlreadyExists.
+    Raises ReferenceMalformed, RequestMalformed when the digest does not follow, SignatureRefused, AlreadyExists.
     """
-    value = reference_from_bytes(document)
-    _check_recipe(value)
+    signed = document if isinstance(document, Signed) else unwrap(document, REFERENCE)
+    value = reference_from_bytes(signed.data)
+    signed_by = (signers or Signers()).check(signed, REFERENCE, f"reference {value.name!r}")
+    check_recipe(value)
     with database.write() as tx:
         rules.add_reference(
-            tx, name=value.name, launch_digest=value.launch_digest, document=document, now=by.now, actor=str(by.actor)
+            tx,
+            name=value.name,
+            launch_digest=value.launch_digest,
+            document=signed.data,
+            now=by.now,
+            actor=str(by.actor),
         )
         remember_set(tx)
-        body = {"document": hashlib.sha256(document).digest(), "launch_digest": bytes(value.launch_digest)}
+        body: dict[str, object] = {
+            "document": hashlib.sha256(signed.data).digest(),
+            "launch_digest": bytes(value.launch_digest),
+            "signed_by": signed_by,
+        }
+        if signed.signatures:
+            body["signature"] = blobs.put(tx, envelope(REFERENCE, signed, detached=True))
         append(tx, Event(by.now, REFERENCE_ADD, value.name, "registered", by.actor, body))
     return value
 
@@ -99,20 +113,7 @@ def retire_reference(database: Database, name: str, by: By) -> None:
         append(tx, Event(by.now, REFERENCE_RETIRE, name, "retired", by.actor, body))
 
 
-def apply_policy(database: Database, data: bytes, by: By) -> PolicyDocument:
-    """Put a policy in force. Raises PolicyInvalid with every problem. Applying the one in force changes nothing."""
-    document = parse_policy(data)
-    with database.write() as tx:
-        previous, digest = rules.active_policy(tx), blobs.put(tx, data)
-        if digest != previous:
-            rules.set_policy(tx, digest)
-            remember_set(tx)
-            body = {"policy": digest, "previous": previous, "roots": document.roots}
-            append(tx, Event(by.now, POLICY_APPLY, document.name, "in force", by.actor, body))
-    return document
-
-
-def _check_recipe(value: ReferenceValue) -> None:
+def check_recipe(value: ReferenceValue) -> None:
     """A digest that does not follow from its own recipe is a mistake or a forgery; neither is registered."""
     if not isinstance(value.recipe, LaunchRecipe):  # a TD's registers were checked when the file was read
         return

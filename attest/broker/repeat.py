@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -22,9 +23,9 @@ from attest.broker.tees import TEES
 from attest.store import blobs
 from attest.store.records import StoredRecord
 from attest.verifier.binding import report_data_for
-from policy.document import parse_policy
+from policy.document import PolicyDocument, parse_policy
 from policy.errors import CvmError
-from policy.reference import reference_from_bytes
+from policy.reference import ReferenceValue, reference_from_bytes
 from policy.strictjson import strict_json
 
 Read = Callable[[bytes], bytes | None]
@@ -46,7 +47,7 @@ def repeat_record(record: Any, what: str, read: Read) -> bool:
     if RECEIVED in body["evidence"]:
         return False
     try:
-        again = findings(_decide_again(read, body, datetime.fromisoformat(record["time"]), what))
+        again = findings(decide_again(read, body, datetime.fromisoformat(record["time"]), what))
     except AuditBroken:
         raise
     except (CvmError, KeyError, TypeError, ValueError) as exc:
@@ -57,20 +58,37 @@ def repeat_record(record: Any, what: str, read: Read) -> bool:
     return True
 
 
-def _decide_again(read: Read, body: Any, now: datetime, what: str) -> Found:
+@dataclass(frozen=True, slots=True)
+class Instead:
+    """Rules to decide by in place of those of the record; ``None`` leaves the record's."""
+
+    document: PolicyDocument | None = None
+    references: tuple[ReferenceValue, ...] | None = None
+
+
+def decide_again(read: Read, body: Any, now: datetime, what: str, instead: Instead | None = None) -> Found:
+    """The decision of a parsed record's ``body``, made again as of ``now``.
+
+    Raises AuditBroken for bytes that are gone or altered, other CvmError for what does not parse.
+    """
+
     def blob(digest: str) -> bytes:
         return _blob(read, digest, what)
 
+    instead = instead or Instead()
     binding, rules = body["binding"], body["rules"]
-    names = strict_json(blob(rules["references"]), what, max_bytes=64 << 20)
-    references = tuple(reference_from_bytes(blob(entry["sha256"])) for entry in names)
     expected = report_data_for(binding["nonce"], binding["tee_pubkey"], binding["additional_evidence"], binding["hash"])
     if expected.hex() != binding["report_data"]:
         raise AuditBroken(f"{what}: report_data does not follow from the nonce and key on record")
     digest = binding["init_data_digest"]
     bound = Bound(expected, None if digest is None else bytes.fromhex(digest))
     presented = TEES[body["tee"]].restore(body["evidence"], blob)
-    return appraise(presented, bound, (parse_policy(blob(rules["policy"])), references), now=now)
+    document = instead.document or parse_policy(blob(rules["policy"]))
+    references = instead.references
+    if references is None:
+        names = strict_json(blob(rules["references"]), what, max_bytes=64 << 20)
+        references = tuple(reference_from_bytes(blob(entry["sha256"])) for entry in names)
+    return appraise(presented, bound, (document, references), now=now)
 
 
 def _blob(read: Read, digest: str, what: str) -> bytes:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from attest.audit.canonical import canonical
 from attest.broker.errors import ServiceMisconfigured
+from attest.keys.statement import POLICY, Signers, unwrap
 from attest.store import blobs, rules
 from attest.store.engine import Database
 from attest.store.rules import StoredReference
@@ -29,26 +30,34 @@ class Rules:
 
 
 class RulesInForce:
-    """Gives the current :class:`Rules`; parses only after a change. One per process."""
+    """Gives the current :class:`Rules`; parses only after a change. One per process.
 
-    def __init__(self, database: Database) -> None:
+    Where signers are configured, the policy's signatures are verified whenever it is read: whoever can write to the
+    database only cannot put a policy in force.
+    """
+
+    def __init__(self, database: Database, signers: Signers | None = None) -> None:
         self._database = database
+        self._signers = signers or Signers()
         self._last: Rules | None = None
 
     def current(self) -> Rules:
-        """Raises ServiceMisconfigured while no policy is in force, StoreUnavailable."""
+        """Raises ServiceMisconfigured while no policy is in force, SignatureRefused, StoreUnavailable."""
         with self._database.read() as tx:
             if self._last is None or self._last.generation != rules.generation(tx):
-                self._last = load(tx)
+                self._last = load(tx, self._signers)
             return self._last
 
 
-def load(tx: Connection) -> Rules:
+def load(tx: Connection, signers: Signers) -> Rules:
     """Read and parse the rules in force."""
     digest = rules.active_policy(tx)
     data = None if digest is None else blobs.get(tx, digest)
     if digest is None or data is None:
         raise ServiceMisconfigured("policy: none in force", hint="attest policy apply FILE")
+    signature = rules.active_signature(tx)
+    beside = None if signature is None else blobs.get(tx, signature)
+    signers.check(unwrap(data, POLICY, beside), POLICY, "policy in force")
     stored = rules.active_references(tx)
     return Rules(
         generation=rules.generation(tx),

@@ -14,6 +14,7 @@ from attest.broker.rules import RulesInForce
 from attest.broker.token import TokenSettings
 from attest.keys.master import MasterKeys
 from attest.keys.ring import SigningRing
+from attest.keys.statement import Signers
 from attest.store.engine import Database
 
 
@@ -31,6 +32,7 @@ class Service:
     rules: RulesInForce = field(init=False)
     memory: Memory = field(default_factory=Memory)
     limits: Limits = field(default_factory=Limits.none)
+    signers: Signers = field(default_factory=Signers)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rules", RulesInForce(self.database))
+        object.__setattr__(self, "rules", RulesInForce(self.database, self.signers))

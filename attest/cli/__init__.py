@@ -17,7 +17,7 @@ VERBS = {
     "reference": "add, list, retire or explain reference values",
     "key": "store or list the resources that guests may get",
     "token": "show, introspect or revoke attestation tokens; rotate their keys",
-    "policy": "check, explain or apply an appraisal policy",
+    "policy": "check, test, compare, sign, apply, roll back or replay an appraisal policy",
     "collateral": "fetch, list, bundle or import AMD's and Intel's collateral",
     "audit": "list, show or verify the decisions on record",
 }

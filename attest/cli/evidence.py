@@ -55,7 +55,9 @@ def _add_verify(verify: argparse.ArgumentParser) -> None:
         "--collateral", type=Path, action="append", default=[], metavar="DIR",
         help="folder with certificates and CRLs (PEM or DER, any names); may be repeated",
     )  # fmt: skip
-    verify.add_argument("--at", type=_time, default=None, metavar="RFC3339", help="verify as of then instead of now")
+    verify.add_argument(
+        "--at", type=rfc3339_time, default=None, metavar="RFC3339", help="verify as of then instead of now"
+    )
     verify.add_argument(
         "--policy", type=Path, metavar="NAME|FILE", help="appraise with this policy (strict, cloud-aws, … or a file)"
     )
@@ -109,7 +111,7 @@ def _jobs(text: str) -> int:
     return value
 
 
-def _time(text: str) -> datetime:
+def rfc3339_time(text: str) -> datetime:
     """RFC 3339, with a zone."""
     try:
         value = datetime.fromisoformat(text)

@@ -9,6 +9,7 @@ from attest.collateral.errors import BundleRefused
 from attest.endorsement.errors import VerificationFailed
 from attest.errors import AttestError
 from attest.keys.errors import KeyFileRefused, SealBroken
+from attest.keys.statement import SignatureRefused
 from attest.store.errors import AlreadyExists, NotFound, StoreUnsupported
 from policy.errors import ConfigInvalid, CvmError, MalformedInput
 
@@ -21,6 +22,7 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
     (ProofInvalid, 6),
     (SealBroken, 6),
     (BundleRefused, 6),
+    (SignatureRefused, 6),
     (AlreadyExists, 10),
     (NotFound, 10),
     (KeyFileRefused, 3),

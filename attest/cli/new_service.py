@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 from attest.audit.record import Actor
-from attest.broker.operations import By, apply_policy
+from attest.broker.operations import By
+from attest.broker.policies import apply_policy
 from attest.cli.policy_file import PLACEHOLDER, raw_policy
 from attest.keys.authority import Credential, issue_operator, issue_server, make_authority
 from attest.keys.files import write_new, write_private
@@ -48,6 +49,8 @@ token_key_file = "token.key"          # or a folder of keys, which attest token 
 
 [policy]
 file = "policy.toml"                  # put in force by `attest serve` and `attest policy apply`
+# signers = ["alice.pub", "bob.pub"]  # PEM, Ed25519 or P-384: unsigned policies and reference values are refused
+# signatures = 2                      # how many of them must have signed
 
 [collateral]
 folder = {collateral}                 # certificates and CRLs beside those that come with the evidence

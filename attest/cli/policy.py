@@ -1,88 +1,109 @@
-"""``attest policy``: check, explain and apply an appraisal policy."""
+"""``attest policy``: check, explain, test and compare policies, sign them, put them in force, look back and replay."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _SubParsersAction
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-DESCRIPTION = "Check a policy file, say in words what it demands, or put it in force in a service."
+from attest.cli.evidence import rfc3339_time
+
+if TYPE_CHECKING:
+    Verbs = _SubParsersAction[ArgumentParser]
+
+DESCRIPTION = (
+    "Check a policy, say in words what it demands, test it on evidence, compare it with another, sign it, put it in "
+    "force, see what was in force when, go back, and see what recorded evidence would get under it."
+)
+_ACTIONS = {
+    "check": ("policy_look", "check"),
+    "explain": ("policy_look", "explain"),
+    "diff": ("policy_look", "diff"),
+    "test": ("policy_cases", "run_cases"),
+    "sign": ("policy_sign", "sign"),
+    "apply": ("policy_force", "apply"),
+    "rollback": ("policy_force", "rollback"),
+    "list": ("policy_force", "list_versions"),
+    "show": ("policy_force", "show_version"),
+    "replay": ("policy_replay", "replay"),
+}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """``check``, ``explain``, ``apply``."""
-    from attest.cli.common import add_config, add_json
-
+    """One sub-parser per action."""
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    check = verbs.add_parser("check", help="report every problem of a policy file", allow_abbrev=False)
-    explain = verbs.add_parser("explain", help="say what a policy accepts and leaves out", allow_abbrev=False)
-    apply = verbs.add_parser("apply", help="put a policy in force; guests attest again", allow_abbrev=False)
-    for child in (check, explain, apply):
-        child.add_argument("file", metavar="NAME|FILE", help="a shipped policy by name, or a file (TOML)")
-        add_json(child)
-    add_config(apply)
+    _add_looking(verbs)
+    _add_signing(verbs)
+    _add_force(verbs)
+    _add_replay(verbs)
 
 
 def run(args: Namespace) -> int:
-    """One of the three; 0. A bad policy is exit 3, with every problem."""
-    return {"check": _check, "explain": _explain, "apply": _apply}[args.action](args)
+    """One of them; a bad policy is exit 3, with every problem."""
+    from importlib import import_module
+
+    module, function = _ACTIONS[args.action]
+    return int(getattr(import_module(f"attest.cli.{module}"), function)(args))
 
 
-def _check(args: Namespace) -> int:
-    from attest.cli.common import print_json, print_text
-    from attest.cli.policy_file import policy_bytes
-    from attest.cli.policy_words import policy_warnings
-    from policy.document import parse_policy
+def _child(verbs: Verbs, name: str, text: str, *, config: bool = False) -> ArgumentParser:
+    from attest.cli.common import add_config, add_json
 
-    document = parse_policy(policy_bytes(args.file))
-    if args.json:
-        print_json({"schema": "attest.policy.check/1", "name": document.name, "emulated": document.emulated_allowed})
-    else:
-        print_text(f"policy {document.name}: no problems" + _emulated(document.emulated_allowed))
-        print_text(*(f"think about {text}" for text in policy_warnings(document)))
-    return 0
+    child = verbs.add_parser(name, help=text, allow_abbrev=False)
+    add_json(child)
+    if config:
+        add_config(child)
+    return child
 
 
-def _explain(args: Namespace) -> int:
-    from attest.cli.common import print_json, print_table, print_text
-    from attest.cli.policy_file import policy_bytes
-    from attest.cli.policy_words import policy_rules, policy_warnings
-    from policy.document import parse_policy
-
-    document = parse_policy(policy_bytes(args.file))
-    rules, warnings = policy_rules(document), policy_warnings(document)
-    if args.json:
-        rows = [{"key": key, "rule": rule, "compared": compared} for key, rule, compared in rules]
-        print_json(
-            {"schema": "attest.policy.explain/1", "name": document.name, "rules": rows, "warnings": list(warnings)}
+def _add_looking(verbs: Verbs) -> None:
+    for name, text in (
+        ("check", "report every problem of a policy file"),
+        ("explain", "say what a policy accepts and leaves out"),
+    ):
+        _child(verbs, name, text).add_argument(
+            "file", metavar="NAME|FILE", help="a shipped policy by name, or a file (TOML)"
         )
-        return 0
-    print_text(f"policy {document.name}: {document.description}" + _emulated(document.emulated_allowed))
-    print_table([(" " if compared else "-", key, rule) for key, rule, compared in rules])
-    print_text("lines with - are not compared, by decision of the policy")
-    print_text(*(f"think about {text}" for text in warnings))
-    return 0
+    diff = _child(verbs, "diff", "compare two policies rule by rule; exit 7 where they differ", config=True)
+    for name in ("old", "new"):
+        diff.add_argument(name, metavar="NAME|FILE|vN", help="shipped, a file, or version N of this service (v3)")
+    test = _child(verbs, "test", "judge evidence files, compare with what you expect; exit 6 if one differs")
+    test.add_argument("file", metavar="NAME|FILE", help="the policy")
+    test.add_argument("cases", type=Path, nargs="+", metavar="CASES", help="cvm.policy-test files (TOML)")
 
 
-def _apply(args: Namespace) -> int:
-    from attest.broker.opening import open_database
-    from attest.broker.operations import apply_policy
-    from attest.cli.common import by_local_user, print_json, print_text, settings_of
-    from attest.cli.policy_file import raw_policy
-    from attest.keys.files import replace_file
-    from policy.document import parse_policy
-
-    settings = settings_of(args)
-    data = raw_policy(args.file)
-    parse_policy(data)
-    database = open_database(settings)
-    # The file first: a service that starts in between reads the same policy.
-    replace_file(settings.policy_file, data)
-    document = apply_policy(database, data, by_local_user())
-    if args.json:
-        print_json({"schema": "attest.policy.apply/1", "name": document.name, "emulated": document.emulated_allowed})
-    else:
-        print_text(f"policy {document.name} is in force" + _emulated(document.emulated_allowed))
-    return 0
+def _add_signing(verbs: Verbs) -> None:
+    sign = _child(verbs, "sign", "sign a policy or reference-value file, into FILE.sig")
+    sign.add_argument("file", type=Path, metavar="FILE", help="the file")
+    sign.add_argument("--key", type=Path, required=True, metavar="PEM", help="private key, Ed25519 or P-384, mode 0600")
+    sign.add_argument("--reference", action="store_true", help="FILE is a reference value (cvm.reference/1)")
+    sign.add_argument("--envelope", type=Path, metavar="OUT", help="write one file that holds FILE and its signatures")
 
 
-def _emulated(allowed: bool) -> str:
-    return " — accepts EMULATED hardware, which protects nothing" if allowed else ""
+def _add_force(verbs: Verbs) -> None:
+    apply = _child(verbs, "apply", "put a policy in force; guests attest again", config=True)
+    apply.add_argument("file", metavar="NAME|FILE", help="a shipped policy by name, a file, or an envelope of one")
+    rollback = _child(verbs, "rollback", "put an earlier version in force again", config=True)
+    rollback.add_argument("version", type=_version, metavar="vN", help="the version (attest policy list)")
+    _child(verbs, "list", "every version: when, by whom, signed by whom", config=True)
+    show = _child(verbs, "show", "the text of a version", config=True)
+    show.add_argument("version", type=_version, nargs="?", metavar="vN", help="default: the one in force")
+
+
+def _add_replay(verbs: Verbs) -> None:
+    replay = _child(verbs, "replay", "what recorded evidence would have got under a policy", config=True)
+    replay.add_argument("file", metavar="NAME|FILE|vN", help="the policy")
+    replay.add_argument("--since", type=rfc3339_time, metavar="RFC3339", help="from then on (default: 30 days ago)")
+    replay.add_argument("--until", type=rfc3339_time, metavar="RFC3339", help="before then (default: now)")
+    replay.add_argument(
+        "--present-references", action="store_true", help="by the reference values of now, not those of each decision"
+    )
+
+
+def _version(text: str) -> int:
+    from argparse import ArgumentTypeError
+
+    digits = text.removeprefix("v")
+    if not (digits.isascii() and digits.isdigit() and 0 < len(digits) < 10):
+        raise ArgumentTypeError(f"{text!r} is no version such as v3")
+    return int(digits)

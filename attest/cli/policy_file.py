@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+from attest.keys.statement import POLICY, Signed, signature_beside, unwrap
 from attest.store.errors import NotFound
+from policy.document import PolicyDocument
 from policy.errors import ConfigInvalid
 
 SHIPPED = ("strict", "cloud-aws", "cloud-gcp", "cloud-azure", "demo")
@@ -27,8 +29,22 @@ def policy_bytes(name: str) -> bytes:
 
     A policy for emulated chips leaves the root open until ``attest init`` fills it in; here it is a key nobody has.
     """
-    data = raw_policy(name)
+    data = signed_policy(name).data
     return data.replace(PLACEHOLDER.encode(), _NO_ROOT.encode()) if name in SHIPPED else data
+
+
+def signed_policy(name: str) -> Signed:
+    """The policy of this name with the signatures inside or beside its file. Raises as :func:`raw_policy` does."""
+    data = raw_policy(name)
+    if name in SHIPPED:
+        return Signed(data)
+    beside = signature_beside(Path(name))
+    return unwrap(data, POLICY, raw_policy(str(beside)) if beside.exists() else None)
+
+
+def emulated_words(document: PolicyDocument) -> str:
+    """What has to be said beside the name of a policy that trusts emulated chips."""
+    return " — accepts EMULATED hardware, which protects nothing" if document.emulated_allowed else ""
 
 
 def raw_policy(name: str) -> bytes:

@@ -39,12 +39,15 @@ def run(args: Namespace) -> int:
 
 
 def _add(args: Namespace) -> int:
-    from attest.broker.opening import open_database
+    from attest.broker.opening import open_database, signers_of
     from attest.broker.operations import add_reference
     from attest.cli.common import by_local_user, print_json, print_text, read_file, settings_of
+    from attest.keys.statement import REFERENCE, signature_beside, unwrap
 
-    data = read_file(args.file, "reference value")
-    value = add_reference(open_database(settings_of(args)), data, by_local_user())
+    settings, beside = settings_of(args), signature_beside(args.file)
+    signatures = read_file(beside, "signatures") if beside.exists() else None
+    signed = unwrap(read_file(args.file, "reference value", 2 << 20), REFERENCE, signatures)
+    value = add_reference(open_database(settings), signed, by_local_user(), signers_of(settings))
     digest = value.launch_digest.hex()
     if args.json:
         print_json({"schema": "attest.reference.add/1", "name": value.name, "launch_digest": digest})

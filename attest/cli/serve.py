@@ -25,7 +25,7 @@ def run(args: Namespace) -> int:
     settings = settings_of(args)
     by = by_local_user()
     database = open_database(settings)
-    document = apply_policy_file(database, settings.policy_file, by)
+    document = apply_policy_file(database, settings, by)
     database.close()
     warning = " — accepts EMULATED hardware, which protects nothing" if document.emulated_allowed else ""
     progress(f"policy {document.name}{warning}")

@@ -17,6 +17,7 @@ from attest.store.times import from_micros, to_micros
 
 _GENERATION = "generation"
 _POLICY = "policy_sha256"
+_SIGNATURE = "policy_signature_sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,18 @@ def active_policy(tx: Connection) -> bytes | None:
     return None if value is None else bytes.fromhex(value)
 
 
-def set_policy(tx: Connection, sha256: bytes) -> None:
-    """Put a policy in force."""
-    tx.execute(delete(settings).where(settings.c.name == _POLICY))
+def active_signature(tx: Connection) -> bytes | None:
+    """SHA-256 (32 bytes) of the signatures of the policy in force, a blob too; ``None`` where it was not signed."""
+    value = tx.scalar(select(settings.c.value).where(settings.c.name == _SIGNATURE))
+    return None if value is None else bytes.fromhex(value)
+
+
+def set_policy(tx: Connection, sha256: bytes, signature: bytes | None = None) -> None:
+    """Put a policy in force, with the digest of its signatures where it has some."""
+    tx.execute(delete(settings).where(settings.c.name.in_((_POLICY, _SIGNATURE))))
     tx.execute(insert(settings).values(name=_POLICY, value=sha256.hex()))
+    if signature is not None:
+        tx.execute(insert(settings).values(name=_SIGNATURE, value=signature.hex()))
     _next_generation(tx)
 
 

@@ -22,7 +22,7 @@ from attest.web.problems import OperatorRequired
 from attest.web.routes import Call, Route
 from policy.secret import SecretBytes
 
-MAX_REFERENCE = 1 << 20
+MAX_REFERENCE = 2 << 20
 MAX_LISTED = 1000
 
 
@@ -56,7 +56,7 @@ def list_resources(call: Call) -> Response:
 
 def add_reference(call: Call) -> Response:
     """``POST`` a ``cvm.reference/1`` file."""
-    value = operations.add_reference(call.service.database, call.body, _by(call))
+    value = operations.add_reference(call.service.database, call.body, _by(call), call.service.signers)
     return json_response({"name": value.name, "launch_digest": value.launch_digest.hex()})
 
 

@@ -30,6 +30,7 @@ from attest.broker.errors import (
     VersionMismatch,
 )
 from attest.errors import AttestError
+from attest.keys.statement import SignatureRefused
 from attest.store.errors import AlreadyExists, NotFound, StoreUnavailable
 from policy.errors import ConfigInvalid, CvmError, MalformedInput
 
@@ -67,6 +68,7 @@ _TABLE: tuple[tuple[type[CvmError], Kind], ...] = (
     (RequestMalformed, Kind(400, "SerdeError", "Malformed request")),
     (MalformedInput, Kind(400, "SerdeError", "Malformed input")),
     (ConfigInvalid, Kind(400, "SerdeError", "Malformed document")),
+    (SignatureRefused, Kind(400, "SignatureRefused", "Not signed as it must be")),
 )
 _UNAVAILABLE = Kind(503, "PluginInternalError", "Not available now")
 _INTERNAL = Kind(500, "PluginInternalError", "Internal error")

@@ -13,7 +13,8 @@ from flask import Flask
 
 from attest.audit.record import Actor
 from attest.broker.collateral import ServiceCollateral
-from attest.broker.operations import By, NewResource, add_reference, apply_policy, put_resource, retire_reference
+from attest.broker.operations import By, NewResource, add_reference, put_resource, retire_reference
+from attest.broker.policies import apply_policy
 from attest.broker.service import Service
 from attest.broker.token import TokenSettings
 from attest.broker.views import record_json
