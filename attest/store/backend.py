@@ -44,5 +44,8 @@ class Backend(Protocol):
     def check_durable(self, connection: Connection) -> None:
         """Raise StoreUnsupported where a transaction that returned could still be lost."""
 
+    def copy_aside(self, suffix: str) -> Path | None:
+        """A copy of what is committed, in a file beside it; ``None`` where that is the administrator's to make."""
+
     def is_foreign(self, error: DBAPIError) -> bool:
         """Whether ``error`` says that the tables are not ours."""

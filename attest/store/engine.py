@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from attest.store import sqlite
 from attest.store.backend import Backend
 from attest.store.errors import StoreUnavailable, StoreUnsupported
-from attest.store.schema import SCHEMA_VERSION, metadata, settings
+from attest.store.schema import REVISION, metadata, settings, versions
 
 BUSY_SECONDS = 5.0
 
@@ -76,17 +76,38 @@ class Database:
             if inspect(connection).has_table(settings.name):
                 raise StoreUnsupported(f"database {self}: exists already, want a new one")
             metadata.create_all(connection)
-            for name, value in (("schema", str(SCHEMA_VERSION)), ("generation", "1")):
+            versions.create(connection)
+            connection.execute(insert(versions).values(version_num=REVISION))
+            for name, value in (("schema", REVISION), ("generation", "1")):
                 connection.execute(insert(settings).values(name=name, value=value))
 
     def check(self) -> None:
-        """Raise unless this is a database of this release's schema that keeps what it acknowledged."""
+        """Raise unless this is a database of this release's revision that keeps what it acknowledged."""
+        if (found := self.revision()) != REVISION:
+            raise StoreUnsupported(
+                f"database {self}: its tables are of revision {found}, want {REVISION}", hint=_way_out(found)
+            )
+
+    def revision(self) -> str:
+        """The revision of its tables; a database from before migrations has a plain number.
+
+        Raises StoreUnsupported where it is no database of ours, or not one that keeps what it acknowledged.
+        """
         self._backend.check_place()
         with self.read() as connection:
-            found = connection.scalar(select(settings.c.value).where(settings.c.name == "schema"))
             self._backend.check_durable(connection)
-        if found != str(SCHEMA_VERSION):
-            raise StoreUnsupported(f"database {self}: schema {found}, want {SCHEMA_VERSION}")
+            if inspect(connection).has_table(versions.name):
+                found = connection.scalar(select(versions.c.version_num))
+            else:
+                found = connection.scalar(select(settings.c.value).where(settings.c.name == "schema"))
+        return str(found)
+
+    def copy_aside(self, suffix: str) -> Path | None:
+        """A copy of the file beside it, as of the last commit; ``None`` where a server keeps the database.
+
+        Raises StoreUnsupported where there is a copy of that name already, StoreUnavailable where it cannot be made.
+        """
+        return self._backend.copy_aside(suffix)
 
     def close(self) -> None:
         """Close this process's connections."""
@@ -117,6 +138,14 @@ class Database:
             raise StoreUnavailable(f"database {self}: {str(exc.orig).strip()}") from None
         except self._backend.plain_errors as exc:
             raise StoreUnavailable(f"database {self}: {str(exc).strip()}") from None
+
+
+def _way_out(found: str) -> str:
+    """Revisions begin with their number, in order."""
+    number = found.partition("_")[0]
+    if number.isdigit() and int(number) <= int(REVISION.partition("_")[0]):
+        return "stop every replica, make a backup, then: attest db upgrade"
+    return "a newer program made it: install that one, or restore the backup from before its upgrade"
 
 
 def _backend(where: Path | str, busy_seconds: float) -> Backend:

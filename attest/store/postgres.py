@@ -91,6 +91,10 @@ class Postgres:
             if found == "off":
                 raise StoreUnsupported(f"database {self.name}: {name} is off, so what it acknowledged can be lost")
 
+    def copy_aside(self, suffix: str) -> Path | None:
+        """``pg_dump`` makes copies."""
+        return None
+
     def is_foreign(self, error: DBAPIError) -> bool:
         """Our tables are not there."""
         return getattr(error.orig, "sqlstate", None) == _UNDEFINED_TABLE

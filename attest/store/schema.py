@@ -1,4 +1,4 @@
-"""Tables of the service's database, schema version 3.
+"""Tables of the service's database as this program wants them: what the migrations up to ``REVISION`` make.
 
 Times are integers, microseconds since 1970-01-01 UTC, so that SQLite and PostgreSQL compare them alike. Digests and
 ciphertexts are binary, everything else is text. Two rules hold for every table: no secret is stored in clear, and rows
@@ -23,9 +23,13 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 3
+REVISION = "0003_baseline"
+"""The newest of ``attest/store/migrations/versions``. Named here so that a start needs no Alembic."""
 
 metadata = MetaData()
+
+versions = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+"""Alembic's own table: which revision the database has. Not of ours, hence metadata of its own."""
 
 # SQLite numbers rows by itself only in a column of type INTEGER, which holds 64 bits there.
 Number = BigInteger().with_variant(Integer, "sqlite")
@@ -36,7 +40,8 @@ settings = Table(
     Column("name", String(64), primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""One row per fact about the whole database: ``schema``, ``generation``, ``policy_sha256``."""
+"""One row per fact about the whole database: ``generation``, ``policy_sha256``, and ``schema``, which is the revision
+again for programs from before there were migrations: they must refuse what they do not know."""
 
 sessions = Table(
     "sessions",

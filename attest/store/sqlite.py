@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,19 @@ class Sqlite:
 
     def prepare(self) -> None:
         """An empty file that only its owner can read."""
+        _make(self._path)
+
+    def copy_aside(self, suffix: str) -> Path | None:
+        """By SQLite's backup interface, which reads a snapshot while others write; durable when it returns."""
+        target = self._path.with_name(f"{self._path.name}.{suffix}")
+        _make(target)
         try:
-            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        except FileExistsError:
-            raise StoreUnsupported(f"database {self._path}: exists already, want a new file") from None
-        except OSError as exc:
-            raise StoreUnavailable(f"database {self._path}: cannot be made: {exc.strerror}") from None
+            with closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(target)) as sink:
+                source.backup(sink)
+        except sqlite3.Error as exc:
+            target.unlink(missing_ok=True)
+            raise StoreUnavailable(f"database {target}: cannot be copied: {exc}") from None
+        return target
 
     def check_place(self) -> None:
         """The file is there: looking for a database must not make one."""
@@ -87,6 +95,15 @@ class Sqlite:
     def is_foreign(self, error: DBAPIError) -> bool:
         """No such table, or no SQLite file."""
         return "no such table" in str(error.orig) or "not a database" in str(error.orig)
+
+
+def _make(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        raise StoreUnsupported(f"database {path}: exists already, want a new file") from None
+    except OSError as exc:
+        raise StoreUnavailable(f"database {path}: cannot be made: {exc.strerror}") from None
 
 
 def _begin(connection: Connection) -> None:

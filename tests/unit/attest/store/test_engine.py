@@ -13,6 +13,7 @@ import pytest
 from attest.store import sessions
 from attest.store.engine import Database
 from attest.store.errors import StoreUnavailable, StoreUnsupported
+from attest.store.schema import REVISION
 from attest.store.sessions import Consumed
 from attest.store.times import from_micros, to_micros
 from tests.fakes.amd_pki import NOW
@@ -53,10 +54,10 @@ def test_a_file_that_is_no_database_of_ours_is_refused(tmp_path: Path, content: 
     assert content is not None or not path.exists(), "looking for a database must not make one"
 
 
-def test_a_database_of_another_schema_is_refused_by_number(database: Database) -> None:
+def test_a_database_of_another_revision_is_refused_by_name(database: Database) -> None:
     with database.write() as tx:
-        tx.exec_driver_sql("UPDATE settings SET value = '1' WHERE name = 'schema'")
-    with pytest.raises(StoreUnsupported, match="schema 1, want 3"):
+        tx.exec_driver_sql("UPDATE alembic_version SET version_num = '0001_older'")
+    with pytest.raises(StoreUnsupported, match=f"revision 0001_older, want {REVISION}"):
         database.check()
 
 

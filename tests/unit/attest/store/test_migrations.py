@@ -1,0 +1,179 @@
+"""The tables: those a new database gets and those migrations make are the same, and an upgrade happens once, whole."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, inspect, text
+
+from attest.store import migrate, rules
+from attest.store.engine import Database
+from attest.store.errors import StoreUnavailable, StoreUnsupported
+from attest.store.postgres import database_url
+from attest.store.schema import REVISION, metadata
+
+GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "database"
+
+
+@pytest.fixture
+def old(store: str | None, tmp_path: Path) -> Database:
+    """A database as the program made it before there were migrations, from the statements it used."""
+    path, kind = tmp_path / "old.db", "sqlite" if store is None else "postgresql"
+    engine = create_engine(f"sqlite:///{path}" if store is None else database_url(store))
+    with engine.begin() as tx:
+        for statement in (GOLDEN / f"schema3-{kind}.sql").read_text().split(";\n\n"):
+            tx.execute(text(statement.strip().rstrip(";")))
+    engine.dispose()
+    return Database(store or path)
+
+
+def tables(tx: Connection) -> dict[str, Any]:
+    """Everything that is in the database but rows; columns by name, for an added column stands last."""
+    found = inspect(tx)
+    described: dict[str, Any] = {}
+    for name in sorted(found.get_table_names()):
+        columns = {
+            column["name"]: (repr(column["type"]), column["nullable"], column["default"])
+            for column in found.get_columns(name)
+        }
+        unique = sorted(sorted(entry["column_names"]) for entry in found.get_unique_constraints(name))
+        checks = sorted((entry["name"], entry["sqltext"]) for entry in found.get_check_constraints(name))
+        foreign = sorted(
+            (entry["constrained_columns"], entry["referred_table"], entry["referred_columns"])
+            for entry in found.get_foreign_keys(name)
+        )
+        indexes = sorted(
+            (str(entry["name"]), entry["column_names"], entry["unique"])
+            for entry in found.get_indexes(name)
+            if "duplicates_constraint" not in entry
+        )
+        key = found.get_pk_constraint(name)["constrained_columns"]
+        described[name] = (columns, key, unique, checks, foreign, indexes, found.get_table_options(name))
+    return described
+
+
+def test_an_upgraded_database_has_the_tables_a_new_one_has(old: Database, store: str | None, tmp_path: Path) -> None:
+    migrate.upgrade(old)
+    new = Database(_another(store) or tmp_path / "new.db")
+    new.create()
+    with old.read() as upgraded, new.read() as made:
+        assert tables(upgraded) == tables(made)
+        context = MigrationContext.configure(upgraded, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def _another(store: str | None) -> str | None:
+    """A second database of the same server."""
+    if store is None:
+        return None
+    engine = create_engine(database_url(store), isolation_level="AUTOCOMMIT")
+    name = f"{database_url(store).database}_new"
+    with engine.connect() as tx:
+        tx.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return re.sub(r"/test\d+", f"/{name}", store)
+
+
+def test_revisions_are_numbered_in_order_and_the_program_names_the_newest() -> None:
+    found = migrate.revisions()
+    assert [int(name.partition("_")[0]) for name in found] == list(range(3, 3 + len(found)))
+    assert found[-1] == REVISION
+    files = {path.stem for path in Path(migrate.__file__).parent.glob("migrations/versions/m*.py")}
+    assert files == {f"m{name}" for name in found}
+
+
+def test_a_database_from_before_migrations_is_refused_with_what_to_do_then_upgraded_with_its_rows(
+    old: Database,
+) -> None:
+    with pytest.raises(StoreUnsupported, match="revision 3, want") as refused:
+        old.check()
+    assert "attest db upgrade" in str(refused.value.hint)
+    assert migrate.status(old).pending == migrate.revisions()
+    before, _ = migrate.upgrade(old)
+    assert before.found == "3"
+    old.check()
+    assert migrate.status(old).pending == ()
+    with old.read() as tx:
+        assert rules.generation(tx) == 7
+
+
+def test_an_upgraded_database_is_refused_by_programs_from_before_migrations(old: Database) -> None:
+    """They look at one row only."""
+    migrate.upgrade(old)
+    with old.read() as tx:
+        assert tx.scalar(text("SELECT value FROM settings WHERE name = 'schema'")) == REVISION
+
+
+def test_upgrading_twice_does_nothing(old: Database) -> None:
+    migrate.upgrade(old)
+    before, copy = migrate.upgrade(old)
+    assert (before.found, before.pending, copy) == (REVISION, (), None)
+
+
+def test_of_replicas_that_upgrade_at_once_one_does_it_and_all_succeed(old: Database, store: str | None) -> None:
+    replicas = [Database(store or old.path, busy_seconds=20) for _ in range(4)]  # type: ignore[arg-type]
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(migrate.upgrade, replicas))
+    old.check()
+    copies = [copy for _, copy in done if copy is not None]
+    assert len(copies) == (1 if store is None else 0)
+
+
+@pytest.mark.parametrize(("revision", "words"), [("0999_from_tomorrow", "newer program"), ("2", "older than any")])
+def test_a_database_no_upgrade_helps_is_refused(old: Database, revision: str, words: str) -> None:
+    migrate.upgrade(old)
+    with old.write() as tx:
+        tx.execute(text("UPDATE alembic_version SET version_num = :it"), {"it": revision})
+    with pytest.raises(StoreUnsupported, match=re.escape(revision)):
+        old.check()
+    for act in (migrate.status, migrate.upgrade):
+        with pytest.raises(StoreUnsupported, match=words):
+            act(old)
+
+
+def test_an_upgrade_that_fails_half_way_leaves_the_tables_as_they_were(
+    old: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with old.read() as tx:
+        before = tables(tx)
+    run = migrate._run
+
+    def fail(tx: Connection, found: str | None) -> None:
+        run(tx, found)
+        tx.execute(text("CREATE TABLE half_of_it (id INTEGER)"))
+        raise StoreUnavailable("power failed")
+
+    monkeypatch.setattr(migrate, "_run", fail)
+    with pytest.raises(StoreUnavailable):
+        migrate.upgrade(old)
+    with old.read() as tx:
+        assert tables(tx) == before
+    assert old.revision() == "3"
+
+
+def test_the_copy_of_a_sqlite_file_is_the_database_before_and_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    with sqlite3.connect(path) as tx:
+        tx.executescript((GOLDEN / "schema3-sqlite.sql").read_text())
+    _, copy = migrate.upgrade(Database(path))
+    assert copy == tmp_path / f"old.db.before-{REVISION}"
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert Database(copy).revision() == "3"
+
+
+def test_a_copy_that_is_there_already_is_not_overwritten_and_nothing_is_upgraded(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    with sqlite3.connect(path) as tx:
+        tx.executescript((GOLDEN / "schema3-sqlite.sql").read_text())
+    (tmp_path / f"old.db.before-{REVISION}").write_text("precious")
+    with pytest.raises(StoreUnsupported, match="exists already"):
+        migrate.upgrade(Database(path))
+    assert Database(path).revision() == "3"
