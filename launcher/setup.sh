@@ -42,6 +42,8 @@ missing_packages() {
   have cryptsetup || printf 'cryptsetup-bin '
   have mke2fs || printf 'e2fsprogs '
   have swtpm || printf 'swtpm '  # the TPM behind an emulated TD
+  have ip || [ -x /usr/sbin/ip ] || printf 'iproute2 '  # taps, bridges and limits of networks
+  [ "$mode" = demo ] || have passt || printf 'passt '  # networks without privileges, outside of QEMU
   have swtpm_setup || printf 'swtpm-tools '
   [ "$mode" = demo ] || have cpio || printf 'cpio '  # a second opinion on our archives, for the tests
   [ "$mode" = demo ] || have tpm2_eventlog || printf 'tpm2-tools '  # a second opinion on event logs

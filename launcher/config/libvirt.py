@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from xml.parsers import expat
 
+from launcher.config.libvirt_net import interface
 from launcher.config.sizes import show_size
+from launcher.config.xml import Element
 from policy.errors import MalformedInput
 
 MAX_BYTES = 1 << 20
@@ -27,24 +29,6 @@ class DomainMalformed(MalformedInput):
     """Not a libvirt domain, or more of it than is read here."""
 
     code = "import.malformed"
-
-
-class Element(NamedTuple):
-    """One XML element."""
-
-    name: str
-    attributes: dict[str, str]
-    children: list[Element]
-    text: list[str]
-
-    def child(self, name: str) -> Element | None:
-        """The first child of that name."""
-        return next((item for item in self.children if item.name == name), None)
-
-    @property
-    def words(self) -> str:
-        """Its own text, trimmed."""
-        return "".join(self.text).strip()
 
 
 class Left(NamedTuple):
@@ -131,7 +115,7 @@ class _Importer:
         self._top: dict[str, object] = {"schema": 1}
         self._tables: dict[str, dict[str, object]] = {}
         self._disks: list[dict[str, object]] = []
-        self._net = False
+        self._net: dict[str, object] | None = None
 
     def result(self) -> Imported:
         """The file and what is missing from it."""
@@ -267,6 +251,8 @@ class _Importer:
             self._disk(item, number)
         elif item.name == "interface":
             self._interface(item, number)
+        elif item.name == "vsock":
+            self._vsock(item)
         elif item.name not in ("emulator", "console", "serial"):
             self._leave(f"devices/{item.name}", _REASONS.get(item.name, "cvm gives a VM no such device"))
 
@@ -291,26 +277,29 @@ class _Importer:
                     self._leave(f"{where}/{part.name}", _REASONS.get(part.name, "not carried over"))
 
     def _interface(self, item: Element, number: int) -> None:
-        kind = item.attributes.get("type", "?")[:20]
-        if self._net:
-            self._leave(f"devices/interface[{number}]", "more than one network")
+        where = f"devices/interface[{number}]"
+        if self._net is not None:
+            self._leave(where, "more than one network")
             return
-        self._net = True
-        if kind != "user":
-            self._leave(f"devices/interface[{number}]", f"type {kind!r} became QEMU's user network: outgoing only")
-        for part in item.children:
-            if part.name not in ("source", "model", "target", "alias", "address"):
-                self._leave(f"devices/interface[{number}]/{part.name}", _REASONS.get(part.name, "not carried over"))
+        self._net, left = interface(item)
+        for part, why in left:
+            self._leave(where + part, why)
+
+    def _vsock(self, item: Element) -> None:
+        cid = item.child("cid")
+        address = "" if cid is None or cid.attributes.get("auto") == "yes" else cid.attributes.get("address", "")
+        number = int(address) if address.isascii() and address.isdigit() and len(address) < 11 else 0
+        self._tables["vsock"] = {"cid": number} if 3 <= number < 0xFFFFFFFF else {}
 
     def _table(self, name: str) -> dict[str, object]:
         return self._tables.setdefault(name, {})
 
     def _written(self) -> str:
         parts = [_lines(self._top)]
-        parts += [f"[{name}]\n{_lines(values)}" for name, values in self._tables.items() if values]
+        parts += [f"[{name}]\n{_lines(values)}" for name, values in self._tables.items() if values or name == "vsock"]
         parts += [f"[[disk]]\n{_lines(values)}" for values in self._disks]
-        if self._net:
-            parts.append('[[net]]\nkind = "user"\n')
+        if self._net is not None:
+            parts.append(f"[[net]]\n{_lines(self._net)}")
         return "\n".join(parts)
 
 
@@ -339,7 +328,6 @@ _REASONS: Mapping[str, str] = {
     "bootmenu": "the kernel is booted directly",
     "boot": "the kernel is booted directly",
     "smbios": "not measured, so nothing may depend on it",
-    "mac": "the address is QEMU's default",
     "encryption": "the host would hold the key: encrypt inside the guest (cvm disk create)",
     "iotune": "limits are not carried over",
     "serial": "disks are named under [disk.encrypted]",
@@ -377,5 +365,7 @@ def _value(value: object) -> str:
         return str(value).lower()
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
     text = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return '"' + "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in text) + '"'

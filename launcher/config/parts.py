@@ -10,9 +10,7 @@ from launcher.core.vm import (
     Boot,
     Cpu,
     Disk,
-    Forward,
     Guest,
-    Net,
     SnpSettings,
 )
 from policy.errors import MalformedInput
@@ -31,7 +29,6 @@ _SERVICE = re.compile(
     r"https://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?/?"
 )
 _RUN = re.compile(r"(?:/[A-Za-z0-9._+@-]+)+")
-_FORWARD = re.compile(r"(tcp|udp):([0-9.]*):([0-9]{1,5})-:([0-9]{1,5})")
 _HOST_DATA = re.compile(r"[0-9a-f]{64}")
 _ABI = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
 
@@ -111,32 +108,6 @@ def _resource(table: Table) -> ResourcePath | None:
     except MalformedInput as exc:
         table.problem("resource", exc.message)
         return None
-
-
-def net(root: Table, tables: tuple[Table, ...]) -> Net | None:
-    """``[[net]]``"""
-    if len(tables) > 1:
-        root.problem("net", f"{len(tables)} networks, want at most one in this release")
-    parsed: list[Net] = []
-    for table in tables:
-        table.choice("kind", ("user",))
-        forwards = [_forward(table, text) for text in table.strings("forward", ())]
-        parsed.append(Net(tuple(item for item in forwards if item is not None)))
-        table.finish()
-    return parsed[0] if parsed else None
-
-
-def _forward(table: Table, text: str) -> Forward | None:
-    match = _FORWARD.fullmatch(text)
-    address = match[2] or "127.0.0.1" if match else ""
-    octets = address.split(".")
-    valid = len(octets) == 4 and all(part.isdigit() and len(part) <= 3 and int(part) <= 255 for part in octets)
-    if match is None or not valid or not all(0 < int(match[group]) < 65536 for group in (3, 4)):
-        table.problem(
-            "forward", f'got {text[:80]!r}, want protocol:address:port-:port such as "tcp:127.0.0.1:2222-:22"'
-        )
-        return None
-    return Forward(match[1], address, int(match[3]), int(match[4]))
 
 
 def attestation(table: Table | None) -> Attestation | None:

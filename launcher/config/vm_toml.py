@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from launcher.config import confinement_parts, parts
+from launcher.config import confinement_parts, net_parts, parts
 from launcher.config.lifecycle_parts import lifecycle
 from launcher.config.sizes import parse_size
 from launcher.config.td_parts import tdx
@@ -62,7 +62,7 @@ def decode(root: Table) -> VmConfig:
         cpu=parts.cpu(root.table("cpu", required=False), platform),
         boot=parts.boot(root.table("boot", required=False)) or Boot(),
         disks=parts.disks(root.tables("disk")),
-        net=parts.net(root, root.tables("net")),
+        net=net_parts.net(root, root.tables("net"), name),
         attestation=parts.attestation(root.table("attestation", required=False)),
         guest=parts.guest(root.table("guest", required=False)) or Guest(),
         snp=parts.snp(root.table("snp", required=False)) or SnpSettings(),
@@ -71,6 +71,7 @@ def decode(root: Table) -> VmConfig:
         isolation=confinement_parts.isolation(root.table("isolation", required=False)),
         limits=confinement_parts.limits(root.table("limits", required=False), memory),
         lifecycle=lifecycle(root.table("lifecycle", required=False)),
+        vsock=net_parts.vsock(root.table("vsock", required=False)),
     )
     root.finish()
     return config
@@ -107,6 +108,8 @@ def _cross_checks(config: VmConfig, problems: Problems) -> None:
         problems.add("$.attestation", "platform none has no evidence to attest with")
     if attestation is not None and net is None:
         problems.add("$.attestation.service", "needs a [[net]]: the guest cannot reach the service")
+    if attestation is not None and net is not None and net.wire and net.guest is None:
+        problems.add("$.net[0].address", "missing: a guest that attests reads its address in the command line")
     if config.guest.run is not None and not encrypted:
         problems.add("$.guest.run", "names a program on the first encrypted disk, but there is none")
     if config.guest.poweroff and config.platform is Platform.NONE and boot.kernel is None:

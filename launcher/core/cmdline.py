@@ -6,6 +6,7 @@ import re
 from base64 import b64encode
 from typing import NamedTuple
 
+from launcher.core.network import Net
 from launcher.core.vm import VmConfig
 from launcher.errors import PlanRefused
 from policy.vocab import Platform
@@ -53,12 +54,11 @@ def compose(config: VmConfig, ca_der: bytes | None) -> CommandLine:
 def _orders(config: VmConfig, ca_der: bytes | None, choices: list[tuple[str, str, str]]) -> list[str]:
     words = []
     if config.attestation is not None and ca_der is not None:
-        service, reason = _seen_from_inside(config.attestation.service)
+        service, reason = _seen_from_inside(config.attestation.service, config.net)
         words += [f"cvm.service={service}", f"cvm.ca={_base64(ca_der)}"]
         choices.append(("service", service, reason))
     words += [f"cvm.disk={disk.name}:{disk.resource}" for disk in config.disks if disk.resource is not None]
-    if config.net is not None:
-        words.append(f"cvm.net={GUEST_ADDRESS},{GATEWAY}{_name_server(words, choices)}")
+    words += _network(config.net, words, choices)
     if config.guest.run is not None:
         words.append(f"cvm.run={config.guest.run}")
     if config.platform in (Platform.EMULATED_SNP, Platform.EMULATED_TDX):
@@ -68,10 +68,24 @@ def _orders(config: VmConfig, ca_der: bytes | None, choices: list[tuple[str, str
     return words
 
 
-def _seen_from_inside(url: str) -> tuple[str, str]:
+def _network(net: Net | None, words: list[str], choices: list[tuple[str, str, str]]) -> list[str]:
+    """``cvm.net``: none for a guest on a wire whose address the owner did not write; it asks DHCP, if anybody."""
+    if net is None or (net.wire and net.guest is None):
+        return []
+    if net.guest is None:
+        return [f"cvm.net={GUEST_ADDRESS},{GATEWAY}{_name_server(words, choices)}"]
+    return ["cvm.net=" + ",".join(item for item in net.guest if item is not None)]
+
+
+def _seen_from_inside(url: str, net: Net | None) -> tuple[str, str]:
     """The URL as the guest must write it, and why."""
     scheme, _, rest = url.partition("://")
     host, colon, port = rest.rpartition(":") if not rest.endswith("]") and ":" in rest else (rest, "", "")
+    if host.lower() in _LOOPBACK and net is not None and net.wire:
+        raise PlanRefused(
+            f"attestation.service: {url}: a guest on a wire cannot reach this host's loopback",
+            hint='let the service listen on an address of that network, or use kind = "user"',
+        )
     if host.lower() in _LOOPBACK:
         return f"{scheme}://{GATEWAY}{colon}{port}", f"{host} is this host's loopback; the guest sees it as {GATEWAY}"
     return url, "from [attestation]"

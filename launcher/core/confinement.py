@@ -45,9 +45,10 @@ def confinement(settings: IsolationSettings, spec: VmSpec, qemu: QemuFacts) -> C
     optional = [(path, "device") for path in _DEVICES]
     if quotes.startswith("unix:"):
         optional.append((quotes.removeprefix("unix:"), "socket"))
-    if spec.net is not None:
+    inside = spec.net is not None and spec.net.inside_qemu
+    if inside:
         optional += [(path, "read") for path in _RESOLVER]
-    private_net = spec.net is None and not quotes.startswith("vsock:")
+    private_net = not inside and not quotes.startswith("vsock:")
     files = [(names.SERIAL_LOG, "write")]
     if spec.hash_table_gpa is not None:
         files.append((names.HASH_TABLE, "read"))
@@ -57,7 +58,7 @@ def confinement(settings: IsolationSettings, spec: VmSpec, qemu: QemuFacts) -> C
         (*_tools(qemu), *((path, "device") for path in _devices(spec)), *paths),
         (*(((path, "tools") for path in _SYSTEM_TOOLS) if qemu.source == "system" else ()), *optional),
         tuple(files),
-        spec.net is not None,
+        inside,
         (("CORE", 0), ("NOFILE", 4096), ("MSGQUEUE", 0), ("RTPRIO", 0), ("NPROC", spec.vcpus + 256)),
     )
 

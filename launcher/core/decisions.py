@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from launcher.core.facts import FirmwareFacts, HostFacts
+from launcher.core.network_words import network_decisions, network_warnings
 from launcher.core.spec import VmSpec
 from launcher.core.td import TD_PLATFORMS, td_decisions
 from launcher.core.vm import POLICY_SWITCHES, SnpSettings, VmConfig, guest_policy
@@ -60,10 +61,7 @@ def decide(
         where = f"{spec.hash_table_gpa:#x}"
         chosen.append(Decision("boot hash table", where, "address in the firmware's footer; the firmware enforces it"))
     chosen += [Decision(f"disk {disk.name}", disk.path, _disk_reason(disk.resource)) for disk in config.disks]
-    if config.net is not None:
-        ports = ", ".join(f"{item.host}:{item.host_port}→{item.guest_port}" for item in config.net.forward)
-        chosen.append(Decision("network", "user", f"QEMU's own NAT, no privileges; forwards {ports or 'nothing'}"))
-    return tuple(chosen)
+    return (*chosen, *(Decision(*item) for item in network_decisions(config, spec)))
 
 
 def warnings(config: VmConfig, host: HostFacts) -> tuple[str, ...]:
@@ -80,10 +78,7 @@ def warnings(config: VmConfig, host: HostFacts) -> tuple[str, ...]:
         )
     if config.cpu.vcpus > host.cpus:
         found.append(f"cpu.count: {config.cpu.vcpus} vCPUs on {host.cpus} processors")
-    for item in config.net.forward if config.net else ():
-        if not item.host.startswith("127."):
-            found.append(f"net.forward: port {item.host_port} is open to the network on {item.host}")
-    return tuple(found)
+    return (*found, *network_warnings(config))
 
 
 def _cpu_reason(config: VmConfig) -> str:

@@ -130,7 +130,9 @@ def _device_effect(name: str, platform: Platform, *, comes_or_goes: bool) -> tup
     """Devices are part of a TD's ACPI tables; what the guest must know of them is in the command line. A plain disk's
     name follows from its place, so one that differs is an encrypted disk's.
     """
-    if name == "net" or name.endswith("].resource") or (name.endswith("].name") and not comes_or_goes):
+    if name == "net.kind" or name.startswith("net.guest."):
+        return MEASURED, _WORDS
+    if name.endswith("].resource") or (name.endswith("].name") and not comes_or_goes):
         return MEASURED, _WORDS
     if platform in _TD and comes_or_goes and name.endswith("].path"):
         return MEASURED, "the device is in the ACPI tables, which RTMR0 takes"
@@ -164,8 +166,7 @@ def _flat(path: str, value: object) -> dict[str, str]:
         pairs = ((f"{path}[{number}]", item) for number, item in enumerate(value))
     else:
         return {} if value is None else {path: _text(value)}
-    found = {path: "user"} if path == "net" else {}
-    return found | {name: text for where, item in pairs for name, text in _flat(where, item).items()}
+    return {name: text for where, item in pairs for name, text in _flat(where, item).items()}
 
 
 def _text(value: object) -> str:

@@ -1,7 +1,8 @@
 """Judge :class:`launcher.core.doctor_facts.DeepFacts`: kernel, log, key slots, memory, devices, quotes, assignment.
 
 Findings here explain and warn; whether a platform can run is decided by ``launcher.core.capability`` from what KVM
-itself answers. ``blocks`` names what does not work: a platform, ``quotes``, ``vfio`` or ``limits``.
+itself answers. ``blocks`` names what does not work: a platform, ``quotes``, ``vfio``, ``limits``,
+``tap``, ``passt`` or ``vsock``.
 Sources: Linux ``arch/x86/kvm/svm/sev.c``, ``arch/x86/virt/vmx/tdx/tdx.c``, ``drivers/iommu/amd/init.c``.
 """
 
@@ -45,7 +46,7 @@ def deep_findings(facts: DeepFacts, qemu: tuple[int, ...] | None) -> tuple[Findi
     """All of it, in the order of the module's first line."""
     return (
         *_kernel(facts), *_log(facts), *_slots(facts), *_firmware(facts), *_memory(facts), *_cgroup(facts),
-        *_devices(facts), *_quotes(facts), *_vfio(facts), *_pairs(facts, qemu), _clock(facts),
+        *_devices(facts), *_network(facts), *_quotes(facts), *_vfio(facts), *_pairs(facts, qemu), _clock(facts),
     )  # fmt: skip
 
 
@@ -162,6 +163,20 @@ def _devices(facts: DeepFacts) -> Iterator[Finding]:
         seen = problem or "can be opened"
         yield Finding(f"device.{name}", WARN if problem else OK, f"/dev/{name}: {seen}", f"needed for {what}",
                       fix if problem else "", (blocks,) if problem else ())  # fmt: skip
+
+
+_PROGRAMS = {
+    "ip": ('kinds "bridge" and "macvtap"', "apt install iproute2", "tap"),
+    "tc": ("limits of networks", "apt install iproute2", "limits"),
+    "passt": ('backend = "passt", a user network outside of QEMU', "apt install passt", "passt"),
+}
+
+
+def _network(facts: DeepFacts) -> Iterator[Finding]:
+    for name, (what, fix, blocks) in _PROGRAMS.items():
+        here = name in facts.programs
+        yield Finding(f"network.{name}", OK if here else WARN, "installed" if here else "not installed",
+                      f"needed for {what}", "" if here else fix, () if here else (blocks,))  # fmt: skip
 
 
 def _quotes(facts: DeepFacts) -> Iterator[Finding]:

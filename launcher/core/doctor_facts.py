@@ -21,6 +21,7 @@ class DeepFacts(NamedTuple):
     ``asids``: ECX (number) and EDX (first that is not for SEV-ES) of CPUID 0x8000001F. ``misc``: misc.capacity and
     misc.current by resource. ``devices``: wanted device nodes, empty text when usable, else the reason.
     ``settings``: files below /sys and /proc/sys by short name. ``sockets``: quote services by path, text as devices.
+    ``programs``: of those a network may need, which are installed.
     """
 
     kernel: tuple[int, int]
@@ -39,3 +40,4 @@ class DeepFacts(NamedTuple):
     snp: SnpFirmware | None
     sockets: dict[str, str]
     year: int
+    programs: frozenset[str] = frozenset()

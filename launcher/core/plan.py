@@ -16,6 +16,7 @@ from launcher.core.decisions import Decision
 from launcher.core.facts import FirmwareFacts, HostFacts, QemuFacts
 from launcher.core.inputs import measure_inputs
 from launcher.core.measurement import MeasureInputs
+from launcher.core.network import first_cid
 from launcher.core.spec import IdBlockFiles, LightFiles, SnpLaunch, VmSpec
 from launcher.core.td import TD_PLATFORMS, refuse_td
 from launcher.core.timeouts import Budget, budget
@@ -177,6 +178,7 @@ def _spec(config: VmConfig, around: Surroundings, accel: str, line: CommandLine 
         snp=snp,
         hash_table_gpa=firmware.hash_table_gpa if emulated and firmware is not None else None,
         tdx=config.tdx if config.platform is Platform.TDX else None,
+        vsock_cid=None if config.vsock is None else config.vsock.cid or first_cid(config.name),
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from launcher.core.vm import Disk, Net, TdxSettings
+from launcher.core.network import Net
+from launcher.core.vm import Disk, TdxSettings
 from policy.vocab import Platform
 
 
@@ -39,7 +40,7 @@ class VmSpec(NamedTuple):
     """Paths are absolute; sizes in bytes. ``firmware`` is ``None`` for QEMU's built-in SeaBIOS.
 
     ``hash_table_gpa``: where the emulated SNP platform injects the boot hash table. ``cmdline`` is complete.
-    ``tdx``: of platform tdx.
+    ``tdx``: of platform tdx. ``vsock_cid``: the one wanted; the launch may find it taken.
     """
 
     name: str
@@ -58,6 +59,7 @@ class VmSpec(NamedTuple):
     snp: SnpLaunch | None
     hash_table_gpa: int | None
     tdx: TdxSettings | None = None
+    vsock_cid: int | None = None
 
     @property
     def machine_type(self) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from launcher.core.confinement_settings import IsolationSettings
 from launcher.core.lifecycle import Lifecycle
 from launcher.core.limits import Limits
+from launcher.core.network import Net, Vsock
 from policy.vocab import Platform, ResourcePath
 
 
@@ -36,21 +37,6 @@ class Disk(NamedTuple):
     name: str
     resource: ResourcePath | None = None
     readonly: bool = False
-
-
-class Forward(NamedTuple):
-    """A host port that leads to a guest port. ``protocol`` is ``tcp`` or ``udp``, ``host`` an IPv4 address."""
-
-    protocol: str
-    host: str
-    host_port: int
-    guest_port: int
-
-
-class Net(NamedTuple):
-    """One user-mode network (QEMU's own NAT; no privileges needed)."""
-
-    forward: tuple[Forward, ...] = ()
 
 
 class Attestation(NamedTuple):
@@ -131,6 +117,7 @@ class VmConfig(NamedTuple):
     limits: Limits = Limits()
     light: bool = False
     """A boot as short as it gets, of an ordinary VM: no UEFI, nothing unpacked inside the guest."""
+    vsock: Vsock | None = None
 
 
 _POLICY_BITS = {

@@ -16,6 +16,7 @@ from launcher.core.doctor_facts import DeepFacts, SnpFirmware
 
 QGS_SOCKET = "var/run/tdx-qgs/qgs.socket"
 _NODES = ("sev", "vhost-vsock", "iommu", "net/tun", "sgx_enclave", "sgx_provision")
+_PROGRAMS = ("ip", "tc", "passt")
 _SETTINGS = {
     "ksm": "sys/kernel/mm/ksm/run",
     "thp": "sys/kernel/mm/transparent_hugepage/enabled",
@@ -52,7 +53,12 @@ def probe_deep(root: Path = Path("/"), release: str | None = None) -> DeepFacts:
         snp=_snp(root),
         sockets={f"/{QGS_SOCKET}": _socket(root / QGS_SOCKET)},
         year=time.gmtime().tm_year,
+        programs=frozenset(name for name in _PROGRAMS if _installed(root, name)),
     )
+
+
+def _installed(root: Path, name: str) -> bool:
+    return any(os.access(root / folder / name, os.X_OK) for folder in ("usr/sbin", "usr/bin", "sbin", "bin"))
 
 
 def _config(root: Path, release: str) -> tuple[dict[str, str] | None, str]:

@@ -29,6 +29,10 @@ _REGISTRY = ".users"
 _PER_ROOT, _ROOTS = 100_000, 2000
 
 
+Fds = Sequence[tuple[int, int]]
+"""(this process's descriptor, the number under which QEMU finds it)."""
+
+
 class IsolationRefused(CvmError):
     """``mode = "strict"`` and something could not be enforced."""
 
@@ -69,14 +73,16 @@ def jail_for(wanted: Confinement, vm: VmDir) -> Iterator[Jail]:
 
 
 def start_confined(
-    jail: Jail, argv: Sequence[str], env: Mapping[str, str], vm: VmDir, log: IO[bytes]
+    jail: Jail, argv: Sequence[str], env: Mapping[str, str], vm: VmDir, log: IO[bytes], fds: Fds = ()
 ) -> tuple[Child, tuple[Step, ...]]:
-    """QEMU, and what is enforced on it. Raises OSError, :class:`IsolationRefused` and :class:`QemuFailed`."""
+    """QEMU, and what is enforced on it. ``fds``: what it finds open. Raises OSError, :class:`IsolationRefused` and
+    :class:`QemuFailed`.
+    """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
-        spec = _spec(jail, argv, vm, writing)
+        spec = _spec(jail, argv, vm, writing, fds)
         command = (sys.executable, "-I", "-S", _JAIL, json.dumps(spec))
-        helper = spawn(command, cwd=vm.path, env=env, stderr=log, keep=(writing,))
+        helper = spawn(command, cwd=vm.path, env=env, stderr=log, keep=(writing, *(have for have, _ in fds)))
         os.close(writing)
         writing = -1
         report = _report(reading)
@@ -105,7 +111,7 @@ def statement(steps: Sequence[Step]) -> list[str]:
     ]
 
 
-def _spec(jail: Jail, argv: Sequence[str], vm: VmDir, report: int) -> dict[str, object]:
+def _spec(jail: Jail, argv: Sequence[str], vm: VmDir, report: int, fds: Fds) -> dict[str, object]:
     wanted = jail.wanted
     paths = [list(item) for item in wanted.paths] + [[vm.path, "folder"]]
     paths += [list(item) for item in wanted.optional if os.path.exists(item[0])]
@@ -117,6 +123,7 @@ def _spec(jail: Jail, argv: Sequence[str], vm: VmDir, report: int) -> dict[str, 
         "argv": list(argv),
         "folder": vm.path,
         "report": report,
+        "fds": [list(pair) for pair in fds],
         "namespaces": wanted.namespaces,
         "paths": paths,
         "inside": [[vm.file(name), kind] for name, kind in wanted.files if os.path.exists(vm.file(name))],

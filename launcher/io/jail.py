@@ -266,6 +266,14 @@ def _confine(spec: dict[str, Any], report: _Report, entered: set[str]) -> None:
     report.attempt("landlock", lambda: _landlock(spec))
 
 
+def _hand_on(pairs: list[list[int]]) -> None:
+    """Descriptors under the numbers QEMU's command line names; copied twice: one's number may be another's place."""
+    copies = [os.dup(have) for have, _ in pairs]
+    for copy, (have, want) in zip(copies, pairs, strict=True):
+        os.set_inheritable(have, False)
+        os.dup2(copy, want)
+
+
 def main() -> NoReturn:
     """Never returns: exec, or status 126 (a step failed half-way) or 127 (no such program)."""
     spec = json.loads(sys.argv[1])
@@ -288,6 +296,7 @@ def main() -> NoReturn:
     os.write(channel, line)  # a launcher that died meanwhile: SIGPIPE or EPIPE ends this process
     if error:
         os._exit(126)
+    _hand_on(spec["fds"])
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec would hand that on
         signal.signal(number, signal.SIG_DFL)
     try:

@@ -11,7 +11,7 @@ from launcher.core.error_words import explain
 from launcher.core.names import QEMU_LOG, QMP_SOCKET, STATUS_SOCKET
 from launcher.core.text import safe_text
 from launcher.errors import QemuFailed
-from launcher.io.isolation import Jail, Step, start_confined
+from launcher.io.isolation import Fds, Jail, Step, start_confined
 from launcher.io.process import Child, end
 from launcher.io.qmp import Qmp, QmpClosed, open_qmp
 from launcher.io.sockets import connect_soon
@@ -42,13 +42,19 @@ class Qemu:
 
 
 def start_qemu(
-    argv: Sequence[str], env: Mapping[str, str], vm: VmDir, log: IO[bytes], jail: Jail, started: Callable[[int], None]
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    vm: VmDir,
+    log: IO[bytes],
+    jail: Jail,
+    started: Callable[[int], None],
+    fds: Fds = (),
 ) -> Qemu:
     """Start QEMU inside the VM's folder, confined, and connect to it. Raises :class:`QemuFailed` with QEMU's words,
-    :class:`launcher.io.isolation.IsolationRefused`. ``started`` gets its pid at once.
+    :class:`launcher.io.isolation.IsolationRefused`. ``started`` gets its pid at once; ``fds`` are handed on.
     """
     try:
-        child, steps = start_confined(jail, argv, env, vm, log)
+        child, steps = start_confined(jail, argv, env, vm, log, fds)
         started(child.pid)
     except OSError as exc:
         raise QemuFailed(f"QEMU: {argv[0]}: {exc.strerror}") from None

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from launcher.core.argv import qemu_options
 from launcher.core.confinement import confinement
 from launcher.core.limits import settings
 from launcher.io import cgroup, isolation
 from launcher.io.qemu import Qemu, start_qemu
 from launcher.io.statedir import VmDir
+from launcher.service.connecting import connected
 from launcher.service.planning import Prepared
 
 CONFINEMENT_FILE = "isolation.json"
@@ -26,9 +28,16 @@ def confined_qemu(prepared: Prepared, vm: VmDir, log: IO[bytes], say: Callable[[
     def limit(pid: int) -> None:
         placed.append(cgroup.place(vm.name, pid, wanted))
 
-    with isolation.jail_for(confinement(config.isolation, plan.spec, plan.qemu), vm) as jail:
+    with (
+        connected(config, plan.spec, vm.path) as connection,
+        isolation.jail_for(confinement(config.isolation, plan.spec, plan.qemu), vm) as jail,
+    ):
+        options = qemu_options(connection.spec)
+        if options != plan.options:
+            say(f"vsock address: {connection.spec.vsock_cid}, for {plan.spec.vsock_cid} is taken")
         try:
-            qemu = start_qemu(plan.argv, dict(plan.qemu.env), vm, log, jail, limit)
+            argv = (*plan.qemu.argv, *options)
+            qemu = start_qemu(argv, dict(plan.qemu.env), vm, log, jail, limit, connection.fds)
             for line in (*isolation.statement(qemu.steps), *cgroup.statement(placed[0])):
                 say(line)
             vm.write_json(CONFINEMENT_FILE, _document(qemu, placed[0]))

@@ -6,7 +6,7 @@ Sources: QEMU 11.1 ``qemu-system-x86_64(1)``, QAPI schema ``qom.json``, ``block-
 
 from __future__ import annotations
 
-from launcher.core.argv.devices import disks, network, ports, tpm
+from launcher.core.argv.devices import disks, network, ports, tpm, vsock
 from launcher.core.argv.machine import boot, identity, machine, monitor, protection, safety
 from launcher.core.spec import VmSpec
 
@@ -22,6 +22,7 @@ def qemu_options(spec: VmSpec) -> tuple[str, ...]:
         *network(spec),
         *ports(spec),
         *tpm(spec),
+        *vsock(spec),
         *monitor(spec),
         *safety(spec),
     )

@@ -17,6 +17,7 @@ from launcher.core.names import (
     TD_PORT,
     TPM_SOCKET,
 )
+from launcher.core.network import FIRST_FD, PASST, VIRTIO, VSOCK_FD, Net
 from launcher.core.spec import VmSpec
 from policy.vocab import Platform
 
@@ -38,16 +39,40 @@ def disks(spec: VmSpec) -> tuple[str, ...]:
 
 
 def network(spec: VmSpec) -> tuple[str, ...]:
-    """QEMU's user network: needs no privilege, reaches the host's loopback at 10.0.2.2."""
-    if spec.net is None:
-        return ()
+    """The network's back end and the guest's interface. What is on a wire, and passt, is open already when QEMU starts:
+    it gets descriptors. QEMU's own user network reaches the host's loopback at 10.0.2.2.
+    """
+    net = spec.net
+    return () if net is None else ("-netdev", _backend(net), "-device", _interface(net))
+
+
+def _backend(net: Net) -> str:
+    if net.wire:
+        numbers = ":".join(str(FIRST_FD + number) for number in range(net.queues))
+        return f"tap,id=net0,{'fds' if net.queues > 1 else 'fd'}={numbers},vhost=off"
+    if net.backend == PASST:
+        return f"stream,id=net0,server=off,addr.type=fd,addr.str={FIRST_FD}"
     forwards = "".join(
-        f",hostfwd={item.protocol}:{item.host}:{item.host_port}-:{item.guest_port}" for item in spec.net.forward
+        f",hostfwd={item.protocol}:{item.host}:{item.host_port}-:{item.guest_port}" for item in net.forward
     )
-    return (
-        "-netdev", f"user,id=net0,ipv6=off{forwards}",
-        "-device", f"virtio-net-pci,id=nic0,netdev=net0,romfile=,{_VIRTIO}",
-    )  # fmt: skip
+    return f"user,id=net0,ipv6=off{forwards}"
+
+
+def _interface(net: Net) -> str:
+    mac = "" if net.mac is None else f",mac={net.mac}"
+    if net.model != VIRTIO:
+        return f"{net.model},id=nic0,netdev=net0,romfile={mac}"
+    mtu = "" if net.mtu is None else f",host_mtu={net.mtu}"
+    # One vector for each queue and direction, one for changes of the configuration, one for control.
+    queues = "" if net.queues == 1 else f",mq=on,vectors={2 * net.queues + 2}"
+    return f"virtio-net-pci,id=nic0,netdev=net0,romfile={mac}{mtu}{queues},{_VIRTIO}"
+
+
+def vsock(spec: VmSpec) -> tuple[str, ...]:
+    """The vsock device; the kernel's side of it is open already."""
+    if spec.vsock_cid is None:
+        return ()
+    return ("-device", f"vhost-vsock-pci,id=vsock0,guest-cid={spec.vsock_cid},vhostfd={VSOCK_FD},{_VIRTIO}")
 
 
 def ports(spec: VmSpec) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from launcher.core.argv.words import json_value
 
 PROBE_CPU = "EPYC-v4,phys-bits=46"
 """46 bits or more, from which OVMF computes where it places devices."""
+VSOCK_STAND_IN = "virtio-rng-pci,id=vsock0"
+"""In the slot of a vsock device, whose own would open the host's: the tables know slots, not what is in them."""
 _DROPPED = ("-tpmdev", "-mon", "-run-with", "-sandbox", "-name")
 _DROPPED_OBJECTS = ("tdx-guest", "sev-snp-guest", "monitor-qmp")
 _DROPPED_FEATURES = ("accel=", "kernel-irqchip=", "confidential-guest-support=")
@@ -22,6 +24,13 @@ _DROPPED_FEATURES = ("accel=", "kernel-irqchip=", "confidential-guest-support=")
 def without_tee(options: tuple[str, ...]) -> tuple[str, ...]:
     """``options`` of `launcher.core.argv.qemu_options`, rewritten. The TPM's backend ``tpm0`` is left to the caller."""
     return tuple(word for pair in _pairs(options) for word in _rewritten(*pair))
+
+
+def _device(value: str) -> str:
+    """A vsock device becomes another in its slot; several queues need the wire they belong to."""
+    if value.startswith("vhost-vsock-pci,"):
+        return VSOCK_STAND_IN
+    return ",".join(item for item in value.split(",") if not item.startswith(("mq=", "vectors=")))
 
 
 def _pairs(options: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
@@ -48,7 +57,9 @@ def _rewritten(option: str, value: str | None) -> tuple[str, ...]:
     if option == "-blockdev":
         return (option, json_value(driver="null-co", node_name=json.loads(value)["node-name"]))
     if option == "-netdev":
-        return (option, ",".join(item for item in value.split(",") if not item.startswith("hostfwd=")))
+        return (option, "user,id=net0,ipv6=off")
+    if option == "-device":
+        return (option, _device(value))
     if option == "-chardev":
         name = next(item for item in value.split(",") if item.startswith("id="))
         return () if name == "id=tpmchar0" else (option, f"null,{name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,63 @@ def test_a_domain_of_sev_snp_becomes_a_vm_file() -> None:
 def test_everything_that_is_not_carried_over_is_named_with_its_reason() -> None:
     found = left(SEED.read_bytes())
     assert set(found) == {
-        "name", "vcpu@placement", "cpu/feature", "devices/disk[2]", "devices/interface[3]", "devices/interface[3]/mac",
+        "name", "vcpu@placement", "cpu/feature", "devices/disk[2]", "devices/interface[3]",
         "devices/graphics", "devices/memballoon", "uuid",
     }  # fmt: skip
     assert "qemu-img convert" in found["devices/disk[2]"]
     assert "private memory" in found["devices/memballoon"]
+
+
+def net(interface: str) -> tuple[dict[str, object], set[str]]:
+    """What the interface becomes, and the paths of what is left of it."""
+    text = f"<domain><name>a</name><memory unit='GiB'>1</memory><devices>{interface}</devices></domain>"
+    found = import_domain(text.encode())
+    table = tomllib.loads(found.toml)["net"][0]
+    parse_vm((found.toml + '[boot]\nkernel = "/k"\n').encode(), "a.toml")
+    return table, {item.where.removeprefix("devices/interface[0]") for item in found.left} - {"vcpu", "cpu"}
+
+
+def test_every_kind_of_interface_keeps_what_it_says() -> None:
+    bridge = (
+        "<interface type='bridge'><source bridge='br0'/><mac address='52:54:00:00:00:0A'/><mtu size='9000'/>"
+        "<driver queues='4'/><bandwidth><inbound average='12500' burst='128'/><outbound average='1250' peak='9'/>"
+        "</bandwidth></interface>"
+    )
+    assert net(bridge) == (
+        {"kind": "bridge", "bridge": "br0", "mac": "52:54:00:00:00:0a", "mtu": 9000, "queues": 4,
+         "rx_rate": "102400kbit", "rx_burst": "128KiB", "tx_rate": "10240kbit"},
+        {"/bandwidth/outbound@peak"},
+    )  # fmt: skip
+    assert net("<interface type='direct'><source dev='eth0' mode='bridge'/><model type='e1000e'/></interface>") == (
+        {"kind": "macvtap", "interface": "eth0", "model": "e1000e"}, set(),
+    )  # fmt: skip
+    assert net("<interface type='ethernet'><target dev='tap0'/></interface>") == (
+        {"kind": "tap", "interface": "tap0"}, set(),
+    )  # fmt: skip
+    passt = (
+        "<interface type='user'><backend type='passt'/><portForward proto='tcp' address='127.0.0.1'>"
+        "<range start='2222' to='22'/><range start='1' end='9'/></portForward></interface>"
+    )
+    assert net(passt) == (
+        {"kind": "user", "backend": "passt", "forward": ["tcp:127.0.0.1:2222-:22"]}, {"/portForward"},
+    )  # fmt: skip
+
+
+def test_an_interface_that_cannot_be_carried_over_becomes_a_user_network_and_is_named() -> None:
+    for kind in ("network", "vhostuser", "bridge"):
+        assert net(f"<interface type='{kind}'/>") == ({"kind": "user"}, {""})
+    assert net("<interface type='user'><bandwidth><inbound average='100'/></bandwidth><vlan/></interface>") == (
+        {"kind": "user"}, {"/bandwidth/inbound", "/vlan"},
+    )  # fmt: skip
+    assert net("<interface type='user'><model type='rtl8139'/><mtu size='1'/></interface>") == (
+        {"kind": "user"}, {"/model", "/mtu"},
+    )  # fmt: skip
+
+
+def test_a_vsock_device_keeps_its_address() -> None:
+    text = "<domain><name>a</name><devices><vsock><cid auto='no' address='42'/></vsock></devices></domain>"
+    assert tomllib.loads(import_domain(text.encode()).toml)["vsock"] == {"cid": 42}
+    assert tomllib.loads(import_domain(text.replace("no", "yes").encode()).toml)["vsock"] == {}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 
 from launcher.config.sizes import parse_size, show_size
 from launcher.config.vm_toml import parse_vm
-from launcher.core.vm import Cpu, Forward, guest_policy
+from launcher.core.network import Forward
+from launcher.core.vm import Cpu, guest_policy
 from launcher.errors import VmConfigInvalid
 from policy.vocab import Platform
 from tests.fakes.vm_files import PLAIN, WEB_1, web_1
@@ -84,7 +85,7 @@ def test_the_error_text_begins_every_line_with_the_file() -> None:
         ('"default/web-1/root"', '"../../etc"', r"\$\.disk\[0\]\.encrypted\.resource: resource '\.\./\.\./etc'"),
         ('name = "root"', 'name = "a name"', r"\$\.disk\[0\]\.encrypted\.name: got 'a name'"),
         ('name = "root"', 'nam = "root"', r'\$\.disk\[0\]\.encrypted\.nam: unknown key \(did you mean "name"\?\)'),
-        ('kind = "user"', 'kind = "tap"', r"\$\.net\[0\]\.kind: got 'tap'"),
+        ('kind = "user"', 'kind = "carrier-pigeon"', r"\$\.net\[0\]\.kind: got 'carrier-pigeon'"),
         ("tcp:127.0.0.1:2222-:22", "tcp:127.0.0.1:0-:22", r"\$\.net\[0\]\.forward: got 'tcp:127"),
         ("tcp:127.0.0.1:2222-:22", "tcp:300.0.0.1:22-:22", r"\$\.net\[0\]\.forward"),
         ("tcp:127.0.0.1:2222-:22", "tcp:127.0.0.1:2222-:22,guestfwd=x", r"\$\.net\[0\]\.forward"),

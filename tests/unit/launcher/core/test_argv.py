@@ -14,12 +14,21 @@ from launcher.config.vm_toml import parse_vm
 from launcher.core.argv import qemu_options
 from launcher.core.argv.shown import without_tee
 from launcher.core.argv.words import json_value, word
+from launcher.core.network import Vsock
 from launcher.core.plan import make_plan
 from launcher.core.spec import LightFiles
 from launcher.core.vm import Disk, SnpSettings, TdxSettings, VmConfig
 from tests.fakes.vm_files import GENERIC, PLAIN, around, host, qemu, web_1
 
 PLAIN_CONFIG = parse_vm(PLAIN.encode(), "plain.toml")
+
+
+def _on(net: str, platform: str = "emulated-snp") -> VmConfig:
+    """The plain VM with another network."""
+    text = PLAIN.replace('"none"', f'"{platform}"') + f"[[net]]\n{net}\n"
+    return parse_vm(text.encode(), "plain.toml")
+
+
 CASES = {
     "sev-snp": (web_1(), around()),
     "sev-snp-qemu-10.1": (web_1(), around(qemu=qemu(10, 1, 0))),
@@ -45,6 +54,13 @@ CASES = {
         PLAIN_CONFIG._replace(light=True),
         around(firmware=None, host=host(kvm=False))._replace(light=LightFiles("/q/qboot.rom", "/c/k", "/c/i")),
     ),
+    "net-passt": (_on('kind = "user"\nbackend = "passt"\nforward = ["tcp:127.0.0.1:2222-:22"]'), around()),
+    "net-bridge-queues": (
+        _on('kind = "bridge"\nbridge = "br0"\nqueues = 4\nmtu = 9000\nmac = "02:00:00:00:00:01"\nrx_rate = "1Gbit"'),
+        around(),
+    ),
+    "net-tap-e1000e": (_on('kind = "tap"\ninterface = "tap0"\nmodel = "e1000e"', "none"), around(firmware=None)),
+    "vsock": (PLAIN_CONFIG._replace(vsock=Vsock()), around(firmware=None)),
     "none-disk": (
         PLAIN_CONFIG._replace(boot=PLAIN_CONFIG.boot._replace(kernel=None), disks=(Disk("/d,1.img", "disk0", None, True),)),
         around(firmware=None),

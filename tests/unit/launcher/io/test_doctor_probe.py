@@ -38,7 +38,10 @@ def test_a_machine_with_everything_has_no_warning(tmp_path: Path) -> None:
         "sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never\n",
         "sys/kernel/iommu_groups/0/type": "DMA-FQ\n",
         **{f"dev/{name}": "" for name in ("vhost-vsock", "iommu", "net/tun", "sgx_enclave", "sgx_provision")},
+        **{f"usr/bin/{name}": "" for name in ("ip", "tc", "passt")},
     })  # fmt: skip
+    for name in ("ip", "tc", "passt"):
+        (tmp_path / "usr/bin" / name).chmod(0o755)
     found = _judged(tmp_path)
     assert {name for name, item in found.items() if item.state == "warn"} == {"quotes.qgs"}
     assert found["slots.sev_es"].seen == "misc.capacity sev_es 99, used 3"

@@ -15,8 +15,9 @@ from launcher.core.argv import qemu_options
 from launcher.core.confinement import Confinement, confinement
 from launcher.core.confinement_settings import IsolationSettings
 from launcher.core.facts import QemuFacts
+from launcher.core.network import Net
 from launcher.core.spec import VmSpec
-from launcher.core.vm import Disk, Net
+from launcher.core.vm import Disk
 from launcher.io import acl
 from launcher.io.isolation import IsolationRefused, Jail, allocate, jail_for, start_confined
 from launcher.io.qemu import Qemu, start_qemu
