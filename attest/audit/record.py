@@ -25,6 +25,7 @@ RESOURCE_DELETE = "resource-delete"
 REFERENCE_ADD = "reference-add"
 REFERENCE_RETIRE = "reference-retire"
 POLICY_APPLY = "policy-apply"
+LAUNCH = "launch"
 TOKEN_REVOKE = "token-revoke"  # noqa: S105  # the name of an event
 
 

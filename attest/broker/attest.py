@@ -49,8 +49,8 @@ _REFUSALS = {
 }
 
 
-def attest(service: Service, session_id: str, body: bytes, now: datetime) -> Issued:
-    """Answer ``POST /attest``.
+def attest(service: Service, session_id: str, body: bytes, now: datetime, peer: str | None = None) -> Issued:
+    """Answer ``POST /attest``. ``peer`` is the address the guest's connection came from.
 
     Raises RequestMalformed, SessionRefused, EvidenceMalformed, AccessDenied, and errors of kind ``unavailable``.
     """
@@ -59,7 +59,7 @@ def attest(service: Service, session_id: str, body: bytes, now: datetime) -> Iss
     session = consume_nonce(service, session_id, request, now)  # (2)
     request = replace(request, nonce=session.nonce)
     expected = report_data_for(session.nonce, request.tee_pubkey.members, request.additional_evidence)
-    case = _examine(service, session.tee, request, Bound(expected, init_data), now)  # (3) (4)
+    case = replace(_examine(service, session.tee, request, Bound(expected, init_data), now), peer=peer)  # (3) (4)
     if case.found.claims is not None:
         service.limits.chip.check(machine_of(case.found.claims.tee))
     number, issued = _record(service, session_id, case)  # (5)

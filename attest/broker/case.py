@@ -14,7 +14,7 @@ from attest.broker.rules import Rules
 @dataclass(frozen=True, slots=True)
 class Case:
     """``tee`` is the kind the guest announced; ``presented`` is ``None`` when its evidence did not parse as such, and
-    ``found`` then says why.
+    ``found`` then says why. ``peer`` is the address the guest's connection came from.
     """
 
     tee: str
@@ -24,3 +24,4 @@ class Case:
     now: datetime
     found: Found
     presented: Presented | None = None
+    peer: str | None = None

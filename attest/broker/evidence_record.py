@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
 from attest.audit.canonical import canonical
-from attest.broker.appraise import Found
+from attest.broker.appraise import Found, matching
 from attest.broker.case import Case
 from attest.store import blobs
 from policy.claims import TeeClaims, claims_json
 from policy.explain import decision_json, summary
+from policy.reference import ReferenceValue
 
 HASH = "sha384"
 RECEIVED = "received_sha256"
@@ -21,7 +23,8 @@ RECEIVED = "received_sha256"
 
 def keep(tx: Connection, case: Case, found: Mapping[str, Any]) -> dict[str, Any]:
     """Store the bytes the decision rests on and return the body that names them. ``found`` are its :func:`findings`,
-    made before the transaction, which holds up everybody else's.
+    made before the transaction, which holds up everybody else's. ``matched`` are the names of the reference values the
+    guest equals; ``peer`` is the address the connection came from, which is a balancer's where there is one.
     """
     request = case.request
     return {
@@ -41,8 +44,15 @@ def keep(tx: Connection, case: Case, found: Mapping[str, Any]) -> dict[str, Any]
             "policy": case.rules.policy_sha256,
             "references": case.rules.references_sha256,
         },
+        "matched": matched(case.found, case.rules.references, case.now),
+        "peer": case.peer,
         **found,
     }
+
+
+def matched(found: Found, references: Sequence[ReferenceValue], now: datetime) -> list[str]:
+    """Names of the reference values in force that a verified guest equals."""
+    return [] if found.claims is None else list(matching(found.claims, references, now))
 
 
 def findings(found: Found) -> dict[str, Any]:

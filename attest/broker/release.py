@@ -19,6 +19,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from attest.audit.facts import Facts
 from attest.audit.record import GUEST, REFUSED_RELEASE, RELEASE, Event
 from attest.broker.errors import AccessDenied, ResourceUnknown, SessionRefused, TokenRefused
 from attest.broker.jwe import encrypt
@@ -27,7 +28,7 @@ from attest.broker.service import Service
 from attest.broker.token import token_id_of
 from attest.broker.trail import append
 from attest.keys.envelope import Sealed, unseal
-from attest.store import decisions, rules, secrets, sessions
+from attest.store import decisions, records, rules, secrets, sessions
 from attest.store.decisions import StoredDecision
 from attest.store.secrets import SealedRow
 from policy.decide import AFFIRMING
@@ -57,14 +58,15 @@ def release(service: Service, shown: Credential, path: ResourcePath, now: dateti
             raise TokenRefused("the rules have changed since this attestation: attest again", code="token.outdated")
         row = secrets.sealed(tx, path)
         refusal = _refusal(decision, path, row)
+        about = records.facts(tx, decision.id)
         if refusal is not None:
-            append(tx, _event(REFUSED_RELEASE, "denied", path, decision, now, {"reasons": refusal.reasons}))
+            append(tx, _event(REFUSED_RELEASE, "denied", path, decision, now, {"reasons": refusal.reasons}, about))
         elif row is None:  # (4)
             raise ResourceUnknown(f"resource {path}: not found")
         else:
             wrapped = _wrap(service, path, row, decision)  # (6)
             body = {"version": row.version, "tee_pubkey": json.loads(decision.tee_pubkey)}
-            append(tx, _event(RELEASE, "released", path, decision, now, body))  # (7)
+            append(tx, _event(RELEASE, "released", path, decision, now, body, about))  # (7)
     if refusal is not None:
         raise refusal
     return wrapped
@@ -109,7 +111,21 @@ def _wrap(service: Service, path: ResourcePath, row: SealedRow, decision: Stored
 
 
 def _event(
-    kind: str, outcome: str, path: ResourcePath, decision: StoredDecision, now: datetime, body: dict[str, object]
+    kind: str,
+    outcome: str,
+    path: ResourcePath,
+    decision: StoredDecision,
+    now: datetime,
+    body: dict[str, object],
+    about: Facts,
 ) -> Event:
-    about = {"decision": decision.id, "token_id": decision.token_id, "emulated": decision.emulated}
-    return Event(now, kind, str(path), outcome, GUEST, {**about, **body})
+    """The record names the chip and the measurement of its decision, so that a release is found by them too."""
+    named = {
+        "decision": decision.id,
+        "token_id": decision.token_id,
+        "emulated": decision.emulated,
+        "chip": about.chip,
+        "measurement": about.measurement,
+        "vm": about.vm,
+    }
+    return Event(now, kind, str(path), outcome, GUEST, {**named, **body})

@@ -18,7 +18,8 @@ from attest.audit.canonical import canonical
 from attest.audit.chain import parse_record
 from attest.audit.errors import AuditBroken
 from attest.broker.appraise import Bound, Found, appraise
-from attest.broker.evidence_record import RECEIVED, findings
+from attest.broker.evidence_record import RECEIVED, findings, matched
+from attest.broker.presented import Presented
 from attest.broker.tees import TEES
 from attest.store import blobs
 from attest.store.records import StoredRecord
@@ -47,7 +48,7 @@ def repeat_record(record: Any, what: str, read: Read) -> bool:
     if RECEIVED in body["evidence"]:
         return False
     try:
-        again = findings(decide_again(read, body, datetime.fromisoformat(record["time"]), what))
+        again = _again(read, body, datetime.fromisoformat(record["time"]), what)
     except AuditBroken:
         raise
     except (CvmError, KeyError, TypeError, ValueError) as exc:
@@ -58,12 +59,23 @@ def repeat_record(record: Any, what: str, read: Read) -> bool:
     return True
 
 
+def _again(read: Read, body: Any, now: datetime, what: str) -> dict[str, Any]:
+    """What the record has to say again. Records of earlier releases do not say which reference values matched."""
+    found = decide_again(read, body, now, what)
+    if "matched" not in body:
+        return findings(found)
+    return findings(found) | {"matched": matched(found, _references(read, body, what), now)}
+
+
 @dataclass(frozen=True, slots=True)
 class Instead:
-    """Rules to decide by in place of those of the record; ``None`` leaves the record's."""
+    """What to decide by in place of what is on record; ``None`` leaves the record's. ``renew`` may give evidence other
+    endorsements.
+    """
 
     document: PolicyDocument | None = None
     references: tuple[ReferenceValue, ...] | None = None
+    renew: Callable[[Presented], Presented] | None = None
 
 
 def decide_again(read: Read, body: Any, now: datetime, what: str, instead: Instead | None = None) -> Found:
@@ -83,12 +95,17 @@ def decide_again(read: Read, body: Any, now: datetime, what: str, instead: Inste
     digest = binding["init_data_digest"]
     bound = Bound(expected, None if digest is None else bytes.fromhex(digest))
     presented = TEES[body["tee"]].restore(body["evidence"], blob)
+    if instead.renew is not None:
+        presented = instead.renew(presented)
     document = instead.document or parse_policy(blob(rules["policy"]))
-    references = instead.references
-    if references is None:
-        names = strict_json(blob(rules["references"]), what, max_bytes=64 << 20)
-        references = tuple(reference_from_bytes(blob(entry["sha256"])) for entry in names)
+    references = _references(read, body, what) if instead.references is None else instead.references
     return appraise(presented, bound, (document, references), now=now)
+
+
+def _references(read: Read, body: Any, what: str) -> tuple[ReferenceValue, ...]:
+    """The reference values that were in force."""
+    names = strict_json(_blob(read, body["rules"]["references"], what), what, max_bytes=64 << 20)
+    return tuple(reference_from_bytes(_blob(read, entry["sha256"], what)) for entry in names)
 
 
 def _blob(read: Read, digest: str, what: str) -> bytes:

@@ -1,14 +1,17 @@
-"""Checking the whole audit trail: the chain of records, the bytes they name, and every decision made again."""
+"""Checking the whole audit trail: the chain of records, what they are found by, the bytes they name, and every decision
+made again.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from attest.audit.chain import Head, follow
+from attest.audit.chain import Head, follow, parse_record
 from attest.audit.errors import AuditBroken
 from attest.audit.record import DECISION
 from attest.broker.errors import RequestMalformed
+from attest.broker.questions import check_index
 from attest.broker.repeat import repeat_decision
 from attest.store import records
 from attest.store.engine import Database
@@ -36,6 +39,7 @@ def verify_trail(database: Database, noted: Head | None = None) -> Checked:
             if stored.kind == DECISION:
                 again = repeat_decision(tx, stored)
                 repeated, unrepeatable = repeated + again, unrepeatable + (not again)
+            check_index(stored, parse_record(stored.record, f"audit record {stored.seq}"))
     if not seen:
         raise AuditBroken(f"audit trail: ends at {head}; {noted} is not part of it: records were cut off or replaced")
     return Checked(head.seq, repeated, unrepeatable, head)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, Select, func, insert, select
 
+from attest.audit.facts import NONE, Facts
 from attest.audit.merkle import leaf_hash
 from attest.store import tree
 from attest.store.columns import as_bytes
@@ -31,6 +32,7 @@ class StoredRecord:
     outcome: str
     record: bytes
     sha256: bytes
+    facts: Facts = NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,28 @@ class Draft:
     subject: str
     outcome: str
     build: Callable[[int, bytes], bytes]
+    facts: Facts = NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which records; what is ``None`` is not looked at. ``until`` itself is left out. ``kinds`` empty: all kinds.
+
+    ``subject`` is the resource of releases; ``before`` is a number, for the page before.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    kinds: tuple[str, ...] = ()
+    subject: str | None = None
+    outcome: str | None = None
+    chip: str | None = None
+    measurement: str | None = None
+    vm: str | None = None
+    before: int | None = None
+
+
+EVERY = Filter()
 
 
 def append(tx: Connection, draft: Draft) -> int:
@@ -75,6 +99,9 @@ def _row(seq: int, draft: Draft, record: bytes, sha256: bytes) -> dict[str, obje
         "outcome": draft.outcome,
         "record": record,
         "sha256": sha256,
+        "chip": draft.facts.chip,
+        "measurement": draft.facts.measurement,
+        "vm": draft.facts.vm,
     }
 
 
@@ -84,23 +111,55 @@ def get(tx: Connection, seq: int) -> StoredRecord | None:
     return None if row is None else _stored(row)
 
 
+def facts(tx: Connection, seq: int) -> Facts:
+    """What record ``seq`` is about; nothing where there is no such record."""
+    row = tx.execute(select(audit.c.chip, audit.c.measurement, audit.c.vm).where(audit.c.seq == seq)).first()
+    return NONE if row is None else Facts(row.chip, row.measurement, row.vm)
+
+
+def find(tx: Connection, wanted: Filter = EVERY, *, limit: int | None = None) -> tuple[StoredRecord, ...]:
+    """The newest ``limit`` records that fit, oldest first. Chip, measurement, VM, subject and kind are indexed."""
+    query = _where(select(audit), wanted).order_by(audit.c.seq.desc()).limit(limit)
+    return tuple(_stored(row) for row in reversed(tx.execute(query).all()))
+
+
 def newest(
     tx: Connection, *, since: datetime | None = None, kind: str | None = None, limit: int | None = None
 ) -> tuple[StoredRecord, ...]:
     """The newest ``limit`` records of ``kind`` not older than ``since``, oldest first."""
-    query = select(audit).order_by(audit.c.seq.desc()).limit(limit)
-    if kind is not None:
-        query = query.where(audit.c.kind == kind)
-    if since is not None:
-        query = query.where(audit.c.time >= to_micros(since))
-    rows = tx.execute(query).all()
-    return tuple(_stored(row) for row in reversed(rows))
+    return find(tx, Filter(since=since, kinds=() if kind is None else (kind,)), limit=limit)
+
+
+def stream(tx: Connection, wanted: Filter = EVERY) -> Iterator[StoredRecord]:
+    """Every record that fits in order of its number, a few at a time."""
+    query = _where(select(audit), wanted).order_by(audit.c.seq)
+    for row in tx.execute(query, execution_options={"yield_per": 500}):
+        yield _stored(row)
+
+
+def count(tx: Connection, wanted: Filter = EVERY) -> int:
+    """How many records fit."""
+    return tx.scalar(_where(select(func.count()).select_from(audit), wanted)) or 0
+
+
+def _where(query: Select[Any], wanted: Filter) -> Select[Any]:
+    exact = {"subject": wanted.subject, "outcome": wanted.outcome, "chip": wanted.chip}
+    exact |= {"measurement": wanted.measurement, "vm": wanted.vm}
+    for name, value in exact.items():
+        if value is not None:
+            query = query.where(audit.c[name] == value)
+    if wanted.kinds:
+        query = query.where(audit.c.kind.in_(wanted.kinds))
+    if wanted.since is not None:
+        query = query.where(audit.c.time >= to_micros(wanted.since))
+    if wanted.until is not None:
+        query = query.where(audit.c.time < to_micros(wanted.until))
+    return query if wanted.before is None else query.where(audit.c.seq < wanted.before)
 
 
 def walk(tx: Connection) -> Iterator[StoredRecord]:
     """Every record in order of its number."""
-    for row in tx.execute(select(audit).order_by(audit.c.seq), execution_options={"yield_per": 500}):
-        yield _stored(row)
+    return stream(tx)
 
 
 def _stored(row: Row[tuple[Any, ...]]) -> StoredRecord:
@@ -112,4 +171,5 @@ def _stored(row: Row[tuple[Any, ...]]) -> StoredRecord:
         outcome=row.outcome,
         record=as_bytes(row.record),
         sha256=as_bytes(row.sha256),
+        facts=Facts(row.chip, row.measurement, row.vm),
     )

@@ -23,7 +23,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISION = "0003_baseline"
+REVISION = "0004_questions"
 """The newest of ``attest/store/migrations/versions``. Named here so that a start needs no Alembic."""
 
 metadata = MetaData()
@@ -76,10 +76,20 @@ audit = Table(
     Column("outcome", String(32), nullable=False),
     Column("record", LargeBinary, nullable=False),
     Column("sha256", LargeBinary(32), nullable=False),
+    Column("chip", String(128)),
+    Column("measurement", String(96)),
+    Column("vm", String(255)),
     CheckConstraint("seq > 0", name="audit_seq_positive"),
     Index("audit_time", "time"),
+    Index("audit_kind", "kind", "seq"),
+    Index("audit_subject", "subject", "seq"),
 )
 """Canonical records, numbered from 1 without gaps; the other columns are an index over what ``record`` says."""
+
+for _name in ("chip", "measurement", "vm"):
+    # Most records name none of them: those stay out of the index.
+    _there = audit.c[_name].is_not(None)
+    Index(f"audit_{_name}", audit.c[_name], audit.c.seq, sqlite_where=_there, postgresql_where=_there)
 
 tree = Table(
     "tree",

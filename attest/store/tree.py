@@ -61,6 +61,12 @@ def root(tx: Connection, size: int) -> bytes:
     return root_of(size, nodes(tx, complete_subtrees(0, size)))
 
 
+def has_leaf(tx: Connection, index: int) -> bool:
+    """Whether there is a leaf of that number (from 0)."""
+    place = and_(tree.c.level == 0, tree.c.number == index)
+    return tx.scalar(select(tree.c.number).where(place)) is not None
+
+
 def inclusion(tx: Connection, index: int, size: int) -> list[bytes]:
     """The audit path of leaf ``index`` in the tree of ``size``."""
     return inclusion_path(index, size, nodes(tx, _asked_by(lambda ask: inclusion_path(index, size, ask))))

@@ -92,7 +92,8 @@ def _view(
             raise SessionRefused("session: the request carries neither session cookie nor token: attest first")
         request.max_content_length = route.max_body
         body = request.get_data(cache=False) if route.max_body else b""
-        return route.handler(Call(service, clock(), body, request.args.to_dict(), arguments, shown, actor, metrics))
+        query, peer = request.args.to_dict(), request.remote_addr
+        return route.handler(Call(service, clock(), body, query, arguments, shown, actor, metrics, peer))
 
     return view
 

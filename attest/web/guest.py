@@ -39,7 +39,7 @@ def auth(call: Call) -> Response:
 
 def attest_guest(call: Call) -> Response:
     """``POST /kbs/v0/attest``: evidence for a token."""
-    issued = attest(call.service, call.credential.session_id or "", call.body, call.now)
+    issued = attest(call.service, call.credential.session_id or "", call.body, call.now, call.peer)
     return json_response({"token": issued.text})
 
 

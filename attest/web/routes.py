@@ -17,7 +17,8 @@ from attest.web.principals import Who
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request as a handler sees it. ``actor`` is set on operators' routes only, ``arguments`` by the path."""
+    """One request as a handler sees it. ``actor`` is set on operators' routes only, ``arguments`` by the path,
+    ``peer`` is the address the connection came from."""
 
     service: Service
     now: datetime
@@ -27,6 +28,7 @@ class Call:
     credential: Credential
     actor: Actor | None = None
     metrics: Metrics | None = None
+    peer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

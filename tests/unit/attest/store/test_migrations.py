@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import stat
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy import Connection, MetaData, Table, create_engine, insert, inspect, text
 
-from attest.store import migrate, rules
+from attest.audit.facts import Facts
+from attest.store import migrate, records, rules
 from attest.store.engine import Database
 from attest.store.errors import StoreUnavailable, StoreUnsupported
 from attest.store.postgres import database_url
@@ -177,3 +179,21 @@ def test_a_copy_that_is_there_already_is_not_overwritten_and_nothing_is_upgraded
     with pytest.raises(StoreUnsupported, match="exists already"):
         migrate.upgrade(Database(path))
     assert Database(path).revision() == "3"
+
+
+def test_records_of_before_are_found_by_what_they_say(old: Database) -> None:
+    bodies = {
+        "decision": {"claims": {"chip_id": "c1" * 64, "measurement": "11" * 48}},
+        "reference-add": {"launch_digest": "22" * 48},
+        "release": {"decision": 1},
+    }
+    with old.write() as tx:
+        for seq, (kind, body) in enumerate(bodies.items(), 1):
+            row = {"seq": seq, "time": 0, "kind": kind, "subject": "web-1", "outcome": "ok", "sha256": bytes(32)}
+            table = Table("audit", MetaData(), autoload_with=tx)
+            tx.execute(insert(table).values(**row, record=json.dumps({"body": body}).encode()))
+    migrate.upgrade(old)
+    with old.read() as tx:
+        assert [entry.facts for entry in records.walk(tx)] == [
+            Facts("c1" * 64, "11" * 48, None), Facts(None, "22" * 48, "web-1"), Facts()
+        ]  # fmt: skip
