@@ -6,6 +6,7 @@ CvmError
     HostNotCapable     this host cannot run it
     EmulatorFailed     the emulated chip did not start, or disagrees about the launch digest
     QemuFailed         QEMU did not start, stopped by itself, or answered nonsense
+    StorageFailed      a disk's server, or the daemon that talks to it
     GuestFailed        the guest said so, panicked, or ended before it had attested
     LaunchTimeout      nothing decisive happened in time
     GuestDenied        the attestation service refused the guest
@@ -52,6 +53,12 @@ class QemuFailed(LauncherError):
     """QEMU did not start, stopped by itself, or answered nonsense."""
 
     code = "qemu.failed"
+
+
+class StorageFailed(LauncherError):
+    """A disk's server does not answer or refuses, or the storage daemon ended."""
+
+    code = "storage.failed"
 
 
 class EmulatorFailed(LauncherError):

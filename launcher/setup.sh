@@ -38,6 +38,7 @@ find_python() {
 missing_packages() {
   [ -x .venv/bin/python ] || [ -n "$(find_python)" ] || printf 'python3 python3-venv '
   [ "$mode" = dev ] && return
+  [ "$mode" = demo ] || have tgtd || printf 'tgt '  # an iSCSI server
   have dpkg-deb || printf 'dpkg '
   have cryptsetup || printf 'cryptsetup-bin '
   have mke2fs || printf 'e2fsprogs '
@@ -127,4 +128,6 @@ fi
 
 # ---- QEMU, firmware, guest image -------------------------------------------------------------------------------------
 
+# The tests use network disks too, so they want QEMU's block modules; a demo does not.
+[ "$mode" != test ] || .venv/bin/cvm image toolchain --storage >/dev/null
 [ "$mode" = dev ] || .venv/bin/cvm image prepare >/dev/null

@@ -16,6 +16,7 @@ _BY_CLASS: tuple[tuple[type[CvmError], int], ...] = (
     (errors.GuestDenied, DENIED),
     (errors.EmulatorFailed, FAILED),
     (errors.QemuFailed, FAILED),
+    (errors.StorageFailed, UNAVAILABLE),
     (errors.GuestFailed, FAILED),
     (errors.LaunchTimeout, FAILED),
     (errors.NotFound, STATE),

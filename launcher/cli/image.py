@@ -23,6 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     show = verbs.add_parser("show", help="what an image is made of; compares its files with the manifest")
     show.add_argument("dir", metavar="DIR")
     toolchain = verbs.add_parser("toolchain", help="find QEMU and firmware, or fetch them into the cache")
+    toolchain.add_argument("--storage", action="store_true", help="with RBD, iSCSI, NFS and QEMU's disk tools (14 MB)")
     prepare = verbs.add_parser("prepare", help="toolchain and an image in the cache, if they are not there yet")
     for verb in (build, prepare):
         verb.add_argument("--suite", metavar="NAME", default="trixie", help="Debian release (default: trixie)")
@@ -73,10 +74,12 @@ def _show(args: Namespace) -> int:
 
 def _toolchain(args: Namespace) -> int:
     from launcher.cli import progress
+    from launcher.io.storage_tools import qemu_extras
     from launcher.io.toolchain import fetch_toolchain
 
-    tools = fetch_toolchain(progress=progress.show)
+    tools = fetch_toolchain(progress=progress.show, storage=args.storage)
     described = {
+        "storage": sorted(qemu_extras(tools)),
         "qemu": tools.version,
         "source": tools.source,
         "firmware": str(tools.firmware_dir),

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import re
 
+from launcher.config.paths import optional_path as _optional_path
+from launcher.config.paths import path as _path
 from launcher.core.vm import (
     POLICY_SWITCHES,
     Attestation,
     Boot,
     Cpu,
-    Disk,
     Guest,
     SnpSettings,
 )
-from policy.errors import MalformedInput
 from policy.table import Table
-from policy.vocab import Platform, ResourcePath
+from policy.vocab import Platform
 
 MAX_VCPUS = 4096
 HOST_MODEL = "host"
 """The CPU model of every TD."""
-MAX_DISKS = 16
-MAX_PATH = 4096
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-# VIRTIO_BLK_ID_BYTES is 20 (VIRTIO 1.2, section 5.2.6): longer serials are cut.
-_DISK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,19}")
 _SERVICE = re.compile(
     r"https://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?/?"
 )
@@ -75,39 +71,6 @@ def boot(table: Table | None) -> Boot | None:
     )
     table.finish()
     return parsed
-
-
-def disks(tables: tuple[Table, ...]) -> tuple[Disk, ...]:
-    """``[[disk]]``"""
-    if len(tables) > MAX_DISKS:
-        tables[MAX_DISKS].problem("path", f"{len(tables)} disks, want at most {MAX_DISKS}")
-    return tuple(_disk(table, number) for number, table in enumerate(tables))
-
-
-def _disk(table: Table, number: int) -> Disk:
-    path = _path(table, "path", None) or ""
-    readonly = table.value("readonly", bool, default=False) or False
-    encrypted = table.table("encrypted", required=False)
-    name, resource = f"disk{number}", None
-    if encrypted is not None:
-        name = encrypted.value("name", str) or name
-        if not _DISK_NAME.fullmatch(name):
-            encrypted.problem("name", f"got {name[:80]!r}, want at most 20 of a-z 0-9 _ -")
-        resource = _resource(encrypted)
-        encrypted.finish()
-    table.finish()
-    return Disk(path, name, resource, readonly)
-
-
-def _resource(table: Table) -> ResourcePath | None:
-    text = table.value("resource", str, want='a key\'s path such as "default/web-1/root"')
-    if text is None:
-        return None
-    try:
-        return ResourcePath.parse(text)
-    except MalformedInput as exc:
-        table.problem("resource", exc.message)
-        return None
 
 
 def attestation(table: Table | None) -> Attestation | None:
@@ -172,16 +135,4 @@ def emulator(table: Table | None) -> str | None:
         return None
     path = _path(table, "state", None)
     table.finish()
-    return path
-
-
-def _optional_path(table: Table, key: str) -> str | None:
-    return _path(table, key, None) if table.has(key) else None
-
-
-def _path(table: Table, key: str, default: str | None) -> str | None:
-    path = table.value(key, str, default, want="a path")
-    if path is not None and (not path or "\0" in path or len(path.encode("utf-8", "surrogatepass")) > MAX_PATH):
-        table.problem(key, f"got {path[:60]!r}, want a path of 1 to {MAX_PATH} bytes")
-        return default
     return path

@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 
 from launcher.config import confinement_parts, net_parts, parts
+from launcher.config.disk_parts import disks
 from launcher.config.lifecycle_parts import lifecycle
 from launcher.config.sizes import parse_size
 from launcher.config.td_parts import tdx
-from launcher.core.vm import Boot, Disk, Guest, SnpSettings, TdxSettings, VmConfig
+from launcher.config.throttle_parts import shared_throttles
+from launcher.core.storage import KIND
+from launcher.core.vm import Boot, Guest, SnpSettings, TdxSettings, VmConfig
 from launcher.errors import VmConfigInvalid
 from policy.table import Problems, Table
 from policy.toml import TomlInvalid, strict_toml
@@ -61,7 +64,8 @@ def decode(root: Table) -> VmConfig:
         accel=root.choice("accel", ("auto", "kvm", "tcg"), "auto") or "auto",
         cpu=parts.cpu(root.table("cpu", required=False), platform),
         boot=parts.boot(root.table("boot", required=False)) or Boot(),
-        disks=parts.disks(root.tables("disk")),
+        disks=disks(root.tables("disk")),
+        throttles=shared_throttles(root.tables("throttle")),
         net=net_parts.net(root, root.tables("net"), name),
         attestation=parts.attestation(root.table("attestation", required=False)),
         guest=parts.guest(root.table("guest", required=False)) or Guest(),
@@ -93,7 +97,6 @@ def _memory(root: Table) -> int:
 def _cross_checks(config: VmConfig, problems: Problems) -> None:
     """What no single key can tell: only asked when every key by itself is right."""
     boot, net, attestation = config.boot, config.net, config.attestation
-    encrypted = [number for number, disk in enumerate(config.disks) if disk.resource is not None]
     if config.platform in _MEASURED and boot.kernel is None:
         problems.add("$.boot.kernel", f"missing: platform {config.platform.value} boots a measured kernel")
     if boot.kernel is None and (boot.initrd is not None or boot.cmdline):
@@ -102,19 +105,17 @@ def _cross_checks(config: VmConfig, problems: Problems) -> None:
         problems.add("$.boot", "nothing to boot: want a kernel or a [[disk]]")
     if config.light:
         _check_light(config, problems)
-    if encrypted and attestation is None:
-        problems.add(f"$.disk[{encrypted[0]}].encrypted", "needs an [attestation] table: nobody to ask for the key")
     if attestation is not None and config.platform is Platform.NONE:
         problems.add("$.attestation", "platform none has no evidence to attest with")
     if attestation is not None and net is None:
         problems.add("$.attestation.service", "needs a [[net]]: the guest cannot reach the service")
     if attestation is not None and net is not None and net.wire and net.guest is None:
         problems.add("$.net[0].address", "missing: a guest that attests reads its address in the command line")
-    if config.guest.run is not None and not encrypted:
+    if config.guest.run is not None and not any(disk.resource for disk in config.disks):
         problems.add("$.guest.run", "names a program on the first encrypted disk, but there is none")
     if config.guest.poweroff and config.platform is Platform.NONE and boot.kernel is None:
         problems.add("$.guest.poweroff", "is passed on the kernel command line, but there is no kernel")
-    _unique_disks(config.disks, problems)
+    _disks(config, problems)
 
 
 def _check_light(config: VmConfig, problems: Problems) -> None:
@@ -130,11 +131,24 @@ def _check_light(config: VmConfig, problems: Problems) -> None:
         problems.add("$.boot.firmware", 'light = true brings its own (qboot), want "auto"')
 
 
-def _unique_disks(disks: tuple[Disk, ...], problems: Problems) -> None:
-    for key in ("name", "path"):
-        seen: dict[str, int] = {}
-        for number, disk in enumerate(disks):
-            value = getattr(disk, key)
-            if value in seen:
-                problems.add(f"$.disk[{number}].{key}", f"{value!r} is also $.disk[{seen[value]}]'s, want it once")
-            seen.setdefault(value, number)
+def _disks(config: VmConfig, problems: Problems) -> None:
+    """No serial and no source twice, and every group that is named is there."""
+    groups = {item.name for item in config.throttles}
+    names: dict[str, int] = {}
+    sources: dict[str, str] = {}
+    for number, disk in enumerate(config.disks):
+        if disk.name in names:
+            problems.add(f"$.disk[{number}].name", f"{disk.name!r} is also $.disk[{names[disk.name]}]'s, want it once")
+        names.setdefault(disk.name, number)
+        if disk.resource is not None and config.attestation is None:
+            problems.add(f"$.disk[{number}].encrypted", "needs an [attestation] table: nobody to ask for the key")
+        for copy, backing in enumerate(disk.copies):
+            where = f"$.disk[{number}]" if copy == 0 else f"$.disk[{number}].replica[{copy - 1}]"
+            key = "path" if backing.network is None else KIND[type(backing.network)]
+            if backing.shown in sources:
+                problems.add(f"{where}.{key}", f"{backing.shown!r} is also {sources[backing.shown]}'s, want it once")
+            sources.setdefault(backing.shown, where)
+        if isinstance(disk.throttle, str) and disk.throttle not in groups:
+            known = ", ".join(sorted(groups)) or "none"
+            text = f"no [[throttle]] is named {disk.throttle[:40]!r}; there are: {known}"
+            problems.add(f"$.disk[{number}].throttle_group", text)

@@ -6,12 +6,15 @@ Paths have a kind: ``tools`` (read and execute), ``read``, ``write``, ``device``
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from launcher.core import names
+from launcher.core.argv.storage_daemon import network_copies
 from launcher.core.confinement_settings import IsolationSettings
 from launcher.core.facts import QemuFacts
 from launcher.core.spec import VmSpec
+from launcher.core.storage import IscsiSource, NbdSource, Network, RbdSource
 from policy.vocab import Platform
 
 NAMESPACES = ("mount", "uts", "ipc", "pid")
@@ -35,12 +38,14 @@ class Confinement(NamedTuple):
     files: tuple[tuple[str, str], ...]
     tcp: bool
     rlimits: tuple[tuple[str, int], ...]
+    connect: tuple[int, ...] | None = None
+    """With ``tcp``: the only ports it may connect to, and none it may listen on; ``None`` for no such limit."""
 
 
 def confinement(settings: IsolationSettings, spec: VmSpec, qemu: QemuFacts) -> Confinement:
     """The least that runs this VM."""
     quotes = spec.tdx.quote_socket if spec.tdx is not None and spec.tdx.quote_socket else ""
-    paths = [(disk.path, "read" if disk.readonly else "write") for disk in spec.disks]
+    paths = _disk_paths(spec)
     paths += [(path, "read") for path in (spec.firmware, spec.kernel, spec.initrd) if path is not None]
     optional = [(path, "device") for path in _DEVICES]
     if quotes.startswith("unix:"):
@@ -61,6 +66,68 @@ def confinement(settings: IsolationSettings, spec: VmSpec, qemu: QemuFacts) -> C
         inside,
         (("CORE", 0), ("NOFILE", 4096), ("MSGQUEUE", 0), ("RTPRIO", 0), ("NPROC", spec.vcpus + 256)),
     )
+
+
+def storage_confinement(settings: IsolationSettings, spec: VmSpec, qemu: QemuFacts) -> Confinement:
+    """The least that runs the storage daemon: its servers' ports where they are known, no disk of the host, no KVM."""
+    sources = [source for _disk, _export, source in network_copies(spec)]
+    ports = [_port(source) for source in sources]
+    tcp = any(port != 0 for port in ports)
+    known = None if None in ports else tuple(sorted({port for port in ports if port}))
+    return Confinement(
+        settings,
+        (*NAMESPACES, *(() if tcp else ("net",))),
+        (*_tools(qemu), *((path, kind) for source in sources for path, kind in _source_paths(source))),
+        (
+            *(((path, "tools") for path in _SYSTEM_TOOLS) if qemu.source == "system" else ()),
+            *((path, "device") for path in _DEVICES),
+            *(((path, "read") for path in _RESOLVER) if tcp else ()),
+            *((path, "read") for source in sources for path in _client_files(source)),
+        ),
+        (),
+        tcp,
+        (("CORE", 0), ("NOFILE", 4096), ("MSGQUEUE", 0), ("RTPRIO", 0), ("NPROC", 512)),
+        known if tcp else None,
+    )
+
+
+def _port(source: Network) -> int | None:
+    """The TCP port of a source; 0 for a unix socket, ``None`` where the server names further ones."""
+    if isinstance(source, NbdSource):
+        return source.server.port
+    return source.portal.port if isinstance(source, IscsiSource) else None
+
+
+def _source_paths(source: Network) -> Iterator[tuple[str, str]]:
+    if isinstance(source, NbdSource):
+        if source.server.path:
+            yield source.server.path, "socket"
+        if source.tls is not None:
+            yield f"{source.tls}/ca-cert.pem", "read"
+    secret = source.key_file if isinstance(source, RbdSource) else None
+    secret = source.password_file if isinstance(source, IscsiSource) else secret
+    if secret is not None:
+        yield secret, "read"
+    if isinstance(source, RbdSource) and source.conf is not None:
+        yield source.conf, "read"
+
+
+def _client_files(source: Network) -> tuple[str, ...]:
+    """What a TLS folder may hold besides the authority (names are QEMU's)."""
+    if not isinstance(source, NbdSource) or source.tls is None:
+        return ()
+    return tuple(f"{source.tls}/{name}.pem" for name in ("ca-crl", "client-cert", "client-key"))
+
+
+def _disk_paths(spec: VmSpec) -> list[tuple[str, str]]:
+    """Local disks, and the key of one that QEMU decrypts."""
+    found = [(disk.key_file, "read") for disk in spec.disks if disk.key_file is not None]
+    return found + [
+        (backing.path, "read" if disk.readonly else "write")
+        for disk in spec.disks
+        for backing in disk.copies
+        if backing.network is None
+    ]
 
 
 def _tools(qemu: QemuFacts) -> tuple[tuple[str, str], ...]:

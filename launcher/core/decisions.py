@@ -7,6 +7,7 @@ from typing import NamedTuple
 from launcher.core.facts import FirmwareFacts, HostFacts
 from launcher.core.network_words import network_decisions, network_warnings
 from launcher.core.spec import VmSpec
+from launcher.core.storage_rules import storage_decisions, storage_warnings
 from launcher.core.td import TD_PLATFORMS, td_decisions
 from launcher.core.vm import POLICY_SWITCHES, SnpSettings, VmConfig, guest_policy
 from policy.vocab import Platform
@@ -60,7 +61,10 @@ def decide(
     if spec.hash_table_gpa is not None:
         where = f"{spec.hash_table_gpa:#x}"
         chosen.append(Decision("boot hash table", where, "address in the firmware's footer; the firmware enforces it"))
-    chosen += [Decision(f"disk {disk.name}", disk.path, _disk_reason(disk.resource)) for disk in config.disks]
+    chosen += [
+        Decision(f"disk {disk.name}", disk.copies[0].shown, _disk_reason(disk.resource)) for disk in config.disks
+    ]
+    chosen += [Decision(*item) for item in storage_decisions(config)]
     return (*chosen, *(Decision(*item) for item in network_decisions(config, spec)))
 
 
@@ -78,7 +82,7 @@ def warnings(config: VmConfig, host: HostFacts) -> tuple[str, ...]:
         )
     if config.cpu.vcpus > host.cpus:
         found.append(f"cpu.count: {config.cpu.vcpus} vCPUs on {host.cpus} processors")
-    return (*found, *network_warnings(config))
+    return (*found, *network_warnings(config), *storage_warnings(config))
 
 
 def _cpu_reason(config: VmConfig) -> str:

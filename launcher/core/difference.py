@@ -8,10 +8,11 @@ TDX module base specification, "Measurement and attestation".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from launcher.core.vm import POLICY_SWITCHES, TD_SWITCHES, VmConfig
+from launcher.core.vm import POLICY_SWITCHES, TD_SWITCHES, Disk, VmConfig
 from policy.measured import MeasuredEvent
 from policy.reference import LaunchRecipe
 from policy.vocab import Platform
@@ -38,6 +39,8 @@ def settings_changed(before: VmConfig, after: VmConfig) -> tuple[Change, ...]:
     found = []
     for name in names:
         comes_or_goes = name not in old or name not in new
+        if comes_or_goes and _DISK_DEFAULTS.get(name.rpartition("].")[2]) == (old | new)[name]:
+            continue  # an option that nobody wrote, of a disk that comes or goes
         effect, why = _effect(name, after.platform, comes_or_goes=comes_or_goes)
         found.append(Change(name, old.get(name, "-"), new.get(name, "-"), effect, why))
     return tuple(found)
@@ -134,11 +137,17 @@ def _device_effect(name: str, platform: Platform, *, comes_or_goes: bool) -> tup
         return MEASURED, _WORDS
     if name.endswith("].resource") or (name.endswith("].name") and not comes_or_goes):
         return MEASURED, _WORDS
-    if platform in _TD and comes_or_goes and name.endswith("].path"):
+    if platform in _TD and ((comes_or_goes and _DISK_PATH.fullmatch(name)) or _DISK_BUS.fullmatch(name)):
         return MEASURED, "the device is in the ACPI tables, which RTMR0 takes"
     return UNMEASURED, _HOST
 
 
+_DISK_PATH = re.compile(r"disks\[\d+\]\.path")
+_DISK_BUS = re.compile(r"disks\[\d+\]\.bus")
+_DISK_DEFAULTS = {
+    name: str(value).lower() for name, value in Disk._field_defaults.items() if isinstance(value, (bool, str))
+}
+_DISK_DEFAULTS.pop("readonly")
 _HOST = "no input of the measurement: the host can change it"
 _CONTENT = "the path is not measured, the content is: see the inputs"
 _WORDS = "reaches the guest through the measured command line"

@@ -46,12 +46,21 @@ class HostFacts(NamedTuple):
 
 
 class QemuFacts(NamedTuple):
-    """The QEMU to start: ``(*argv, *options)`` with ``env`` added. ``source`` is ``system`` or ``cache``."""
+    """The QEMU to start: ``(*argv, *options)`` with ``env`` added. ``source`` is ``system`` or ``cache``. ``extras``:
+    which of QEMU's tools (``qemu-img``) and block modules (``rbd``) are beside it.
+    """
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     version: tuple[int, ...]
     source: str
+    extras: frozenset[str] = frozenset()
+
+    def program(self, name: str) -> tuple[str, ...]:
+        """How another of QEMU's programs is started: it lies beside QEMU, and behind the same loader."""
+        words = self.argv[: self.argv.index("-L")] if "-L" in self.argv else self.argv
+        folder, slash, _ = words[-1].rpartition("/")
+        return (*words[:-1], f"{folder}{slash}{name}")
 
     @property
     def version_text(self) -> str:

@@ -6,6 +6,10 @@ from __future__ import annotations
 
 QMP_SOCKET = "qmp.sock"
 STATUS_SOCKET = "status.sock"
+STORAGE_FOLDER = "storage"
+STORAGE_SOCKET = "storage/nbd.sock"
+"""Where the storage daemon exports network disks; it runs in the folder."""
+STORAGE_LOG = "storage.log"
 CONSOLE_SOCKET = "console.sock"
 CHIP_SOCKET = "emulator.sock"
 SERIAL_LOG = "serial.log"

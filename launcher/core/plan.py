@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from launcher.core import decisions
 from launcher.core.argv import qemu_options
+from launcher.core.argv.storage_daemon import daemon_options
 from launcher.core.capability import Finding, blockers, findings, td_tools
 from launcher.core.cmdline import CommandLine, compose
 from launcher.core.decisions import Decision
@@ -18,6 +19,7 @@ from launcher.core.inputs import measure_inputs
 from launcher.core.measurement import MeasureInputs
 from launcher.core.network import first_cid
 from launcher.core.spec import IdBlockFiles, LightFiles, SnpLaunch, VmSpec
+from launcher.core.storage_rules import refuse_storage, storage_tools
 from launcher.core.td import TD_PLATFORMS, refuse_td
 from launcher.core.timeouts import Budget, budget
 from launcher.core.vm import TdxSettings, VmConfig, guest_policy
@@ -61,6 +63,13 @@ class LaunchPlan(NamedTuple):
     emulator: EmulatorPlan | None
     attests: bool
     td_emulator: TdEmulatorPlan | None = None
+    storage_options: tuple[str, ...] = ()
+    """Of the storage daemon; empty when no disk is on a network."""
+
+    @property
+    def storage_argv(self) -> tuple[str, ...]:
+        """The storage daemon's whole command."""
+        return (*self.qemu.program("qemu-storage-daemon"), *self.storage_options)
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -90,6 +99,7 @@ class Surroundings(NamedTuple):
 def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
     """Decide everything. Paths in ``config`` are absolute already."""
     _refuse(config, around)
+    refuse_storage(config)
     firmware = around.firmware
     accel, accel_reason = _accelerator(config, around.host)
     line = compose(config, around.ca_der) if config.boot.kernel is not None else None
@@ -107,13 +117,19 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
         decisions=chosen,
         warnings=decisions.warnings(config, around.host),
         blockers=blockers(
-            (*findings(around.host, around.qemu, firmware), *td_tools(firmware, swtpm=around.swtpm)), config.platform
+            (
+                *findings(around.host, around.qemu, firmware),
+                *td_tools(firmware, swtpm=around.swtpm),
+                *storage_tools(config, around.qemu),
+            ),
+            config.platform,
         ),
         budget=budget(config.memory, config.cpu.vcpus, accel=accel, eager_memory=config.platform in _HARDWARE),
         measure=None if firmware is None or td else measure_inputs(config, firmware.path, line),
         emulator=_emulator(config, around.chip_state),
         attests=config.attestation is not None,
         td_emulator=_td_emulator(config, around.chip_state),
+        storage_options=daemon_options(spec),
     )
 
 
@@ -174,6 +190,7 @@ def _spec(config: VmConfig, around: Surroundings, accel: str, line: CommandLine 
         initrd=light.initrd if light else config.boot.initrd,
         cmdline=line.text if line is not None else None,
         disks=config.disks,
+        throttles=config.throttles,
         net=config.net,
         snp=snp,
         hash_table_gpa=firmware.hash_table_gpa if emulated and firmware is not None else None,

@@ -124,6 +124,11 @@ class Progress:
         if not self.was_attested:
             self._conclude(FAILED, "emulator.failed", f"the emulated chip ended: {words}")
 
+    def storage_ended(self, words: str, at: float) -> None:
+        """The storage daemon is gone, and with it every network disk: what the guest writes goes nowhere."""
+        self._note(Seen(at, "launcher", "storage-ended", {"text": words}))
+        self._conclude(FAILED, "storage.failed", f"the storage daemon ended: {words}")
+
     def stopped_by_us(self, reason: str, at: float) -> None:
         """Somebody asked for the end."""
         self._note(Seen(at, "launcher", "stop", {"text": reason}))

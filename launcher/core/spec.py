@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from launcher.core.network import Net
-from launcher.core.vm import Disk, TdxSettings
+from launcher.core.vm import Disk, SharedThrottle, TdxSettings
 from policy.vocab import Platform
 
 
@@ -60,6 +60,7 @@ class VmSpec(NamedTuple):
     hash_table_gpa: int | None
     tdx: TdxSettings | None = None
     vsock_cid: int | None = None
+    throttles: tuple[SharedThrottle, ...] = ()
 
     @property
     def machine_type(self) -> str:

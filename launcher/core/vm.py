@@ -11,6 +11,7 @@ from launcher.core.confinement_settings import IsolationSettings
 from launcher.core.lifecycle import Lifecycle
 from launcher.core.limits import Limits
 from launcher.core.network import Net, Vsock
+from launcher.core.storage import Backing, Network, Replicas, Throttle
 from policy.vocab import Platform, ResourcePath
 
 
@@ -31,12 +32,40 @@ class Boot(NamedTuple):
 
 
 class Disk(NamedTuple):
-    """A raw disk image. ``name`` is the device's serial; ``resource`` names the key of an encrypted disk."""
+    """A disk. ``path``: a file or block device, empty for a ``network`` source. ``name`` is the device's serial;
+    ``resource`` names the key of a disk that is encrypted for the guest. ``key_file``: of format ``luks``, which the
+    host decrypts. ``throttle``: limits of its own or the name of a shared group.
+    """
 
     path: str
     name: str
     resource: ResourcePath | None = None
     readonly: bool = False
+    network: Network | None = None
+    format: str = "raw"
+    key_file: str | None = None
+    cache: str = "writeback"
+    aio: str = "threads"
+    discard: bool = True
+    bus: str = "virtio"
+    iothread: bool = False
+    io_priority: str | None = None
+    allow_unsafe: bool = False
+    throttle: Throttle | str | None = None
+    replicas: Replicas | None = None
+
+    @property
+    def copies(self) -> tuple[Backing, ...]:
+        """The disk's own and its replicas."""
+        own = Backing(self.path, self.network, self.format)
+        return (own,) if self.replicas is None else (own, *self.replicas.copies)
+
+
+class SharedThrottle(NamedTuple):
+    """``[[throttle]]``: one allowance that several disks use up together."""
+
+    name: str
+    limits: Throttle
 
 
 class Attestation(NamedTuple):
@@ -106,6 +135,7 @@ class VmConfig(NamedTuple):
     cpu: Cpu = Cpu()
     boot: Boot = Boot()
     disks: tuple[Disk, ...] = ()
+    throttles: tuple[SharedThrottle, ...] = ()
     net: Net | None = None
     attestation: Attestation | None = None
     guest: Guest = Guest()

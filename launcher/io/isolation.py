@@ -102,12 +102,12 @@ def start_confined(
     return child, steps
 
 
-def statement(steps: Sequence[Step]) -> list[str]:
-    """What is enforced, and what is not and why, for a person."""
+def statement(steps: Sequence[Step], what: str = "QEMU") -> list[str]:
+    """What is enforced on ``what``, and what is not and why, for a person."""
     done = ", ".join(step.name for step in steps if step.enforced)
-    lines = [f"isolation of QEMU: {done or 'nothing'}"]
+    lines = [f"isolation of {what}: {done or 'nothing'}"]
     return lines + [
-        f"isolation of QEMU: NOT enforced: {step.name}: {step.detail}" for step in steps if not step.enforced
+        f"isolation of {what}: NOT enforced: {step.name}: {step.detail}" for step in steps if not step.enforced
     ]
 
 
@@ -128,6 +128,7 @@ def _spec(jail: Jail, argv: Sequence[str], vm: VmDir, report: int, fds: Fds) -> 
         "paths": paths,
         "inside": [[vm.file(name), kind] for name, kind in wanted.files if os.path.exists(vm.file(name))],
         "tcp": wanted.tcp,
+        "connect": None if wanted.connect is None else list(wanted.connect),
         "rlimits": {name: value for name, value in wanted.rlimits if name != "NPROC" or jail.uid is not None},
         "uid": jail.uid,
         "why_no_uid": jail.why,

@@ -215,7 +215,8 @@ def _no_new_privileges() -> str:
 def _landlock(spec: dict[str, Any]) -> str:
     abi = _checked(_libc.syscall(_SYS_LANDLOCK, None, 0, 1), "landlock")
     handled = _ABI_FS[max(number for number in _ABI_FS if number <= abi)]
-    net = 3 if abi >= 4 and not spec["tcp"] else 0
+    ports = spec["connect"] if spec["tcp"] else []
+    net = 3 if abi >= 4 and ports is not None else 0  # bind and connect
     scoped = 3 if abi >= 6 else 0
     attributes = (ctypes.c_uint64 * 3)(handled, net, scoped)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
@@ -224,9 +225,13 @@ def _landlock(spec: dict[str, Any]) -> str:
         _allow(ruleset, path, _RIGHTS[kind], handled)
     for path, kind in spec["inside"]:
         _allow(ruleset, path, _RIGHTS[kind], handled)
+    for port in (ports or []) if net else []:  # struct landlock_net_port_attr: allowed access (2 is connect), port
+        rule = (2).to_bytes(8, "little") + port.to_bytes(8, "little")
+        _checked(_libc.syscall(_SYS_LANDLOCK + 1, ruleset, 2, rule, 0), "landlock_add_rule")
     _checked(_libc.syscall(_SYS_LANDLOCK + 2, ruleset, 0), "landlock_restrict_self")
     os.close(ruleset)
-    words = ["files"] + ["no TCP"] * bool(net) + ["signals and abstract sockets inside only"] * bool(scoped)
+    only = f"TCP to {', '.join(map(str, ports))} only" if ports else "no TCP"
+    words = ["files"] + [only] * bool(net) + ["signals and abstract sockets inside only"] * bool(scoped)
     return f"ABI {abi}: {', '.join(words)}"
 
 

@@ -28,6 +28,10 @@ MINIMUM_QEMU: Final = (10, 1)
 FIRMWARE_FILE: Final = "OVMF.amdsev.fd"
 # A testing release's index is short-lived; on a frozen mirror it is past its date although its signature is good.
 TOOLCHAIN_SUITE: Final = Suite("forky", allow_expired=True)
+STORAGE_PACKAGES: Final = ("qemu-block-extra", "qemu-utils")
+"""RBD, iSCSI, NFS; the storage daemon and qemu-img. Measured: 14 MB more to download, 48 MB on disk, 1.5 s to unpack,
+so they are fetched only when asked for.
+"""
 TOOLCHAIN_PACKAGES: Final = ("qemu-system-x86", "ovmf-amdsev", "ovmf-inteltdx", "ovmf-generic", "seabios", "ipxe-qemu")
 
 _SYSTEM_BINARY: Final = "qemu-system-x86_64"
@@ -77,8 +81,13 @@ def find_toolchain(cache: Path | None = None) -> Toolchain:
     )
 
 
-def fetch_toolchain(cache: Path | None = None, *, progress: Progress, suite: Suite = TOOLCHAIN_SUITE) -> Toolchain:
+def fetch_toolchain(
+    cache: Path | None = None, *, progress: Progress, suite: Suite = TOOLCHAIN_SUITE, storage: bool = False
+) -> Toolchain:
     """The usable toolchain of this machine, downloading Debian's packages into the cache when there is none.
+
+    ``storage``: with :data:`STORAGE_PACKAGES`. A fetched toolchain without them is replaced as a whole, because modules
+    load only into the very build of QEMU they were made for. A system's own QEMU is left as it is.
 
     Safe to call from several processes at once: one downloads, the others wait. Raises FetchFailed.
     """
@@ -88,20 +97,25 @@ def fetch_toolchain(cache: Path | None = None, *, progress: Progress, suite: Sui
     home = _home(cache)
     with exclusive(home.with_name("toolchain.lock")):
         ready = _load(home)
-        if ready is not None:
+        if ready is not None and (has_storage(ready) or not storage):
             return ready
         progress(f"QEMU: {system}; fetching {suite.name}'s into {home}")
-        packages = AptFolder(home.with_name(f"apt-{suite.name}"), suite, progress).fetch(TOOLCHAIN_PACKAGES)
+        wanted = (*TOOLCHAIN_PACKAGES, *STORAGE_PACKAGES) if storage else TOOLCHAIN_PACKAGES
+        packages = AptFolder(home.with_name(f"apt-{suite.name}"), suite, progress).fetch(wanted)
         with staged(home) as folder:
             _unpack(packages, folder)
-            (folder / "toolchain.json").write_text(
-                _description(packages, _version_of(_private_argv(folder), _private_env(folder)))
-            )
+            version = _version_of(_private_argv(folder), _private_env(folder))
+            (folder / "toolchain.json").write_text(_description(wanted, packages, version))
         ready = _load(home)
     if ready is None:
         raise FetchFailed(f"toolchain: the packages of {suite.name} have no usable QEMU")
     progress(f"QEMU {ready.version} ready")
     return ready
+
+
+def has_storage(tools: Toolchain) -> bool:
+    """Whether a fetched toolchain has :data:`STORAGE_PACKAGES`; of a system's own nothing is claimed."""
+    return tools.source == "cache" and (Path(tools.env["QEMU_MODULE_DIR"]) / "block-rbd.so").is_file()
 
 
 def _home(cache: Path | None) -> Path:
@@ -145,7 +159,8 @@ def _load(home: Path) -> Toolchain | None:
         described = json.loads((home / "toolchain.json").read_text())
     except (OSError, ValueError):
         return None
-    if described.get("schema") != _SCHEMA or described.get("wanted") != list(TOOLCHAIN_PACKAGES):
+    known = (list(TOOLCHAIN_PACKAGES), [*TOOLCHAIN_PACKAGES, *STORAGE_PACKAGES])
+    if described.get("schema") != _SCHEMA or described.get("wanted") not in known:
         return None
     share = home / "usr/share"
     if not (share / "ovmf" / FIRMWARE_FILE).is_file() or parse_version(described.get("version", "")) < MINIMUM_QEMU:
@@ -159,8 +174,10 @@ def _private_argv(home: Path) -> tuple[str, ...]:
     libraries = home / "usr/lib/x86_64-linux-gnu"
     loader = libraries / "ld-linux-x86-64.so.2"
     data = home / "usr/share"
+    # librbd keeps its own library in a folder that it names by the absolute path of an installed system
+    path = f"{libraries}:{libraries}/ceph" if (libraries / "ceph").is_dir() else str(libraries)
     return (
-        str(loader), "--inhibit-cache", "--library-path", str(libraries), str(home / "usr/bin" / _SYSTEM_BINARY),
+        str(loader), "--inhibit-cache", "--library-path", path, str(home / "usr/bin" / _SYSTEM_BINARY),
         "-L", str(data / "qemu"), "-L", str(data / "seabios"),
     )  # fmt: skip
 
@@ -185,13 +202,13 @@ def _unpack(packages: Iterable[Package], folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _description(packages: Iterable[Package], version: str) -> str:
+def _description(wanted: tuple[str, ...], packages: Iterable[Package], version: str) -> str:
     return (
         json.dumps(
             {
                 "schema": _SCHEMA,
                 "version": version,
-                "wanted": list(TOOLCHAIN_PACKAGES),
+                "wanted": list(wanted),
                 "packages": [{"name": p.name, "version": p.version, "sha256": p.sha256} for p in packages],
             },
             indent=1,

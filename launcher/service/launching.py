@@ -24,7 +24,8 @@ from launcher.service.listing import refuse_orphans
 from launcher.service.planning import Prepared, prepare
 from launcher.service.record import Record
 from launcher.service.restarting import in_ledger, prepare_again, renew, wait_to_restart
-from launcher.service.supervisor import Supervisor
+from launcher.service.storage import check_local_disks, network_disks
+from launcher.service.supervisor import Helpers, Supervisor
 from policy.vocab import Platform
 
 
@@ -74,9 +75,7 @@ def prepare_to_launch(path: str) -> Prepared:
     :class:`PlanRefused` for a disk that is not there.
     """
     prepared = prepare(path)
-    for disk in prepared.plan.spec.disks:
-        if not os.path.exists(disk.path):
-            raise PlanRefused(f"disk {disk.name}: {disk.path}: no such file", hint="cvm disk create makes one")
+    check_local_disks(prepared)
     found = prepared.plan.blockers
     if found:
         text = "\n".join(f"  {item.id}: {item.seen}; {item.why}\n    fix: {item.fix}" for item in found)
@@ -125,10 +124,11 @@ def _run(prepared: Prepared, record: Record, trap: SignalTrap, options: LaunchOp
                 emulator = _start_chip(prepared, record, chip_log, options)
             elif plan.td_emulator is not None:
                 emulator = _start_td(prepared, record, chip_log, options)
+            storage = confined.enter_context(network_disks(prepared, vm, options.say))
             record.begin()
             qemu = confined.enter_context(confined_qemu(prepared, vm, qemu_log, options.say))
             record.started(qemu.child.pid, None if emulator is None else emulator.child.pid)
-            Supervisor(record, qemu, emulator, trap).watch()
+            Supervisor(record, qemu, Helpers(emulator, storage), trap).watch()
         finally:
             if qemu is not None:
                 qemu.close()

@@ -17,6 +17,7 @@ from launcher.io.host import probe_host
 from launcher.io.light import light_files
 from launcher.io.measurement import Measured, measure
 from launcher.io.statedir import state_root
+from launcher.io.storage_tools import qemu_extras
 from launcher.io.td_measurement import TdChoices, TdMeasured, measure_td
 from launcher.io.toolchain import Toolchain, find_toolchain, parse_version
 from launcher.service.id_block import check_id_block, read_id_block
@@ -75,7 +76,8 @@ def _light(config: VmConfig, tools: Toolchain) -> LightFiles | None:
 
 def qemu_facts(tools: Toolchain) -> QemuFacts:
     """The toolchain as the pure code wants it."""
-    return QemuFacts(tools.qemu_argv, tuple(sorted(tools.env.items())), parse_version(tools.version), tools.source)
+    env = tuple(sorted(tools.env.items()))
+    return QemuFacts(tools.qemu_argv, env, parse_version(tools.version), tools.source, qemu_extras(tools))
 
 
 def firmware_facts(config: VmConfig, tools: Toolchain) -> FirmwareFacts | None:

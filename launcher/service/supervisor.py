@@ -9,6 +9,7 @@ import selectors
 import signal
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from launcher.core import names
 from launcher.core.firmware_watch import SPAN, FirmwareWatch, Sample, parse_dump, parse_rip
@@ -18,10 +19,11 @@ from launcher.core.words import sentence
 from launcher.errors import QemuFailed, QmpMalformed, WrongState
 from launcher.io.control import ControlPort
 from launcher.io.emulator import Emulator
-from launcher.io.process import cpu_seconds
+from launcher.io.process import Child, cpu_seconds
 from launcher.io.qemu import Qemu, last_words
 from launcher.io.signals import SignalTrap
 from launcher.io.statuslog import StatusLog
+from launcher.io.storage_daemon import last_words as storage_words
 from launcher.io.tail import Tail, last_lines
 from launcher.io.times import TimeIndex
 from launcher.service.mismatch import explain_refusal
@@ -36,14 +38,22 @@ QUIT_GRACE = 3.0
 ROTATE_EVERY = 30.0
 
 
+class Helpers(NamedTuple):
+    """Processes besides QEMU that a VM may need: the emulated chip, the storage daemon."""
+
+    emulator: Emulator | None
+    storage: Child | None = None
+
+
 class Supervisor:
     """``watch`` returns when QEMU has ended, or must be ended by force."""
 
-    def __init__(self, record: Record, qemu: Qemu, emulator: Emulator | None, trap: SignalTrap) -> None:
+    def __init__(self, record: Record, qemu: Qemu, helpers: Helpers, trap: SignalTrap) -> None:
         self._record = record
         self._progress = record.progress
         self._qemu = qemu
-        self._emulator = emulator
+        self._emulator = helpers.emulator
+        self._storage = helpers.storage
         self._trap = trap
         self._selector = selectors.DefaultSelector()
         self._serial = Tail(record.vm.file(names.SERIAL_LOG))
@@ -68,6 +78,8 @@ class Supervisor:
         self._register(control, control.serve)
         if self._emulator is not None:
             pidfds.append(self._register_child(self._emulator.child.pid, self._emulator_ended))
+        if self._storage is not None:
+            pidfds.append(self._register_child(self._storage.pid, self._storage_ended))
         try:
             while not self._ended:
                 for key, _ in self._selector.select(TICK):
@@ -147,9 +159,19 @@ class Supervisor:
             return
         words = "; ".join(last_lines(self._record.vm.file(names.EMULATOR_LOG), 2)) or "it said nothing"
         self._progress.emulator_ended(safe_text(words), self._record.now())
+        self._forget(self._emulator_ended)
+
+    def _forget(self, handler: Callable[[], None]) -> None:
         for key in list(self._selector.get_map().values()):
-            if key.data == self._emulator_ended:
+            if key.data == handler:
                 self._selector.unregister(key.fileobj)
+
+    def _storage_ended(self) -> None:
+        if self._storage is None or self._storage.poll() is None:
+            return
+        words = storage_words(self._record.vm) or "it said nothing"
+        self._progress.storage_ended(words, self._record.now())
+        self._forget(self._storage_ended)
 
     # Every tick ----------------------------------------------------------------------------------------------------
 

@@ -7,11 +7,19 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 
 from launcher.config.vm_toml import parse_vm
-from launcher.core.vm import VmConfig
+from launcher.core.storage import Backing
+from launcher.core.vm import Disk, VmConfig
 from launcher.errors import VmConfigInvalid
 from launcher.io.hashing import read_file
 from policy.toml import MAX_BYTES
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_PATHS = ("conf", "key_file", "password_file", "tls")
+"""Members of network sources that name files on this host."""
 _MAX_CA = 1 << 16
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
@@ -38,7 +46,7 @@ def resolve(config: VmConfig, folder: str) -> VmConfig:
             kernel=None if boot.kernel is None else at(boot.kernel),
             initrd=None if boot.initrd is None else at(boot.initrd),
         ),
-        disks=tuple(disk._replace(path=at(disk.path)) for disk in config.disks),
+        disks=tuple(_disk(disk, at) for disk in config.disks),
         attestation=None if config.attestation is None else config.attestation._replace(ca=at(config.attestation.ca)),
         snp=config.snp._replace(
             id_block=None if config.snp.id_block is None else at(config.snp.id_block),
@@ -46,6 +54,26 @@ def resolve(config: VmConfig, folder: str) -> VmConfig:
         ),
         emulator_state=None if config.emulator_state is None else at(config.emulator_state),
     )
+
+
+def _disk(disk: Disk, at: Callable[[str], str]) -> Disk:
+    """Every path a disk names; those of unix sockets and on servers are absolute already."""
+    replicas = disk.replicas
+    if replicas is not None:
+        replicas = replicas._replace(copies=tuple(_copy(item, at) for item in replicas.copies))
+    own = _copy(disk.copies[0], at)
+    key_file = None if disk.key_file is None else at(disk.key_file)
+    return disk._replace(path=own.path, network=own.network, key_file=key_file, replicas=replicas)
+
+
+def _copy(backing: Backing, at: Callable[[str], str]) -> Backing:
+    network = backing.network
+    if network is None:
+        return backing._replace(path=at(backing.path))
+    members: dict[str, Any] = {
+        name: at(value) for name, value in network._asdict().items() if name in _PATHS and value is not None
+    }
+    return backing._replace(network=network._replace(**members))
 
 
 def read_ca(config: VmConfig) -> bytes | None:

@@ -6,7 +6,8 @@ Sources: QEMU 11.1 ``qemu-system-x86_64(1)``, QAPI schema ``qom.json``, ``block-
 
 from __future__ import annotations
 
-from launcher.core.argv.devices import disks, network, ports, tpm, vsock
+from launcher.core.argv.devices import network, ports, tpm, vsock
+from launcher.core.argv.disks import disks
 from launcher.core.argv.machine import boot, identity, machine, monitor, protection, safety
 from launcher.core.spec import VmSpec
 

@@ -1,4 +1,4 @@
-"""Disks, network, serial console, the virtio-serial ports and the emulated TPM.
+"""Network, serial console, the virtio-serial ports and the emulated TPM.
 
 Every virtio device is modern only and translates its addresses (``iommu_platform``): a guest with encrypted memory
 refuses others. QEMU would add both by itself for a protected guest; written out, the printed command is complete.
@@ -6,7 +6,6 @@ refuses others. QEMU would add both by itself for a protected guest; written out
 
 from __future__ import annotations
 
-from launcher.core.argv.words import json_value
 from launcher.core.names import (
     CHIP_PORT,
     CHIP_SOCKET,
@@ -23,19 +22,6 @@ from policy.vocab import Platform
 
 _CHIP_PORTS = {Platform.EMULATED_SNP: CHIP_PORT, Platform.EMULATED_TDX: TD_PORT}
 _VIRTIO = "disable-legacy=on,iommu_platform=on"
-
-
-def disks(spec: VmSpec) -> tuple[str, ...]:
-    """Raw images, locked against a second writer; the serial is what the guest finds them by."""
-    options: list[str] = []
-    for number, disk in enumerate(spec.disks):
-        file = {"driver": "file", "filename": disk.path, "locking": "on", "discard": "unmap"}
-        node = json_value(driver="raw", node_name=f"node{number}", read_only=disk.readonly, discard="unmap", file=file)
-        options += [
-            "-blockdev", node,
-            "-device", f"virtio-blk-pci,id=disk{number},drive=node{number},serial={disk.name},{_VIRTIO}",
-        ]  # fmt: skip
-    return tuple(options)
 
 
 def network(spec: VmSpec) -> tuple[str, ...]:

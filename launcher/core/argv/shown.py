@@ -17,7 +17,7 @@ PROBE_CPU = "EPYC-v4,phys-bits=46"
 VSOCK_STAND_IN = "virtio-rng-pci,id=vsock0"
 """In the slot of a vsock device, whose own would open the host's: the tables know slots, not what is in them."""
 _DROPPED = ("-tpmdev", "-mon", "-run-with", "-sandbox", "-name")
-_DROPPED_OBJECTS = ("tdx-guest", "sev-snp-guest", "monitor-qmp")
+_DROPPED_OBJECTS = ("tdx-guest", "sev-snp-guest", "monitor-qmp", "secret")
 _DROPPED_FEATURES = ("accel=", "kernel-irqchip=", "confidential-guest-support=")
 
 

@@ -11,6 +11,11 @@ def json_value(**members: object) -> str:
     return json.dumps({name.replace("_", "-"): value for name, value in members.items()}, separators=(",", ":"))
 
 
+def json_text(members: dict[str, object]) -> str:
+    """Compact JSON of names as they are, in the order given."""
+    return json.dumps(members, separators=(",", ":"))
+
+
 def base64_text(data: bytes) -> str:
     """Binary members of JSON objects."""
     return b64encode(data).decode("ascii")

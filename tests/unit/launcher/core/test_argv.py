@@ -29,7 +29,53 @@ def _on(net: str, platform: str = "emulated-snp") -> VmConfig:
     return parse_vm(text.encode(), "plain.toml")
 
 
+STORAGE = b"""
+[[throttle]]
+name = "tenant"
+iops_total = 500
+bps_write = "10MiB"
+[[disk]]
+path = "/d/fast.qcow2"
+format = "qcow2"
+cache = "none"
+aio = "io_uring"
+iothread = true
+throttle_group = "tenant"
+[[disk]]
+bus = "scsi"
+throttle_group = "tenant"
+[disk.nbd]
+server = "tcp:store:10809"
+export = "web"
+tls = "/tls"
+[[disk.replica]]
+[disk.replica.rbd]
+pool = "vms"
+image = "web"
+monitors = ["10.0.0.1:6789"]
+key_file = "/keys/web"
+[[disk]]
+path = "/dev/mapper/cached"
+cache = "directsync"
+bus = "nvme"
+serial = "N-1"
+[disk.throttle]
+iops_read = 100
+iops_read_burst = 1000
+iops_read_burst_seconds = 5
+[[disk]]
+path = "/d/sata.img"
+bus = "sata"
+discard = false
+[[disk]]
+path = "/d/ide.img"
+bus = "ide"
+cache = "writethrough"
+"""
+STORAGE_CONFIG = parse_vm(PLAIN.encode() + STORAGE, "plain.toml")
 CASES = {
+    "none-storage": (STORAGE_CONFIG, around(firmware=None, host=host(kvm=False))),
+    "none-storage-qemu-10.1": (STORAGE_CONFIG, around(firmware=None, host=host(kvm=False), qemu=qemu(10, 1, 0))),
     "sev-snp": (web_1(), around()),
     "sev-snp-qemu-10.1": (web_1(), around(qemu=qemu(10, 1, 0))),
     "sev-snp-policy": (
@@ -76,7 +122,10 @@ def options(name: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("name", CASES)
 def test_the_command_line_is_the_golden_one(name: str, repo: Path) -> None:
     golden = repo / "tests" / "golden" / "argv" / f"{name}.args"
-    text = "\n".join(options(name)) + "\n"
+    config, surroundings = CASES[name]
+    plan = make_plan(config, surroundings)
+    daemon = ("", "qemu-storage-daemon", *plan.storage_options) if plan.storage_options else ()
+    text = "\n".join((*plan.options, *daemon)) + "\n"
     if os.environ.get("CVM_GOLDEN"):
         golden.write_text(text)
     assert golden.read_text() == text

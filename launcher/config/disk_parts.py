@@ -1,0 +1,153 @@
+"""``[[disk]]``: a file, a block device or a network source, and how it is carried to the guest."""
+
+from __future__ import annotations
+
+import re
+
+from launcher.config.disk_sources import network
+from launcher.config.paths import optional_path
+from launcher.config.throttle_parts import throttle
+from launcher.core.storage import AIO, BUSES, CACHES, FORMATS, IOTHREAD_BUSES, Backing, Network, Replicas, Throttle
+from launcher.core.vm import Disk
+from policy.errors import MalformedInput
+from policy.table import Table
+from policy.vocab import ResourcePath
+
+MAX_DISKS = 16
+MAX_COPIES = 8
+# VIRTIO_BLK_ID_BYTES is 20 (VIRTIO 1.2, section 5.2.6): longer serials are cut.
+_DISK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,19}")
+_SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,19}")
+_PRIORITY = re.compile(r"idle|(?:best-effort|realtime):[0-7]")
+
+
+def disks(tables: tuple[Table, ...]) -> tuple[Disk, ...]:
+    """``[[disk]]``"""
+    if len(tables) > MAX_DISKS:
+        tables[MAX_DISKS].problem("path", f"{len(tables)} disks, want at most {MAX_DISKS}")
+    return tuple(_disk(table, number) for number, table in enumerate(tables))
+
+
+def _disk(table: Table, number: int) -> Disk:
+    path, source = _source(table)
+    kind = table.choice("format", FORMATS, "raw") or "raw"
+    name, resource = _identity(table, number)
+    bus = table.choice("bus", BUSES, "virtio") or "virtio"
+    found = Disk(
+        path=path,
+        name=name,
+        resource=resource,
+        readonly=table.value("readonly", bool, default=False) or False,
+        network=source,
+        format=kind,
+        key_file=optional_path(table, "key_file"),
+        cache=table.choice("cache", CACHES, "writeback") or "writeback",
+        aio=table.choice("aio", AIO, "threads") or "threads",
+        discard=bool(table.value("discard", bool, default=True)),
+        bus=bus,
+        iothread=table.value("iothread", bool, default=False) or False,
+        io_priority=_priority(table),
+        allow_unsafe=table.value("allow_unsafe", bool, default=False) or False,
+        throttle=_throttle(table),
+        replicas=_replicas(table),
+    )
+    _consistent(table, found)
+    table.finish()
+    return found
+
+
+def _source(table: Table) -> tuple[str, Network | None]:
+    path = optional_path(table, "path")
+    source = network(table)
+    if path is None and source is None:
+        table.problem("path", "no source: want a path or one of nbd, rbd, iscsi, nfs")
+    if path is not None and source is not None:
+        table.problem("path", "and a network source: a disk has one source (further ones are [[disk.replica]])")
+    return path or "", source
+
+
+def _identity(table: Table, number: int) -> tuple[str, ResourcePath | None]:
+    """(serial, key). An encrypted disk's serial is the name the agent looks for."""
+    serial = table.value("serial", str, want="at most 20 letters and digits") if table.has("serial") else None
+    if serial is not None and not _SERIAL.fullmatch(serial):
+        table.problem("serial", f"got {serial[:80]!r}, want at most 20 letters, digits, '.', '_' and '-'")
+    encrypted = table.table("encrypted", required=False)
+    if encrypted is None:
+        return serial or f"disk{number}", None
+    if serial is not None:
+        table.problem("serial", "an encrypted disk's serial is encrypted.name")
+    name = encrypted.value("name", str) or f"disk{number}"
+    if not _DISK_NAME.fullmatch(name):
+        encrypted.problem("name", f"got {name[:80]!r}, want at most 20 of a-z 0-9 _ -")
+    resource = _resource(encrypted)
+    encrypted.finish()
+    return name, resource
+
+
+def _resource(table: Table) -> ResourcePath | None:
+    text = table.value("resource", str, want='a key\'s path such as "default/web-1/root"')
+    if text is None:
+        return None
+    try:
+        return ResourcePath.parse(text)
+    except MalformedInput as exc:
+        table.problem("resource", exc.message)
+        return None
+
+
+def _priority(table: Table) -> str | None:
+    if not table.has("io_priority"):
+        return None
+    text = table.value("io_priority", str, want='"idle", "best-effort:0" to "best-effort:7" or "realtime:0" to :7')
+    if text is not None and not _PRIORITY.fullmatch(text):
+        table.problem("io_priority", f'got {text[:40]!r}, want "idle", "best-effort:N" or "realtime:N" with N 0 to 7')
+    return text
+
+
+def _throttle(table: Table) -> Throttle | str | None:
+    own = table.table("throttle", required=False)
+    group = None
+    if table.has("throttle_group"):
+        group = table.value("throttle_group", str, want="the name of a [[throttle]]")
+    if own is not None and group is not None:
+        table.problem("throttle_group", "and limits of its own: a disk has one of the two")
+    return throttle(own) if own is not None else group
+
+
+def _replicas(table: Table) -> Replicas | None:
+    """``[[disk.replica]]``, ``votes`` and ``read_first``."""
+    tables = table.tables("replica")
+    votes = table.value("votes", int, (len(tables) + 1) // 2 + 1) or 0
+    read_first = table.value("read_first", bool, default=False) or False
+    if not tables:
+        if votes != 1 or read_first:
+            table.problem("votes", "votes and read_first need copies: [[disk.replica]]")
+        return None
+    if len(tables) >= MAX_COPIES:
+        tables[MAX_COPIES - 1].problem("path", f"{len(tables)} replicas, want at most {MAX_COPIES - 1}")
+    if not 1 <= votes <= len(tables) + 1:
+        table.problem("votes", f"got {votes}, want 1 to {len(tables) + 1}, the number of copies")
+    return Replicas(tuple(_copy(item) for item in tables), votes, read_first)
+
+
+def _copy(table: Table) -> Backing:
+    path, source = _source(table)
+    kind = table.choice("format", FORMATS[:2], "raw") or "raw"
+    table.finish()
+    return Backing(path, source, kind)
+
+
+def _consistent(table: Table, disk: Disk) -> None:
+    """What no single key can tell."""
+    if (disk.format == "luks") != (disk.key_file is not None):
+        table.problem("key_file", 'format "luks" and key_file come together')
+    if disk.aio == "native" and disk.cache not in ("none", "directsync"):
+        table.problem("aio", 'native needs cache "none" or "directsync": QEMU refuses it with the page cache')
+    if disk.iothread and disk.bus not in IOTHREAD_BUSES:
+        table.problem("iothread", f"bus {disk.bus} is served by QEMU's main thread, want virtio or scsi")
+    if disk.io_priority is not None and not disk.iothread:
+        table.problem("io_priority", "needs iothread = true: a priority belongs to a thread")
+    if disk.bus == "ide" and disk.readonly:
+        table.problem("readonly", "QEMU's IDE disks can always be written, want another bus")
+    if disk.bus == "sata" and disk.readonly:
+        table.problem("readonly", "QEMU's SATA disks can always be written, want another bus")

@@ -1,0 +1,93 @@
+"""Look at a VM's local disks before QEMU does: are they there, of the kind and format that is said, encrypted if so?"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from launcher.core.luks import luks_problem
+from launcher.core.qcow2 import Qcow2Malformed, first_bytes, parse_header
+from launcher.core.storage import Backing
+from launcher.core.vm import Disk
+from launcher.errors import PlanRefused
+
+_HEAD = 512
+
+
+def check_disk(disk: Disk) -> None:
+    """Every local copy. Raises :class:`PlanRefused` with the first thing that is wrong."""
+    for backing in disk.copies:
+        if backing.network is None:
+            _check(disk, backing)
+    if disk.key_file is not None and not os.path.exists(disk.key_file):
+        raise PlanRefused(f"disk {disk.name}: {disk.key_file}: no such key file")
+
+
+def _check(disk: Disk, backing: Backing) -> None:
+    path, where = backing.path, f"disk {disk.name}: {backing.path}"
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as exc:
+        why = "no such file" if isinstance(exc, FileNotFoundError) else exc.strerror
+        raise PlanRefused(f"{where}: {why}", hint="cvm disk create makes one") from None
+    if backing.is_device != stat.S_ISBLK(mode):
+        want = "a block device" if backing.is_device else "a regular file (block devices by their name in /dev)"
+        raise PlanRefused(f"{where}: want {want}")
+    if not backing.is_device and not stat.S_ISREG(mode):
+        raise PlanRefused(f"{where}: is no regular file")
+    _check_content(disk, backing, where)
+
+
+def _check_content(disk: Disk, backing: Backing, where: str) -> None:
+    try:
+        with _opened(backing.path) as descriptor:
+
+            def read(offset: int, length: int) -> bytes:
+                return os.pread(descriptor, length, offset)
+
+            _check_format(backing, read(0, 4), where)
+            head = read(0, _HEAD) if backing.format == "raw" else None
+            if backing.format == "qcow2":
+                _refuse_backing(parse_header(read).backing, where)
+                head = first_bytes(read, _HEAD)
+    except Qcow2Malformed as exc:
+        raise PlanRefused(f"{where}: {exc.message}") from None
+    except (OSError, OverflowError) as exc:
+        raise PlanRefused(f"{where}: cannot be read: {exc}") from None
+    if head is not None:
+        check_encrypted(disk, head, where)
+
+
+def check_encrypted(disk: Disk, head: bytes, where: str) -> None:
+    """A disk with an ``[encrypted]`` table must begin with a LUKS2 header. Raises :class:`PlanRefused`."""
+    problem = luks_problem(head) if disk.resource is not None else ""
+    if problem:
+        raise PlanRefused(
+            f"{where}: declared encrypted, but {problem}",
+            hint="cvm disk create makes an encrypted disk; without [disk.encrypted] a disk is plain",
+        )
+
+
+def _check_format(backing: Backing, magic: bytes, where: str) -> None:
+    """A raw disk that holds a qcow2 image is a mistake; taken as raw, its guest could name any file of the host's."""
+    if backing.format == "raw" and magic == b"QFI\xfb":
+        raise PlanRefused(f"{where}: holds a qcow2 image", hint='format = "qcow2"')
+
+
+def _refuse_backing(backing: str | None, where: str) -> None:
+    if backing is not None:
+        raise PlanRefused(
+            f"{where}: is an overlay of {backing[:200]!r}: an image that names other files chooses what QEMU opens",
+            hint="qemu-img convert makes a whole image of it",
+        )
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,42 @@
+"""A launch's disks: local ones looked at before, network ones opened by the storage daemon for as long as QEMU runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from launcher.core.argv.storage_daemon import network_copies
+from launcher.core.confinement import storage_confinement
+from launcher.io import isolation
+from launcher.io.disk_files import check_disk, check_encrypted
+from launcher.io.process import Child
+from launcher.io.statedir import VmDir
+from launcher.io.storage_daemon import storage_daemon
+from launcher.service.planning import Prepared
+
+
+def check_local_disks(prepared: Prepared) -> None:
+    """Raises `PlanRefused` for a disk that is missing, of another kind, or plain where the VM file says encrypted."""
+    for disk in prepared.plan.spec.disks:
+        check_disk(disk)
+
+
+@contextmanager
+def network_disks(prepared: Prepared, vm: VmDir, say: Callable[[str], None]) -> Iterator[Child | None]:
+    """The storage daemon, ``None`` when every disk is local. Raises `StorageFailed`, `PlanRefused`."""
+    plan = prepared.plan
+    copies = list(network_copies(plan.spec))
+    if not copies:
+        yield None
+        return
+    wanted = storage_confinement(prepared.config.isolation, plan.spec, plan.qemu)
+    exports = [export for _disk, export, _source in copies]
+    with contextlib.ExitStack() as stack:
+        daemon = stack.enter_context(storage_daemon(plan.storage_argv, dict(plan.qemu.env), vm, wanted, exports))
+        for disk, export, _source in copies:
+            shown = disk.copies[int(export.partition("-")[2])].shown
+            check_encrypted(disk, daemon.heads[export], f"disk {disk.name}: {shown}")
+        for line in isolation.statement(daemon.steps, "the storage daemon"):
+            say(line)
+        yield daemon.child
