@@ -76,6 +76,10 @@ class ServiceCollateral:
         intel = IntelCollateralService(IntelFolder(settings.folder), pcs, settings.max_crl_age, clock)
         return cls(CollateralFolder(settings.folder), source, settings.max_crl_age, clock, intel)
 
+    def offline(self) -> ServiceCollateral:
+        """The same folder and caches; nobody is asked."""
+        return replace(self, source=self._cache_only, intel=self.intel.offline())
+
     def endorsements(
         self, report: SnpReport, sent: EndorsementSet, document: PolicyDocument, report_data: bytes, now: datetime
     ) -> AtHand:

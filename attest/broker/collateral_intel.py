@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -64,6 +64,10 @@ class IntelCollateralService:
         source = self.source
         cache_only = None if source is None else PcsSource(source.cache, None, self.clock, source.channel)
         object.__setattr__(self, "_cache_only", cache_only)
+
+    def offline(self) -> IntelCollateralService:
+        """The same folder and cache; nobody is asked."""
+        return replace(self, source=self._cache_only)
 
     def for_quote(
         self, quote: Quote, anchors: IntelAnchors, document: PolicyDocument, report_data: bytes, now: datetime

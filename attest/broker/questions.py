@@ -169,6 +169,11 @@ def answer_json(answer: Sequence[Any]) -> Json:
     return plain([asdict(item) for item in answer])
 
 
+def plain_json(item: Any) -> Json:
+    """One dataclass as plain JSON values."""
+    return plain(asdict(item))
+
+
 def instance_of(body: Mapping[str, Any]) -> str:
     """What tells one VM from the next with the same measurement: REPORT_ID, which SNP makes at launch. A TD has no such
     number: it is the digest of the key it made for this attestation's channel.

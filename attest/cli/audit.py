@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from datetime import UTC, datetime
 
 DESCRIPTION = "List, show, prove or verify the records of decisions and releases."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """``list``, ``show``, ``verify``, ``prove``, ``checkpoint``, ``tiles``."""
+    """``list``, ``show``, ``ask``, ``verify``, ``prove``, ``checkpoint``, ``tiles``."""
     from pathlib import Path
 
+    from attest.cli.audit_questions import add_question
     from attest.cli.common import add_config, add_json
 
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = verbs.add_parser("list", help="list records, oldest first", allow_abbrev=False)
     listing.add_argument("--since", metavar="TIME", help="not older than this RFC 3339 date or time")
+    listing.add_argument("--until", metavar="TIME", help="older than this RFC 3339 date or time")
+    for name, words in (
+        ("vm", "the first reference value the guest matched, or the launched VM's name"),
+        ("chip", "CHIP_ID or PPID, hexadecimal"),
+        ("measurement", "launch digest, hexadecimal"),
+        ("resource", "the path of a resource"),
+    ):
+        listing.add_argument(f"--{name}", metavar=name.upper(), help=f"only records of it: {words}")
     listing.add_argument("--kind", metavar="KIND", help="only records of this kind: decision, release …")
     listing.add_argument("--limit", type=int, metavar="N", help="only the newest N")
     show = verbs.add_parser("show", help="show one record with every check", allow_abbrev=False)
@@ -37,16 +45,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     checkpoint = verbs.add_parser("checkpoint", help="sign and print the log's checkpoint", allow_abbrev=False)
     tiles = verbs.add_parser("tiles", help="write the log as static files (C2SP tlog-tiles)", allow_abbrev=False)
     tiles.add_argument("folder", type=Path, metavar="DIR", help="the folder; what is there already is kept")
-    for child in (listing, show, verify, prove, checkpoint, tiles):
+    asking = verbs.add_parser("ask", help="answer what auditors ask", allow_abbrev=False)
+    add_question(asking)
+    for child in (listing, show, verify, prove, checkpoint, tiles, asking):
         add_config(child)
         add_json(child)
 
 
 def run(args: Namespace) -> int:
-    """One of the six; 0. A broken trail or proof is exit 6."""
+    """One of the verbs; 0. A broken trail or proof is exit 6."""
     if args.action in ("prove", "checkpoint", "tiles") or getattr(args, "files", None):
         return _proofs(args)
-    return {"list": _list, "show": _show, "verify": _verify}[args.action](args)
+    return {"list": _list, "ask": _ask, "show": _show, "verify": _verify}[args.action](args)
 
 
 def _proofs(args: Namespace) -> int:
@@ -62,23 +72,15 @@ def _proofs(args: Namespace) -> int:
 
 
 def _list(args: Namespace) -> int:
-    from attest.broker.opening import open_database
-    from attest.broker.views import record_json
-    from attest.cli.common import print_json, print_table, settings_of
-    from attest.store import records
+    from attest.cli.audit_questions import run_list
 
-    with open_database(settings_of(args)).read() as tx:
-        stored = records.newest(tx, since=_time(args.since), kind=args.kind, limit=args.limit)
-        found = [record_json(entry) for entry in stored]
-    if args.json:
-        print_json({"schema": "attest.audit.list/1", "records": found})
-        return 0
-    rows = [("N", "TIME", "KIND", "OUTCOME", "SUBJECT")]
-    for entry in found:
-        outcome = entry["outcome"] + (" (emulated)" if entry.get("emulated") else "")
-        rows.append((entry["number"], entry["time"], entry["kind"], outcome, entry["subject"]))
-    print_table(rows)
-    return 0
+    return run_list(args)
+
+
+def _ask(args: Namespace) -> int:
+    from attest.cli.audit_questions import run_ask
+
+    return run_ask(args)
 
 
 def _show(args: Namespace) -> int:
@@ -128,15 +130,3 @@ def _verify(args: Namespace) -> int:
         f"head {checked.head} — note it elsewhere: `--head` then notices if the newest records are cut off",
     )
     return 0
-
-
-def _time(text: str | None) -> datetime | None:
-    from policy.errors import ConfigInvalid
-
-    if text is None:
-        return None
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigInvalid("--since", (f"got {text[:40]!r}, want a date or time such as 2026-01-31",)) from None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)

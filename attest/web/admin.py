@@ -10,6 +10,7 @@ from flask import Response
 
 from attest.audit.record import DECISION
 from attest.broker import operations, tokens
+from attest.broker.asking import Asked, Judge, answer_document, ask, parse_time
 from attest.broker.errors import RequestMalformed, ResourceUnknown
 from attest.broker.operations import By, NewResource
 from attest.broker.token import MAX_TOKEN
@@ -114,6 +115,21 @@ def show_record(call: Call) -> Response:
     return Response(found.record, mimetype="application/json")
 
 
+def audit_question(call: Call) -> Response:
+    """``GET``: an auditor's question; ``?value=`` what it is about, ``?since=`` and ``?until=`` dates or times."""
+    query, service = call.query, call.service
+    asked = Asked(
+        call.arguments["question"],
+        call.now,
+        query.get("value"),
+        parse_time(query.get("since"), "since"),
+        parse_time(query.get("until"), "until"),
+    )
+    judge = Judge(service.rules.current, service.collateral.offline())
+    with service.database.read() as tx:
+        return json_response(answer_document(asked, ask(tx, asked, judge)))
+
+
 def readyz(call: Call) -> Response:
     """``GET``: every readiness check by name, ``ok`` or what is wrong."""
     found = checks(call.service, call.now)
@@ -153,6 +169,7 @@ ADMIN_ROUTES = (
     Route("DELETE", "/cvm/v0/token/<id>", Who.OPERATOR, revoke_token),
     Route("GET", "/cvm/v0/decisions", Who.OPERATOR, list_decisions),
     Route("GET", "/cvm/v0/audit/<number>", Who.OPERATOR, show_record),
+    Route("GET", "/cvm/v0/audit-questions/<question>", Who.OPERATOR, audit_question),
     Route("GET", "/healthz", Who.OPERATOR, healthz),
     Route("GET", "/readyz", Who.OPERATOR, readyz),
     Route("GET", "/metrics", Who.OPERATOR, metrics),

@@ -1,0 +1,110 @@
+"""``attest audit ask`` and ``list``: what auditors want to know, as tables or JSON."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from attest.broker.asking import QUESTIONS, Asked, Judge, answer_document, ask, parse_time
+from attest.broker.collateral import ServiceCollateral
+from attest.broker.errors import RequestMalformed
+from attest.broker.opening import open_database, signers_of
+from attest.broker.rules import Rules, RulesInForce
+from attest.broker.views import record_json
+from attest.cli.common import print_json, print_table, print_text, read_file, settings_of
+from attest.settings import Settings
+from attest.store import records
+from attest.store.engine import Database
+from attest.store.records import Filter
+from policy.document import parse_policy
+from policy.errors import ConfigInvalid
+
+_SHORT = 24
+
+
+def add_question(parser: ArgumentParser) -> None:
+    """The question, what it is about, between which moments."""
+    words = "; ".join(f"{name}: {known.help}" for name, known in QUESTIONS.items())
+    parser.add_argument("question", choices=tuple(QUESTIONS), help=words)
+    parser.add_argument("value", nargs="?", help="the RESOURCE, MEASUREMENT or CHIP the question is about")
+    parser.add_argument("--since", metavar="TIME", help="not older than this RFC 3339 date or time")
+    parser.add_argument("--until", metavar="TIME", help="older than this RFC 3339 date or time")
+    parser.add_argument(
+        "--policy", type=Path, metavar="FILE", help="today: judge by this policy, not by the one in force"
+    )
+
+
+def run_ask(args: Namespace) -> int:
+    """Answer; 0 whatever the answer is."""
+    settings = settings_of(args)
+    database, now = open_database(settings), datetime.now(UTC)
+    asked = Asked(args.question, now, args.value, parse_time(args.since, "--since"), parse_time(args.until, "--until"))
+    with database.read() as tx:
+        document = answer_document(asked, ask(tx, asked, _judge(settings, database, args.policy)))
+    if args.json:
+        print_json(document)
+        return 0
+    rows: Any = document["answer"]
+    if rows:
+        print_table(_table(rows))
+    print_text(f"{len(rows)} found")
+    return 0
+
+
+def run_list(args: Namespace) -> int:
+    """Records that fit, oldest first."""
+    wanted = Filter(
+        since=_time(args.since, "--since"),
+        until=_time(args.until, "--until"),
+        kinds=() if args.kind is None else (args.kind,),
+        subject=args.resource,
+        vm=args.vm,
+        chip=None if args.chip is None else args.chip.lower(),
+        measurement=None if args.measurement is None else args.measurement.lower(),
+    )
+    with open_database(settings_of(args)).read() as tx:
+        found = [record_json(entry) for entry in records.find(tx, wanted, limit=args.limit)]
+    if args.json:
+        print_json({"schema": "attest.audit.list/1", "records": found})
+        return 0
+    rows = [("N", "TIME", "KIND", "OUTCOME", "SUBJECT")]
+    for entry in found:
+        outcome = entry["outcome"] + (" (emulated)" if entry.get("emulated") else "")
+        rows.append((entry["number"], entry["time"], entry["kind"], outcome, entry["subject"]))
+    print_table(rows)
+    return 0
+
+
+def _time(text: str | None, option: str) -> datetime | None:
+    try:
+        return parse_time(text, option)
+    except RequestMalformed as exc:
+        raise ConfigInvalid(option, (exc.message.removeprefix(f"{option}: "),)) from None
+
+
+def _judge(settings: Settings, database: Database, policy: Path | None) -> Judge:
+    in_force = RulesInForce(database, signers_of(settings))
+
+    def rules() -> Rules:
+        found = in_force.current()
+        return found if policy is None else replace(found, document=parse_policy(read_file(policy, "policy")))
+
+    return Judge(rules, ServiceCollateral.of(settings.collateral).offline())
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """One column for each member; long ones cut, for ``--json`` has them whole."""
+    names = tuple(rows[0])
+    return [tuple(name.upper() for name in names), *(tuple(_cell(row[name]) for name in names) for row in rows)]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        text = " ".join(f"{name}={member}" for name, member in value.items())
+    else:
+        text = ",".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
+    return text if len(text) <= _SHORT or " " in text else f"{text[: _SHORT - 1]}…"
