@@ -15,6 +15,10 @@ from attest.collateral.intel_wanted import Channel
 from attest.collateral.limits import Tls
 from attest.collateral.pcs_settings import PcsSettings
 from attest.collateral.url import KDS_URL, base_url
+from attest.settings_dashboard import DashboardSettings, dashboard_of
+from attest.settings_parts import Address
+from attest.settings_parts import address_of as _address
+from attest.settings_parts import path_of as _path
 from policy.errors import ConfigInvalid
 from policy.table import Problems, Table
 from policy.toml import TomlInvalid, strict_toml
@@ -29,17 +33,6 @@ class SettingsInvalid(ConfigInvalid):
     """``attest.toml`` has problems; ``problems`` lists all of them."""
 
     code = "settings.invalid"
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A TCP address to listen on; port 0 asks the kernel for one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,21 +111,56 @@ class Settings:
     token_dialect: str
     challenge_lifetime: timedelta
     limits: LimitSettings
+    dashboard: DashboardSettings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardRole:
+    """What the process of the dashboard is started from; it has no path of a key but its own listener's."""
+
+    own: DashboardSettings
+    operator_ca: Path
+    database: Path | str
+    collateral: CollateralSettings
 
 
 def load_settings(path: Path) -> Settings:
     """Read and decode. Raises SettingsInvalid."""
+    problems = Problems()
+    settings = _decode(Table(_read(path), problems), path.absolute().parent)
+    if problems.found:
+        raise SettingsInvalid(str(path), tuple(problems.found))
+    return settings
+
+
+def load_dashboard(path: Path) -> DashboardRole:
+    """Only what the dashboard's process may know: nothing that names a key of the service is read. Raises
+    SettingsInvalid.
+    """
+    problems, folder = Problems(), path.absolute().parent
+    root = Table(_read(path), problems)
+    server, store, table = (_table(root, name) for name in ("server", "store", "dashboard"))
+    own = dashboard_of(table, folder)
+    table.finish()
+    collateral = root.table("collateral", required=False)
+    role = DashboardRole(
+        own=own,
+        operator_ca=_path(server, "operator_ca", folder),
+        database=own.database or _store(store, folder),
+        collateral=CollateralSettings() if collateral is None else _collateral(collateral, folder),
+    )
+    if problems.found:
+        raise SettingsInvalid(str(path), tuple(problems.found))
+    return role
+
+
+def _read(path: Path) -> dict[str, object]:
     try:
-        data = strict_toml(path.read_bytes())
+        return strict_toml(path.read_bytes())
     except OSError as exc:
         raise SettingsInvalid(str(path), (f"$: cannot be read: {exc.strerror}",)) from None
     except TomlInvalid as exc:
         raise SettingsInvalid(str(path), (f"$: {exc.message}",)) from None
-    problems = Problems()
-    settings = _decode(Table(data, problems), path.absolute().parent)
-    if problems.found:
-        raise SettingsInvalid(str(path), tuple(problems.found))
-    return settings
 
 
 def _decode(root: Table, folder: Path) -> Settings:
@@ -141,7 +169,7 @@ def _decode(root: Table, folder: Path) -> Settings:
     server, store, keys = (_table(root, name) for name in ("server", "store", "keys"))
     policy = _table(root, "policy")
     collateral, token, session = (root.table(name, required=False) for name in ("collateral", "token", "session"))
-    audit, limits = (root.table(name, required=False) for name in ("audit", "limits"))
+    audit, limits, dashboard = (root.table(name, required=False) for name in ("audit", "limits", "dashboard"))
     settings = Settings(
         server=_server(server, folder),
         database=_store(store, folder),
@@ -155,9 +183,10 @@ def _decode(root: Table, folder: Path) -> Settings:
         token_dialect=_dialect(token),
         token_lifetime=timedelta(seconds=_number(token, "lifetime_seconds", 300, 30, 86400)),
         limits=LimitSettings() if limits is None else _limits(limits),
+        dashboard=None if dashboard is None else dashboard_of(dashboard, folder),
         challenge_lifetime=timedelta(seconds=_number(session, "challenge_seconds", 120, 10, 3600)),
     )
-    for table in (server, store, keys, policy, collateral, audit, token, session, limits, root):
+    for table in (server, store, keys, policy, collateral, audit, token, session, limits, dashboard, root):
         if table is not None:
             table.finish()
     return settings
@@ -256,10 +285,6 @@ def _table(root: Table, key: str) -> Table:
     return Table({}, Problems(), f"$.{key}") if found is None else found
 
 
-def _path(table: Table, key: str, folder: Path) -> Path:
-    return folder / (table.value(key, str, want="a path") or "")
-
-
 def _store(table: Table, folder: Path) -> Path | str:
     if not table.has("url"):
         return _path(table, "path", folder)
@@ -283,15 +308,6 @@ def _master_key(table: Table, folder: Path) -> Path:
     if not name or "/" in name:
         table.problem("master_key_credential", f'got "{name[:40]}", want the name of a credential')
     return Path(directory or "") / name
-
-
-def _address(table: Table, key: str) -> Address:
-    text = table.value(key, str, want='"host:port"') or ""
-    host, _, port = text.rpartition(":")
-    if text and not (host and port.isascii() and port.isdigit() and int(port) < 65536):
-        table.problem(key, f'got "{text[:60]}", want "host:port"')
-        return Address("", 0)
-    return Address(host.strip("[]"), int(port or 0))
 
 
 def _limits(table: Table) -> LimitSettings:

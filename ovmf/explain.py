@@ -78,6 +78,31 @@ class Explanation(NamedTuple):
         return f"same {equal}; {differing} {'differ' if plural else 'differs'}"
 
 
+class Input(NamedTuple):
+    """One input of a launch digest: its name, both values as text; ``reported`` is ``None`` where it is not known."""
+
+    name: str
+    expected: str
+    reported: str | None
+
+    @property
+    def label(self) -> str:
+        """The name in words."""
+        return _LABELS[self.name]
+
+
+def inputs_of(
+    expected: LaunchRecipe, found: LaunchRecipe | None, candidates: Sequence[LaunchRecipe] = ()
+) -> tuple[Input, ...]:
+    """Every input of ``expected`` beside that of ``found``, the recipe that gives the reported digest, if there is one.
+
+    ``candidates`` lend the names of their files.
+    """
+    names = _Names((expected, *candidates))
+    rows = _rows(expected, expected if found is None else found, names)
+    return tuple(Input(name, ours, None if found is None else theirs) for name, ours, theirs in rows)
+
+
 def explain(
     reported: LaunchDigest,
     reference: LaunchRecipe,

@@ -14,6 +14,7 @@ VERBS = {
     "init": "make a service's folder: certificates, keys, database, policy",
     "serve": "run the attestation service",
     "db": "show or upgrade the database's tables",
+    "dashboard": "serve the auditors' pages, read-only, as a program of their own",
     "evidence": "show or verify a report, quote or event log",
     "reference": "add, list, retire or explain reference values",
     "key": "store or list the resources that guests may get",

@@ -28,6 +28,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--admin-listen", default="127.0.0.1:8445", metavar="HOST:PORT", help="for operators (127.0.0.1:8445)"
     )
+    parser.add_argument("--dashboard", metavar="HOST:PORT", help="serve the auditors' pages there (not at all)")
+    parser.add_argument(
+        "--dashboard-plain", action="store_true", help="over plain HTTP without a log-in; a loopback address only"
+    )
     parser.add_argument("--name", action="append", default=[], metavar="HOST", help="a further name of the server")
     parser.add_argument("--operator", default="operator", metavar="NAME", help="name in the operator's certificate")
     parser.add_argument(
@@ -53,6 +57,8 @@ def run(args: Namespace) -> int:
         names=tuple(args.name),
         operator=args.operator,
         database=args.database,
+        dashboard=args.dashboard,
+        dashboard_plain=args.dashboard_plain,
     )
     made = make_service(new, datetime.now(UTC))
     if args.json:

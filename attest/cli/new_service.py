@@ -7,11 +7,13 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from attest.audit.record import Actor
 from attest.broker.operations import By
 from attest.broker.policies import apply_policy
+from attest.cli.new_dashboard import dashboard_table, make_dashboard
 from attest.cli.policy_file import PLACEHOLDER, raw_policy
 from attest.keys.authority import Credential, issue_operator, issue_server, make_authority
 from attest.keys.files import write_new, write_private
@@ -90,7 +92,7 @@ challenge_seconds = 120
 @dataclass(frozen=True, slots=True)
 class NewService:
     """What ``attest init`` was asked for. ``database``: a PostgreSQL address, ``None`` for a SQLite file;
-    ``collateral``: a folder that exists, ``None`` for a new one in ``folder``.
+    ``collateral``: a folder that exists, ``None`` for a new one in ``folder``; ``dashboard``: where to serve the pages.
     """
 
     folder: Path
@@ -102,6 +104,8 @@ class NewService:
     operator: str
     database: str | None = None
     collateral: Path | None = None
+    dashboard: str | None = None
+    dashboard_plain: bool = False
 
 
 def make_service(new: NewService, now: datetime) -> tuple[str, ...]:
@@ -139,6 +143,8 @@ def make_service(new: NewService, now: datetime) -> tuple[str, ...]:
         origin=origin,
         collateral=collateral,
     )
+    if new.dashboard is not None:
+        settings += dashboard_table(new.dashboard, plain=new.dashboard_plain)
     write_new(new.folder / "attest.toml", settings.encode())
     load_settings(new.folder / "attest.toml")  # says at once what is wrong with the addresses
     return tuple(sorted(path.name for path in new.folder.iterdir() if path.suffix in _SUFFIXES))
@@ -154,6 +160,8 @@ def _certificates(new: NewService, now: datetime) -> None:
     }
     for name, credential in credentials.items():
         _write(new.folder, name, credential)
+    if new.dashboard is not None and not new.dashboard_plain:
+        make_dashboard(partial(_write, new.folder), tuple(dict.fromkeys((*SERVER_NAMES, *new.names))), now)
 
 
 def _write(folder: Path, name: str, credential: Credential) -> None:

@@ -29,4 +29,4 @@ def run(args: Namespace) -> int:
     database.close()
     warning = " — accepts EMULATED hardware, which protects nothing" if document.emulated_allowed else ""
     progress(f"policy {document.name}{warning}")
-    return serve(settings, progress)
+    return serve(settings, progress, args.config)

@@ -29,11 +29,12 @@ class Database:
     """One database. Safe to create before a fork and to use after it, in parent and children alike.
 
     ``where`` is a file (SQLite) or a ``postgresql://`` address without a password. ``busy_seconds`` is how long a
-    transaction waits for another one.
+    transaction waits for another one. ``read_only`` makes connections that cannot write, whatever is asked of them;
+    those of SQLite do not see stored keys or sessions either.
     """
 
-    def __init__(self, where: Path | str, *, busy_seconds: float = BUSY_SECONDS) -> None:
-        self._backend = _backend(where, busy_seconds)
+    def __init__(self, where: Path | str, *, busy_seconds: float = BUSY_SECONDS, read_only: bool = False) -> None:
+        self._backend = _backend(where, busy_seconds, read_only)
         self._engine: Engine | None = None
         self._pid = 0
 
@@ -148,9 +149,9 @@ def _way_out(found: str) -> str:
     return "a newer program made it: install that one, or restore the backup from before its upgrade"
 
 
-def _backend(where: Path | str, busy_seconds: float) -> Backend:
+def _backend(where: Path | str, busy_seconds: float, read_only: bool) -> Backend:
     if isinstance(where, Path):
-        return sqlite.Sqlite(where, busy_seconds)
+        return sqlite.Sqlite(where, busy_seconds, read_only=read_only)
     from attest.store.postgres import Postgres  # its driver is an extra
 
-    return Postgres(where, busy_seconds)
+    return Postgres(where, busy_seconds, read_only=read_only)

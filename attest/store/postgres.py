@@ -33,8 +33,9 @@ class Postgres:
 
     plain_errors: tuple[type[Exception], ...] = (psycopg.Error,)
 
-    def __init__(self, address: str, busy_seconds: float) -> None:
+    def __init__(self, address: str, busy_seconds: float, *, read_only: bool = False) -> None:
         self._url = database_url(address)
+        self._read_only = read_only
         self._busy_milliseconds = max(1, int(busy_seconds * 1000))
 
     @property
@@ -57,6 +58,7 @@ class Postgres:
                 ("idle_in_transaction_session_timeout", 12 * self._busy_milliseconds),
                 ("synchronous_commit", "on"),
                 ("timezone", "UTC"),
+                ("default_transaction_read_only", "on" if self._read_only else "off"),
             )
         )
         arguments = {"options": options, "connect_timeout": max(2, self._busy_milliseconds // 1000)}

@@ -22,7 +22,7 @@ _SIGNATURE = "policy_signature_sha256"
 
 @dataclass(frozen=True, slots=True)
 class StoredReference:
-    """One registered reference value; ``document`` is the file's bytes as they were added."""
+    """One registered reference value; ``document`` is the file's bytes as they were added, ``id`` counts them."""
 
     name: str
     launch_digest: bytes
@@ -31,6 +31,7 @@ class StoredReference:
     added_by: str
     retired: datetime | None
     retired_by: str | None
+    id: int = 0
 
 
 def generation(tx: Connection) -> int:
@@ -104,6 +105,7 @@ def all_references(tx: Connection) -> tuple[StoredReference, ...]:
             added_by=row.added_by,
             retired=None if row.retired is None else from_micros(row.retired),
             retired_by=row.retired_by,
+            id=row.id,
         )
         for row in rows
     )

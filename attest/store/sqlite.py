@@ -20,6 +20,9 @@ from attest.store.errors import StoreUnavailable, StoreUnsupported
 
 _READ_ONLY = "cvm_read_only"
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF", "secure_delete=ON")
+_READ_ONLY_PRAGMAS = ("query_only=ON", "trusted_schema=OFF")
+_HIDDEN = ("secrets", "sessions")
+_READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_RECURSIVE)
 
 
 class Sqlite:
@@ -27,9 +30,10 @@ class Sqlite:
 
     plain_errors: tuple[type[Exception], ...] = (sqlite3.OperationalError, sqlite3.DatabaseError)
 
-    def __init__(self, path: Path, busy_seconds: float) -> None:
+    def __init__(self, path: Path, busy_seconds: float, *, read_only: bool = False) -> None:
         self._path = path
         self._busy_seconds = busy_seconds
+        self._read_only = read_only
 
     @property
     def name(self) -> str:
@@ -42,15 +46,17 @@ class Sqlite:
         return self._path
 
     def engine(self) -> Engine:
-        """With the pragmas that make it durable on every connection."""
-        uri = f"{self._path.absolute().as_uri()}?mode=rw"
+        """With the pragmas that make it durable on every connection, or those that leave nothing but reading."""
+        uri = f"{self._path.absolute().as_uri()}?mode={'ro' if self._read_only else 'rw'}"
 
         def connect() -> sqlite3.Connection:
             connection = sqlite3.connect(
                 uri, uri=True, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
             )
-            for pragma in _PRAGMAS:
+            for pragma in _READ_ONLY_PRAGMAS if self._read_only else _PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
+            if self._read_only:
+                connection.set_authorizer(_only_reading)
             return connection
 
         engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=2, max_overflow=8)
@@ -104,6 +110,15 @@ def _make(path: Path) -> None:
         raise StoreUnsupported(f"database {path}: exists already, want a new file") from None
     except OSError as exc:
         raise StoreUnavailable(f"database {path}: cannot be made: {exc.strerror}") from None
+
+
+def _only_reading(action: int, first: str | None, second: str | None, database: str | None, by: str | None) -> int:
+    """SQLite asks this about every step of every statement it compiles (``sqlite3_set_authorizer``)."""
+    if action == sqlite3.SQLITE_READ:
+        return sqlite3.SQLITE_DENY if first in _HIDDEN else sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_PRAGMA:  # the schema is looked at by pragmas
+        return sqlite3.SQLITE_DENY if first == "query_only" else sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY
 
 
 def _begin(connection: Connection) -> None:

@@ -30,12 +30,14 @@ STOP_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """What one arbiter serves. ``make_app`` runs in each worker, after the fork; ``on_ready`` once per worker."""
+    """What one arbiter serves. ``make_app`` runs in each worker, after the fork; ``on_ready`` once per worker. Without
+    a context it is plain HTTP.
+    """
 
     name: str
     socket: socket.socket
-    certificate: Path
-    context: ssl.SSLContext
+    certificate: Path | None
+    context: ssl.SSLContext | None
     workers: int
     make_app: Callable[[], Flask]
     on_ready: Callable[[], None]
@@ -98,11 +100,11 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
             "forwarded_allow_ips": "",
             "secure_scheme_headers": {},
             "control_socket_disable": True,
-            # `certfile` tells gunicorn that this is TLS; the context, which holds it too, decides everything.
-            "certfile": str(listener.certificate),
-            "ssl_context": lambda config, default: listener.context,
             "post_worker_init": lambda worker: listener.on_ready(),
         }
+        if listener.context is not None:
+            # `certfile` tells gunicorn that this is TLS; the context, which holds it too, decides everything.
+            settings |= {"certfile": str(listener.certificate), "ssl_context": lambda config, default: listener.context}
         for name, value in settings.items():
             self.cfg.set(name, value)
 

@@ -1,9 +1,9 @@
-"""``attest serve``: two listeners, each with its own processes, under one parent that starts and stops them.
+"""``attest serve``: two listeners, or three with the auditors', each with its own processes, under one parent.
 
 Guests and operators never share a worker: a flood of guests does not lock operators out, and nothing that only
-operators may do is even loaded where guests connect. The parent binds both sockets before it starts anything, so an
-address in use is one clear error; it prints one line when both listeners have a worker, forwards SIGTERM and SIGINT,
-and ends both if either ends by itself.
+operators may do is even loaded where guests connect. The parent binds all sockets before it starts anything, so an
+address in use is one clear error; it prints one line when all listeners have a worker, forwards SIGTERM and SIGINT, and
+ends all of them if one ends by itself.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 from flask import Flask
 
 from attest.broker.opening import open_service
 from attest.broker.service import Service
-from attest.errors import AttestError
-from attest.settings import Address, Settings
+from attest.settings import Settings
+from attest.settings_dashboard import DashboardSettings
 from attest.web.admin import ADMIN_ROUTES
 from attest.web.app import Watch, create_app
+from attest.web.bind import Bound, bind
+from attest.web.dashboard.start import start_dashboard
 from attest.web.guest import GUEST_ROUTES
 from attest.web.listener import Listener, run_listener
 from attest.web.logs import log_to_stderr
@@ -33,24 +34,8 @@ from attest.web.principals import no_operator, tls_operator
 from attest.web.tls import server_context
 
 ADMIN_WORKERS = 1
-_BACKLOG = 128
-_DEFER_SECONDS = 5
 _PR_SET_PDEATHSIG = 1
 Report = Callable[[str], None]
-
-
-class AddressUnavailable(AttestError):
-    """An address that cannot be listened on."""
-
-    code = "server.address"
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A bound socket and the URL it answers at."""
-
-    socket: socket.socket
-    url: str
 
 
 def guest_app(service: Service, metrics: Metrics) -> Flask:
@@ -70,13 +55,16 @@ def counters(workers: int) -> Metrics:
     return Metrics(names, 2 * (workers + ADMIN_WORKERS))
 
 
-def serve(settings: Settings, report: Report) -> int:
-    """Run until a signal: 0 when asked to stop, 1 when a listener ended by itself. ``report`` gets the ready line."""
+def serve(settings: Settings, report: Report, config: Path) -> int:
+    """Run until a signal: 0 when asked to stop, 1 when a listener ended by itself. ``report`` gets the ready line.
+
+    ``config`` is the settings' file, for the dashboard's process, which reads its own part of it.
+    """
     service = open_service(settings)
     server = settings.server
     guest_tls = server_context(server.certificate, server.key)
-    admin_tls = server_context(server.certificate, server.key, client_ca=server.operator_ca)
-    guest, admin = bind(server.listen), bind(server.admin_listen)
+    admin_tls = server_context(server.certificate, server.key, server.operator_ca)
+    guest, admin, pages = bind(server.listen), bind(server.admin_listen), _pages(settings.dashboard)
     log_to_stderr()
     metrics = counters(server.workers)
     readable, writable = os.pipe()
@@ -99,32 +87,46 @@ def serve(settings: Settings, report: Report) -> int:
     for bound in (guest, admin):
         bound.socket.close()
     os.close(writable)
+    if pages is not None:
+        supervisor.add(_beside(pages, config, report))
     if _wait_ready(readable, server.workers + ADMIN_WORKERS):
         report(f"ready {guest.url} (operators: {admin.url})")
     return supervisor.wait()
 
 
-def bind(address: Address) -> Bound:
-    """A listening socket. Raises AddressUnavailable."""
-    try:
-        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
-        # A connection reaches a worker only once it says something: silent ones wait in the kernel.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
-    except OSError as exc:
-        raise AddressUnavailable(f"address {address}: cannot listen: {exc.strerror or exc}") from None
-    host, port = listening.getsockname()[:2]
-    return Bound(listening, f"https://{Address(host, port)}")
+def _pages(settings: DashboardSettings | None) -> Bound | None:
+    """The dashboard's socket. What is wrong with its files is said here: its own process would fail unheard."""
+    if settings is None:
+        return None
+    if settings.certificate is not None and settings.key is not None:
+        server_context(settings.certificate, settings.key)
+    return bind(settings.listen, "http" if settings.plain else "https")
+
+
+def _beside(bound: Bound, config: Path, report: Report) -> int:
+    """Start the dashboard's process; returns its id."""
+    readable, writable = os.pipe()
+    parent = os.getpid()
+    child = start_dashboard(config, bound.socket.fileno(), writable, lambda: _die_with(parent))
+    bound.socket.close()
+    os.close(writable)
+    if _wait_ready(readable, 1):
+        report(f"dashboard {bound.url}")
+    return child
 
 
 class _Supervisor:
-    """Two child processes; what happens to one happens to the other."""
+    """Child processes; what happens to one happens to the others."""
 
     def __init__(self, children: tuple[int, ...]) -> None:
         self._running = set(children)
         self._asked = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+
+    def add(self, child: int) -> None:
+        """One more."""
+        self._running.add(child)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._asked = True

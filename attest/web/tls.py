@@ -21,19 +21,19 @@ class TlsMisconfigured(AttestError):
     code = "tls.misconfigured"
 
 
-def server_context(certificate: Path, key: Path, *, client_ca: Path | None = None) -> ssl.SSLContext:
-    """A context for one listener. With ``client_ca`` (PEM) clients must show a certificate issued by it."""
+def server_context(certificate: Path, key: Path, *client_cas: Path) -> ssl.SSLContext:
+    """A context for one listener. With ``client_cas`` (PEM) clients must show a certificate issued by one of them."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_TLS12_CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     try:
         context.load_cert_chain(certificate, key)
-        if client_ca is not None:
-            context.load_verify_locations(cafile=client_ca)
+        for authority in client_cas:
+            context.load_verify_locations(cafile=authority)
             context.verify_mode = ssl.CERT_REQUIRED
             context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
     except (OSError, ssl.SSLError) as exc:
-        names = ", ".join(str(path) for path in (certificate, key, client_ca) if path is not None)
+        names = ", ".join(str(path) for path in (certificate, key, *client_cas))
         raise TlsMisconfigured(f"TLS files {names}: {exc}") from None
     return context

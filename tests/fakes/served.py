@@ -62,12 +62,12 @@ class Served:
     port: int = 0
     admin_port: int = 0
 
-    def init(self, pki: FakeAmdPki = PKI) -> Served:
-        """Make the folder; the policy trusts the fake chip maker."""
+    def init(self, pki: FakeAmdPki = PKI, *more: str) -> Served:
+        """Make the folder; the policy trusts the fake chip maker. ``more`` are further options."""
         root = AmdCertificate.parse(pki.ark_der).spki_sha256.hex()
         done = attest_command(
             "init", str(self.folder), "--policy", "demo", "--emulated-root", root,
-            "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
+            "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", *more,
         )  # fmt: skip
         assert done.code == 0, done.err
         return self

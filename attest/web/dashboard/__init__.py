@@ -1,0 +1,1 @@
+"""The auditors' pages: a process that reads the log and can release nothing."""

@@ -1,0 +1,59 @@
+"""Virtual machines, by the name of the reference value they were measured for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attest.audit.record import DECISION, REFUSED_RELEASE, RELEASE
+from attest.broker.views import reference_json
+from attest.store import decisions, rules
+from attest.store.errors import NotFound
+from attest.store.rules import StoredReference
+from attest.web.dashboard.house import Ask
+from attest.web.dashboard.lookup import PAGE_SIZE, newest, of_kind, row, rows
+from policy.decide import AFFIRMING
+
+_LISTED = 200
+
+
+def vms(ask: Ask) -> dict[str, Any]:
+    """Every name that has a reference value in force."""
+    return {"vms": vm_rows(ask, limit=_LISTED)}
+
+
+def vm_rows(ask: Ask, *, limit: int) -> list[dict[str, Any]]:
+    """By name; ``last`` is its newest accepted decision, ``access`` whether that still opens anything."""
+    newest = {entry.name: entry for entry in rules.active_references(ask.tx)[-limit:]}
+    found = [_row(ask, entry) for entry in newest.values()]
+    return sorted(found, key=lambda item: (-(item["last"] or {"number": 0})["number"], item["name"]))
+
+
+def _row(ask: Ask, entry: StoredReference) -> dict[str, Any]:
+    found = {name: reference_json(entry)[name] for name in ("name", "platform", "launch_digest")}
+    stored = newest(ask.tx, 1, of_kind(DECISION, outcome=AFFIRMING, measurement=entry.launch_digest.hex()))
+    last = row(stored[0]) if stored else None
+    return {**found, "last": last, "access": None if last is None else _access(ask, last["number"])}
+
+
+def _access(ask: Ask, number: int) -> dict[str, Any]:
+    decision = decisions.get(ask.tx, number)
+    if decision is None:
+        return {"state": "ended", "until": None}
+    ended, revoked = decision.expires <= ask.now, decision.revoked is not None
+    state = "revoked" if revoked else "ended" if ended else "in force"
+    return {"state": state, "until": decision.expires.isoformat()}
+
+
+def vm(ask: Ask) -> dict[str, Any]:
+    """``?name=``: its reference values, decisions about their digests, and what was released to it."""
+    name = ask.query.get("name", "")
+    entries = [entry for entry in rules.all_references(ask.tx) if entry.name == name]
+    if not entries:
+        raise NotFound(f"VM {name[:80]!r}: no reference value of that name was ever registered")
+    digests = dict.fromkeys(entry.launch_digest.hex() for entry in entries)
+    return {
+        "name": name,
+        "references": [reference_json(entry) | {"id": entry.id} for entry in reversed(entries)],
+        "decisions": rows(ask.tx, PAGE_SIZE, *(of_kind(DECISION, measurement=digest) for digest in digests)),
+        "releases": rows(ask.tx, PAGE_SIZE, of_kind(RELEASE, vm=name), of_kind(REFUSED_RELEASE, vm=name)),
+    }

@@ -1,0 +1,200 @@
+"""What the pages say is what the records say."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from attest.broker.proof_file import check_proof_file, parse_proof_file
+from attest.settings import CollateralSettings
+from attest.web.dashboard.overview import DAYS
+from tests.fakes.amd_pki import NOW, FakeAmdPki
+from tests.fakes.dashboard_world import attempt, house_of, launch, machine, pages_over, value
+from tests.fakes.service_world import ServiceWorld
+
+from .conftest import Get, number_of
+
+
+def test_the_overview_counts_every_decision_of_thirty_days(world: ServiceWorld, data: Get) -> None:
+    found = data("/overview.json")
+    decisions = world.records("decision")
+    totals = found["decisions_by_day"]["totals"]
+    assert sum(totals.values()) == len(decisions)
+    assert totals["accepted"] == sum(item["verdict"] == "affirming" for item in decisions)
+    assert len(found["decisions_by_day"]["days"]) == DAYS
+    assert found["last_decisions"][0]["number"] == decisions[-1]["number"]
+
+
+def test_the_overview_says_how_far_the_signed_checkpoint_reaches(world: ServiceWorld, data: Get) -> None:
+    head = data("/overview.json")["head"]
+    assert head["records"] == len(world.records())
+    assert head["uncovered"] == head["records"] - head["checkpoint"]["size"] > 0
+    assert any("not covered" in item["text"] for item in data("/overview.json")["attention"])
+
+
+def test_a_vm_runs_as_long_as_its_token(world: ServiceWorld, data: Get) -> None:
+    found = {item["name"]: item for item in data("/vms.json")["vms"]}
+    assert found["shop-1"]["access"]["state"] == "in force"
+    assert found["web-1"]["last"] is None
+    later = pages_over(world)
+    world.now += timedelta(hours=1)
+    try:
+        answer = later.test_client().get("/vms.json", headers={"Host": "127.0.0.1"}).json
+    finally:
+        world.now -= timedelta(hours=1)
+    assert answer is not None
+    assert {item["name"]: item for item in answer["vms"]}["shop-1"]["access"]["state"] == "ended"
+
+
+def test_the_vm_page_has_what_it_got(world: ServiceWorld, data: Get) -> None:
+    found = data("/vm.json?name=shop-1")
+    assert found["releases"]
+    assert all(item["subject"] == "default/web-1/root" for item in found["releases"])
+    released = [item["number"] for item in world.records("release")]
+    assert [item["number"] for item in found["releases"]] == released[::-1][:50]
+    assert {item["outcome"] for item in found["decisions"]} <= {"affirming", "contraindicated"}
+
+
+def test_a_decision_shows_every_check_of_the_record_failures_first(world: ServiceWorld, data: Get) -> None:
+    number = number_of(world, "decision", "contraindicated")
+    found, record = data(f"/decisions/{number}.json"), data(f"/records/{number}.json")["record"]
+    checks = record["body"]["decision"]["checks"]
+    assert sorted(item["id"] for item in found["checks"]) == sorted(item["id"] for item in checks)
+    assert found["checks"][0]["outcome"] == "fail"
+    assert all(set(item) == {"id", "expected", "actual", "outcome", "clause"} for item in found["checks"])
+
+
+def test_the_picture_names_the_input_that_differs_and_proves_the_others(world: ServiceWorld, data: Get) -> None:
+    found = data(f"/decisions/{number_of(world, 'decision', 'contraindicated')}.json")["launch"]
+    assert (found["reference"], found["outcome"]) == ("shop-1", "explained")
+    assert [item["name"] for item in found["inputs"] if item["state"] == "differs"] == ["initrd"]
+    assert [item["state"] for item in found["inputs"] if item["name"] != "initrd"] == ["same"] * 7
+
+
+def test_an_accepted_launch_has_every_input_as_expected(world: ServiceWorld, data: Get) -> None:
+    found = data(f"/decisions/{number_of(world, 'decision', 'affirming')}.json")
+    assert {item["state"] for item in found["launch"]["inputs"]} == {"same"}
+    assert found["references"] == ["shop-1"]
+    assert [item["outcome"] for item in found["releases"]] == ["released"]
+
+
+def test_a_launch_nobody_knows_is_not_guessed(tmp_path: Path) -> None:
+    world = ServiceWorld(tmp_path / "service")
+    world.add_reference(value("shop-1", launch()))
+    attempt(world, launch(b"never registered"), machine(0))
+    path = f"/decisions/{number_of(world, 'decision', 'contraindicated')}"
+    client = pages_over(world).test_client()
+    found = client.get(path + ".json", headers={"Host": "localhost"}).json
+    assert found is not None
+    assert found["launch"]["outcome"] == "unexplained"
+    assert {item["state"] for item in found["launch"]["inputs"]} == {"unknown"}
+    assert "? " not in found["launch"]["text"]
+    assert "not known here" in client.get(path, headers={"Host": "localhost"}).text
+
+
+def test_a_picture_compares_with_the_reference_values_of_its_day(world: ServiceWorld, data: Get) -> None:
+    """shop-2 was registered and retired after the first refusals; they are still shown beside shop-1."""
+    first = min(item["number"] for item in world.records("decision") if item["verdict"] == "contraindicated")
+    assert data(f"/decisions/{first}.json")["launch"]["reference"] == "shop-1"
+
+
+def test_the_policy_page_shows_the_lines_that_changed(world: ServiceWorld, data: Get) -> None:
+    found = data(f"/policies/{number_of(world, 'policy-apply', 'in force')}.json")
+    changed = [(line["state"], line["text"]) for line in found["lines"] if line["state"] != "same"]
+    assert changed == [("removed", 'debug = "forbid"'), ("added", 'debug = "allow"  # for one evening')]
+    assert found["actor"]["name"] == "olga"
+
+
+def test_the_fleet_counts_chips_by_tcb(data: Get) -> None:
+    found = data("/fleet.json")
+    assert {item["label"]: item["count"] for item in found["tcb"]} == {
+        "Genoa · bootloader 10, tee 0, snp 24, microcode 84": 2,
+        "Genoa · bootloader 10, tee 0, snp 24, microcode 71": 2,
+    }
+    chip = data(f"/chips/{found['chips'][0]['chip']}.json")
+    assert chip["decisions"][0]["number"] == found["chips"][0]["last"]["number"]
+
+
+def test_endorsements_count_down_and_late_ones_are_late(tmp_path: Path) -> None:
+    world, folder = ServiceWorld(tmp_path / "service"), tmp_path / "collateral"
+    folder.mkdir()
+    (folder / "list.crl").write_bytes(FakeAmdPki().crl(next_update=NOW + timedelta(days=3)))
+    app = pages_over(world, CollateralSettings(folder=folder))
+
+    def state() -> tuple[str, int]:
+        answer = app.test_client().get("/endorsements.json", headers={"Host": "localhost"}).json
+        late = app.test_client().get("/overview.json", headers={"Host": "localhost"}).json
+        assert answer is not None and late is not None
+        item = next(item for item in answer["items"] if item["kind"] == "list")
+        return item["state"], late["collateral"]["late"]
+
+    assert state() == ("expires-soon", 0)
+    world.later(days=4)
+    assert state() == ("stale", 1)
+
+
+def test_a_downloaded_proof_is_checked_offline(client: FlaskClient, world: ServiceWorld) -> None:
+    number = min(item["number"] for item in world.records("decision"))
+    answer = client.get(f"/records/{number}/proof")
+    assert answer.headers["Content-Disposition"].startswith("attachment")
+    from attest.keys.log_key import load_log_key
+
+    key = load_log_key(world.folder / "log.key", "kbs.example/audit")
+    proven = check_proof_file(parse_proof_file(answer.get_data()), key.verifier)
+    assert proven.repeated
+    assert proven.record["seq"] == number
+
+
+def test_a_record_without_a_checkpoint_over_it_has_no_proof(client: FlaskClient, world: ServiceWorld) -> None:
+    answer = client.get(f"/records/{len(world.records())}/proof")
+    assert answer.status_code == 404
+    assert "attest audit checkpoint" in answer.text
+
+
+def test_pages_of_records_reach_the_first(world: ServiceWorld, data: Get) -> None:
+    seen, path = [], "/records.json"
+    while True:
+        found = data(path)
+        seen += [item["number"] for item in found["records"]]
+        if found["next"] is None:
+            break
+        path = f"/records.json?before={found['next']}"
+    assert seen == list(range(len(world.records()), 0, -1))
+
+
+@pytest.mark.parametrize("result", ["accepted", "denied", "not-genuine", "unavailable"])
+def test_decisions_are_filtered_by_result(data: Get, result: str) -> None:
+    assert {item["result"] for item in data(f"/decisions.json?result={result}")["decisions"]} <= {result}
+
+
+def test_a_tampered_record_is_named_and_does_not_take_the_listing_down(world: ServiceWorld, tmp_path: Path) -> None:
+    shutil.copytree(world.folder, tmp_path / "service")
+    raw = sqlite3.connect(tmp_path / "service" / "attest.db")
+    number = number_of(world, "decision", "affirming")
+    raw.execute("UPDATE audit SET record = replace(CAST(record AS TEXT), '{', '{ ') WHERE seq = ?", (number,))
+    raw.commit()
+    raw.close()
+    copy = object.__new__(ServiceWorld)
+    copy.folder, copy.store, copy.now = tmp_path / "service", None, world.now
+    client = pages_over(copy).test_client()
+    listed = client.get("/overview", headers={"Host": "localhost"})
+    assert listed.status_code == 200
+    assert f"audit record {number}: not in canonical form" in listed.text
+    assert client.get(f"/decisions/{number}", headers={"Host": "localhost"}).status_code == 409
+
+
+def test_a_database_that_is_gone_is_503_and_says_no_path(world: ServiceWorld, tmp_path: Path) -> None:
+    from attest.store.engine import Database
+    from attest.web.dashboard.app import create_dashboard
+    from attest.web.dashboard.house import House
+    from attest.web.dashboard.visitors import Visitors
+
+    house = House(Database(tmp_path / "gone.db", read_only=True), house_of(world).collateral)
+    answer = create_dashboard(house, Visitors.anybody()).test_client().get("/overview", headers={"Host": "localhost"})
+    assert answer.status_code == 503
+    assert "gone.db" not in answer.text
