@@ -15,13 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from launcher.image.cpio import archive, file
+from bench._idle import IDLE, SAYS, idle_init
 
 ROUNDS = 5
 TARGET = 0.6
 PATIENCE = 120.0
-SAYS = b"init has started"
-INIT = b"#!/bin/sh\necho " + SAYS + b" >/dev/console\nexec sleep 60\n"
 PROGRAM = str(Path(sys.executable).parent / "cvm")
 VM = """schema = 1
 name = "{name}"
@@ -33,7 +31,7 @@ count = 2
 [boot]
 kernel = "{image}/vmlinuz"
 initrd = "{initrd}"
-cmdline = "console=ttyS0 rdinit=/says-so"
+cmdline = "console=ttyS0 rdinit={init}"
 """
 
 
@@ -43,10 +41,9 @@ def run() -> list[dict[str, Any]]:
     walls: dict[str, list[float]] = {"light": [], "default": []}
     with tempfile.TemporaryDirectory() as folder:
         initrd = Path(folder) / "initrd"
-        extra = archive([file("says-so", INIT, executable=True)])
-        initrd.write_bytes((image / "initrd.zst").read_bytes() + extra)
+        initrd.write_bytes((image / "initrd.zst").read_bytes() + idle_init())
         for name in walls:
-            text = VM.format(name=name, light=str(name == "light").lower(), image=image, initrd=initrd)
+            text = VM.format(name=name, light=str(name == "light").lower(), image=image, initrd=initrd, init=IDLE)
             (Path(folder) / f"{name}.toml").write_text(text)
         for _ in range(ROUNDS):
             for name, found in walls.items():

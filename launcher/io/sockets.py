@@ -31,4 +31,4 @@ def connect_soon(folder: str, name: str, *, seconds: float, alive: Callable[[], 
         except (FileNotFoundError, ConnectionRefusedError):
             if not alive() or time.monotonic() > deadline:
                 return None
-            time.sleep(0.02)
+            time.sleep(0.003)  # QEMU listens some 30 ms after its start

@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -195,6 +194,8 @@ def _unpack(packages: Iterable[Package], folder: Path) -> None:
         )
         if done.returncode != 0:
             raise FetchFailed(f"dpkg-deb: {package.path.name}: {done.stderr.strip()}")
+
+    from concurrent.futures import ThreadPoolExecutor  # 10 ms of every launch, which only finds the toolchain
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         list(pool.map(one, packages))

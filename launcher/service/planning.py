@@ -14,14 +14,16 @@ from launcher.core.td import TD_PLATFORMS
 from launcher.core.vm import VmConfig, guest_policy
 from launcher.io.firmware import find_firmware, is_signed
 from launcher.io.host import probe_host
-from launcher.io.light import light_files
 from launcher.io.measurement import Measured, measure
 from launcher.io.statedir import state_root
 from launcher.io.storage_tools import qemu_extras
-from launcher.io.td_measurement import TdChoices, TdMeasured, measure_td
 from launcher.io.toolchain import Toolchain, find_toolchain, parse_version
 from launcher.service.id_block import check_id_block, read_id_block
 from launcher.service.vm_file import load_vm, read_ca
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.io.td_measurement import TdMeasured
 
 
 class Prepared(NamedTuple):
@@ -64,13 +66,20 @@ def prepare(path: str) -> Prepared:
     measured = None if plan.measure is None else measure(plan.measure)
     if around.id_block is not None and measured is not None:
         check_id_block(around.id_block, measured.launch_digest, guest_policy(config.snp))
-    measured_td = measure_td(plan.spec, tools, TdChoices()) if td else None
-    return Prepared(config, plan, measured, measured_td)
+    return Prepared(config, plan, measured, _measured_td(plan, tools) if td else None)
+
+
+def _measured_td(plan: LaunchPlan, tools: Toolchain) -> TdMeasured:
+    from launcher.io.td_measurement import TdChoices, measure_td  # what it needs would double the start of other VMs
+
+    return measure_td(plan.spec, tools, TdChoices())
 
 
 def _light(config: VmConfig, tools: Toolchain) -> LightFiles | None:
     if not config.light or config.boot.kernel is None:
         return None
+    from launcher.io.light import light_files
+
     return light_files(config.boot.kernel, config.boot.initrd, tools)
 
 
