@@ -22,6 +22,7 @@ VERBS = {
     "stop": "stop a VM, or clean up after a dead launcher",
     "pause": "stop a VM's processors, keep its memory",
     "resume": "let a paused VM go on",
+    "throttle": "see and change the limits of a running VM's disks",
     "console": "attach to a VM's serial console",
     "logs": "show what a VM wrote to its console",
     "boot-time": "where the time of a VM's last launch went",

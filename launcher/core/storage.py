@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 FORMATS = ("raw", "qcow2", "luks")
 CACHES = ("none", "writeback", "writethrough", "directsync", "unsafe")
 AIO = ("threads", "native", "io_uring")
@@ -132,6 +136,12 @@ class Throttle(NamedTuple):
             found[f"{name}-max-length"] = limit.seconds
         found["iops-size"] = self.iops_size
         return found
+
+    def changed(self, changes: Mapping[str, int]) -> Throttle:
+        """With some members of ThrottleLimits replaced; names are :meth:`qapi`'s."""
+        merged = {**self.qapi(), **changes}
+        limits = (Limit(merged[name], merged[f"{name}-max"], merged[f"{name}-max-length"]) for name in LIMIT_NAMES)
+        return Throttle(tuple(limits), merged["iops-size"])
 
     @property
     def shown(self) -> str:

@@ -1,4 +1,4 @@
-"""The launcher's own control socket: one request line in, one answer line out, for ``cvm pause`` and ``cvm resume``.
+"""The launcher's own control socket: one request line in, one answer line out, for verbs that change a running VM.
 
 Not QEMU's monitor: its socket serves one client, the supervisor, which therefore carries requests out. Only the
 VM's owner can open the socket (0600, not for QEMU's user); lines and waiting are bounded all the same.
@@ -11,6 +11,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from launcher.core.names import CONTROL_SOCKET
 from launcher.errors import StateUnusable, WrongState
@@ -18,7 +19,7 @@ from launcher.io.sockets import connect
 from policy.errors import CvmError, MalformedInput
 from policy.strictjson import strict_json
 
-MAX_LINE = 4096
+MAX_LINE = 1 << 16
 _PATIENCE = 25.0
 
 
@@ -28,10 +29,17 @@ class ControlMalformed(MalformedInput):
     code = "control.malformed"
 
 
-class ControlPort:
-    """The launcher's end. ``act`` carries out one command (a word) or raises `CvmError`; its answer is the state."""
+class Request(NamedTuple):
+    """One command: a word, and what it is about."""
 
-    def __init__(self, folder: str, act: Callable[[str], str]) -> None:
+    word: str
+    about: dict[str, object]
+
+
+class ControlPort:
+    """The launcher's end. ``act`` carries out one command or raises `CvmError`; its answer goes back as it is."""
+
+    def __init__(self, folder: str, act: Callable[[Request], dict[str, object]]) -> None:
         self._act = act
         self._socket = _listen(folder)
 
@@ -56,23 +64,26 @@ class ControlPort:
 
     def _answer(self, line: bytes) -> dict[str, object]:
         try:
-            return {"ok": True, "state": self._act(parse_request(line))}
+            return {"ok": True, "answer": self._act(parse_request(line))}
         except CvmError as exc:
             return {"ok": False, "code": exc.code, "message": exc.message}
 
 
-def parse_request(line: bytes) -> str:
-    """The command of one request line ``{"v":1,"do":WORD}``, or :class:`ControlMalformed`."""
+def parse_request(line: bytes) -> Request:
+    """One request line ``{"v":1,"do":WORD,"about":{…}}``, the last of which may be absent; or `ControlMalformed`."""
     document = strict_json(line, "control request", max_bytes=MAX_LINE, error=ControlMalformed)
-    if not isinstance(document, dict) or set(document) != {"v", "do"} or document["v"] != 1 or document["v"] is True:
+    if not isinstance(document, dict) or set(document) - {"about"} != {"v", "do"} or document["v"] is True:
         raise ControlMalformed('control request: want {"v":1,"do":WORD}')
+    about = document.get("about", {})
+    if document["v"] != 1 or not isinstance(about, dict):
+        raise ControlMalformed("control request: want v 1, and about as an object")
     word = document["do"]
     if not isinstance(word, str) or not word.isascii() or not word.isalpha():
         raise ControlMalformed("control request: do: want a word")
-    return word
+    return Request(word, about)
 
 
-def ask(folder: str, name: str, word: str) -> str:
+def ask(folder: str, name: str, word: str, about: dict[str, object] | None = None) -> dict[str, Any]:
     """Have the launcher of VM ``name`` do ``word``; its answer. Raises :class:`WrongState` when nobody listens."""
     try:
         client = connect(folder, CONTROL_SOCKET)
@@ -81,7 +92,7 @@ def ask(folder: str, name: str, word: str) -> str:
     with client:
         client.settimeout(_PATIENCE)
         try:
-            client.sendall(json.dumps({"v": 1, "do": word}).encode("ascii") + b"\n")
+            client.sendall(json.dumps({"v": 1, "do": word, "about": about or {}}).encode("ascii") + b"\n")
             line = _read_line(client)
         except OSError as exc:
             raise WrongState(f"VM {name}: its launcher gave no answer: {exc}", hint="cvm ps") from None
@@ -90,7 +101,8 @@ def ask(folder: str, name: str, word: str) -> str:
         raise ControlMalformed("control answer: want an object with ok")
     if not document["ok"]:
         raise WrongState(f"VM {name}: {document.get('message')}", hint="cvm ps")
-    return str(document.get("state"))
+    answer = document.get("answer")
+    return answer if isinstance(answer, dict) else {}
 
 
 def _read_line(client: socket.socket) -> bytes:

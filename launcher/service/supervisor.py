@@ -17,7 +17,7 @@ from launcher.core.states import FAILED, REFUSED, STARTING
 from launcher.core.text import LineSplitter, safe_text
 from launcher.core.words import sentence
 from launcher.errors import QemuFailed, QmpMalformed, WrongState
-from launcher.io.control import ControlPort
+from launcher.io.control import ControlPort, Request
 from launcher.io.emulator import Emulator
 from launcher.io.process import Child, cpu_seconds
 from launcher.io.qemu import Qemu, last_words
@@ -26,6 +26,7 @@ from launcher.io.statuslog import StatusLog
 from launcher.io.storage_daemon import last_words as storage_words
 from launcher.io.tail import Tail, last_lines
 from launcher.io.times import TimeIndex
+from launcher.service import live
 from launcher.service.mismatch import explain_refusal
 from launcher.service.record import Record
 
@@ -111,19 +112,27 @@ class Supervisor:
         except (QemuFailed, QmpMalformed):
             self._selector.unregister(self._qemu.qmp)  # it ends, or talks nonsense: the pidfd tells the rest
 
-    def _asked(self, word: str) -> str:
-        """A command from the control socket; ``paused`` or ``running`` afterwards."""
+    def _asked(self, request: Request) -> dict[str, object]:
+        """A command from the control socket."""
+        if self._progress.decided or self._deadline is not None:
+            raise WrongState("it is ending")
+        if request.word in live.COMMANDS:
+            answer = live.COMMANDS[request.word](self._record.prepared, self._qemu.qmp, request.about)
+            self._record.say(f"{request.word}: {safe_text(str(answer.get('said', 'done')), 400)}")
+            return answer
+        return self._pause(request.word)
+
+    def _pause(self, word: str) -> dict[str, object]:
+        """``paused`` or ``running`` afterwards."""
         commands = {"pause": "stop", "resume": "cont"}
         if word not in commands:
             raise WrongState(f"its launcher knows no command {word[:20]!r}")
-        if self._progress.decided or self._deadline is not None:
-            raise WrongState("it is ending")
         if (word == "pause") == self._record.paused:
             raise WrongState("it is paused already" if self._record.paused else "it is not paused")
         self._qemu.qmp.execute(commands[word])
         self._record.pause(on=word == "pause")
         self._record.save()
-        return "paused" if self._record.paused else "running"
+        return {"state": "paused" if self._record.paused else "running"}
 
     def _guest(self) -> None:
         try:

@@ -9,7 +9,7 @@ import pytest
 
 from launcher.core.names import LEDGER
 from launcher.errors import StateUnusable
-from launcher.io.control import ControlMalformed, parse_request
+from launcher.io.control import ControlMalformed, Request, parse_request
 from launcher.io.ledger import FIRST, Ledger, LedgerBroken, append, read_ledger
 from launcher.io.statedir import VmDir
 
@@ -94,4 +94,5 @@ def test_a_request_that_is_none_is_refused(line: bytes) -> None:
 
 
 def test_a_request_names_one_command() -> None:
-    assert parse_request(b'{"v":1,"do":"pause"}') == "pause"
+    assert parse_request(b'{"v":1,"do":"pause"}') == Request("pause", {})
+    assert parse_request(b'{"v":1,"do":"x","about":{"a":1}}') == Request("x", {"a": 1})

@@ -1,0 +1,85 @@
+"""What a launcher does to a running VM's disks when a verb asks it to: the monitor serves one client, the launcher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from launcher.core.argv.disks import throttle_object
+from launcher.core.spec import VmSpec
+from launcher.core.storage import Throttle
+from launcher.errors import WrongState
+from launcher.io.qmp import Qmp
+from launcher.service.planning import Prepared
+from policy.errors import MalformedInput
+
+Command = Callable[[Prepared, Qmp, dict[str, Any]], dict[str, object]]
+MAX_VALUE = 10**15
+"""THROTTLE_VALUE_MAX of QEMU's ``util/throttle.c``."""
+
+
+class LiveMalformed(MalformedInput):
+    """A command whose details make no sense."""
+
+    code = "control.malformed"
+
+
+def throttle_objects(spec: VmSpec) -> dict[str, list[str]]:
+    """Throttle groups of the VM by the id of their object, each with its disks."""
+    found: dict[str, list[str]] = {f"group-{item.name}": [] for item in spec.throttles}
+    for disk in spec.disks:
+        name = throttle_object(disk)
+        if name is not None:
+            found.setdefault(name, []).append(disk.name)
+    return found
+
+
+def throttle(prepared: Prepared, qmp: Qmp, about: dict[str, Any]) -> dict[str, object]:
+    """Show all groups' limits, or change one's: ``object``, ``changes``, ``off`` (forget all limits first)."""
+    objects = throttle_objects(prepared.plan.spec)
+    if not objects:
+        raise WrongState(
+            "none of its disks has limits to change",
+            hint="[disk.throttle] or throttle_group in the VM file makes a place for them; the next launch has it",
+        )
+    if about:
+        wanted = about.get("object")
+        if wanted not in objects:
+            raise WrongState(f"no limits for {str(wanted)[:60]!r}; it has {', '.join(sorted(objects))}")
+        said = _change(qmp, str(wanted), _changes(about.get("changes")), off=about.get("off") is True)
+    else:
+        said = "shown"
+    groups = [
+        {"object": name, "disks": disks, "limits": limits_of(qmp, name).qapi()} for name, disks in objects.items()
+    ]
+    return {"said": said, "groups": groups}
+
+
+def limits_of(qmp: Qmp, name: str) -> Throttle:
+    """What QEMU enforces now."""
+    found = qmp.execute("qom-get", path=f"/objects/{name}", property="limits")
+    return Throttle().changed({key: value for key, value in found.items() if isinstance(value, int)})
+
+
+def _change(qmp: Qmp, name: str, changes: dict[str, int], *, off: bool) -> str:
+    before = Throttle() if off else limits_of(qmp, name)
+    after = before.changed(changes)
+    problems = after.problems()
+    if problems:
+        raise LiveMalformed(f"limits of {name}: " + "; ".join(f"{where}: {text}" for where, text in problems))
+    qmp.execute("qom-set", path=f"/objects/{name}", property="limits", value=after.qapi())
+    return f"{name}: {after.shown}"
+
+
+def _changes(changes: object) -> dict[str, int]:
+    known = Throttle().qapi()
+    if not isinstance(changes, dict) or not changes.keys() <= known.keys():
+        raise LiveMalformed(f"limits: want some of {', '.join(known)}")
+    for name, value in changes.items():
+        low = 1 if name.endswith("-length") else 0
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= MAX_VALUE:
+            raise LiveMalformed(f"limits: {name}: got {str(value)[:40]}, want {low} to {MAX_VALUE}")
+    return changes
+
+
+COMMANDS: dict[str, Command] = {"throttle": throttle}

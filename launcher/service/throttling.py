@@ -1,0 +1,22 @@
+"""Use case *throttle*: see and change the limits of a running VM's disks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from launcher.core.states import LIVE
+from launcher.errors import WrongState
+from launcher.io.control import ask
+from launcher.io.statedir import existing, state_root
+from launcher.service.listing import describe
+
+
+def throttle_vm(name: str, about: dict[str, object]) -> list[dict[str, Any]]:
+    """The groups afterwards: ``object``, ``disks``, ``limits``. Raises `NotFound`, :class:`WrongState`."""
+    vm = existing(state_root(), name)
+    state = describe(vm)["state"]
+    if state not in LIVE:
+        raise WrongState(f"VM {name} is {state}, not up", hint="limits of the next launch are in its VM file")
+    answer = ask(vm.path, name, "throttle", about)
+    groups = answer.get("groups")
+    return groups if isinstance(groups, list) else []
