@@ -7,6 +7,7 @@ bytes) cannot stand in one: it is named, and the bundle is left out.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,10 @@ def _write_missing(path: Path, make: Callable[[Connection, Tile], bytes], tx: Co
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
+    """Whole or not at all, after a power failure too: a torn tile would never be written again."""
     part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
     part.replace(path)

@@ -8,7 +8,7 @@ DESCRIPTION = "List, show, prove or verify the records of decisions and releases
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """``list``, ``show``, ``ask``, ``verify``, ``prove``, ``checkpoint``, ``tiles``."""
+    """``list``, ``show``, ``ask``, ``verify``, ``prove``, ``growth``, ``checkpoint``, ``tiles``."""
     from pathlib import Path
 
     from attest.cli.audit_questions import add_question
@@ -34,27 +34,37 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="check proof files offline, or the whole trail: its chain, every decision again",
         allow_abbrev=False,
     )
-    verify.add_argument("files", nargs="*", type=Path, metavar="FILE", help="proof files; none: this service's trail")
+    verify.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="proofs, folders of proofs, or the log as files; none: this service's trail",
+    )
     verify.add_argument("--log-key", metavar="KEY|FILE", help="the log's public key (log.pub), for proof files")
     verify.add_argument("--witness", action="append", default=[], metavar="KEY|FILE", help="a witness's public key")
     verify.add_argument("--quorum", type=int, default=0, metavar="N", help="so many witnesses must have cosigned (0)")
+    verify.add_argument("--processes", type=int, default=1, metavar="N", help="check proofs in so many processes (1)")
     verify.add_argument("--head", metavar="N:SHA256", help="a head noted before, still to be found in the chain")
     prove = verbs.add_parser("prove", help="write the proof of one record, for anybody to check", allow_abbrev=False)
     prove.add_argument("number", type=int, metavar="N", help="the record's number")
     prove.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write it")
+    growth = verbs.add_parser("growth", help="prove that the log extends an older checkpoint", allow_abbrev=False)
+    growth.add_argument("old", type=Path, metavar="CHECKPOINT", help="the older checkpoint, as it was printed")
+    growth.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write the proof")
     checkpoint = verbs.add_parser("checkpoint", help="sign and print the log's checkpoint", allow_abbrev=False)
     tiles = verbs.add_parser("tiles", help="write the log as static files (C2SP tlog-tiles)", allow_abbrev=False)
     tiles.add_argument("folder", type=Path, metavar="DIR", help="the folder; what is there already is kept")
     asking = verbs.add_parser("ask", help="answer what auditors ask", allow_abbrev=False)
     add_question(asking)
-    for child in (listing, show, verify, prove, checkpoint, tiles, asking):
+    for child in (listing, show, verify, prove, growth, checkpoint, tiles, asking):
         add_config(child)
         add_json(child)
 
 
 def run(args: Namespace) -> int:
     """One of the verbs; 0. A broken trail or proof is exit 6."""
-    if args.action in ("prove", "checkpoint", "tiles") or getattr(args, "files", None):
+    if args.action in ("prove", "growth", "checkpoint", "tiles") or getattr(args, "files", None):
         return _proofs(args)
     return {"list": _list, "ask": _ask, "show": _show, "verify": _verify}[args.action](args)
 
@@ -67,7 +77,12 @@ def _proofs(args: Namespace) -> int:
         if args.log_key is None:
             raise ConfigInvalid("--log-key", ("a proof is checked with the log's public key: give log.pub",))
         return audit_proof.run_verify_file(args)
-    verbs = {"prove": audit_proof.run_prove, "tiles": audit_proof.run_tiles, "checkpoint": audit_proof.run_checkpoint}
+    verbs = {
+        "prove": audit_proof.run_prove,
+        "growth": audit_proof.run_growth,
+        "tiles": audit_proof.run_tiles,
+        "checkpoint": audit_proof.run_checkpoint,
+    }
     return verbs[args.action](args)
 
 
