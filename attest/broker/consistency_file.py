@@ -39,7 +39,9 @@ def make_consistency_file(database: Database, old: bytes, new: Note) -> bytes:
     before, _ = parse_checkpoint(old)
     after, _ = parse_checkpoint(new.encode())
     if not 0 < before.size <= after.size:
-        raise ProofInvalid(f"checkpoint: of {before.size} records, this log has {after.size}: a fork, or a restored backup")
+        raise ProofInvalid(
+            f"checkpoint: of {before.size} records, this log has {after.size}: a fork, or a restored backup"
+        )
     with database.read() as tx:
         path = tree.consistency(tx, before.size, after.size)
     document = {

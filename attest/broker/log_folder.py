@@ -41,7 +41,7 @@ def check_folder(folder: Path, log: Verifier) -> FolderChecked:
             _check_upper(tiles[level, number], data, held)
     if root_of(point.size, _nodes(held)) != point.root:
         raise ProofInvalid(f"{folder}: the tiles are not those of the checkpoint: another root follows from them")
-    entries, missing = 0, []
+    entries, missing = 0, list[str]()
     for (level, number), data in held.items():
         if not level:
             path = entries_path(number, tiles[level, number].width)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from attest.broker.appraise import anchors_of
@@ -66,11 +67,16 @@ def present_snp(
     return PresentedSnp(decoded.report, pool, at_hand.crl_too_old, at_hand.problems)
 
 
+# Of many records most rest on the same chain.
+_certificate = lru_cache(1024)(AmdCertificate.parse)
+_crl = lru_cache(64)(AmdCrl.parse)
+
+
 def restore_snp(kept: Mapping[str, Any], blob: Blob) -> PresentedSnp:
     """From what :meth:`PresentedSnp.keep` left in a record."""
     pool = EndorsementSet.of(
-        [AmdCertificate.parse(blob(digest)) for digest in kept["certificates"]],
-        [AmdCrl.parse(blob(digest)) for digest in kept["crls"]],
+        [_certificate(blob(digest)) for digest in kept["certificates"]],
+        [_crl(blob(digest)) for digest in kept["crls"]],
     )
     sent = frozenset(bytes.fromhex(digest) for digest in kept["sent"])
     pool = EndorsementSet(pool.leaves, pool.intermediates, pool.roots, pool.crls, sent)

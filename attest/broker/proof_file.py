@@ -27,6 +27,7 @@ from attest.audit.errors import AuditBroken, NoteMalformed, ProofInvalid
 from attest.audit.merkle import leaf_hash, verify_inclusion
 from attest.audit.note import ED25519, Verifier, verify_note
 from attest.audit.record import DECISION
+from attest.broker.presented import Memory
 from attest.broker.repeat import repeat_record
 from attest.store import blobs, records
 from attest.store.engine import Database
@@ -98,8 +99,16 @@ def parse_proof_file(data: bytes) -> ProofFile:
     return ProofFile(record, parse_proof(proof), _blobs(document["blobs"]))
 
 
-def check_proof_file(file: ProofFile, log: Verifier, *, witnesses: Sequence[Verifier] = (), quorum: int = 0) -> Proven:
-    """All four checks. Raises :class:`ProofInvalid` (log, witnesses, inclusion) or :class:`AuditBroken` (record)."""
+def check_proof_file(
+    file: ProofFile,
+    log: Verifier,
+    *,
+    witnesses: Sequence[Verifier] = (),
+    quorum: int = 0,
+    memory: Memory | None = None,
+) -> Proven:
+    """All four checks. ``memory`` is for many files: chains that were verified are not verified again.
+    Raises :class:`ProofInvalid` (log, witnesses, inclusion) or :class:`AuditBroken` (record)."""
     point = _check_checkpoint(file, log)
     seen = tuple(
         sorted({signed.verifier.name for signed in verify_note(file.proof.note, witnesses) if signed.time is not None})
@@ -111,7 +120,7 @@ def check_proof_file(file: ProofFile, log: Verifier, *, witnesses: Sequence[Veri
     record: Any = parse_record(file.record, what)
     if record.get("seq") != file.proof.entry + 1:
         raise AuditBroken(f"{what}: states number {str(record.get('seq'))[:40]}")
-    repeated = record.get("kind") == DECISION and repeat_record(record, what, file.blobs.get)
+    repeated = record.get("kind") == DECISION and repeat_record(record, what, file.blobs.get, memory)
     return Proven(record, point, seen, repeated)
 
 

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection
@@ -19,7 +20,7 @@ from attest.audit.chain import parse_record
 from attest.audit.errors import AuditBroken
 from attest.broker.appraise import Bound, Found, appraise
 from attest.broker.evidence_record import RECEIVED, findings, matched
-from attest.broker.presented import Presented
+from attest.broker.presented import Memory, Presented
 from attest.broker.tees import TEES
 from attest.store import blobs
 from attest.store.records import StoredRecord
@@ -32,6 +33,10 @@ from policy.strictjson import strict_json
 Read = Callable[[bytes], bytes | None]
 """Bytes by their SHA-256 (32 bytes), ``None`` where they are gone."""
 
+# Many decisions are made by one policy and the same reference values, which are values that never change.
+_policy = lru_cache(64)(parse_policy)
+_reference = lru_cache(1024)(reference_from_bytes)
+
 
 def repeat_decision(tx: Connection, stored: StoredRecord) -> bool:
     """Decide again and compare; false when the evidence never parsed, so there is nothing to repeat.
@@ -42,13 +47,13 @@ def repeat_decision(tx: Connection, stored: StoredRecord) -> bool:
     return repeat_record(parse_record(stored.record, what), what, lambda digest: blobs.get(tx, digest))
 
 
-def repeat_record(record: Any, what: str, read: Read) -> bool:
+def repeat_record(record: Any, what: str, read: Read, memory: Memory | None = None) -> bool:
     """As :func:`repeat_decision`, for a parsed record and wherever ``read`` finds bytes by digest."""
     body = record["body"]
     if RECEIVED in body["evidence"]:
         return False
     try:
-        again = _again(read, body, datetime.fromisoformat(record["time"]), what)
+        again = _again(read, body, datetime.fromisoformat(record["time"]), what, memory)
     except AuditBroken:
         raise
     except (CvmError, KeyError, TypeError, ValueError) as exc:
@@ -59,9 +64,9 @@ def repeat_record(record: Any, what: str, read: Read) -> bool:
     return True
 
 
-def _again(read: Read, body: Any, now: datetime, what: str) -> dict[str, Any]:
+def _again(read: Read, body: Any, now: datetime, what: str, memory: Memory | None) -> dict[str, Any]:
     """What the record has to say again. Records of earlier releases do not say which reference values matched."""
-    found = decide_again(read, body, now, what)
+    found = decide_again(read, body, now, what, Instead(memory=memory))
     if "matched" not in body:
         return findings(found)
     return findings(found) | {"matched": matched(found, _references(read, body, what), now)}
@@ -70,12 +75,13 @@ def _again(read: Read, body: Any, now: datetime, what: str) -> dict[str, Any]:
 @dataclass(frozen=True, slots=True)
 class Instead:
     """What to decide by in place of what is on record; ``None`` leaves the record's. ``renew`` may give evidence other
-    endorsements.
+    endorsements, ``memory`` is what verifiers remember between decisions.
     """
 
     document: PolicyDocument | None = None
     references: tuple[ReferenceValue, ...] | None = None
     renew: Callable[[Presented], Presented] | None = None
+    memory: Memory | None = None
 
 
 def decide_again(read: Read, body: Any, now: datetime, what: str, instead: Instead | None = None) -> Found:
@@ -97,15 +103,15 @@ def decide_again(read: Read, body: Any, now: datetime, what: str, instead: Inste
     presented = TEES[body["tee"]].restore(body["evidence"], blob)
     if instead.renew is not None:
         presented = instead.renew(presented)
-    document = instead.document or parse_policy(blob(rules["policy"]))
+    document = instead.document or _policy(blob(rules["policy"]))
     references = _references(read, body, what) if instead.references is None else instead.references
-    return appraise(presented, bound, (document, references), now=now)
+    return appraise(presented, bound, (document, references), now=now, memory=instead.memory)
 
 
 def _references(read: Read, body: Any, what: str) -> tuple[ReferenceValue, ...]:
     """The reference values that were in force."""
     names = strict_json(_blob(read, body["rules"]["references"], what), what, max_bytes=64 << 20)
-    return tuple(reference_from_bytes(_blob(read, entry["sha256"], what)) for entry in names)
+    return tuple(_reference(_blob(read, entry["sha256"], what)) for entry in names)
 
 
 def _blob(read: Read, digest: str, what: str) -> bytes:

@@ -70,13 +70,13 @@ def run(args: Namespace) -> int:
 
 
 def _proofs(args: Namespace) -> int:
-    from attest.cli import audit_proof
+    from attest.cli import audit_proof, audit_verify
     from policy.errors import ConfigInvalid
 
     if args.action == "verify":
         if args.log_key is None:
             raise ConfigInvalid("--log-key", ("a proof is checked with the log's public key: give log.pub",))
-        return audit_proof.run_verify_file(args)
+        return audit_verify.run_verify(args)
     verbs = {
         "prove": audit_proof.run_prove,
         "growth": audit_proof.run_growth,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,13 @@ import pytest
 from attest.audit.checkpoint import parse_checkpoint
 from attest.audit.merkle import leaf_hash, root_of
 from attest.audit.note import Verifier, verify_note
+from attest.audit.record import Actor, Event
 from attest.audit.tiles import decode_entries, nodes_from_tiles
+from attest.broker.log import checkpoint as make_checkpoint
+from attest.broker.log_tiles import export_tiles
+from attest.broker.trail import draft
+from attest.store import records
+from tests.fakes.killed import NOW, database_of, prepare, signer_of
 from tests.fakes.served import Served, attest_command
 from tests.fakes.service_world import PATH, SECRET
 from tests.fakes.witness import FakeWitness
@@ -80,6 +88,77 @@ def test_a_witness_of_the_settings_is_asked_and_named_when_it_is_down(service: S
     assert service.attest("key", "put", "default/x/y", stdin=SECRET).code == 0
     done = service.attest("audit", "checkpoint")
     assert (done.code, "cannot be reached" in done.err) == (0, True)
+
+
+def test_a_log_is_proven_to_extend_an_older_checkpoint(service: Served, tmp_path: Path) -> None:
+    old, proof, key = tmp_path / "old", tmp_path / "growth.json", str(service.folder / "log.pub")
+    old.write_text(service.attest("audit", "checkpoint").out)
+    assert service.attest("key", "put", "default/x/y", stdin=SECRET).code == 0
+    assert service.attest("audit", "growth", str(old), "-o", str(proof)).code == 0
+    done = attest_command("audit", "verify", str(proof), "--log-key", key)
+    assert (done.code, "3 records extends that of 2" in done.out) == (0, True)
+    document = json.loads(proof.read_text())
+    proof.write_text(json.dumps({**document, "path": document["path"][:-1]}))
+    assert attest_command("audit", "verify", str(proof), "--log-key", key).code == 6
+    old.write_text(service.attest("audit", "checkpoint").out.replace("localhost/audit\n3", "localhost/audit\n9"))
+    done = service.attest("audit", "growth", str(old), "-o", str(proof))
+    assert (done.code, "a fork, or a restored backup" in done.err) == (6, True)
+
+
+def test_many_proofs_are_checked_by_many_processes_and_each_that_does_not_hold_is_named(
+    service: Served, tmp_path: Path
+) -> None:
+    folder, key = tmp_path / "proofs", str(service.folder / "log.pub")
+    folder.mkdir()
+    for number in range(4):
+        assert service.attest("audit", "prove", f"{number % 2 + 1}", "-o", str(folder / f"{number}.json")).code == 0
+    done = attest_command("audit", "verify", str(folder), "--log-key", key, "--processes", "2")
+    assert (done.code, done.out.endswith("4 hold\n")) == (0, True)
+    (folder / "1.json").write_text((folder / "1.json").read_text().replace("stored", "erased"))
+    for processes in ("1", "2"):
+        done = attest_command("audit", "verify", str(folder), "--log-key", key, "--processes", processes)
+        assert (done.code, f"{folder / '1.json'}: REFUSED" in done.out, "1 of 4" in done.err) == (6, True, True)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A log of 300 records as files: two tiles below, one above."""
+    base = tmp_path_factory.mktemp("exported")
+    prepare(base / "log")
+    database, signer = database_of(base / "log"), signer_of(base / "log")
+    with database.write() as tx:
+        drafts = [draft(Event(NOW, "test", f"{number}", "ok", Actor("guest"))) for number in range(300)]
+        records.append_all(tx, drafts)
+    export_tiles(database, make_checkpoint(database, signer, NOW), base / "tiles")
+    return base / "tiles", signer.key.verifier.vkey
+
+
+def test_the_log_as_files_is_checked_whole(exported: tuple[Path, str]) -> None:
+    done = attest_command("audit", "verify", str(exported[0]), "--log-key", exported[1])
+    assert (done.code, "300 records, 3 tiles, 300 records" in done.out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("tile/0/000", lambda data: data[:-7], "torn"),
+        ("tile/0/000", lambda data: bytes(32) + data[32:], "does not follow"),
+        ("tile/0/001.p/44", lambda data: bytes(32) + data[32:], "another root"),
+        ("tile/1/000.p/1", lambda data: data[::-1], "does not follow"),
+        ("tile/entries/000", lambda data: data[:-3], "torn"),
+        ("tile/entries/000", lambda data: data.replace(b'"ok"', b'"no"', 1), "not those of the tree"),
+        ("checkpoint", lambda data: data.replace(b"300", b"299"), "signature"),
+    ],
+)
+def test_a_torn_or_changed_file_of_the_log_is_named(
+    exported: tuple[Path, str], tmp_path: Path, name: str, change: Callable[[bytes], bytes], words: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(exported[0], copy)
+    (copy / name).write_bytes(change((copy / name).read_bytes()))
+    done = attest_command("audit", "verify", str(copy), "--log-key", exported[1])
+    assert done.code in (5, 6)
+    assert words in done.err
 
 
 @pytest.mark.parametrize("number", ["0", "99"])

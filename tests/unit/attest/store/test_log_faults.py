@@ -95,7 +95,7 @@ def test_a_full_disk_acknowledges_nothing_and_the_log_goes_on_when_there_is_room
     database = database_of(tmp_path / "log")
     log, done = GroupCommit(database), 0
     largest = max(path.stat().st_size for path in (tmp_path / "log").iterdir())
-    with full_disk(largest + 64 * 1024), pytest.raises(StoreUnavailable, match="full|disk I/O"):
+    with full_disk(largest + 64 * 1024), pytest.raises(StoreUnavailable, match=r"full|disk I/O"):
         for _ in range(1000):
             done = log.append(draft(event("x" * 200)))
     assert done > 0

@@ -1,0 +1,151 @@
+"""``attest audit verify FILE…``: proofs, consistency files and tile folders, offline, many at once over processes."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attest.audit.errors import ProofInvalid
+from attest.audit.note import COSIGNATURE, ED25519, Verifier
+from attest.broker.consistency_file import check_consistency_file, is_consistency_file
+from attest.broker.log_folder import check_folder
+from attest.broker.presented import Memory
+from attest.broker.proof_file import MAX_FILE, Proven, check_proof_file, parse_proof_file
+from attest.cli.common import print_json, print_text
+from policy.errors import ConfigInvalid, CvmError
+
+_CHUNK = 64
+_MEMORY = Memory()
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What proofs are checked with."""
+
+    log: Verifier
+    witnesses: tuple[Verifier, ...]
+    quorum: int
+
+
+class ProofsRefused(ProofInvalid):
+    """Some of many proofs do not hold; each was named before."""
+
+    code = "audit.proofs"
+
+
+def run_verify(args: Namespace) -> int:
+    """Check everything that is named; the first that does not hold ends it, of many each is named."""
+    keys = Keys(
+        verifier(args.log_key, ED25519), tuple(verifier(text, COSIGNATURE) for text in args.witness), args.quorum
+    )
+    paths = list(_expand(args.files))
+    found, bad = [], 0
+    for path, result in _results(paths, keys, args.processes):
+        if isinstance(result, str):
+            bad += 1
+            print_text(f"{path}: REFUSED: {result}")
+        elif args.json:
+            found.append({"file": path, **result})
+        else:
+            print_text(*_lines(path, result))
+    if bad:
+        raise ProofsRefused(f"{bad} of {len(paths)} do not hold")
+    if args.json:
+        print_json({"schema": "attest.audit.verify-proof/1", "proofs": found})
+    elif len(paths) > 1:
+        print_text(f"{len(paths)} hold")
+    return 0
+
+
+def verifier(text: str, kind: int) -> Verifier:
+    """A key as text, or the file that holds it."""
+    path = Path(text)
+    found = Verifier.parse(_read(path).decode("utf-8", "replace") if path.is_file() else text)
+    if found.kind != kind:
+        raise ConfigInvalid("--log-key or --witness", (f"{found.name}: a key of the other kind",))
+    return found
+
+
+def _expand(paths: Iterable[Path]) -> Iterator[Path]:
+    """A folder stands for the files in it; one with a checkpoint is a log."""
+    for path in paths:
+        if path.is_dir() and not (path / "checkpoint").is_file():
+            yield from sorted(item for item in path.iterdir() if item.suffix == ".json")
+        else:
+            yield path
+
+
+def _results(paths: Sequence[Path], keys: Keys, processes: int) -> Iterator[tuple[str, Any]]:
+    """Each path with what was found, or why it does not hold, in order."""
+    if processes < 2 or len(paths) < 2:
+        for path in paths:
+            yield str(path), _prove(path, keys) if len(paths) == 1 else _check(path, keys)
+        return
+    with ProcessPoolExecutor(min(processes, os.cpu_count() or 1, len(paths))) as pool:
+        yield from pool.map(_checked, ((str(path), keys) for path in paths), chunksize=_CHUNK)
+
+
+def _checked(item: tuple[str, Keys]) -> tuple[str, Any]:
+    return item[0], _check(Path(item[0]), item[1])
+
+
+def _check(path: Path, keys: Keys) -> dict[str, object] | str:
+    """What a file proves, or why it proves nothing."""
+    try:
+        return _prove(path, keys)
+    except CvmError as exc:
+        return exc.message
+
+
+def _prove(path: Path, keys: Keys) -> dict[str, object]:
+    """What one process remembers between files are chains, not verdicts."""
+    if path.is_dir():
+        folder = check_folder(path, keys.log)
+        return {"kind": "log", "size": folder.checkpoint.size, "tiles": folder.tiles, "records": folder.entries}
+    data = _read(path)
+    if is_consistency_file(data):
+        grown = check_consistency_file(data, keys.log)
+        return {"kind": "consistency", "old": grown.old.size, "size": grown.new.size}
+    file = parse_proof_file(data)
+    proven = check_proof_file(file, keys.log, witnesses=keys.witnesses, quorum=keys.quorum, memory=_MEMORY)
+    return {"kind": "record", **_json(proven)}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE + 1)
+    except OSError as exc:
+        raise ConfigInvalid(str(path), (exc.strerror or "cannot be read",)) from None
+
+
+def _lines(path: str, result: dict[str, Any]) -> tuple[str, ...]:
+    if result["kind"] == "log":
+        return (f"{path}: the log of {result['size']} records, {result['tiles']} tiles, {result['records']} records",)
+    if result["kind"] == "consistency":
+        return (f"{path}: the log of {result['size']} records extends that of {result['old']}",)
+    record = result["record"]
+    emulated = " EMULATED" if record["body"].get("emulated") else ""
+    again = "; the decision was made again from the evidence in the file, with the same outcome"
+    seen = f", cosigned by {', '.join(result['witnesses'])}" if result["witnesses"] else ""
+    return (
+        f"{path}: record {record['seq']} of {result['log']}: {record['time']} {record['kind']} {record['subject']} "
+        f"{record['outcome']}{emulated}",
+        f"  in the log of {result['size']} records, root {result['root']}{seen}{again if result['repeated'] else ''}",
+    )
+
+
+def _json(proven: Proven) -> dict[str, object]:
+    return {
+        "record": proven.record,
+        "log": proven.checkpoint.origin,
+        "size": proven.checkpoint.size,
+        "root": proven.checkpoint.root.hex(),
+        "witnesses": list(proven.witnesses),
+        "repeated": proven.repeated,
+    }
