@@ -56,6 +56,13 @@ class AccessDenied(AttestError):
         self.reasons = reasons
 
 
+class ApprovalMissing(AttestError):
+    """What an operator asks for needs the approval of more operators, or of others."""
+
+    code = "approval.missing"
+    kind: Kind = "guest"
+
+
 class TooMany(AttestError):
     """More visits than allowed; ``retry`` is when the next one is, in seconds."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -27,6 +28,7 @@ from policy.secret import SecretBytes
 from policy.vocab import ResourcePath
 
 MAX_SECRET = 64 * 1024
+MAX_GENERATED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,19 @@ def put_resource(database: Database, keys: MasterKeys, new: NewResource, by: By)
         body = {"version": version, "size": size, "master_key_id": sealed.master_key_id, "only_for": new.only_for}
         append(tx, Event(by.now, RESOURCE_PUT, str(path), "stored", by.actor, body))
     return version
+
+
+def generate_resource(
+    database: Database, keys: MasterKeys, path: ResourcePath, size: int, replace: bool, by: By
+) -> int:
+    """Store ``size`` random bytes that leave only to guests; returns the version. Raises as :func:`put_resource`."""
+    if not 16 <= size <= MAX_GENERATED:
+        raise RequestMalformed(f"resource {path}: {size} random bytes, want 16 to {MAX_GENERATED}")
+    value = SecretBytes(os.urandom(size))
+    try:
+        return put_resource(database, keys, NewResource(path, value, replace=replace), by)
+    finally:
+        value.wipe()
 
 
 def delete_resource(database: Database, path: ResourcePath, by: By) -> int:

@@ -5,8 +5,10 @@
 3. The decision is affirming.
 4. The resource exists.
 5. The resource is meant for this guest: one of the reference values it matched, where the resource names any.
-6. The value is opened and encrypted to the key the decision is about (not to a key the request brings).
-7. The audit record is on stable storage. Only then is anything returned.
+   Where the guest's init-data lists resources, this is one of them.
+6. The resource is not disabled, and its release conditions hold.
+7. The value is opened and encrypted to the key the decision is about (not to a key the request brings).
+8. The audit record is on stable storage, and the release is counted. Only then is anything returned.
 
 All of it in one writing transaction: no rule can change and no resource can be replaced in between.
 """
@@ -16,12 +18,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
 from attest.audit.facts import Facts
 from attest.audit.record import GUEST, REFUSED_RELEASE, RELEASE, Event
+from attest.broker.conditions import Verdict, judge, remember
 from attest.broker.errors import AccessDenied, ResourceUnknown, SessionRefused, TokenRefused
+from attest.broker.guest_facts import facts_from_text
 from attest.broker.jwe import encrypt
 from attest.broker.jwk import parse_tee_pubkey
 from attest.broker.service import Service
@@ -32,6 +37,7 @@ from attest.store import decisions, records, rules, secrets, sessions
 from attest.store.decisions import StoredDecision
 from attest.store.secrets import SealedRow
 from policy.decide import AFFIRMING
+from policy.release_conditions import GuestFacts
 from policy.vocab import ResourcePath
 
 
@@ -56,17 +62,21 @@ def release(service: Service, shown: Credential, path: ResourcePath, now: dateti
             raise TokenRefused("an operator revoked this attestation: attest again", code="token.revoked")
         if decision.generation != rules.generation(tx):  # (2)
             raise TokenRefused("the rules have changed since this attestation: attest again", code="token.outdated")
-        row = secrets.sealed(tx, path)
-        refusal = _refusal(decision, path, row)
+        row, facts = secrets.sealed(tx, path), facts_from_text(decision.facts)
+        refusal = _refusal(decision, path, row, facts)
         about = records.facts(tx, decision.id)
+        verdict = judge(tx, path, facts, now) if refusal is None and row is not None else None  # (6)
+        if refusal is None and verdict is not None and verdict.failed:
+            refusal = _conditions_fail(path, decision, verdict.failed)
         if refusal is not None:
             append(tx, _event(REFUSED_RELEASE, "denied", path, decision, now, {"reasons": refusal.reasons}, about))
-        elif row is None:  # (4)
+        elif row is None or verdict is None:  # (4)
             raise ResourceUnknown(f"resource {path}: not found")
         else:
-            wrapped = _wrap(service, path, row, decision)  # (6)
-            body = {"version": row.version, "tee_pubkey": json.loads(decision.tee_pubkey)}
-            append(tx, _event(RELEASE, "released", path, decision, now, body, about))  # (7)
+            wrapped = _wrap(service, path, row, decision)  # (7)
+            body = {"version": row.version, "tee_pubkey": json.loads(decision.tee_pubkey), **_remarks(facts, verdict)}
+            number = append(tx, _event(RELEASE, "released", path, decision, now, body, about))  # (8)
+            remember(tx, number, path, facts, verdict, now)
     if refusal is not None:
         raise refusal
     return wrapped
@@ -85,7 +95,28 @@ def _unauthorised(shown: Credential) -> SessionRefused | TokenRefused:
     return SessionRefused("session: no attestation was accepted in it, or it expired: attest", code="session.expired")
 
 
-def _refusal(decision: StoredDecision, path: ResourcePath, row: SealedRow | None) -> AccessDenied | None:
+def _remarks(facts: GuestFacts, verdict: Verdict) -> dict[str, Any]:
+    """What else the record of a release says: who the guest is by its init-data, what was waived or noticed."""
+    found = {
+        "identity": {"vm": facts.vm, "service": facts.service} if facts.vm or facts.service else None,
+        "conditions": verdict.version,
+        "break_glass": verdict.history.break_glass,
+        "clone_signs": list(verdict.signs) or None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _conditions_fail(path: ResourcePath, decision: StoredDecision, failed: tuple[str, ...]) -> AccessDenied:
+    return AccessDenied(
+        f"access denied by policy: conditions of resource {path} do not hold (decision {decision.id})",
+        decision=decision.id,
+        reasons=failed,
+    )
+
+
+def _refusal(
+    decision: StoredDecision, path: ResourcePath, row: SealedRow | None, facts: GuestFacts
+) -> AccessDenied | None:
     if decision.status != AFFIRMING:  # (3)
         return AccessDenied(
             f"access denied by policy: decision {decision.id} is {decision.status}",
@@ -97,6 +128,12 @@ def _refusal(decision: StoredDecision, path: ResourcePath, row: SealedRow | None
             f"access denied by policy: resource {path} is not for this guest (decision {decision.id})",
             decision=decision.id,
             reasons=("resource.only-for",),
+        )
+    if facts.resources is not None and path not in facts.resources:
+        return AccessDenied(
+            f"access denied by policy: the VM's init-data does not list resource {path} (decision {decision.id})",
+            decision=decision.id,
+            reasons=("identity.resources",),
         )
     return None
 

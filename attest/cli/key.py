@@ -8,8 +8,9 @@ DESCRIPTION = "Store or list resources (disk keys and other secrets). A value is
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """``put``, ``list``, ``delete``."""
+    """``put``, ``list``, ``delete``, and those of :mod:`attest.cli.key_lifecycle`."""
     from attest.cli.common import add_config, add_json
+    from attest.cli.key_lifecycle import add_lifecycle
 
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     put = verbs.add_parser("put", help="store a value: attest key put default/web-1/root < key", allow_abbrev=False)
@@ -26,11 +27,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     for child in (put, delete, listing):
         add_config(child)
         add_json(child)
+    add_lifecycle(verbs)
 
 
 def run(args: Namespace) -> int:
-    """One of the three; 0."""
-    return {"put": _put, "delete": _delete, "list": _list}[args.action](args)
+    """One of them; 0."""
+    from attest.cli import key_lifecycle
+
+    return {"put": _put, "delete": _delete, "list": _list}.get(args.action, key_lifecycle.run)(args)
 
 
 def _put(args: Namespace) -> int:

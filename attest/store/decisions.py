@@ -18,7 +18,7 @@ class StoredDecision:
 
     ``status`` is the EAR status, ``generation`` the rules it was made under, ``tee_pubkey`` the guest's JWK as
     JSON text, ``references`` the names of the reference values its launch digest matched, ``revoked`` when an
-    operator ended it early.
+    operator ended it early, ``facts`` what was found out about the guest, JSON text.
     """
 
     id: int
@@ -31,6 +31,7 @@ class StoredDecision:
     tee_pubkey: str
     references: tuple[str, ...]
     revoked: datetime | None = None
+    facts: str | None = None
 
 
 def add(tx: Connection, decision: StoredDecision) -> None:
@@ -46,6 +47,7 @@ def add(tx: Connection, decision: StoredDecision) -> None:
             emulated=decision.emulated,
             tee_pubkey=decision.tee_pubkey,
             references=json.dumps(decision.references),
+            facts=decision.facts,
         )
     )
 
@@ -89,4 +91,5 @@ def _stored(row: Row[tuple[object, ...]] | None) -> StoredDecision | None:
         tee_pubkey=row.tee_pubkey,
         references=tuple(json.loads(row.references)),
         revoked=None if row.revoked is None else from_micros(row.revoked),
+        facts=row.facts,
     )

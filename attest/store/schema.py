@@ -23,7 +23,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISION = "0004_questions"
+REVISION = "0005_release_conditions"
 """The newest of ``attest/store/migrations/versions``. Named here so that a start needs no Alembic."""
 
 metadata = MetaData()
@@ -124,10 +124,11 @@ decisions = Table(
     Column("tee_pubkey", Text, nullable=False),
     Column("references", Text, nullable=False),
     Column("revoked", BigInteger),
+    Column("facts", Text),
     Index("decisions_revoked", "revoked"),
 )
 """Decisions that a token or session may still be used with. ``id`` is the audit record's number, ``revoked`` when an
-operator ended it early."""
+operator ended it early, ``facts`` what was found out about the guest, as JSON."""
 
 references = Table(
     "reference_values",
@@ -158,3 +159,49 @@ secrets = Table(
     Column("ciphertext", LargeBinary),
 )
 """Resources under envelope encryption. Retiring a version erases its wrapped key and ciphertext."""
+
+conditions = Table(
+    "conditions",
+    metadata,
+    Column("path", String(200), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("document", LargeBinary, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("set_at", BigInteger, nullable=False),
+    Column("set_by", String(255), nullable=False),
+)
+"""What has to hold before a resource is released; the newest version counts. They are the path's, not one value's."""
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", Number, ForeignKey("audit.seq"), primary_key=True, autoincrement=False),
+    Column("path", String(200), nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Index("releases_path_time", "path", "time"),
+)
+"""Releases of resources that have conditions, for counting. ``id`` is the audit record's number."""
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", Number, ForeignKey("audit.seq"), primary_key=True, autoincrement=False),
+    Column("path", String(200), nullable=False),
+    Column("purpose", String(16), nullable=False),
+    Column("operator", String(255), nullable=False),
+    Column("given", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Index("approvals_path_expires", "path", "expires"),
+)
+"""Approvals and break-glass, each until its end. ``id`` is the audit record's number."""
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("vm", String(128), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("machine", String(128), nullable=False),
+    Column("instance", String(64), nullable=False),
+    Column("seen", BigInteger, nullable=False),
+)
+"""Launches of a VM in the order they first got a resource that watches for clones."""

@@ -18,6 +18,7 @@ from attest.broker.views import record_json, reference_json, secret_json
 from attest.store import records, rules, secrets
 from attest.web.guest import RESOURCE, healthz, json_response, resource_path
 from attest.web.health import OK, checks, ready
+from attest.web.lifecycle import LIFECYCLE_ROUTES
 from attest.web.principals import Who
 from attest.web.problems import OperatorRequired
 from attest.web.routes import Call, Route
@@ -161,6 +162,7 @@ ADMIN_ROUTES = (
     Route("POST", RESOURCE, Who.OPERATOR, put_resource, operations.MAX_SECRET),
     Route("DELETE", RESOURCE, Who.OPERATOR, delete_resource),
     Route("GET", "/kbs/v0/resource", Who.OPERATOR, list_resources),
+    *LIFECYCLE_ROUTES,
     Route("POST", "/cvm/v0/reference-value", Who.OPERATOR, add_reference, MAX_REFERENCE),
     Route("GET", "/cvm/v0/reference-value", Who.OPERATOR, list_references),
     Route("DELETE", "/cvm/v0/reference-value/<name>", Who.OPERATOR, retire_reference),

@@ -21,6 +21,7 @@ from werkzeug.exceptions import HTTPException
 
 from attest.broker.errors import (
     AccessDenied,
+    ApprovalMissing,
     Overloaded,
     RequestMalformed,
     ResourceUnknown,
@@ -59,6 +60,7 @@ _TABLE: tuple[tuple[type[CvmError], Kind], ...] = (
     (SessionRefused, Kind(401, "SessionRefused", "No usable session")),
     (TokenRefused, Kind(401, "TokenVerifierError", "No usable token")),
     (OperatorRequired, Kind(403, "AdminAuthError", "Operators only")),
+    (ApprovalMissing, Kind(409, "ApprovalMissing", "Approval missing")),
     (TooMany, Kind(429, "TooManyRequests", "Too many requests")),
     (AccessDenied, Kind(403, "PolicyDeny", "Access denied")),
     (ResourceUnknown, Kind(404, "ResourceNotFound", "Not found")),

@@ -1,0 +1,78 @@
+"""Judging release conditions in the transaction that releases the resource: nothing it counts changes meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from attest.store import grants
+from attest.store.grants import BREAK_GLASS
+from policy.release_conditions import GuestFacts, History, ReleaseConditions, clone_signs, failing, parse_conditions
+
+RELEASE = "release"
+CHANGE = "change"
+EXPORT = "export"
+_HOUR = timedelta(hours=1)
+_NOTHING = History()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``failed`` names the conditions that do not hold; ``version`` is the conditions', ``None`` where there are none;
+    ``signs`` are those of a clone that are only flagged.
+    """
+
+    failed: tuple[str, ...] = ()
+    version: int | None = None
+    history: History = _NOTHING
+    watched: bool = False
+    signs: tuple[str, ...] = ()
+
+
+def judge(tx: Connection, path: str, facts: GuestFacts, now: datetime) -> Verdict:
+    """Whether ``path`` may be released to this guest now. Without conditions: yes."""
+    stored = grants.current(tx, path)
+    if stored is None:
+        return Verdict()
+    conditions = parse_conditions(stored.document)
+    history = _history(tx, path, conditions, facts, stored.set_at, now)
+    failed = failing(conditions, facts, history, now)
+    if stored.disabled:
+        failed = ("resource.disabled", *failed)
+    watched = conditions.clones is not None
+    return Verdict(failed, stored.version, history, watched, clone_signs(facts, history) if watched else ())
+
+
+def remember(tx: Connection, record: int, path: str, facts: GuestFacts, verdict: Verdict, now: datetime) -> None:
+    """Count the release, and note the launch where the conditions watch for clones."""
+    if verdict.version is None:
+        return
+    grants.add_release(tx, record, path, now)
+    if not verdict.watched or facts.vm is None or facts.machine is None:
+        return
+    if (facts.machine, facts.instance or "") not in grants.seen_before(tx, facts.vm):
+        grants.add_instance(tx, facts.vm, facts.machine, facts.instance or "", now)
+
+
+def approvers(tx: Connection, path: str, purpose: str, now: datetime) -> frozenset[str]:
+    """Who approves ``purpose`` now."""
+    return frozenset(entry.operator for entry in grants.in_force(tx, path, now) if entry.purpose == purpose)
+
+
+def _history(
+    tx: Connection, path: str, conditions: ReleaseConditions, facts: GuestFacts, set_at: datetime, now: datetime
+) -> History:
+    in_force = grants.in_force(tx, path, now)
+    broken = [entry.id for entry in in_force if entry.purpose == BREAK_GLASS]
+    seen = grants.seen_before(tx, facts.vm) if conditions.clones is not None and facts.vm is not None else ()
+    own = (facts.machine or "", facts.instance or "")
+    return History(
+        last_hour=0 if conditions.per_hour is None else grants.count(tx, path, now - _HOUR),
+        since_set=grants.count(tx, path, set_at) if conditions.once else 0,
+        approved_by=frozenset(entry.operator for entry in in_force if entry.purpose == RELEASE),
+        break_glass=broken[-1] if broken else None,
+        other_machine=bool(seen) and seen[0][0] != own[0],
+        superseded=own in seen[:-1],
+    )

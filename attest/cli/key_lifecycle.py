@@ -1,0 +1,151 @@
+"""``attest key``: what happens to a resource after it is stored. Approvals go over the service, with a certificate."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+PURPOSES = ("release", "change", "export")
+
+
+def add_lifecycle(verbs: _SubParsersAction[ArgumentParser]) -> None:
+    """The verbs beside ``put``, ``list`` and ``delete``."""
+    from attest.cli.common import add_config, add_json
+    from attest.cli.operator import add_operator
+
+    def verb(name: str, text: str, *, local: bool = True) -> ArgumentParser:
+        child = verbs.add_parser(name, help=text, allow_abbrev=False)
+        child.add_argument("path", metavar="PATH", help="repository/type/tag")
+        add_config(child) if local else add_operator(child)
+        add_json(child)
+        return child
+
+    generate = verb("generate", "store a random value that nobody has seen")
+    generate.add_argument("--bytes", type=int, default=32, metavar="N", help="its size (32)")
+    generate.add_argument("--replace", action="store_true", help="make a new version if the resource exists")
+    verb("show", "a resource without its value, its conditions and approvals")
+    conditions = verb("conditions", "put release conditions in force")
+    conditions.add_argument("file", metavar="FILE", help="TOML; an empty file asks for nothing")
+    for name, text in (("disable", "stop every release"), ("enable", "allow releases again")):
+        verb(name, text).add_argument("--reason", required=True, metavar="TEXT", help="goes on record")
+    broken = verb("break-glass", "waive time, number, approval and clones for some minutes")
+    broken.add_argument("--reason", required=True, metavar="TEXT", help="goes on record")
+    broken.add_argument("--minutes", type=int, default=15, metavar="N", help="how long, at most 60 (15)")
+    approve = verb("approve", "approve a release, a change of conditions or an export", local=False)
+    approve.add_argument("--purpose", choices=PURPOSES, default="release", help="what is approved (release)")
+    approve.add_argument("--minutes", type=int, default=60, metavar="N", help="until when it counts (60)")
+    export = verb("export", "write the value to a new file, where enough operators approved", local=False)
+    export.add_argument("--reason", required=True, metavar="TEXT", help="goes on record")
+    export.add_argument("-o", "--output", required=True, metavar="FILE", help="made with mode 0600")
+
+
+def run(args: Namespace) -> int:
+    """One of them; 0."""
+    actions: Mapping[str, Callable[[Namespace], dict[str, Any]]] = {
+        "generate": _generate,
+        "show": _show,
+        "conditions": _conditions,
+        "disable": _switch,
+        "enable": _switch,
+        "break-glass": _break_glass,
+        "approve": _approve,
+        "export": _export,
+    }
+    return _print(args, actions[args.action](args))
+
+
+def _generate(args: Namespace) -> dict[str, Any]:
+    from attest.broker.opening import open_database
+    from attest.broker.operations import generate_resource
+    from attest.cli.common import by_local_user, settings_of
+    from attest.keys.master import load_master_keys
+    from policy.vocab import ResourcePath
+
+    settings, path = settings_of(args), ResourcePath.parse(args.path)
+    keys = load_master_keys(settings.master_key_file)
+    version = generate_resource(open_database(settings), keys, path, args.bytes, args.replace, by_local_user())
+    return {"path": path, "version": version}
+
+
+def _show(args: Namespace) -> dict[str, Any]:
+    from datetime import UTC, datetime
+
+    from attest.broker.lifecycle import resource_json
+    from attest.broker.opening import open_database
+    from attest.cli.common import settings_of
+    from policy.vocab import ResourcePath
+
+    path = ResourcePath.parse(args.path)
+    return resource_json(open_database(settings_of(args)), path, datetime.now(UTC))
+
+
+def _conditions(args: Namespace) -> dict[str, Any]:
+    from pathlib import Path
+
+    from attest.broker.lifecycle import set_conditions
+    from attest.broker.opening import open_database
+    from attest.cli.common import by_local_user, read_file, settings_of
+    from policy.vocab import ResourcePath
+
+    document, path = read_file(Path(args.file), "conditions"), ResourcePath.parse(args.path)
+    version = set_conditions(open_database(settings_of(args)), path, document, by_local_user())
+    return {"path": path, "version": version}
+
+
+def _switch(args: Namespace) -> dict[str, Any]:
+    from attest.broker.lifecycle import set_disabled
+    from attest.broker.opening import open_database
+    from attest.cli.common import by_local_user, settings_of
+    from policy.vocab import ResourcePath
+
+    path, disabled = ResourcePath.parse(args.path), args.action == "disable"
+    set_disabled(open_database(settings_of(args)), path, disabled, args.reason, by_local_user())
+    return {"path": path, "disabled": disabled}
+
+
+def _break_glass(args: Namespace) -> dict[str, Any]:
+    from attest.broker.lifecycle import break_glass
+    from attest.broker.opening import open_database
+    from attest.cli.common import by_local_user, settings_of
+    from policy.vocab import ResourcePath
+
+    path = ResourcePath.parse(args.path)
+    record = break_glass(open_database(settings_of(args)), path, args.reason, args.minutes, by_local_user())
+    return {"path": path, "record": record}
+
+
+def _approve(args: Namespace) -> dict[str, Any]:
+    import json
+
+    from attest.cli.operator import ask
+    from policy.vocab import ResourcePath
+
+    query = {"purpose": args.purpose, "minutes": str(args.minutes)}
+    found = json.loads(ask(args, "POST", f"/cvm/v0/approval/{ResourcePath.parse(args.path)}", query))
+    return dict(found)
+
+
+def _export(args: Namespace) -> dict[str, Any]:
+    from pathlib import Path
+
+    from attest.cli.operator import ask
+    from attest.keys.files import write_private
+    from policy.vocab import ResourcePath
+
+    path = ResourcePath.parse(args.path)
+    write_private(Path(args.output), ask(args, "POST", f"/cvm/v0/export/{path}", {"reason": args.reason}))
+    return {"path": path, "file": args.output}
+
+
+def _print(args: Namespace, found: dict[str, Any]) -> int:
+    from attest.cli.common import print_json, print_table
+
+    if args.json:
+        print_json({"schema": f"attest.key.{args.action}/1", **found})
+    else:
+        print_table([(name, "-" if value is None else value) for name, value in found.items()])
+    return 0

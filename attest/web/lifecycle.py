@@ -1,0 +1,119 @@
+"""The operators' routes for a stored resource: its conditions, approvals, break-glass, stopping it, its export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Response
+
+from attest.broker import lifecycle, operations
+from attest.broker.conditions import RELEASE
+from attest.broker.errors import RequestMalformed
+from attest.broker.operations import By
+from attest.web.guest import json_response, resource_path
+from attest.web.principals import Who
+from attest.web.problems import OperatorRequired
+from attest.web.routes import Call, Route
+from policy.release_conditions import MAX_DOCUMENT
+
+_PATH = "<repository>/<kind>/<tag>"
+
+
+def show(call: Call) -> Response:
+    """``GET``: a resource without its value, its conditions, who approves now."""
+    found = lifecycle.resource_json(call.service.database, resource_path(call), call.now)
+    return json_response({"schema": "attest.key.show/1", **found})
+
+
+def set_conditions(call: Call) -> Response:
+    """``POST`` a TOML document; an empty one asks for nothing."""
+    path = resource_path(call)
+    version = lifecycle.set_conditions(call.service.database, path, call.body, operator(call))
+    return json_response({"path": path, "version": version})
+
+
+def approve(call: Call) -> Response:
+    """``POST``: ``?purpose=release|change|export``, ``?minutes=``."""
+    path, purpose = resource_path(call), call.query.get("purpose", RELEASE)
+    record = lifecycle.approve(call.service.database, path, purpose, _number(call, "minutes", 60), operator(call))
+    return json_response({"path": path, "purpose": purpose, "record": record})
+
+
+def break_glass(call: Call) -> Response:
+    """``POST``: ``?reason=``, ``?minutes=``."""
+    path, reason = resource_path(call), call.query.get("reason", "")
+    minutes = _number(call, "minutes", 15)
+    record = lifecycle.break_glass(call.service.database, path, reason, minutes, operator(call))
+    return json_response({"path": path, "record": record})
+
+
+def disable(call: Call) -> Response:
+    """``POST``: ``?reason=``; no guest gets it until it is enabled."""
+    return _switch(call, True)
+
+
+def enable(call: Call) -> Response:
+    """``POST``: ``?reason=``."""
+    return _switch(call, False)
+
+
+def generate(call: Call) -> Response:
+    """``POST``: a random value of ``?bytes=`` that nobody has seen; ``?replace=1`` as for one that is sent."""
+    path, replace = resource_path(call), call.query.get("replace", "0") == "1"
+    size = _number(call, "bytes", 32)
+    service = call.service
+    version = operations.generate_resource(service.database, service.master_keys, path, size, replace, operator(call))
+    return json_response({"path": path, "version": version})
+
+
+def export(call: Call) -> Response:
+    """``POST``: ``?reason=``; the value, where enough operators approved."""
+    service, path = call.service, resource_path(call)
+    value = lifecycle.export(service.database, service.master_keys, path, call.query.get("reason", ""), operator(call))
+    answer = Response(value.reveal(), mimetype="application/octet-stream", headers={"Cache-Control": "no-store"})
+    value.wipe()
+    return answer
+
+
+def forget_vm(call: Call) -> Response:
+    """``DELETE``: ``?reason=``; the VM may come up on another machine."""
+    vm = call.arguments["name"]
+    known = lifecycle.forget_vm(call.service.database, vm, call.query.get("reason", ""), operator(call))
+    return json_response({"vm": vm, "launches": known})
+
+
+def operator(call: Call) -> By:
+    """Who asks. Raises OperatorRequired."""
+    if call.actor is None:
+        raise OperatorRequired("operators only")
+    return By(call.actor, call.now)
+
+
+def _switch(call: Call, disabled: bool) -> Response:
+    path = resource_path(call)
+    lifecycle.set_disabled(call.service.database, path, disabled, call.query.get("reason", ""), operator(call))
+    return json_response({"path": path, "disabled": disabled})
+
+
+def _number(call: Call, name: str, otherwise: int) -> int:
+    value = call.query.get(name, str(otherwise))
+    if not (value.isascii() and value.isdigit() and len(value) < 8):
+        raise RequestMalformed(f"{name}: got {value[:20]!r}, want a number")
+    return int(value)
+
+
+def _route(method: str, verb: str, handler: Callable[[Call], Response], max_body: int = 0) -> Route:
+    return Route(method, f"/cvm/v0/{verb}/{_PATH}", Who.OPERATOR, handler, max_body)
+
+
+LIFECYCLE_ROUTES = (
+    _route("GET", "resource", show),
+    _route("POST", "conditions", set_conditions, MAX_DOCUMENT),
+    _route("POST", "approval", approve),
+    _route("POST", "break-glass", break_glass),
+    _route("POST", "disable", disable),
+    _route("POST", "enable", enable),
+    _route("POST", "generate", generate),
+    _route("POST", "export", export),
+    Route("DELETE", "/cvm/v0/vm/<name>", Who.OPERATOR, forget_vm),
+)

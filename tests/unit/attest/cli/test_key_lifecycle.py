@@ -1,0 +1,66 @@
+"""``attest key`` after a resource is stored, against a service that runs: approvals by certificate, everything else local."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.served import Served, attest_command
+
+PATH = "default/web-1/root"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    found = Served(tmp_path_factory.mktemp("keys") / "service").init().start()
+    yield found
+    found.stop()
+
+
+def over(served: Served) -> list[str]:
+    folder = served.folder
+    return [
+        "--service", f"https://localhost:{served.admin_port}", "--ca", f"{folder}/ca.pem",
+        "--certificate", f"{folder}/operator.pem", "--key", f"{folder}/operator.key",
+    ]  # fmt: skip
+
+
+def test_from_a_random_value_to_its_approved_export(served: Served, tmp_path: Path) -> None:
+    assert served.attest("key", "generate", PATH, "--bytes", "48").code == 0
+    document = tmp_path / "conditions.toml"
+    document.write_text('approval = {need = 1, of = ["operator"]}\n')
+    assert served.attest("key", "conditions", PATH, str(document)).code == 0
+    output = tmp_path / "value"
+    export = ("key", "export", PATH, "--reason", "moving", "-o", str(output), *over(served))
+    refused = attest_command(*export)
+    assert refused.code != 0
+    assert "export has 0 approvals, want 1" in refused.err
+    assert not output.exists()
+    approved = attest_command("key", "approve", PATH, "--purpose", "export", "--json", *over(served))
+    assert (approved.code, json.loads(approved.out)["purpose"]) == (0, "export")
+    shown = json.loads(served.attest("key", "show", PATH, "--json").out)
+    assert [one["operator"] for one in shown["approvals"]] == ["operator"]
+    assert attest_command(*export).code == 0
+    assert (output.stat().st_size, stat.S_IMODE(output.stat().st_mode)) == (48, 0o600)
+    assert output.read_bytes() not in served.log.read_bytes()
+    for words in (("disable", "--reason", "x"), ("enable", "--reason", "x"), ("break-glass", "--reason", "x")):
+        assert served.attest("key", words[0], PATH, *words[1:]).code == 0
+
+
+def test_a_service_that_is_not_there_or_no_address_is_said(served: Served, tmp_path: Path) -> None:
+    words = over(served)
+    for url, code, text in (("https://localhost:1", 8, "service https://localhost:1"), ("http://x", 3, "--service")):
+        words[1] = url
+        done = attest_command("key", "approve", PATH, *words)
+        assert (done.code, text in done.err) == (code, True), done.err
+
+
+def test_a_certificate_that_is_none_is_said(served: Served, tmp_path: Path) -> None:
+    words = over(served)
+    words[5] = str(tmp_path / "missing.pem")
+    done = attest_command("key", "approve", PATH, *words)
+    assert (done.code, "--certificate" in done.err) == (3, True), done.err
