@@ -49,6 +49,8 @@ missing_packages() {
   [ "$mode" = demo ] || have cpio || printf 'cpio '  # a second opinion on our archives, for the tests
   [ "$mode" = demo ] || have tpm2_eventlog || printf 'tpm2-tools '  # a second opinion on event logs
   [ "$mode" = demo ] || have haproxy || [ -x /usr/sbin/haproxy ] || printf 'haproxy '  # in front of several replicas
+  [ "$mode" = demo ] || have chromium || printf 'chromium '  # looks at the dashboard's pages
+  [ "$mode" = demo ] || have chromedriver || printf 'chromium-driver '
   [ "$mode" = demo ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || printf 'postgresql '
   [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || [ -e /usr/share/keyrings/debian-archive-keyring.pgp ] ||
     printf 'debian-archive-keyring '

@@ -69,12 +69,13 @@ def screenshot(browser: Chrome, name: str) -> Path:
     return path
 
 
-def violations(browser: Chrome) -> list[str]:
-    """What axe calls serious or critical on the page as it is shown now, one line each."""
+def violations(browser: Chrome, *rules: str) -> list[str]:
+    """What axe calls serious or critical on the page as it is shown now, one line each; by all rules, or by these."""
     browser.execute_script((files("axe_core_python") / "axe.min.js").read_text())
     found: dict[str, Any] = browser.execute_async_script(
         "const done = arguments[arguments.length - 1];"
-        "axe.run(document, {resultTypes: ['violations']}).then(done, error => done({violations: [], error: String(error)}))"
+        "axe.run(document, {resultTypes: ['violations'], ...arguments[0]}).then(done, error => done({violations: [], error: String(error)}))",
+        {"runOnly": list(rules)} if rules else {},
     )
     if "error" in found:
         raise AssertionError(found["error"])
