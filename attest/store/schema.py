@@ -21,9 +21,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
-REVISION = "0005_release_conditions"
+REVISION = "0006_decisions_by_day"
 """The newest of ``attest/store/migrations/versions``. Named here so that a start needs no Alembic."""
 
 metadata = MetaData()
@@ -66,6 +67,8 @@ blobs = Table(
 )
 """Evidence, endorsements and policies by content."""
 
+_DECISIONS = text("kind = 'decision'")
+
 audit = Table(
     "audit",
     metadata,
@@ -83,6 +86,7 @@ audit = Table(
     Index("audit_time", "time"),
     Index("audit_kind", "kind", "seq"),
     Index("audit_subject", "subject", "seq"),
+    Index("audit_decisions", "outcome", "time", sqlite_where=_DECISIONS, postgresql_where=_DECISIONS),
 )
 """Canonical records, numbered from 1 without gaps; the other columns are an index over what ``record`` says."""
 

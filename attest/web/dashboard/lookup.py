@@ -19,7 +19,7 @@ from policy.decide import AFFIRMING
 PAGE_SIZE = 50
 ACCEPTED, DENIED, NOT_GENUINE, UNAVAILABLE = "accepted", "denied", "not-genuine", "unavailable"
 RESULTS = (ACCEPTED, DENIED, NOT_GENUINE, UNAVAILABLE)
-_RESULT_OF = {
+RESULT_OF = {
     AFFIRMING: ACCEPTED,
     "contraindicated": DENIED,
     "not-genuine": NOT_GENUINE,
@@ -30,7 +30,7 @@ _RESULT_OF = {
 
 def result_of(outcome: str) -> str:
     """A decision's outcome as one of four results; an outcome that is not known is no acceptance."""
-    return _RESULT_OF.get(outcome, DENIED)
+    return RESULT_OF.get(outcome, DENIED)
 
 
 def row(stored: StoredRecord) -> dict[str, Any]:

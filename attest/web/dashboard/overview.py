@@ -11,7 +11,7 @@ from attest.broker.views import reference_json
 from attest.store import checkpoints, reading, records, rules
 from attest.web.dashboard.endorsements import BAD, endorsement_items
 from attest.web.dashboard.house import Ask
-from attest.web.dashboard.lookup import ACCEPTED, RESULTS, of_kind, result_of, rows
+from attest.web.dashboard.lookup import ACCEPTED, RESULT_OF, RESULTS, of_kind, result_of, rows
 from attest.web.dashboard.rules import policy_in_force
 from attest.web.dashboard.vms import vm_rows
 
@@ -61,11 +61,10 @@ def decisions_by_day(ask: Ask) -> dict[str, Any]:
     today = ask.now.astimezone(UTC).date()
     first = today - timedelta(days=DAYS - 1)
     counts = {first + timedelta(days=offset): dict.fromkeys(RESULTS, 0) for offset in range(DAYS)}
-    since = datetime.combine(first, datetime.min.time(), UTC)
-    for number, outcome, count in reading.outcomes_by_day(ask.tx, DECISION, since):
-        day = date(1970, 1, 1) + timedelta(days=number)
-        if day in counts:  # a record from the future is not of these days
-            counts[day][result_of(outcome)] += count
+    epoch = date(1970, 1, 1)
+    span = (first - epoch).days, (today - epoch).days
+    for number, outcome, count in reading.decisions_by_day(ask.tx, RESULT_OF, *span):
+        counts[epoch + timedelta(days=number)][result_of(outcome)] += count
     days = [{"day": day.isoformat(), **found} for day, found in counts.items()]
     return {"days": days, "totals": {name: sum(found[name] for found in counts.values()) for name in RESULTS}}
 

@@ -8,6 +8,7 @@ from attest.audit.record import DECISION, REFUSED_RELEASE, RELEASE
 from attest.broker.views import reference_json
 from attest.store import decisions, rules
 from attest.store.errors import NotFound
+from attest.store.records import Filter
 from attest.store.rules import StoredReference
 from attest.web.dashboard.house import Ask
 from attest.web.dashboard.lookup import PAGE_SIZE, newest, of_kind, row, rows
@@ -55,5 +56,5 @@ def vm(ask: Ask) -> dict[str, Any]:
         "name": name,
         "references": [reference_json(entry) | {"id": entry.id} for entry in reversed(entries)],
         "decisions": rows(ask.tx, PAGE_SIZE, *(of_kind(DECISION, measurement=digest) for digest in digests)),
-        "releases": rows(ask.tx, PAGE_SIZE, of_kind(RELEASE, vm=name), of_kind(REFUSED_RELEASE, vm=name)),
+        "releases": rows(ask.tx, PAGE_SIZE, Filter(kinds=(RELEASE, REFUSED_RELEASE), vm=name)),
     }
