@@ -6,6 +6,7 @@ import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
+from launcher.core.migration import parse_target
 from launcher.core.text import safe_text
 from launcher.errors import GuestDenied, GuestFailed, LauncherError
 from launcher.io.statedir import VmDir
@@ -26,6 +27,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument("--json", action="store_true", help="print the result as JSON (cvm.launch/1)")
     parser.add_argument(
+        "--incoming", metavar="WHERE",
+        help="wait at unix:/path or tcp:host:port for this VM to arrive from another host (cvm migrate)",
+    )  # fmt: skip
+    parser.add_argument("--plain", action="store_true", help="--incoming beyond this host, unencrypted")
+    parser.add_argument(
         "--hash-table", metavar="FILE",
         help="TESTING, emulated platforms only: inject this boot hash table instead of the VM's own",
     )  # fmt: skip
@@ -33,6 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Launch; 0 when it went well."""
+    incoming = None if args.incoming is None else parse_target(args.incoming, plain=args.plain)
     if args.detach:
         from launcher.service.detaching import detach
 
@@ -41,7 +48,7 @@ def run(args: Namespace) -> int:
         from launcher.service.launching import LaunchOptions, launch
 
         say = _silent if args.quiet else _say
-        options = LaunchOptions(say, _nothing, args.hash_table, args.timeout)
+        options = LaunchOptions(say, _nothing, args.hash_table, args.timeout, incoming)
         document = launch(args.vm, options).document()
     if args.json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
@@ -79,6 +86,8 @@ def _summary(document: dict[str, object]) -> str:
 
 def _options_again(args: Namespace) -> list[str]:
     options = [] if args.timeout is None else ["--timeout", str(args.timeout)]
+    if args.incoming is not None:
+        options += ["--incoming", args.incoming]
     return options if args.hash_table is None else [*options, "--hash-table", args.hash_table]
 
 

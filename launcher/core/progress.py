@@ -150,6 +150,22 @@ class Progress:
         else:
             self._conclude(STOPPED, "stopped", self.reason or "the guest powered off")
 
+    def migrated(self, reason: str, at: float) -> None:
+        """It runs on another host now; this QEMU has only an empty shell."""
+        self._note(Seen(at, "launcher", "migrated", {"text": reason}))
+        self._conclude(STOPPED, "migrated", reason)
+
+    def arrived(self, at: float) -> None:
+        """It came here from another host and goes on running."""
+        self._note(Seen(at, "launcher", "arrived", {}))
+        self._first("booted", at)
+        self._forward(RUNNING)
+
+    def arrival_failed(self, reason: str, at: float) -> None:
+        """What came is no VM."""
+        self._note(Seen(at, "launcher", "arrival-failed", {"text": reason}))
+        self._conclude(FAILED, "migration.failed", reason)
+
     def tick(self, at: float) -> None:
         """Time passes."""
         if self.decided or self.was_attested:

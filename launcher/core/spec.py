@@ -61,6 +61,8 @@ class VmSpec(NamedTuple):
     tdx: TdxSettings | None = None
     vsock_cid: int | None = None
     throttles: tuple[SharedThrottle, ...] = ()
+    incoming: bool = False
+    """Starts empty and waits for a VM that moves here."""
 
     @property
     def machine_type(self) -> str:

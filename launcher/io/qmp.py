@@ -59,6 +59,9 @@ class Qmp:
             self._socket.sendall(json.dumps(request).encode("ascii") + b"\n")
         except OSError:
             raise QmpClosed(f"QMP: {command}: QEMU has closed its monitor") from None
+        return self._answer(command)
+
+    def _answer(self, command: str) -> Any:
         deadline = time.monotonic() + _PATIENCE
         while True:
             answer = self._next(deadline)
@@ -66,6 +69,15 @@ class Qmp:
                 return answer.value
             if isinstance(answer, Failure):
                 raise QmpRefused(f"QMP: {command}: {answer.text}")
+
+    def give(self, name: str, descriptor: int) -> None:
+        """Hand QEMU an open file under a name (``getfd``); ours stays open."""
+        request = {"execute": "getfd", "arguments": {"fdname": name}}
+        try:
+            socket.send_fds(self._socket, [json.dumps(request).encode("ascii") + b"\n"], [descriptor])
+        except OSError:
+            raise QmpClosed("QMP: getfd: QEMU has closed its monitor") from None
+        self._answer("getfd")
 
     def hmp(self, line: str, cpu: int = 0) -> str:
         """A command of the human monitor, on one vCPU; its text."""

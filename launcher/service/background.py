@@ -12,6 +12,7 @@ import sys
 from argparse import ArgumentParser
 
 from launcher.core import names
+from launcher.core.migration import parse_target
 from launcher.io.statedir import VmDir
 from launcher.service.launching import LaunchOptions, launch
 from policy.errors import CvmError
@@ -23,9 +24,11 @@ def main() -> int:
     parser.add_argument("vm")
     parser.add_argument("--timeout", type=float)
     parser.add_argument("--hash-table")
+    parser.add_argument("--incoming")
     args = parser.parse_args()
     try:
-        launch(args.vm, LaunchOptions(_say, _started, args.hash_table, args.timeout))
+        incoming = None if args.incoming is None else parse_target(args.incoming, plain=True)  # checked by who asked
+        launch(args.vm, LaunchOptions(_say, _started, args.hash_table, args.timeout, incoming))
     except CvmError as exc:
         _answer({"message": exc.message, "code": exc.code, "hint": exc.hint, "exit": getattr(exc, "exit_status", 9)})
         _say(f"failed: {exc.message}")

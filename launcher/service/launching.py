@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from typing import IO, NamedTuple
 
 from launcher.core import names
+from launcher.core.argv import qemu_options
 from launcher.core.lifecycle import Restarts
+from launcher.core.migration import Target, refuse_protected
 from launcher.core.progress import Kind, Progress
 from launcher.core.timeouts import Budget
 from launcher.errors import EmulatorFailed, HostNotCapable, PlanRefused
@@ -21,6 +23,7 @@ from launcher.io.signals import SignalTrap
 from launcher.io.statedir import VmDir, state_root
 from launcher.service.confining import confined_qemu
 from launcher.service.listing import refuse_orphans
+from launcher.service.migrating import Arrival
 from launcher.service.planning import Prepared, prepare
 from launcher.service.record import Record
 from launcher.service.restarting import in_ledger, prepare_again, renew, wait_to_restart
@@ -32,12 +35,14 @@ from policy.vocab import Platform
 class LaunchOptions(NamedTuple):
     """What the command line adds to the VM file. ``say`` gets progress lines for a person; ``started`` is called once
     the state folder is this launcher's. ``hash_table``: inject this file's bytes instead of this VM's own table.
+    ``incoming``: where the VM arrives from another host instead of being booted.
     """
 
     say: Callable[[str], None]
     started: Callable[[VmDir], None]
     hash_table: str | None = None
     timeout: float | None = None
+    incoming: Target | None = None
 
 
 def launch(path: str, options: LaunchOptions) -> Record:
@@ -45,6 +50,8 @@ def launch(path: str, options: LaunchOptions) -> Record:
     prepared = prepare_to_launch(path)
     if options.hash_table is not None and prepared.plan.emulator is None:
         raise PlanRefused('--hash-table: only platform "emulated-snp" has its boot hash table injected')
+    if options.incoming is not None:
+        prepared = _expecting(prepared)
     for warning in prepared.plan.warnings:
         options.say(f"WARNING: {warning}")
     vm = VmDir(state_root(), prepared.config.name)
@@ -68,6 +75,14 @@ def launch(path: str, options: LaunchOptions) -> Record:
     finally:
         vm.remove(*names.OF_A_RUN)
         vm.unlock()
+
+
+def _expecting(prepared: Prepared) -> Prepared:
+    """The same VM, started empty."""
+    plan = prepared.plan
+    refuse_protected(plan.spec.platform)
+    spec = plan.spec._replace(incoming=True)
+    return prepared._replace(plan=plan._replace(spec=spec, options=qemu_options(spec)))
 
 
 def prepare_to_launch(path: str) -> Prepared:
@@ -124,11 +139,15 @@ def _run(prepared: Prepared, record: Record, trap: SignalTrap, options: LaunchOp
                 emulator = _start_chip(prepared, record, chip_log, options)
             elif plan.td_emulator is not None:
                 emulator = _start_td(prepared, record, chip_log, options)
+            arrival = None
+            if plan.spec.incoming and options.incoming is not None:
+                arrival = confined.enter_context(contextlib.closing(Arrival(options.incoming)))
+                options.say(f"waiting for the VM at {options.incoming.text}")
             storage = confined.enter_context(network_disks(prepared, vm, options.say))
             record.begin()
             qemu = confined.enter_context(confined_qemu(prepared, vm, qemu_log, options.say))
             record.started(qemu.child.pid, None if emulator is None else emulator.child.pid)
-            Supervisor(record, qemu, Helpers(emulator, storage), trap).watch()
+            Supervisor(record, qemu, Helpers(emulator, storage, arrival), trap).watch()
         finally:
             if qemu is not None:
                 qemu.close()

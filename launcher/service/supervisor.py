@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from launcher.core import names
 from launcher.core.firmware_watch import SPAN, FirmwareWatch, Sample, parse_dump, parse_rip
+from launcher.core.migration import parse_target
 from launcher.core.states import FAILED, REFUSED, STARTING
 from launcher.core.text import LineSplitter, safe_text
 from launcher.core.words import sentence
@@ -27,6 +28,7 @@ from launcher.io.storage_daemon import last_words as storage_words
 from launcher.io.tail import Tail, last_lines
 from launcher.io.times import TimeIndex
 from launcher.service import live
+from launcher.service.migrating import Arrival, Departure
 from launcher.service.mismatch import explain_refusal
 from launcher.service.record import Record
 
@@ -40,10 +42,11 @@ ROTATE_EVERY = 30.0
 
 
 class Helpers(NamedTuple):
-    """Processes besides QEMU that a VM may need: the emulated chip, the storage daemon."""
+    """Processes besides QEMU that a VM may need: the emulated chip, the storage daemon, the place it arrives at."""
 
     emulator: Emulator | None
     storage: Child | None = None
+    arrival: Arrival | None = None
 
 
 class Supervisor:
@@ -55,6 +58,8 @@ class Supervisor:
         self._qemu = qemu
         self._emulator = helpers.emulator
         self._storage = helpers.storage
+        self._arrival = helpers.arrival
+        self._departure: Departure | None = None
         self._trap = trap
         self._selector = selectors.DefaultSelector()
         self._serial = Tail(record.vm.file(names.SERIAL_LOG))
@@ -81,6 +86,8 @@ class Supervisor:
             pidfds.append(self._register_child(self._emulator.child.pid, self._emulator_ended))
         if self._storage is not None:
             pidfds.append(self._register_child(self._storage.pid, self._storage_ended))
+        if self._arrival is not None:
+            self._register(self._arrival, self._arriving)
         try:
             while not self._ended:
                 for key, _ in self._selector.select(TICK):
@@ -108,18 +115,24 @@ class Supervisor:
             for event in self._qemu.qmp.take_events():
                 if event.name in ("STOP", "RESUME"):
                     self._record.pause(on=event.name == "STOP")
+                if event.name == "MIGRATION" and self._arrival is not None:
+                    self._arrival.event(event.data, self._progress, self._record.now())
                 self._progress.qemu_event(event.name, event.data, self._record.now())
         except (QemuFailed, QmpMalformed):
             self._selector.unregister(self._qemu.qmp)  # it ends, or talks nonsense: the pidfd tells the rest
 
     def _asked(self, request: Request) -> dict[str, object]:
         """A command from the control socket."""
+        if request.word == "migration":
+            return {"problem": "" if self._departure is None else self._departure.problem}
         if self._progress.decided or self._deadline is not None:
             raise WrongState("it is ending")
         if request.word in live.COMMANDS:
             answer = live.COMMANDS[request.word](self._record.prepared, self._qemu.qmp, request.about)
             self._record.say(f"{request.word}: {safe_text(str(answer.get('said', 'done')), 400)}")
             return answer
+        if request.word == "migrate":
+            return self._migrate(request)
         return self._pause(request.word)
 
     def _pause(self, word: str) -> dict[str, object]:
@@ -133,6 +146,35 @@ class Supervisor:
         self._record.pause(on=word == "pause")
         self._record.save()
         return {"state": "paused" if self._record.paused else "running"}
+
+    def _migrate(self, request: Request) -> dict[str, object]:
+        if self._departure is not None and not self._departure.problem:
+            raise WrongState("it is on its way already")
+        target = parse_target(str(request.about.get("to")), plain=True)  # who asked has said so, or was not let through
+        self._departure = Departure(self._qemu.qmp, self._record.prepared.plan.spec.platform, target)
+        return {"said": f"on its way to {target.text}"}
+
+    def _arriving(self) -> None:
+        arrival = self._arrival
+        if arrival is None:
+            return
+        self._selector.unregister(arrival)
+        try:
+            arrival.accept(self._qemu.qmp)
+        except (QemuFailed, QmpMalformed, OSError) as exc:
+            arrival.over = True
+            self._progress.arrival_failed(f"the VM could not arrive: {exc}", self._record.now())
+        finally:
+            arrival.close()
+
+    def _moving(self, now: float) -> None:
+        departure = self._departure
+        if departure is None or departure.problem or self._progress.decided:
+            return
+        problem = departure.look(self._progress, now)
+        if problem is not None:
+            self._record.asked_to_end = self._record.asked_to_end or not problem
+            self._record.say(f"migration: {problem or self._progress.reason}")
 
     def _guest(self) -> None:
         try:
@@ -187,7 +229,9 @@ class Supervisor:
     def _look(self) -> None:
         now = self._record.now()
         self._console(now)
-        if not self._record.paused:
+        self._moving(now)
+        expected = self._arrival is not None and not self._arrival.over
+        if not self._record.paused and not expected:
             self._watch_firmware(now)
             self._progress.tick(now - self._record.paused_seconds)
         self._tell()

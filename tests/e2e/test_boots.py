@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from launcher.io.toolchain import ToolchainMissing, find_toolchain
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
+CVM = str(Path(sys.executable).parent / "cvm")
 VM = """
 schema = 1
 name = "{name}"
@@ -110,6 +112,48 @@ def test_a_light_vm_boots_without_firmware_of_a_pc_and_finds_its_disk(
     argv = json.loads((tmp_path / "state" / "none" / "vm.json").read_text())["argv"]
     assert argv[argv.index("-bios") + 1].endswith("qboot.rom")
     assert "virtio_blk virtio" in (tmp_path / "state" / "none" / "serial.log").read_text(errors="replace")
+
+
+def test_an_ordinary_vm_moves_while_it_runs_and_stays_when_it_cannot(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two state folders are two hosts. Whoever waits with another amount of memory gets nothing, and nothing is lost."""
+    here, there = str(tmp_path / "state"), str(tmp_path / "there")
+    where = f"unix:{tmp_path}/m.sock"
+    path = Path(vm(tmp_path, image, "none", poweroff=False))
+    text = path.read_text().replace("schema = 1", "schema = 1\nlight = true").partition("[[net]]")[0]
+    path.write_text(text)
+    other = tmp_path / "other.toml"
+    other.write_text(text.replace("512MiB", "640MiB"))
+    assert main(["launch", str(path), "--detach", "--quiet"]) == 0
+    assert main(["migrate", "none", "--to", where]) == 10
+    assert "has to wait there first" in capsys.readouterr().err
+    for waiting, expected in ((other, 10), (path, 0)):
+        with subprocess.Popen([CVM, "launch", str(waiting), "--incoming", where, "--quiet"],
+                              env={**os.environ, "CVM_STATE": there}, stderr=subprocess.PIPE) as arrival:  # fmt: skip
+            _until((tmp_path / "m.sock").exists)
+            time.sleep(1)
+            assert main(["migrate", "none", "--to", where, "--json"]) == expected
+            said = capsys.readouterr()
+            if expected:
+                assert "was not moved and goes on here" in said.err
+                assert _state(capsys) in ("booted", "running")
+                assert arrival.wait(30) == 9
+                (tmp_path / "m.sock").unlink(missing_ok=True)
+                continue
+            assert json.loads(said.out)["reason"].startswith(f"moved to {where} in ")
+            monkeypatch.setenv("CVM_STATE", there)
+            _until(lambda: _state(capsys) == "running")
+            assert main(["stop", "none", "--json"]) == 0
+            monkeypatch.setenv("CVM_STATE", here)
+            assert _state(capsys) == "stopped"
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def _state(capsys: pytest.CaptureFixture[str]) -> str:

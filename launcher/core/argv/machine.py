@@ -117,6 +117,8 @@ def safety(spec: VmSpec) -> tuple[str, ...]:
         "-action", "reboot=shutdown,shutdown=poweroff,panic=exit-failure",
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
     ]  # fmt: skip
+    if spec.incoming:
+        options += ["-incoming", "defer"]
     if spec.qemu >= (10, 2):
         options += ["-run-with", "exit-with-parent=on"]
     return tuple(options)

@@ -1,0 +1,55 @@
+"""Where a running VM is moved to: ``unix:/path`` or ``tcp:host:port``, and which VMs can be moved so at all."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from launcher.errors import PlanRefused
+from policy.vocab import Platform
+
+CHANNEL = "migration0"
+"""The name under which QEMU is given the connection."""
+_TCP = re.compile(r"tcp:(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):([0-9]{1,5})")
+_LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
+_WANT = 'want "unix:/path" or "tcp:host:port"'
+
+
+class Target(NamedTuple):
+    """``path`` of a unix socket, or ``host`` and ``port``."""
+
+    text: str
+    path: str | None
+    host: str = ""
+    port: int = 0
+
+
+def parse_target(text: str, *, plain: bool = False) -> Target:
+    """Raises :class:`PlanRefused`. The guest's whole memory passes through this connection in the clear, so beyond this
+    host it has to be asked for with ``plain``.
+    """
+    if text.startswith("unix:/") and "\0" not in text:
+        return Target(text, text.removeprefix("unix:"))
+    match = _TCP.fullmatch(text)
+    if match is None or not 0 < int(match[2]) < 65536:
+        raise PlanRefused(f"migration: got {text[:80]!r}, {_WANT}")
+    if match[1] not in _LOOPBACK and not plain:
+        raise PlanRefused(
+            f"migration: {text}: the guest's memory would cross the network unencrypted",
+            hint="use a tunnel that ends on this host (ssh -L, WireGuard), or say --plain",
+        )
+    return Target(text, None, match[1].strip("[]"), int(match[2]))
+
+
+def refuse_protected(platform: Platform) -> None:
+    """Only ordinary VMs move while they run."""
+    if platform is Platform.NONE:
+        return
+    if platform in (Platform.EMULATED_SNP, Platform.EMULATED_TDX):
+        why = "its emulated chip stays on this host"
+    else:
+        why = "its memory is encrypted with a key of this chip, and QEMU blocks migration of such guests"
+    raise PlanRefused(
+        f"platform {platform.value} cannot move while it runs: {why}",
+        hint="cvm stop it here and cvm launch it there: it attests again before it gets its key",
+    )
