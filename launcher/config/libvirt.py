@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from xml.parsers import expat
 
+from launcher.config import libvirt_disk
 from launcher.config.libvirt_net import interface
 from launcher.config.sizes import show_size
 from launcher.config.xml import Element
@@ -115,6 +116,7 @@ class _Importer:
         self._top: dict[str, object] = {"schema": 1}
         self._tables: dict[str, dict[str, object]] = {}
         self._disks: list[dict[str, object]] = []
+        self._throttles: dict[str, dict[str, object]] = {}
         self._net: dict[str, object] | None = None
 
     def result(self) -> Imported:
@@ -257,24 +259,13 @@ class _Importer:
             self._leave(f"devices/{item.name}", _REASONS.get(item.name, "cvm gives a VM no such device"))
 
     def _disk(self, item: Element, number: int) -> None:
-        where = f"devices/disk[{number}]"
-        source, driver = item.child("source"), item.child("driver")
-        path = "" if source is None else source.attributes.get("file") or source.attributes.get("dev") or ""
-        kind = "raw" if driver is None else driver.attributes.get("type", "raw")
-        if item.attributes.get("device", "disk") != "disk":
-            self._leave(where, "CD-ROMs and floppies are not carried over")
-        elif not path:
-            self._leave(where, f"type {item.attributes.get('type', '?')[:20]!r}: not a file or block device")
-        elif kind != "raw":
-            self._leave(where, f"format {kind[:20]!r}: convert it first: qemu-img convert -O raw")
-        else:
-            disk: dict[str, object] = {"path": path}
-            if item.child("readonly") is not None:
-                disk["readonly"] = True
-            self._disks.append(disk)
-            for part in item.children:
-                if part.name not in ("source", "driver", "readonly", "target", "address", "alias", "boot"):
-                    self._leave(f"{where}/{part.name}", _REASONS.get(part.name, "not carried over"))
+        table, group, left = libvirt_disk.disk(item)
+        for part, why in left:
+            self._leave(f"devices/disk[{number}]{part}", why or _REASONS.get(part.lstrip("/"), "not carried over"))
+        if table is not None:
+            self._disks.append(table)
+        if group is not None:
+            self._throttles.setdefault(*group)
 
     def _interface(self, item: Element, number: int) -> None:
         where = f"devices/interface[{number}]"
@@ -297,7 +288,8 @@ class _Importer:
     def _written(self) -> str:
         parts = [_lines(self._top)]
         parts += [f"[{name}]\n{_lines(values)}" for name, values in self._tables.items() if values or name == "vsock"]
-        parts += [f"[[disk]]\n{_lines(values)}" for values in self._disks]
+        parts += [f'[[throttle]]\nname = "{name}"\n{_lines(values)}' for name, values in self._throttles.items()]
+        parts += [_disk_lines(values) for values in self._disks]
         if self._net is not None:
             parts.append(f"[[net]]\n{_lines(self._net)}")
         return "\n".join(parts)
@@ -329,8 +321,8 @@ _REASONS: Mapping[str, str] = {
     "boot": "the kernel is booted directly",
     "smbios": "not measured, so nothing may depend on it",
     "encryption": "the host would hold the key: encrypt inside the guest (cvm disk create)",
-    "iotune": "limits are not carried over",
-    "serial": "disks are named under [disk.encrypted]",
+    "mirror": "a copy that is being made; copies that stay are [[disk.replica]]",
+    "backingStore": "an image over another file is refused: qemu-img convert makes a whole one",
     "idBlock": "write it to a file with idAuth and name both under [snp]",
     "idAuth": "write it to a file with idBlock and name both under [snp]",
     "dhCert": "of SEV before SNP",
@@ -358,6 +350,13 @@ def _base64(words: str, size: int) -> bytes | None:
 
 def _lines(values: Mapping[str, object]) -> str:
     return "".join(f"{name} = {_value(value)}\n" for name, value in values.items())
+
+
+def _disk_lines(values: Mapping[str, object]) -> str:
+    """Keys first, then the tables below the disk."""
+    plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    tables = [f"[disk.{name}]\n{_lines(value)}" for name, value in values.items() if isinstance(value, dict)]
+    return f"[[disk]]\n{_lines(plain)}" + "".join(tables)
 
 
 def _value(value: object) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from launcher.core.argv.disks import IDE_PORTS, SATA_PORTS
-from launcher.core.capability import FAIL, OK, Finding
+from launcher.core.capability import FAIL, OK, WARN, Finding
 from launcher.core.facts import QemuFacts
 from launcher.core.storage import KIND, Backing, IscsiSource, NbdSource, NfsSource, RbdSource, Throttle, describe
 from launcher.core.td import TD_PLATFORMS
@@ -151,6 +151,34 @@ def storage_tools(config: VmConfig, qemu: QemuFacts) -> tuple[Finding, ...]:
     return tuple(found)
 
 
+def storage_findings(qemu: QemuFacts | None) -> tuple[Finding, ...]:
+    """For `cvm doctor`: one for each tool and module beside this QEMU. What is missing blocks disks, no platform."""
+    if qemu is None:
+        return ()
+    return tuple(
+        Finding(
+            f"storage.{name}", OK if name in qemu.extras else WARN, _SEEN[name in qemu.extras], _WHY[name],
+            "" if name in qemu.extras else FIX, () if name in qemu.extras else (_BLOCKS[name],),
+        )
+        for name in (*TOOLS, *MODULES)
+    )  # fmt: skip
+
+
+_SEEN = {True: "beside this QEMU", False: "not beside this QEMU; raw, qcow2, block devices and luks are built in"}
+_WHY = {
+    "qemu-img": "snapshots of disks, and making qcow2 images",
+    "qemu-storage-daemon": "opens network disks, so that QEMU needs no network; NBD is built into it",
+    "iscsi": "disks on iSCSI",
+    "nfs": "disks on NFS",
+    "rbd": "disks on Ceph",
+}
+_BLOCKS = {
+    "qemu-img": "snapshots",
+    "qemu-storage-daemon": "network disks",
+    "iscsi": "iscsi",
+    "nfs": "nfs",
+    "rbd": "rbd",
+}
 FIX = "cvm image toolchain --storage, or apt install qemu-block-extra qemu-utils"
 
 

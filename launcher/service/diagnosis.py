@@ -9,6 +9,7 @@ from typing import NamedTuple
 from launcher.core.capability import Finding, blockers, findings, td_tools
 from launcher.core.doctor_checks import deep_findings
 from launcher.core.facts import FirmwareFacts, QemuFacts
+from launcher.core.storage_rules import storage_findings
 from launcher.io.doctor_probe import probe_deep
 from launcher.io.firmware import find_firmware
 from launcher.io.host import probe_host
@@ -42,6 +43,7 @@ def diagnose(platforms: Sequence[str]) -> Diagnosis:
     found = (
         *findings(probe_host(), qemu, firmware),
         *td_tools(td_firmware, swtpm=which("swtpm") is not None),
+        *storage_findings(qemu),
         *deep_findings(probe_deep(), None if qemu is None else qemu.version),
     )
     return Diagnosis(found, {name: not blockers(found, Platform(name)) for name in platforms})

@@ -17,6 +17,7 @@ from launcher.core.timeouts import Budget
 from launcher.errors import EmulatorFailed, HostNotCapable, PlanRefused
 from launcher.io.emulator import Emulator, start_emulator
 from launcher.io.hashing import read_file
+from launcher.io.ioprio import prioritise
 from launcher.io.process import end
 from launcher.io.qemu import Qemu
 from launcher.io.signals import SignalTrap
@@ -147,6 +148,8 @@ def _run(prepared: Prepared, record: Record, trap: SignalTrap, options: LaunchOp
             record.begin()
             qemu = confined.enter_context(confined_qemu(prepared, vm, qemu_log, options.say))
             record.started(qemu.child.pid, None if emulator is None else emulator.child.pid)
+            for line in prioritise(qemu.qmp, qemu.child.pid, plan.spec.disks):
+                options.say(line)
             Supervisor(record, qemu, Helpers(emulator, storage, arrival), trap).watch()
         finally:
             if qemu is not None:

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import PlanRefused, StorageFailed
+from launcher.io.ioprio import get_priority, prioritise, priority_number, threads_by_inner_number
 from launcher.io.qemu import Qemu
+from launcher.service import live
 from tests.fakes.disk_world import prepared, qemu_io, real_qemu, running_disks
 from tests.fakes.storage_servers import iscsi_server, nbd_server
 from tests.fakes.tls_folder import make_tls
@@ -189,3 +191,28 @@ def test_a_network_disk_that_is_said_to_be_encrypted_is_looked_at(tmp_path: Path
         broken = made._replace(plan=made.plan._replace(spec=spec))
         with pytest.raises(PlanRefused, match="declared encrypted, but"), network_disks(broken, vm, lambda _: None):
             pass
+
+
+def test_a_disks_own_thread_gets_its_io_priority_and_qemu_cannot_touch_it(tmp_path: Path) -> None:
+    real_qemu()
+    image(tmp_path / "a.img")
+    text = '[[disk]]\npath = "a.img"\niothread = true\nio_priority = "best-effort:6"\n'
+    disks = prepared(text, tmp_path).plan.spec.disks
+    with running_disks(text, tmp_path) as (qemu, _vm, _said):
+        assert prioritise(qemu.qmp, qemu.child.pid, disks) == ["disk disk0: I/O priority best-effort:6"]
+        inner = qemu.qmp.execute("query-iothreads")[0]["thread-id"]
+        thread = threads_by_inner_number(qemu.child.pid)[inner]
+        assert get_priority(thread) == priority_number("best-effort:6")
+        assert get_priority(qemu.child.pid) != priority_number("best-effort:6")
+
+
+def test_limits_of_a_real_qemu_are_shown_changed_and_refused(tmp_path: Path) -> None:
+    real_qemu()
+    image(tmp_path / "a.img")
+    text = '[[disk]]\npath = "a.img"\n[disk.throttle]\niops_total = 500\n'
+    made = prepared(text, tmp_path)
+    with running_disks(text, tmp_path) as (qemu, _vm, _said):
+        answer = live.throttle(made, qemu.qmp, {"object": "limits-disk0", "changes": {"bps-write": 1 << 20}})
+        assert answer["said"] == "limits-disk0: iops-total 500, bps-write 1048576"
+        live.throttle(made, qemu.qmp, {"object": "limits-disk0", "changes": {}, "off": True})
+        assert live.limits_of(qemu.qmp, "limits-disk0").shown == "no limits"
