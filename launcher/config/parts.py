@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from launcher.config import hardware_parts
 from launcher.config.paths import optional_path as _optional_path
 from launcher.config.paths import path as _path
 from launcher.core.vm import (
@@ -42,12 +43,14 @@ def cpu(table: Table | None, platform: Platform) -> Cpu:
         table.problem("model", f'got {model[:80]!r}, want "host": QEMU starts a TD with no named CPU model')
     elif not _MODEL.fullmatch(model):
         table.problem("model", f"got {model[:80]!r}, want a QEMU CPU model such as EPYC-v4")
-    elif model in (HOST_MODEL, "max") and platform is not Platform.TDX:
+    elif model in (HOST_MODEL, "max") and platform not in (Platform.TDX, Platform.NONE):
         table.problem(
             "model", f'"{model}" makes the launch digest depend on the host, want a named model such as EPYC-v4'
         )
+    sockets, threads = hardware_parts.shape(table, count)
+    chosen = hardware_parts.features(table)
     table.finish()
-    return Cpu(count, model)
+    return Cpu(count, model, sockets, threads, chosen)
 
 
 def boot(table: Table | None) -> Boot | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from launcher.config import confinement_parts, net_parts, parts
+from launcher.config import confinement_parts, hardware_parts, net_parts, parts
 from launcher.config.disk_parts import disks
 from launcher.config.lifecycle_parts import lifecycle
 from launcher.config.sizes import parse_size
@@ -34,6 +34,7 @@ def parse_vm(data: bytes, what: str) -> VmConfig:
     config = decode(root)
     if not problems.found:
         _cross_checks(config, problems)
+        hardware_parts.check_numa(config, problems)
     if problems.found:
         raise VmConfigInvalid(what, tuple(problems.found))
     return config
@@ -56,13 +57,14 @@ def decode(root: Table) -> VmConfig:
         root.problem("name", f"got {name[:80]!r}, want at most 63 of a-z 0-9 and inner '-'")
     platform = Platform(root.choice("platform", PLATFORMS) or "none")
     memory = _memory(root)
+    cpu = parts.cpu(root.table("cpu", required=False), platform)
     config = VmConfig(
         name=name,
         platform=platform,
         memory=memory,
         light=root.value("light", bool, default=False) or False,
         accel=root.choice("accel", ("auto", "kvm", "tcg"), "auto") or "auto",
-        cpu=parts.cpu(root.table("cpu", required=False), platform),
+        cpu=cpu,
         boot=parts.boot(root.table("boot", required=False)) or Boot(),
         disks=disks(root.tables("disk")),
         throttles=shared_throttles(root.tables("throttle")),
@@ -76,6 +78,11 @@ def decode(root: Table) -> VmConfig:
         limits=confinement_parts.limits(root.table("limits", required=False), memory),
         lifecycle=lifecycle(root.table("lifecycle", required=False)),
         vsock=net_parts.vsock(root.table("vsock", required=False)),
+        placement=hardware_parts.placement(root.table("placement", required=False), cpu.vcpus),
+        ram=hardware_parts.ram(root.table("ram", required=False), memory),
+        numa=hardware_parts.numa(root.tables("numa")),
+        devices=hardware_parts.devices(root.table("devices", required=False)),
+        passthrough=hardware_parts.passthrough(root.tables("passthrough")),
     )
     root.finish()
     return config

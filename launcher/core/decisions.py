@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from launcher.core.facts import FirmwareFacts, HostFacts
+from launcher.core.hardware_words import hardware_decisions
 from launcher.core.network_words import network_decisions, network_warnings
+from launcher.core.refusals import hardware_warnings
 from launcher.core.spec import VmSpec
 from launcher.core.storage_rules import storage_decisions, storage_warnings
 from launcher.core.td import TD_PLATFORMS, td_decisions
@@ -65,7 +67,11 @@ def decide(
         Decision(f"disk {disk.name}", disk.copies[0].shown, _disk_reason(disk.resource)) for disk in config.disks
     ]
     chosen += [Decision(*item) for item in storage_decisions(config)]
-    return (*chosen, *(Decision(*item) for item in network_decisions(config, spec)))
+    return (
+        *chosen,
+        *(Decision(*item) for item in hardware_decisions(config)),
+        *(Decision(*item) for item in network_decisions(config, spec)),
+    )
 
 
 def warnings(config: VmConfig, host: HostFacts) -> tuple[str, ...]:
@@ -82,7 +88,7 @@ def warnings(config: VmConfig, host: HostFacts) -> tuple[str, ...]:
         )
     if config.cpu.vcpus > host.cpus:
         found.append(f"cpu.count: {config.cpu.vcpus} vCPUs on {host.cpus} processors")
-    return (*found, *network_warnings(config), *storage_warnings(config))
+    return (*found, *network_warnings(config), *hardware_warnings(config), *storage_warnings(config))
 
 
 def _cpu_reason(config: VmConfig) -> str:

@@ -151,9 +151,15 @@ _DISK_DEFAULTS.pop("readonly")
 _HOST = "no input of the measurement: the host can change it"
 _CONTENT = "the path is not measured, the content is: see the inputs"
 _WORDS = "reaches the guest through the measured command line"
+_SHAPE = "processors are numbered in the ACPI tables, which RTMR0 takes"
+_SLOTS = "the device is in the ACPI tables, which RTMR0 takes"
 _RULES: tuple[tuple[str, tuple[Platform, ...], str, str], ...] = (
     ("cpu.vcpus", _SNP, MEASURED, "one VMSA page for each vCPU"),
     ("cpu.vcpus", _TD, MEASURED, "in the ACPI tables, which RTMR0 takes"),
+    ("cpu.sockets", _TD, MEASURED, _SHAPE),
+    ("cpu.threads", _TD, MEASURED, _SHAPE),
+    ("devices", _TD, MEASURED, _SLOTS),
+    ("passthrough", _TD, MEASURED, _SLOTS),
     ("cpu.model", _SNP, MEASURED, "its signature is in every VMSA"),
     ("memory", _TD, MEASURED, "in the TD HOB, ACPI and SMBIOS tables, which RTMR0 takes"),
     ("boot.cmdline", (*_SNP, *_TD), MEASURED, "the command line is measured"),

@@ -18,6 +18,7 @@ from launcher.core.facts import FirmwareFacts, HostFacts, QemuFacts
 from launcher.core.inputs import measure_inputs
 from launcher.core.measurement import MeasureInputs
 from launcher.core.network import first_cid
+from launcher.core.refusals import refuse_options
 from launcher.core.spec import IdBlockFiles, LightFiles, SnpLaunch, VmSpec
 from launcher.core.storage_rules import refuse_storage, storage_tools
 from launcher.core.td import TD_PLATFORMS, refuse_td
@@ -134,6 +135,7 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
 
 
 def _refuse(config: VmConfig, around: Surroundings) -> None:
+    refuse_options(config, around.qemu)
     if config.platform is Platform.NONE:
         return
     if config.platform in TD_PLATFORMS:
@@ -196,6 +198,13 @@ def _spec(config: VmConfig, around: Surroundings, accel: str, line: CommandLine 
         hash_table_gpa=firmware.hash_table_gpa if emulated and firmware is not None else None,
         tdx=config.tdx if config.platform is Platform.TDX else None,
         vsock_cid=None if config.vsock is None else config.vsock.cid or first_cid(config.name),
+        sockets=config.cpu.sockets,
+        threads=config.cpu.threads,
+        features=config.cpu.features,
+        ram=config.ram,
+        numa=config.numa,
+        devices=config.devices,
+        passthrough=config.passthrough,
     )
 
 

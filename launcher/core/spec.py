@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from launcher.core.hardware import Devices, NumaNode, Passthrough, Ram
 from launcher.core.network import Net
 from launcher.core.vm import Disk, SharedThrottle, TdxSettings
 from policy.vocab import Platform
@@ -60,6 +61,13 @@ class VmSpec(NamedTuple):
     hash_table_gpa: int | None
     tdx: TdxSettings | None = None
     vsock_cid: int | None = None
+    sockets: int = 1
+    threads: int = 1
+    features: tuple[str, ...] = ()
+    ram: Ram = Ram()
+    numa: tuple[NumaNode, ...] = ()
+    devices: Devices = Devices()
+    passthrough: tuple[Passthrough, ...] = ()
     throttles: tuple[SharedThrottle, ...] = ()
     incoming: bool = False
     """Starts empty and waits for a VM that moves here."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from launcher.core.confinement_settings import IsolationSettings
+from launcher.core.hardware import Devices, NumaNode, Passthrough, Placement, Ram
 from launcher.core.lifecycle import Lifecycle
 from launcher.core.limits import Limits
 from launcher.core.network import Net, Vsock
@@ -16,10 +17,15 @@ from policy.vocab import Platform, ResourcePath
 
 
 class Cpu(NamedTuple):
-    """vCPUs and the QEMU CPU model; both are measured on SEV-SNP."""
+    """vCPUs and the QEMU CPU model; both are measured on SEV-SNP. ``vcpus`` = sockets × cores × threads;
+    ``features`` are ``+name`` or ``-name``.
+    """
 
     vcpus: int = 1
     model: str = "EPYC-v4"
+    sockets: int = 1
+    threads: int = 1
+    features: tuple[str, ...] = ()
 
 
 class Boot(NamedTuple):
@@ -148,6 +154,11 @@ class VmConfig(NamedTuple):
     light: bool = False
     """A boot as short as it gets, of an ordinary VM: no UEFI, nothing unpacked inside the guest."""
     vsock: Vsock | None = None
+    placement: Placement = Placement()
+    ram: Ram = Ram()
+    numa: tuple[NumaNode, ...] = ()
+    devices: Devices = Devices()
+    passthrough: tuple[Passthrough, ...] = ()
 
 
 _POLICY_BITS = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from launcher.core.argv.devices import network, ports, tpm, vsock
 from launcher.core.argv.disks import disks
+from launcher.core.argv.extras import extras
 from launcher.core.argv.machine import boot, identity, machine, monitor, protection, safety
 from launcher.core.spec import VmSpec
 
@@ -24,6 +25,7 @@ def qemu_options(spec: VmSpec) -> tuple[str, ...]:
         *ports(spec),
         *tpm(spec),
         *vsock(spec),
+        *extras(spec),
         *monitor(spec),
         *safety(spec),
     )

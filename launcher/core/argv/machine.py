@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher.core.argv.memory import memory, memory_features
 from launcher.core.argv.words import base64_text, json_value, word
 from launcher.core.names import HASH_TABLE, QMP_SOCKET
 from launcher.core.spec import SnpLaunch, VmSpec
@@ -23,25 +24,22 @@ def machine(spec: VmSpec) -> tuple[str, ...]:
         *(("kernel-irqchip=split",) if protected else ()),
         *(("pic=off",) if spec.tdx is not None else ()),
         "smm=off", "vmport=off", "hpet=off", "usb=off", "sata=off", "smbus=off", "graphics=off",
-        "dump-guest-core=off", "mem-merge=off",
-        *(("confidential-guest-support=cgs0",) if protected else ()),
-        "memory-backend=ram0",
+        "dump-guest-core=off", *memory_features(spec),
     ]  # fmt: skip
-    ram = json_value(
-        qom_type="memory-backend-memfd", id="ram0", size=spec.memory, share=True, prealloc=False, reserve=False
-    )
+    cores = spec.vcpus // (spec.sockets * spec.threads)
     return (
         "-machine", ",".join(features),
         "-cpu", cpu(spec),
-        "-smp", f"{spec.vcpus},sockets=1,cores={spec.vcpus},threads=1",
-        "-m", f"{spec.memory >> 20}M",
-        "-object", ram,
+        "-smp", f"{spec.vcpus},sockets={spec.sockets},cores={cores},threads={spec.threads}",
+        *memory(spec),
     )  # fmt: skip
 
 
 def cpu(spec: VmSpec) -> str:
     """The model; an emulated TD gets the address space from which OVMF places devices as in a TD."""
-    return f"{spec.cpu_model},phys-bits=46" if spec.platform is Platform.EMULATED_TDX else spec.cpu_model
+    wide = ("phys-bits=46",) if spec.platform is Platform.EMULATED_TDX else ()
+    chosen = (f"{item[1:]}={'on' if item[0] == '+' else 'off'}" for item in spec.features)
+    return ",".join((spec.cpu_model, *wide, *chosen))
 
 
 def protection(spec: VmSpec) -> tuple[str, ...]:

@@ -51,7 +51,8 @@ def _rewritten(option: str, value: str | None) -> tuple[str, ...]:
         kept = [item for item in value.split(",") if not item.startswith(_DROPPED_FEATURES)]
         return (option, ",".join((kept[0], "accel=tcg", *kept[1:])))
     if option == "-cpu":
-        return (option, PROBE_CPU if value == "host" else value)
+        model, comma, chosen = value.partition(",")
+        return (option, f"{PROBE_CPU}{comma}{chosen}" if model == "host" else value)
     if option == "-object" and json.loads(value)["qom-type"] in _DROPPED_OBJECTS:
         return ()
     if option == "-blockdev":

@@ -14,6 +14,7 @@ from launcher.config.vm_toml import parse_vm
 from launcher.core.argv import qemu_options
 from launcher.core.argv.shown import without_tee
 from launcher.core.argv.words import json_value, word
+from launcher.core.hardware import Passthrough, Ram
 from launcher.core.network import Vsock
 from launcher.core.plan import make_plan
 from launcher.core.spec import LightFiles
@@ -21,6 +22,10 @@ from launcher.core.vm import Disk, SnpSettings, TdxSettings, VmConfig
 from tests.fakes.vm_files import GENERIC, PLAIN, around, host, qemu, web_1
 
 PLAIN_CONFIG = parse_vm(PLAIN.encode(), "plain.toml")
+
+
+def _plain(more: str) -> VmConfig:
+    return parse_vm((PLAIN + more).encode(), "plain.toml")
 
 
 def _on(net: str, platform: str = "emulated-snp") -> VmConfig:
@@ -99,6 +104,32 @@ CASES = {
     "none-light": (
         PLAIN_CONFIG._replace(light=True),
         around(firmware=None, host=host(kvm=False))._replace(light=LightFiles("/q/qboot.rom", "/c/k", "/c/i")),
+    ),
+    "none-shape-and-memory": (
+        _plain(
+            '[cpu]\ncount = 8\nmodel = "max"\nsockets = 2\nthreads = 2\nfeatures = ["-avx512f", "+x2apic"]\n'
+            '[ram]\nballoon = true\nfree_page_reporting = true\nmerge = true\nmax = "2GiB"\nslots = 3\n'
+            '[[numa]]\ncpus = "0-3"\nmemory = "256MiB"\nhost = 1\n[[numa]]\ncpus = "4-7"\nmemory = "256MiB"\n'
+            '[devices]\nrng = true\nusb_tablet = true\nvideo = "std"\n'
+        ),
+        around(firmware=None, host=host(kvm=False)),
+    ),
+    "none-huge-pages": (_plain('[ram]\nhuge_pages = "2MiB"\novercommit = false\n'), around(firmware=None)),
+    "sev-snp-passthrough": (
+        web_1()._replace(
+            passthrough=(
+                Passthrough("0000:41:00.0"),
+                Passthrough("0000:41:00.1", vf_token="00112233-4455-6677-8899-aabbccddeeff"),
+            )
+        ),
+        around(),
+    ),
+    "sev-snp-double-memory": (
+        web_1()._replace(ram=Ram(huge_pages=1 << 30, allow_double_memory=True)), around(qemu=qemu(10, 2, 0))
+    ),
+    "none-group-vfio": (
+        _plain('[isolation]\nmode = "off"\n[[passthrough]]\naddress = "0000:01:00.0"\nbackend = "group"\n'),
+        around(firmware=None),
     ),
     "net-passt": (_on('kind = "user"\nbackend = "passt"\nforward = ["tcp:127.0.0.1:2222-:22"]'), around()),
     "net-bridge-queues": (

@@ -1,0 +1,178 @@
+"""``[placement]``, ``[ram]``, ``[[numa]]``, ``[devices]``, ``[[passthrough]]`` and the shape of ``[cpu]``."""
+
+from __future__ import annotations
+
+import re
+
+from launcher.config.sizes import parse_size
+from launcher.core.hardware import DIMM, GROUP, IOMMUFD, Devices, NumaNode, Passthrough, Placement, Ram
+from launcher.core.limits import cpu_list
+from launcher.core.vm import VmConfig
+from policy.table import Problems, Table
+
+_FEATURE = re.compile(r"[+-][a-z0-9][a-z0-9._-]{0,62}")
+_ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_PAGES = {"none": 0, "2MiB": 2 << 20, "1GiB": 1 << 30}
+_PROCESSORS = 'a list of processors such as "0-3,8"'
+MAX_NODES, MAX_PASSED = 16, 16
+
+
+def shape(table: Table, count: int) -> tuple[int, int]:
+    """``sockets`` and ``threads`` of ``[cpu]``: ``count`` vCPUs are sockets × cores × threads."""
+    sockets = table.value("sockets", int, 1) or 0
+    threads = table.value("threads", int, 1) or 0
+    for name, value in (("sockets", sockets), ("threads", threads)):
+        if value < 1 or count % value:
+            table.problem(name, f"got {value}, want a divisor of count = {count}")
+            return 1, 1
+    if count % (sockets * threads):
+        table.problem("threads", f"count = {count} is not sockets × cores × threads with {sockets} and {threads}")
+        return 1, 1
+    return sockets, threads
+
+
+def features(table: Table) -> tuple[str, ...]:
+    """``features`` of ``[cpu]``: ``+name`` or ``-name``."""
+    found = table.strings("features", ())
+    for item in found:
+        if not _FEATURE.fullmatch(item):
+            table.problem("features", f'got {item[:60]!r}, want "+name" or "-name" such as "-avx10"')
+    return tuple(item for item in found if _FEATURE.fullmatch(item))
+
+
+def placement(table: Table | None, vcpus: int) -> Placement:
+    """``[placement]``"""
+    if table is None:
+        return Placement()
+    lists = table.strings("vcpus", ())
+    for item in lists:
+        _is_list(table, "vcpus", item)
+    if lists and len(lists) not in (1, vcpus):
+        table.problem("vcpus", f"got {len(lists)} lists, want one for each of {vcpus} vCPUs, or one for all of them")
+    found = Placement(
+        auto=table.value("auto", bool, default=False) or False,
+        vcpus=lists * vcpus if len(lists) == 1 else lists,
+        io=_list(table, "io"),
+        emulator=_list(table, "emulator"),
+        mems=_list(table, "mems"),
+        smt_isolation=table.value("smt_isolation", bool, default=False) or False,
+    )
+    if found.auto and (found.vcpus or found.mems):
+        table.problem("auto", "chooses vcpus and mems by itself: want one or the other")
+    table.finish()
+    return found
+
+
+def ram(table: Table | None, memory: int) -> Ram:
+    """``[ram]``; ``memory``: what the guest starts with, bytes."""
+    if table is None:
+        return Ram()
+    names = ("allow_double_memory", "prealloc", "merge", "balloon", "free_page_reporting")
+    switches = {name: table.value(name, bool, default=False) or False for name in names}
+    pages = _PAGES[table.choice("huge_pages", tuple(_PAGES), "none") or "none"]
+    if pages and memory % pages:
+        table.problem("huge_pages", f"memory is not a multiple of {pages >> 20} MiB")
+    slots = table.value("slots", int, 4) or 0
+    if not 1 <= slots <= 256:
+        table.problem("slots", f"got {slots}, want 1 to 256")
+    overcommit = table.value("overcommit", bool, default=True)
+    found = Ram(
+        huge_pages=pages, max=_maximum(table, memory), slots=slots, overcommit=overcommit is not False, **switches
+    )
+    table.finish()
+    return found
+
+
+def _maximum(table: Table, memory: int) -> int | None:
+    if not table.has("max"):
+        return None
+    size = parse_size(table.value("max", str, want='a size such as "8GiB"') or "")
+    if size is None or size <= memory or size > 16 << 40 or (size - memory) % DIMM:
+        table.problem("max", f"want more than memory, by a multiple of {DIMM >> 20} MiB, at most 16TiB")
+        return None
+    return size
+
+
+def numa(tables: tuple[Table, ...]) -> tuple[NumaNode, ...]:
+    """``[[numa]]``"""
+    if len(tables) > MAX_NODES:
+        tables[MAX_NODES].problem("memory", f"{len(tables)} nodes, want at most {MAX_NODES}")
+    return tuple(_node(table) for table in tables)
+
+
+def check_numa(config: VmConfig, problems: Problems) -> None:
+    """Whether the nodes together are the VM."""
+    if not config.numa:
+        return
+    total = sum(node.memory for node in config.numa)
+    if total != config.memory:
+        problems.add("$.numa", f"the nodes have {total >> 20} MiB together, want memory = {config.memory >> 20} MiB")
+    vcpus = [number for node in config.numa for number in cpu_list(node.cpus)]
+    if sorted(vcpus) != list(range(config.cpu.vcpus)):
+        problems.add("$.numa", f"want every one of the {config.cpu.vcpus} vCPUs in exactly one node")
+
+
+def _node(table: Table) -> NumaNode:
+    cpus = table.value("cpus", str, want='vCPUs such as "0-1"') or "0"
+    _is_list(table, "cpus", cpus)
+    text = table.value("memory", str, want='a size such as "1GiB"') or ""
+    size = parse_size(text) or 0
+    if text and (not size or size % (1 << 20)):
+        table.problem("memory", f"got {text[:40]!r}, want whole MiB")
+    host = table.value("host", int) if table.has("host") else None
+    if host is not None and not 0 <= host < 1024:
+        table.problem("host", f"got {host}, want a host NUMA node, 0 to 1023")
+    table.finish()
+    return NumaNode(cpus, size, host)
+
+
+def devices(table: Table | None) -> Devices:
+    """``[devices]``"""
+    if table is None:
+        return Devices()
+    found = Devices(
+        rng=table.value("rng", bool, default=False) or False,
+        usb_tablet=table.value("usb_tablet", bool, default=False) or False,
+        video=table.choice("video", ("none", "std"), "none") or "none",
+    )
+    table.finish()
+    return found
+
+
+def passthrough(tables: tuple[Table, ...]) -> tuple[Passthrough, ...]:
+    """``[[passthrough]]``"""
+    if len(tables) > MAX_PASSED:
+        tables[MAX_PASSED].problem("address", f"{len(tables)} devices, want at most {MAX_PASSED}")
+    found = tuple(_passed(table) for table in tables)
+    for number, item in enumerate(found):
+        if item.address in {other.address for other in found[:number]}:
+            tables[number].problem("address", f"{item.address} is there twice")
+    return found
+
+
+def _passed(table: Table) -> Passthrough:
+    address = table.value("address", str, want='a PCI address such as "0000:01:00.0"') or ""
+    if address and not _ADDRESS.fullmatch(address):
+        table.problem("address", f'got {address[:40]!r}, want a PCI address such as "0000:01:00.0"')
+    token = table.value("vf_token", str, want="a UUID") if table.has("vf_token") else None
+    if token and not _UUID.fullmatch(token):
+        table.problem("vf_token", f"got {token[:40]!r}, want a UUID in lower case")
+    backend = table.choice("backend", (IOMMUFD, GROUP), IOMMUFD) or IOMMUFD
+    table.finish()
+    return Passthrough(address, backend, token)
+
+
+def _list(table: Table, key: str) -> str | None:
+    if not table.has(key):
+        return None
+    text = table.value(key, str, want=_PROCESSORS) or "0"
+    _is_list(table, key, text)
+    return text
+
+
+def _is_list(table: Table, key: str, text: str) -> None:
+    try:
+        cpu_list(text)
+    except ValueError:
+        table.problem(key, f"got {text[:40]!r}, want {_PROCESSORS}")

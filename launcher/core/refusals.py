@@ -1,0 +1,128 @@
+"""Options that an ordinary VM may have and a confidential one may not: each with a stable id and the reason.
+
+All are found at once. Emulated platforms are held to the rules of the hardware they stand for.
+Sources: QEMU 11.1 ``hw/core/machine.c``, ``backends/hostmem.c``, ``target/i386/kvm/tdx.c``; Linux 7.1
+``virt/kvm/guest_memfd.c``; QEMU's "VFIO device assignment" and "IOMMUFD" documents.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from launcher.core.facts import QemuFacts
+from launcher.core.hardware import GROUP
+from launcher.core.td import TD_PLATFORMS
+from launcher.core.vm import VmConfig
+from launcher.errors import PlanRefused
+from policy.vocab import Platform
+
+
+class Refusal(NamedTuple):
+    """``id`` never changes its meaning; ``where`` is the option's path."""
+
+    id: str
+    where: str
+    why: str
+
+
+class OptionsRefused(PlanRefused):
+    """Everything in the file that this kind of VM cannot have; ``refusals`` lists it."""
+
+    code = "plan.options-refused"
+
+    def __init__(self, refusals: tuple[Refusal, ...]) -> None:
+        lines = "\n".join(f"  {item.id}: {item.where}: {item.why}" for item in refusals)
+        super().__init__(
+            f"refused for this platform:\n{lines}",
+            hint='leave them out, or use platform = "none" where nothing is secret',
+        )
+        self.refusals = refusals
+
+
+_DOUBLE = (
+    "private memory has 4 KiB pages, and what is filled of the shared half is never given back when a page turns "
+    "private: the VM would cost twice its memory"
+)
+_RULES = (
+    ("ram.merge", "ram.merge", "encrypted pages never equal each other, and QEMU turns merging off; on a shared "
+     "host merging is a side channel besides"),
+    ("ram.balloon", "ram.balloon", "the host cannot reclaim guest_memfd pages by ballooning: a balloon frees the "
+     "shared half only, private pages stay"),
+    ("ram.free-page-reporting", "ram.free_page_reporting", "the host cannot reclaim guest_memfd pages: what the guest "
+     "reports as free stays private and allocated"),
+    ("ram.hot-plug", "ram.max", "pages must be accepted by the guest and are measured or validated at launch; memory "
+     "that appears later only enlarges the address map"),
+    ("numa.guest-nodes", "numa", "QEMU binds the shared half only; use placement.mems, which binds private "
+     "memory too"),
+    ("devices.video", "devices.video", "the host would see the guest's screen"),
+)  # fmt: skip
+
+
+def refuse_options(config: VmConfig, qemu: QemuFacts) -> None:
+    """Raise :class:`OptionsRefused` with everything that is refused."""
+    found = (*_everywhere(config), *(() if config.platform is Platform.NONE else _confidential(config, qemu)))
+    if found:
+        raise OptionsRefused(found)
+
+
+def _everywhere(config: VmConfig) -> tuple[Refusal, ...]:
+    grouped = any(item.backend == GROUP for item in config.passthrough)
+    if not grouped or config.isolation.mode == "off" or config.platform is not Platform.NONE:
+        return ()
+    why = 'group VFIO has QEMU read /sys, which is not in its root; use iommufd, or [isolation] mode = "off"'
+    return (Refusal("passthrough.group-isolated", "passthrough.backend", why),)
+
+
+def _confidential(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:
+    ram = config.ram
+    asked = {
+        "ram.merge": ram.merge,
+        "ram.balloon": ram.balloon,
+        "ram.free-page-reporting": ram.free_page_reporting,
+        "ram.hot-plug": ram.max is not None,
+        "numa.guest-nodes": bool(config.numa),
+        "devices.video": config.devices.video != "none",
+    }
+    found = [Refusal(*rule) for rule in _RULES if asked[rule[0]]]
+    for id_, where, wanted in (
+        ("ram.huge-pages", "ram.huge_pages", ram.huge_pages > 0),
+        ("ram.prealloc", "ram.prealloc", ram.prealloc),
+    ):
+        if wanted and not ram.allow_double_memory:
+            found.append(Refusal(id_, where, f"{_DOUBLE}; ram.allow_double_memory = true accepts that"))
+    if config.platform in TD_PLATFORMS and config.cpu.sockets > 1:
+        found.append(Refusal("cpu.sockets", "cpu.sockets", "a TD has one socket"))
+    return (*found, *_passed(config, qemu))
+
+
+def _passed(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:
+    if not config.passthrough:
+        return ()
+    found = []
+    if any(item.backend == GROUP for item in config.passthrough):
+        why = "group VFIO blocks the discarding that private memory needs; use iommufd"
+        found.append(Refusal("passthrough.group", "passthrough.backend", why))
+    if qemu.version < (10, 1):
+        why = f"QEMU {qemu.version_text} does not follow pages that turn private or shared; 10.1 does"
+        found.append(Refusal("passthrough.qemu", "passthrough", why))
+    if config.platform not in (Platform.SEV_SNP, Platform.TDX):
+        why = "an emulated platform encrypts nothing, so a device in it proves nothing"
+        found.append(Refusal("passthrough.emulated", "passthrough", why))
+    return tuple(found)
+
+
+def hardware_warnings(config: VmConfig) -> list[str]:
+    """What is allowed but deserves a second look."""
+    found = []
+    if config.platform is not Platform.NONE:
+        if config.ram.allow_double_memory and (config.ram.huge_pages or config.ram.prealloc):
+            found.append(f"ram: this VM takes twice its memory, {2 * config.memory >> 20} MiB: {_DOUBLE}")
+        if config.devices.usb_tablet:
+            found.append("devices.usb_tablet: an emulated device is parsed by a driver that trusts it")
+        if config.devices.rng:
+            found.append("devices.rng: its numbers are the host's: the guest must not rely on them alone")
+        if config.passthrough:
+            found.append("passthrough: the device reaches shared memory only, and sees in clear what is there")
+    if config.ram.merge:
+        found.append("ram.merge: pages shared with other VMs tell their owners what this one holds (a side channel)")
+    return found
