@@ -13,6 +13,7 @@ from launcher.core import names
 from launcher.core.argv.storage_daemon import network_copies
 from launcher.core.confinement_settings import IsolationSettings
 from launcher.core.facts import QemuFacts
+from launcher.core.hardware import Placement
 from launcher.core.spec import VmSpec
 from launcher.core.storage import IscsiSource, NbdSource, Network, RbdSource
 from policy.vocab import Platform
@@ -40,6 +41,7 @@ class Confinement(NamedTuple):
     rlimits: tuple[tuple[str, int], ...]
     connect: tuple[int, ...] | None = None
     """With ``tcp``: the only ports it may connect to, and none it may listen on; ``None`` for no such limit."""
+    placement: Placement = Placement()
 
 
 def confinement(settings: IsolationSettings, spec: VmSpec, qemu: QemuFacts) -> Confinement:
@@ -64,7 +66,7 @@ def confinement(settings: IsolationSettings, spec: VmSpec, qemu: QemuFacts) -> C
         (*(((path, "tools") for path in _SYSTEM_TOOLS) if qemu.source == "system" else ()), *optional),
         tuple(files),
         inside,
-        (("CORE", 0), ("NOFILE", 4096), ("MSGQUEUE", 0), ("RTPRIO", 0), ("NPROC", spec.vcpus + 256)),
+        (("CORE", 0), ("NOFILE", 4096), ("MSGQUEUE", 0), ("RTPRIO", 0), ("NPROC", spec.vcpus + 256), *_locked(spec)),
     )
 
 
@@ -128,6 +130,11 @@ def _disk_paths(spec: VmSpec) -> list[tuple[str, str]]:
         for backing in disk.copies
         if backing.network is None
     ]
+
+
+def _locked(spec: VmSpec) -> tuple[tuple[str, int], ...]:
+    """A device may write anywhere in the guest's memory, so all of it is pinned for the device."""
+    return (("MEMLOCK", spec.memory + (1 << 30)),) if spec.passthrough else ()
 
 
 def _tools(qemu: QemuFacts) -> tuple[tuple[str, str], ...]:

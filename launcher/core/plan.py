@@ -15,14 +15,17 @@ from launcher.core.capability import Finding, blockers, findings, td_tools
 from launcher.core.cmdline import CommandLine, compose
 from launcher.core.decisions import Decision
 from launcher.core.facts import FirmwareFacts, HostFacts, QemuFacts
+from launcher.core.hardware import Placement
 from launcher.core.inputs import measure_inputs
 from launcher.core.measurement import MeasureInputs
 from launcher.core.network import first_cid
+from launcher.core.placing import resolve
 from launcher.core.refusals import refuse_options
 from launcher.core.spec import IdBlockFiles, LightFiles, SnpLaunch, VmSpec
 from launcher.core.storage_rules import refuse_storage, storage_tools
 from launcher.core.td import TD_PLATFORMS, refuse_td
 from launcher.core.timeouts import Budget, budget
+from launcher.core.topology import HostTopology
 from launcher.core.vm import TdxSettings, VmConfig, guest_policy
 from launcher.errors import PlanRefused
 from policy.vocab import Platform
@@ -64,6 +67,7 @@ class LaunchPlan(NamedTuple):
     emulator: EmulatorPlan | None
     attests: bool
     td_emulator: TdEmulatorPlan | None = None
+    placement: Placement = Placement()
     storage_options: tuple[str, ...] = ()
     """Of the storage daemon; empty when no disk is on a network."""
 
@@ -84,6 +88,7 @@ class Surroundings(NamedTuple):
     ``ca_der``: the CA certificate, DER. ``chip_state``: the default folder of the emulated chip. ``id_block``:
     contents of the files the VM names. ``kernel_signed``: the kernel carries a signature, whoever made it.
     ``swtpm``: there is a TPM in software. ``light``: the files of a light VM.
+    ``topology``: of a VM with a placement; ``taken``: processors that other VMs' vCPUs are pinned to.
     """
 
     host: HostFacts
@@ -95,6 +100,8 @@ class Surroundings(NamedTuple):
     kernel_signed: bool = False
     swtpm: bool = True
     light: LightFiles | None = None
+    topology: HostTopology | None = None
+    taken: frozenset[int] = frozenset()
 
 
 def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
@@ -111,12 +118,14 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
         chosen += tuple(Decision(*choice) for choice in line.choices)
     if config.snp.id_block is not None:
         chosen += (Decision("ID block", config.snp.id_block, "the chip refuses any other image or guest policy"),)
+    placement, where, doubts = resolve(config, around.topology, around.taken)
+    chosen += tuple(Decision(*choice) for choice in where)
     return LaunchPlan(
         spec=spec,
         qemu=around.qemu,
         options=qemu_options(spec),
         decisions=chosen,
-        warnings=decisions.warnings(config, around.host),
+        warnings=(*decisions.warnings(config, around.host), *doubts),
         blockers=blockers(
             (
                 *findings(around.host, around.qemu, firmware),
@@ -130,6 +139,7 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
         emulator=_emulator(config, around.chip_state),
         attests=config.attestation is not None,
         td_emulator=_td_emulator(config, around.chip_state),
+        placement=placement,
         storage_options=daemon_options(spec),
     )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from launcher.core.confinement import ESSENTIAL, Confinement
+from launcher.core.limits import cpu_list
 from launcher.errors import QemuFailed
 from launcher.io import acl
 from launcher.io.process import Child, spawn
@@ -133,6 +134,8 @@ def _spec(jail: Jail, argv: Sequence[str], vm: VmDir, report: int, fds: Fds) -> 
         "uid": jail.uid,
         "why_no_uid": jail.why,
         "groups": _groups(wanted),
+        "smt_isolation": wanted.placement.smt_isolation,
+        "mems": sorted(cpu_list(wanted.placement.mems)) if wanted.placement.mems else [],
     }
 
 

@@ -8,14 +8,15 @@ from typing import IO
 
 from launcher.core.argv import qemu_options
 from launcher.core.confinement import confinement
+from launcher.core.hardware import Placement
 from launcher.core.limits import settings
+from launcher.core.names import CONFINEMENT_FILE
 from launcher.io import cgroup, isolation
+from launcher.io.pinning import Pinned, pin, statement
 from launcher.io.qemu import Qemu, start_qemu
 from launcher.io.statedir import VmDir
 from launcher.service.connecting import connected
 from launcher.service.planning import Prepared
-
-CONFINEMENT_FILE = "isolation.json"
 
 
 @contextmanager
@@ -24,13 +25,14 @@ def confined_qemu(prepared: Prepared, vm: VmDir, log: IO[bytes], say: Callable[[
     config, plan = prepared.config, prepared.plan
     wanted = settings(config.limits, config.platform)
     placed: list[cgroup.Placed] = []
+    confined = confinement(config.isolation, plan.spec, plan.qemu)
 
     def limit(pid: int) -> None:
         placed.append(cgroup.place(vm.name, pid, wanted))
 
     with (
         connected(config, plan.spec, vm.path) as connection,
-        isolation.jail_for(confinement(config.isolation, plan.spec, plan.qemu), vm) as jail,
+        isolation.jail_for(confined._replace(placement=plan.placement), vm) as jail,
     ):
         options = qemu_options(connection.spec)
         if options != plan.options:
@@ -38,9 +40,11 @@ def confined_qemu(prepared: Prepared, vm: VmDir, log: IO[bytes], say: Callable[[
         try:
             argv = (*plan.qemu.argv, *options)
             qemu = start_qemu(argv, dict(plan.qemu.env), vm, log, jail, limit, connection.fds)
-            for line in (*isolation.statement(qemu.steps), *cgroup.statement(placed[0])):
+            pinned = pin(qemu.qmp, qemu.child.pid, plan.placement) if plan.placement != Placement() else ()
+            said = (*isolation.statement(qemu.steps), *cgroup.statement(placed[0]), *statement(pinned))
+            for line in said:
                 say(line)
-            vm.write_json(CONFINEMENT_FILE, _document(qemu, placed[0]))
+            vm.write_json(CONFINEMENT_FILE, _document(qemu, placed[0], pinned))
             try:
                 yield qemu
             finally:
@@ -50,9 +54,10 @@ def confined_qemu(prepared: Prepared, vm: VmDir, log: IO[bytes], say: Callable[[
                 cgroup.release(item)
 
 
-def _document(qemu: Qemu, placed: cgroup.Placed) -> dict[str, object]:
+def _document(qemu: Qemu, placed: cgroup.Placed, pinned: tuple[Pinned, ...]) -> dict[str, object]:
     return {
         "schema": "cvm.isolation/1",
         "steps": [step._asdict() for step in qemu.steps],
         "limits": {"enforced": placed.enforced, "refused": [list(item) for item in placed.refused]},
+        "placement": [item._asdict() for item in pinned],
     }

@@ -1,4 +1,7 @@
-"""Open what a VM's QEMU shall find open: its wire, passt's socket, the vsock device. Undone when QEMU has ended."""
+"""Open what a VM's QEMU shall find open: its wire, passt's socket, the vsock device, PCI functions.
+
+Undone when QEMU has ended.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from launcher.core.vm import VmConfig
 from launcher.io.isolation import Fds
 from launcher.io.netdev import wire
 from launcher.io.passt import passt
+from launcher.io.vfio import taken
 from launcher.io.vsock import open_vsock
 
 
@@ -38,6 +42,7 @@ def connected(config: VmConfig, spec: VmSpec, folder: str) -> Iterator[Connectio
             undo.callback(os.close, descriptor)
             fds.append((descriptor, VSOCK_FD))
             spec = spec._replace(vsock_cid=cid)
+        fds += undo.enter_context(taken(spec.passthrough))
         yield Connection(spec, tuple(fds))
 
 

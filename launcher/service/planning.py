@@ -7,6 +7,7 @@ from shutil import which
 from typing import NamedTuple
 
 from launcher.core.facts import FirmwareFacts, QemuFacts
+from launcher.core.hardware import Placement
 from launcher.core.names import CHIP_STATE
 from launcher.core.plan import LaunchPlan, Surroundings, make_plan
 from launcher.core.spec import LightFiles
@@ -18,7 +19,10 @@ from launcher.io.measurement import Measured, measure
 from launcher.io.statedir import state_root
 from launcher.io.storage_tools import qemu_extras
 from launcher.io.toolchain import Toolchain, find_toolchain, parse_version
+from launcher.io.topology import read_topology
 from launcher.service.id_block import check_id_block, read_id_block
+from launcher.service.neighbours import pinned_elsewhere
+from launcher.service.passing import passthrough_findings
 from launcher.service.vm_file import load_vm, read_ca
 
 TYPE_CHECKING = False
@@ -61,8 +65,13 @@ def prepare(path: str) -> Prepared:
         kernel_signed=td and config.boot.kernel is not None and is_signed(config.boot.kernel),
         swtpm=which("swtpm") is not None,
         light=_light(config, tools),
+        topology=None if config.placement == Placement() else read_topology(),
+        taken=pinned_elsewhere(config.name) if config.placement != Placement() else frozenset(),
     )
     plan = make_plan(config, around)
+    if config.passthrough:
+        missing, doubts = passthrough_findings(config, plan.placement)
+        plan = plan._replace(blockers=(*plan.blockers, *missing), warnings=(*plan.warnings, *doubts))
     measured = None if plan.measure is None else measure(plan.measure)
     if around.id_block is not None and measured is not None:
         check_id_block(around.id_block, measured.launch_digest, guest_policy(config.snp))
