@@ -134,7 +134,7 @@ def _schedule(spec: dict[str, Any], report: _Report) -> None:
 
 def _own_core_cookie() -> str:
     """A cookie of its own: no task without it runs beside it on a core (linux/prctl.h, PR_SCHED_CORE_CREATE)."""
-    _checked(_libc.prctl(_PR_SCHED_CORE, 1, 0, 1, 0), "prctl PR_SCHED_CORE")
+    _checked(_libc.prctl(_PR_SCHED_CORE, 1, 0, 1, 0), "PR_SCHED_CORE (needs CONFIG_SCHED_CORE, and SMT switched on)")
     return "a core is never shared with another process"
 
 

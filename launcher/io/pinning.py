@@ -32,7 +32,7 @@ def pin(qmp: Qmp, pid: int, placement: Placement) -> tuple[Pinned, ...]:
     found = []
     if placement.emulator is not None:
         found.append(_set("QEMU's own threads", rest, placement.emulator))
-    if placement.io is not None:
+    if placement.io is not None and io:
         found.append(_set("I/O threads", [outside[tid] for tid in io if tid in outside], placement.io))
     for number, (inside, cpus) in enumerate(zip(vcpus, placement.vcpus, strict=False)):
         found.append(_set(f"vCPU {number}", [outside[inside]] if inside in outside else [], cpus))

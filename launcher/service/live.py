@@ -11,6 +11,7 @@ from launcher.core.storage import Throttle
 from launcher.errors import WrongState
 from launcher.io.qmp import Qmp
 from launcher.service.planning import Prepared
+from launcher.service.resizing import memory
 from policy.errors import MalformedInput
 
 Command = Callable[[Prepared, Qmp, dict[str, Any]], dict[str, object]]
@@ -82,4 +83,4 @@ def _changes(changes: object) -> dict[str, int]:
     return changes
 
 
-COMMANDS: dict[str, Command] = {"throttle": throttle}
+COMMANDS: dict[str, Command] = {"throttle": throttle, "memory": memory}

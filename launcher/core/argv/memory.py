@@ -33,17 +33,19 @@ def memory(spec: VmSpec) -> tuple[str, ...]:
 
 
 def ram_object(spec: VmSpec, name: str, size: int, node: NumaNode | None = None) -> str:
-    """One memory object. Huge pages are found at once, or the launch fails: prealloc follows from them."""
+    """One memory object. Huge pages are found at once, or the launch fails: prealloc follows from them, and from that
+    the reservation (QEMU: 'prealloc=on' and 'reserve=off' are incompatible).
+    """
     huge: dict[str, object] = {}
     if spec.ram.huge_pages:
         huge = {"hugetlb": True, "hugetlbsize": spec.ram.huge_pages}
     bound: dict[str, object] = {}
     if node is not None and node.host is not None:
         bound = {"host_nodes": [node.host], "policy": "bind"}
+    filled = spec.ram.prealloc or bool(spec.ram.huge_pages)
     return json_value(
-        qom_type="memory-backend-memfd", id=name, size=size, share=True,
-        prealloc=spec.ram.prealloc or bool(spec.ram.huge_pages), reserve=not spec.ram.overcommit, **huge,
-        **({"merge": True} if spec.ram.merge else {}), **bound,
+        qom_type="memory-backend-memfd", id=name, size=size, share=True, prealloc=filled,
+        reserve=filled or not spec.ram.overcommit, **huge, **({"merge": True} if spec.ram.merge else {}), **bound,
     )  # fmt: skip
 
 
