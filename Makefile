@@ -4,10 +4,10 @@ PY := .venv/bin/python
 SETUP := sh launcher/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz image man lock clean distclean
+.PHONY: help demo test test-ceph check bench fuzz image man lock clean distclean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
 
 PLATFORM = snp
 demo:  ## launch a protected VM, release its disk key, refuse three tampered ones; PLATFORM=tdx for a TD
@@ -28,6 +28,10 @@ check: ## the quick half of `make test`: lint, types, import rule, unit tests
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports --no-cache
 	@$(PY) -m pytest -m "not e2e and not qemu" -n 2
+
+test-ceph: ## disks on a real one-node Ceph cluster and a real NFS server; installs both (220 MB)
+	@$(SETUP) ceph
+	@PATH=$$PATH:/usr/sbin:/sbin $(PY) -m pytest tests/e2e/test_ceph.py tests/e2e/test_nfs.py
 
 bench: ## side-by-side measurements as ratios; JSON in .cache/bench.json
 	@$(SETUP) test

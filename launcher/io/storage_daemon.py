@@ -78,7 +78,8 @@ def _same_user(wanted: Confinement, vm: VmDir) -> Confinement:
 def _head(child: Child, vm: VmDir, home: VmDir, export: str) -> bytes:
     client = connect_soon(home.path, SOCKET, seconds=_PATIENCE, alive=lambda: child.poll() is None)
     if client is None:
-        raise _failed(child, vm, "it does not listen")
+        why = "it ended" if child.poll() is not None else f"its servers gave no answer within {_PATIENCE:g} s"
+        raise _failed(child, vm, why)
     with client:
         client.settimeout(_PATIENCE)
         try:
