@@ -32,12 +32,15 @@ REFERENCE_ADD = "reference-add"
 REFERENCE_RETIRE = "reference-retire"
 POLICY_APPLY = "policy-apply"
 LAUNCH = "launch"
+HOST_ADD = "host-add"
+HOST_RETIRE = "host-retire"
 TOKEN_REVOKE = "token-revoke"  # noqa: S105  # the name of an event
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who caused a record: ``guest`` (name empty), ``operator`` (certificate name) or ``local`` (a user's shell)."""
+    """Who caused a record: ``guest`` (name empty), ``operator`` (certificate name), ``local`` (a user's shell) or
+    ``host`` (by the name its key is registered under)."""
 
     kind: str
     name: str = ""

@@ -17,6 +17,7 @@ VERBS = {
     "dashboard": "serve the auditors' pages, read-only, as a program of their own",
     "evidence": "show or verify a report, quote or event log",
     "reference": "add, list, retire or explain reference values",
+    "host": "register hosts whose signed launch records are believed, and record launches",
     "key": "store or list the resources that guests may get",
     "token": "show, introspect or revoke attestation tokens; rotate their keys",
     "policy": "check, test, compare, sign, apply, roll back or replay an appraisal policy",

@@ -39,6 +39,7 @@ from policy.strictjson import strict_json
 
 POLICY = "application/vnd.cvm.policy+toml"
 REFERENCE = "application/vnd.cvm.reference+json"
+LAUNCH = "application/vnd.cvm.launch+json"
 MAX_SIGNATURES = 16
 MAX_ENVELOPE = 3 << 20
 PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey
@@ -146,14 +147,21 @@ def key_id(key: PublicKey) -> str:
 def load_public(path: Path) -> PublicKey:
     """A PEM public key, Ed25519 or P-384."""
     try:
-        key = load_pem_public_key(path.read_bytes())
+        data = path.read_bytes()
     except OSError as exc:
         raise KeyFileRefused(f"public key {path}: {exc.strerror}") from None
+    return public_key(data, f"public key {path}")
+
+
+def public_key(pem: bytes, what: str) -> PublicKey:
+    """The key of a PEM text. Raises KeyFileRefused, which says ``what`` it is."""
+    try:
+        key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
-        raise KeyFileRefused(f"public key {path}: not a PEM public key") from None
+        raise KeyFileRefused(f"{what}: not a PEM public key") from None
     if isinstance(key, Ed25519PublicKey) or (isinstance(key, EllipticCurvePublicKey) and _is_p384(key)):
         return key
-    raise KeyFileRefused(f"public key {path}: want Ed25519 or EC on P-384")
+    raise KeyFileRefused(f"{what}: want Ed25519 or EC on P-384")
 
 
 def load_private(path: Path) -> PrivateKey:

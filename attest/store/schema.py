@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0006_decisions_by_day"
+REVISION = "0007_hosts"
 """The newest of ``attest/store/migrations/versions``. Named here so that a start needs no Alembic."""
 
 metadata = MetaData()
@@ -209,3 +209,15 @@ instances = Table(
     Column("seen", BigInteger, nullable=False),
 )
 """Launches of a VM in the order they first got a resource that watches for clones."""
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("key_id", String(64), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("added", BigInteger, nullable=False),
+    Column("added_by", String(255), nullable=False),
+    Column("retired", BigInteger),
+)
+"""Public keys of hosts whose signed launch records are believed."""
