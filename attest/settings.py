@@ -102,6 +102,7 @@ class Settings:
     database: Path | str
     master_key_file: Path
     token_key_file: Path
+    answer_key_file: Path | None
     policy: PolicySettings
     collateral: CollateralSettings
     audit: AuditSettings | None
@@ -175,6 +176,7 @@ def _decode(root: Table, folder: Path) -> Settings:
         database=_store(store, folder),
         master_key_file=_master_key(keys, folder),
         token_key_file=_path(keys, "token_key_file", folder),
+        answer_key_file=_path(keys, "answer_key_file", folder) if keys.has("answer_key_file") else None,
         policy=_policy(policy, folder),
         collateral=CollateralSettings() if collateral is None else _collateral(collateral, folder),
         audit=None if audit is None else _audit(audit, folder),

@@ -8,12 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from attest.attester.clock import learn_time
 from attest.attester.cmdline import DiskOrder, NetOrder, Orders, ServiceAddress
 from attest.attester.errors import PayloadFailed, Refused
+from attest.attester.guest_api import PORT
 from attest.attester.https import HttpsTransport, Transport, pinned_context
 from attest.attester.kbs import KbsClient, token_status
+from attest.attester.keeper import Keeper
+from attest.attester.proof import ProvenTransport
 from attest.attester.raw_evidence import TDX, RawEvidence
-from attest.attester.session import Pace, Session
+from attest.attester.resident import Resident
+from attest.attester.session import Pace, Session, patiently
 from attest.attester.status import Status
 from policy.errors import CvmError
 from policy.secret import SecretBytes
@@ -70,8 +75,15 @@ class Machine(Protocol):
     def start(self, run: str, mounted: Path, output: Callable[[str], None]) -> RunningPayload:
         """Start the payload."""
 
+    def secrets_folder(self) -> Path:
+        """A place in memory for secret files."""
+
+    def set_clock(self, seconds: float) -> None:
+        """Set the clock to Unix time ``seconds``; raises OSError."""
+
 
 Connect = Callable[[ServiceAddress, bytes], Transport]
+API_PATIENCE = 20.0
 
 
 def connect(address: ServiceAddress, ca: bytes) -> Transport:
@@ -79,17 +91,31 @@ def connect(address: ServiceAddress, ca: bytes) -> Transport:
     return HttpsTransport(address, pinned_context(ca))
 
 
+def connect_without_dates(address: ServiceAddress, ca: bytes) -> Transport:
+    """As :func:`connect`, for learning the time: the certificate's dates are not looked at."""
+    return HttpsTransport(address, pinned_context(ca, dates=False))
+
+
 class Agent:
     """Carries out ``orders`` on ``machine`` and reports to ``status``."""
 
     def __init__(
-        self, orders: Orders, machine: Machine, status: Status, *, connect: Connect = connect, pace: Pace | None = None
+        self,
+        orders: Orders,
+        machine: Machine,
+        status: Status,
+        *,
+        connect: Connect = connect,
+        pace: Pace | None = None,
+        api_port: int = PORT,
     ) -> None:
         self._orders = orders
         self._machine = machine
         self._status = status
         self._connect = connect
         self._pace = pace
+        self._api_port = api_port
+        self.listening = 0
 
     def work(self) -> RunningPayload | None:
         """Everything up to the running payload; raises :class:`Refused` or another CvmError, already reported."""
@@ -124,20 +150,48 @@ class Agent:
         # Headers first: for a disk that will not be opened, no key is asked for.
         disks = [self._machine.inspect(order) for order in self._orders.disks]
         tee = self._machine.tee(self._orders.emulated)
+        self._status.say(f"service: https://{service.host}:{service.port}, certificate pinned by the command line")
+        if self._orders.pins:
+            self._learn_time(service, ca, tee)
         session = Session(
-            KbsClient(self._connect(service, ca)),
+            KbsClient(self._transport(service, ca)),
             tee,
             lambda report_data: self._evidence(report_data, tee),
             pace=self._pace,
             tell=self._status.say,
         )
-        self._status.say(f"service: https://{service.host}:{service.port}, certificate pinned by the command line")
         result = token_status(session.attest())
         self._status.event("attested", f"attested: the service says {result}", status=result)
         unlocked = [self._unlock(disk, session) for disk in disks]
-        if tee == TDX:
+        if self._orders.stays:
+            self._stay(service, ca, tee)
+        elif tee == TDX:  # an agent that goes on asking for secrets must be able to show the registers they want
             self._close_door()
         return unlocked
+
+    def _transport(self, service: ServiceAddress, ca: bytes) -> Transport:
+        """Proofs are demanded where the command line pins the key that makes them."""
+        inner = self._connect(service, ca)
+        return ProvenTransport(inner, self._orders.pins) if self._orders.pins else inner
+
+    def _learn_time(self, service: ServiceAddress, ca: bytes, tee: str) -> None:
+        def learn() -> float:
+            transport = connect_without_dates(service, ca)
+            return learn_time(transport, self._orders.pins, tee, set_clock=self._machine.set_clock)
+
+        off = patiently(learn, self._pace or Pace(), self._status.say)
+        self._status.say(f"service proven by the pinned key; this clock was off by {off:.0f} s")
+
+    def _stay(self, service: ServiceAddress, ca: bytes, tee: str) -> None:
+        """Files, interface and timer, with sessions of their own and less patience than at boot."""
+
+        def evidence(report_data: bytes) -> dict[str, object]:
+            return self._machine.evidence_json(self._machine.evidence(report_data, tee, self._orders.emulated))
+
+        pace = (self._pace or Pace())._replace(patience=API_PATIENCE)
+        keeper = Keeper(lambda: Session(KbsClient(self._transport(service, ca)), tee, evidence, pace=pace))
+        resident = Resident(self._orders, keeper, self._machine.secrets_folder, self._status)
+        self.listening = resident.start(evidence, port=self._api_port)
 
     def _evidence(self, report_data: bytes, tee: str) -> dict[str, object]:
         raw = self._machine.evidence(report_data, tee, self._orders.emulated)

@@ -11,6 +11,10 @@ because a guest that guesses what its owner meant is worse than one that says wh
     cvm.run=/path                            program on the first disk
     cvm.evidence=emulated                    ask the emulated chip, and only it
     cvm.poweroff=1                           power off when the work is done
+    cvm.pin=<thumbprint>                     the key that signs the service's answers (RFC 7638); once per key
+    cvm.secret=<name>:<repository/type/tag>[:uid:gid:mode]   a secret as the file /run/cvm/secrets/<name>; once per file
+    cvm.api=resource,token,evidence          serve these on 127.0.0.1:8006
+    cvm.reattest=<seconds>                   attest again this often
 """
 
 from __future__ import annotations
@@ -28,7 +32,9 @@ from policy.vocab import ResourcePath
 # measured.
 KERNEL_LIMIT = 2047
 MAX_DISKS = 16
-WORDS = ("ca", "disk", "evidence", "net", "poweroff", "run", "service")
+WORDS = ("api", "ca", "disk", "evidence", "net", "pin", "poweroff", "reattest", "run", "secret", "service")
+APIS = ("resource", "token", "evidence")
+MAX_SECRETS, MAX_PINS = 32, 4
 T = TypeVar("T")
 # VIRTIO_BLK_ID_BYTES (VIRTIO 1.2, section 5.2.6): longer serials are cut.
 _DISK_NAME = re.compile(r"(?!control$)[a-z0-9][a-z0-9_-]{0,19}")
@@ -54,6 +60,16 @@ class DiskOrder(NamedTuple):
     resource: ResourcePath
 
 
+class SecretOrder(NamedTuple):
+    """Keep ``resource`` as the file ``name``, owned by ``uid`` and ``gid``, with ``mode``."""
+
+    name: str
+    resource: ResourcePath
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o400
+
+
 class NetOrder(NamedTuple):
     """Static IPv4 set-up, dotted quads. ``dns`` is a name server; what it answers is not trusted, TLS decides."""
 
@@ -73,6 +89,15 @@ class Orders(NamedTuple):
     run: str | None = None
     emulated: bool = False
     poweroff: bool = False
+    pins: tuple[str, ...] = ()
+    secrets: tuple[SecretOrder, ...] = ()
+    api: tuple[str, ...] = ()
+    reattest: int = 0
+
+    @property
+    def stays(self) -> bool:
+        """Whether the agent has something to do while the payload runs."""
+        return bool(self.secrets or self.api or self.reattest)
 
 
 def parse_orders(line: str) -> Orders:
@@ -124,7 +149,12 @@ def _together(values: dict[str, list[str]]) -> Orders:
         run=_only(values, "run", _run),
         emulated=_only(values, "evidence", _emulated) or False,
         poweroff=_only(values, "poweroff", _poweroff) or False,
+        pins=tuple(_pin(text) for text in values.get("pin", [])),
+        secrets=tuple(_secret(text) for text in values.get("secret", [])),
+        api=_only(values, "api", _api) or (),
+        reattest=_only(values, "reattest", _reattest) or 0,
     )
+    _check_lasting(orders)
     if (orders.service is None) != (orders.ca is None):
         raise CommandLineMalformed("command line: cvm.service and cvm.ca come together or not at all")
     if disks and orders.service is None:
@@ -132,6 +162,15 @@ def _together(values: dict[str, list[str]]) -> Orders:
     if orders.run is not None and not disks:
         raise CommandLineMalformed("command line: cvm.run names a program on the first cvm.disk, but there is none")
     return orders
+
+
+def _check_lasting(orders: Orders) -> None:
+    if len(orders.pins) > MAX_PINS or len(orders.secrets) > MAX_SECRETS:
+        raise CommandLineMalformed(f"command line: want at most {MAX_PINS} cvm.pin and {MAX_SECRETS} cvm.secret words")
+    if len({secret.name for secret in orders.secrets}) != len(orders.secrets):
+        raise CommandLineMalformed("command line: two cvm.secret words name one file")
+    if (orders.pins or orders.stays) and orders.service is None:
+        raise CommandLineMalformed("command line: cvm.pin, cvm.secret, cvm.api and cvm.reattest need cvm.service")
 
 
 def _only(values: dict[str, list[str]], name: str, read: Callable[[str], T]) -> T | None:
@@ -171,6 +210,40 @@ def _disk(text: str) -> DiskOrder:
         return DiskOrder(name, ResourcePath.parse(resource))
     except MalformedInput as exc:
         raise CommandLineMalformed(f"cvm.disk: {exc}") from None
+
+
+def _pin(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{43}", text):
+        raise CommandLineMalformed(f"cvm.pin: {text[:80]!r}, want the 43 characters of a key's thumbprint")
+    return text
+
+
+def _secret(text: str) -> SecretOrder:
+    match = re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9._-]{0,63}):([^:]+)(?::([0-9]{1,9}):([0-9]{1,9}):(0[0-7]{3}))?", text)
+    if match is None:
+        raise CommandLineMalformed(
+            f"cvm.secret: {text[:80]!r}, want name:repository/type/tag or name:repository/type/tag:uid:gid:mode (0400)"
+        )
+    try:
+        resource = ResourcePath.parse(match[2])
+    except MalformedInput as exc:
+        raise CommandLineMalformed(f"cvm.secret: {exc}") from None
+    if match[3] is None:
+        return SecretOrder(match[1], resource)
+    return SecretOrder(match[1], resource, int(match[3]), int(match[4]), int(match[5], 8))
+
+
+def _api(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if not set(names) <= set(APIS) or len(set(names)) != len(names):
+        raise CommandLineMalformed(f"cvm.api: {text[:80]!r}, want some of {', '.join(APIS)}, separated by commas")
+    return names
+
+
+def _reattest(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not 10 <= int(text) <= 86400:
+        raise CommandLineMalformed(f"cvm.reattest: {text[:80]!r}, want 10 to 86400 seconds")
+    return int(text)
 
 
 def _net(text: str) -> NetOrder:

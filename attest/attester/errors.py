@@ -77,6 +77,12 @@ class DiskFailed(CvmError):
     code = "guest.disk"
 
 
+class SecretFileFailed(CvmError):
+    """A secret could not be put in its file, or the guest's interface could not be opened."""
+
+    code = "guest.secret-file"
+
+
 class PayloadFailed(CvmError):
     """The payload is missing, is not executable, or ended with an error."""
 

@@ -16,26 +16,32 @@ from attest.attester.errors import CommandLineMalformed, ServiceMalformed, Servi
 TIMEOUT_SECONDS = 60.0
 MAX_BODY = 256 * 1024
 USER_AGENT = "cvm-attester/1"
+_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME, openssl/x509_vfy.h
 _COOKIE = re.compile(r"(kbs-session-id=[A-Za-z0-9._~+/=-]{1,256})(?:;.*)?")
 
 
 class Answer(NamedTuple):
-    """Status, body, and the session cookie (``name=value``) when one was set."""
+    """Status, body, the session cookie (``name=value``) and the service's proof, each when there was one."""
 
     status: int
     body: bytes
     cookie: str | None
+    proof: str | None = None
 
 
 class Transport(Protocol):
     """One request, one answer; raises ServiceUnavailable, ServiceUntrusted or ServiceMalformed."""
 
-    def send(self, method: str, path: str, body: bytes | None, cookie: str | None) -> Answer:
-        """Send and wait for the whole answer."""
+    def send(
+        self, method: str, path: str, body: bytes | None, cookie: str | None, challenge: str | None = None
+    ) -> Answer:
+        """Send and wait for the whole answer; ``challenge`` (base64url) asks for a proof of it."""
 
 
-def pinned_context(ca_der: bytes) -> ssl.SSLContext:
+def pinned_context(ca_der: bytes, *, dates: bool = True) -> ssl.SSLContext:
     """TLS 1.2 or later, certificate and host name checked, ``ca_der`` the only trust anchor.
+
+    Without ``dates`` the certificates' times are not looked at: for the one exchange that learns the time.
 
     The anchor may be a root, an intermediate or the server's own certificate: whichever was measured is what is
     trusted.
@@ -43,6 +49,8 @@ def pinned_context(ca_der: bytes) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    if not dates:
+        context.verify_flags |= _NO_CHECK_TIME
     try:
         context.load_verify_locations(cadata=ca_der)
     except (ssl.SSLError, ValueError):
@@ -57,10 +65,15 @@ class HttpsTransport:
         self._where = f"https://{address.host}:{address.port}"
         self._connection = http.client.HTTPSConnection(address.host, address.port, context=context, timeout=timeout)
 
-    def send(self, method: str, path: str, body: bytes | None, cookie: str | None) -> Answer:
+    def send(
+        self, method: str, path: str, body: bytes | None, cookie: str | None, challenge: str | None = None
+    ) -> Answer:
         """See :class:`Transport`."""
+        headers = {} if challenge is None else {"Cvm-Challenge": challenge}
+        if cookie is not None:
+            headers["Cookie"] = cookie
         try:
-            return self._exchange(method, path, body, cookie)
+            return self._exchange(method, path, body, headers)
         except ssl.SSLEOFError:
             raise self._unavailable("closed the connection during TLS") from None
         except ssl.SSLCertVerificationError as exc:
@@ -73,19 +86,18 @@ class HttpsTransport:
             self._connection.close()
             raise ServiceMalformed(f"{self._where}: not HTTP: {type(exc).__name__}") from None
 
-    def _exchange(self, method: str, path: str, body: bytes | None, cookie: str | None) -> Answer:
-        headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+    def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+        headers |= {"User-Agent": USER_AGENT, "Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        if cookie is not None:
-            headers["Cookie"] = cookie
         self._connection.request(method, path, body, headers)
         response = self._connection.getresponse()
         data = response.read(MAX_BODY + 1)
         if len(data) > MAX_BODY:
             self._connection.close()
             raise ServiceMalformed(f"{self._where}{path}: answer longer than {MAX_BODY} bytes")
-        return Answer(response.status, data, _session_cookie(response.headers.get_all("Set-Cookie") or []))
+        cookie = _session_cookie(response.headers.get_all("Set-Cookie") or [])
+        return Answer(response.status, data, cookie, response.headers.get("Cvm-Proof"))
 
     def _unavailable(self, why: str) -> ServiceUnavailable:
         self._connection.close()

@@ -77,6 +77,16 @@ class Guest:
             checked.header.unlink()
         return Unlocked(disk.mount_disk(mapped, name, read_only=read_only), read_only)
 
+    def secrets_folder(self) -> Path:
+        """A tmpfs of their own."""
+        from attest.attester.secret_files import mount_folder
+
+        return mount_folder()
+
+    def set_clock(self, seconds: float) -> None:
+        """The kernel's; the host's clock chip is left alone."""
+        time.clock_settime(time.CLOCK_REALTIME, seconds)
+
     def start(self, run: str, mounted: Path, output: Callable[[str], None]) -> RunningPayload:
         """The payload from the first disk."""
         from attest.attester.payload import Payload, find_program

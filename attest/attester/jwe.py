@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from attest.attester.errors import ServiceMalformed
 from policy.secret import SecretBytes
@@ -31,7 +32,7 @@ _B64URL = re.compile(r"[A-Za-z0-9_-]*")
 
 
 class GuestKey:
-    """A P-256 key that lives as long as one handshake. The private half never leaves this object."""
+    """A P-256 key that lives as long as one handshake. The private half leaves it only as :meth:`pem`."""
 
     def __init__(self) -> None:
         self._private = ec.generate_private_key(ec.SECP256R1())
@@ -46,6 +47,10 @@ class GuestKey:
             "x": b64url(numbers.x.to_bytes(COORDINATE_BYTES, "big")),
             "y": b64url(numbers.y.to_bytes(COORDINATE_BYTES, "big")),
         }
+
+    def pem(self) -> bytes:
+        """The private half, PKCS #8 PEM in clear: for programs in the same guest that open what is wrapped to it."""
+        return self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def open(self, message: object) -> SecretBytes:
         """The plaintext of the flattened JWE ``message`` (a parsed JSON object); raises :class:`ServiceMalformed`."""

@@ -101,6 +101,19 @@ def token_status(token: str) -> str:
     return status if isinstance(status, str) and re.fullmatch(r"[a-z]{1,20}", status) else "unknown"
 
 
+def token_lifetime(token: str) -> int:
+    """Seconds from ``iat`` to ``exp``, at most a day; 0 for a token that does not say. The clock is not asked."""
+    match = _TOKEN.fullmatch(token)
+    if match is None:
+        return 0
+    try:
+        claims = strict_json(urlsafe_b64decode(match[1] + "=" * (-len(match[1]) % 4)), "token", error=ServiceMalformed)
+        life = claims["exp"] - claims["iat"]
+    except (ValueError, LookupError, TypeError, ServiceMalformed):
+        return 0
+    return min(life, 86400) if isinstance(life, int) and life > 0 else 0
+
+
 def _algorithm(extra: object) -> str:
     selected = extra.get("selected-hash-algorithm", "sha384") if isinstance(extra, dict) else "sha384"
     name = selected.lower() if isinstance(selected, str) else ""

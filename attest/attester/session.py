@@ -16,7 +16,6 @@ from attest.attester.binding import report_data
 from attest.attester.errors import ServiceUnavailable, SessionLost
 from attest.attester.jwe import GuestKey
 from attest.attester.kbs import KbsClient
-from policy.errors import CvmError
 from policy.secret import SecretBytes
 from policy.vocab import ResourcePath
 
@@ -71,6 +70,12 @@ class Session:
         """The secret stored as ``path``."""
         return self._patiently(lambda: self._fetch(path))
 
+    def key_pem(self) -> bytes:
+        """The private key of the present session; raises SessionLost before one is attested."""
+        if self._key is None:
+            raise SessionLost("no attestation is in force")
+        return self._key.pem()
+
     def _handshake(self) -> GuestKey:
         key = GuestKey()
         public = key.jwk()
@@ -89,25 +94,39 @@ class Session:
             raise
 
     def _patiently(self, action: Callable[[], T]) -> T:
-        deadline = self._pace.clock() + self._pace.patience
-        pauses = chain(PAUSES, repeat(PAUSES[-1]))
-        while True:
-            pause = next(pauses)
-            try:
-                return action()
-            except SessionLost as exc:
-                self._lost += 1
-                if self._lost >= MAX_HANDSHAKES:
-                    raise
-                self._say(exc)
-            except ServiceUnavailable as exc:
-                if self._pace.clock() + pause > deadline:
-                    raise
-                self._say(exc)
-            self._pace.sleep(pause)
+        return patiently(lambda: self._once(action), self._pace, self._say)
 
-    def _say(self, problem: CvmError) -> None:
+    def _once(self, action: Callable[[], T]) -> T:
+        """A lost session is as good as a service that is away for a moment, three times in all."""
+        try:
+            return action()
+        except SessionLost as exc:
+            self._lost += 1
+            if self._lost >= MAX_HANDSHAKES:
+                raise
+            raise _Again(exc.message) from None
+
+    def _say(self, text: str) -> None:
         """Each new problem once: somebody may be looking at a console where nothing else moves for minutes."""
-        if problem.message != self._said:
-            self._said = problem.message
-            self._tell(f"{problem.message}; trying again")
+        if text != self._said:
+            self._said = text
+            self._tell(text)
+
+
+class _Again(ServiceUnavailable):
+    """To be tried again whatever the time."""
+
+
+def patiently(action: Callable[[], T], pace: Pace, tell: Callable[[str], None]) -> T:
+    """The result of ``action``, repeated with growing pauses while the service cannot be reached and patience lasts."""
+    deadline = pace.clock() + pace.patience
+    pauses = chain(PAUSES, repeat(PAUSES[-1]))
+    while True:
+        pause = next(pauses)
+        try:
+            return action()
+        except ServiceUnavailable as exc:
+            if not isinstance(exc, _Again) and pace.clock() + pause > deadline:
+                raise
+            tell(f"{exc.message}; trying again")
+        pace.sleep(pause)

@@ -7,6 +7,7 @@ not its friend either); they only let a person watch. Nothing secret is ever wri
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 
 PORT_NAME = "org.cvm.status"
@@ -28,29 +29,32 @@ class Status:
         self._port = port
         self._console = console
         self._clock = clock
+        self._turn = threading.RLock()  # lines of several threads do not mix
 
     def event(self, event: str, text: str = "", /, **detail: object) -> None:
         """Report ``event`` with ``detail``; ``text`` is the same for a person, empty to keep the console quiet."""
         if event not in EVENTS:
             raise ValueError(f"status event {event!r} is not in the protocol")
-        if self._port is not None:
-            line = self._line(event, detail)
-            try:
-                self._port(line)
-            except OSError as exc:
-                self._port = None  # nobody listens any more: the work goes on
-                self.say(f"status port lost: {exc.strerror}")
-        if text:
-            self.say(text)
+        with self._turn:
+            if self._port is not None:
+                line = self._line(event, detail)
+                try:
+                    self._port(line)
+                except OSError as exc:
+                    self._port = None  # nobody listens any more: the work goes on
+                    self.say(f"status port lost: {exc.strerror}")
+            if text:
+                self.say(text)
 
     def say(self, text: str) -> None:
         """A sentence for whoever looks at the console; control characters are replaced."""
         for part in text.splitlines() or [""]:
             clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in part)
-            try:
-                self._console(f"cvm: {clean}\r\n".encode())
-            except OSError:
-                return
+            with self._turn:
+                try:
+                    self._console(f"cvm: {clean}\r\n".encode())
+                except OSError:
+                    return
 
     def _line(self, event: str, detail: dict[str, object]) -> bytes:
         head: dict[str, object] = {"v": 1, "event": event, "time": round(self._clock(), 3)}

@@ -14,6 +14,7 @@ from attest.broker.service import Service
 from attest.broker.token import TokenSettings
 from attest.keys.master import load_master_keys
 from attest.keys.ring import SigningRing
+from attest.keys.signing import load_signing_key
 from attest.keys.statement import POLICY, Signed, Signers, signature_beside, unwrap
 from attest.settings import Settings
 from attest.store.engine import Database
@@ -44,6 +45,7 @@ def open_service(settings: Settings) -> Service:
         collateral=ServiceCollateral.of(settings.collateral),
         challenge_lifetime=settings.challenge_lifetime,
         signers=signers_of(settings),
+        answer_key=None if settings.answer_key_file is None else load_signing_key(settings.answer_key_file),
         limits=Limits.of(limits.address_per_minute, limits.chip_per_minute, limits.queue),
     )
 

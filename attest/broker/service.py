@@ -14,6 +14,7 @@ from attest.broker.rules import RulesInForce
 from attest.broker.token import TokenSettings
 from attest.keys.master import MasterKeys
 from attest.keys.ring import SigningRing
+from attest.keys.signing import SigningKey
 from attest.keys.statement import Signers
 from attest.store.engine import Database
 
@@ -33,6 +34,7 @@ class Service:
     memory: Memory = field(default_factory=Memory)
     limits: Limits = field(default_factory=Limits.none)
     signers: Signers = field(default_factory=Signers)
+    answer_key: SigningKey | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", RulesInForce(self.database, self.signers))

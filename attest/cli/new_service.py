@@ -19,7 +19,7 @@ from attest.keys.authority import Credential, issue_operator, issue_server, make
 from attest.keys.files import write_new, write_private
 from attest.keys.log_key import make_log_key
 from attest.keys.master import KEY_BYTES, master_key_line
-from attest.keys.signing import make_signing_key
+from attest.keys.signing import ES384, make_signing_key
 from attest.settings import load_settings
 from attest.store.engine import Database
 from attest.store.errors import StoreUnavailable
@@ -29,7 +29,7 @@ from policy.secret import SecretBytes
 SERVER_NAMES = ("localhost", "127.0.0.1", "10.0.2.2")
 """Always in the server's certificate; the last is how a guest on QEMU's user network sees its host."""
 
-_SUFFIXES = (".pem", ".key", ".pub", ".toml", ".db")
+_SUFFIXES = (".pem", ".key", ".pub", ".pin", ".toml", ".db")
 _SETTINGS = """\
 # Settings of one attestation service. Paths are relative to this file. Whom to trust stands in the policy, not here.
 schema = 1
@@ -47,6 +47,7 @@ workers = 2
 
 [keys]
 master_key_file = "master.key"        # or master_key_credential = "NAME" (systemd LoadCredential=)
+answer_key_file = "answer.key"        # signs answers to guests that pin it ([attestation] pins, from answer.pin)
 token_key_file = "token.key"          # or a folder of keys, which attest token rotate adds to without a restart
 
 [policy]
@@ -122,6 +123,8 @@ def make_service(new: NewService, now: datetime) -> tuple[str, ...]:
     _certificates(new, now)
     write_private(new.folder / "master.key", master_key_line(SecretBytes(os.urandom(KEY_BYTES))))
     make_signing_key(new.folder / "token.key")
+    pin = make_signing_key(new.folder / "answer.key", ES384).kid
+    write_new(new.folder / "answer.pin", f"{pin}\n".encode())
     origin = f"{new.names[0] if new.names else 'localhost'}/audit"
     log_key = make_log_key(new.folder / "log.key", origin)
     write_new(new.folder / "log.pub", f"{log_key.verifier.vkey}\n".encode())

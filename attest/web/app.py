@@ -15,10 +15,12 @@ from datetime import UTC, datetime
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import MethodNotAllowed
 
+from attest.broker.answer_proof import CHALLENGE, Exchange, prove
 from attest.broker.errors import Overloaded, SessionRefused, TooMany
 from attest.broker.protocol import MAX_ATTEST_BODY
 from attest.broker.release import Credential
 from attest.broker.service import Service
+from attest.store.errors import StoreUnavailable
 from attest.web.load import HERE
 from attest.web.logs import FIELDS
 from attest.web.metrics import NO_ROUTE, Metrics
@@ -72,6 +74,7 @@ def create_app(
     app.extensions["attest.metrics"] = watch.metrics
     app.before_request(_begin)
     app.before_request(lambda: _admit(service, watch))
+    app.after_request(lambda response: _prove(service, clock(), response))
     app.after_request(lambda response: _finish(response, watch))
     return app
 
@@ -115,6 +118,21 @@ def _admit(service: Service, watch: Watch) -> None:
         request.max_content_length = MAX_ATTEST_BODY
         request.get_data(cache=False)
         raise
+
+
+def _prove(service: Service, now: datetime, response: Response) -> Response:
+    """Sign the answer for a guest that asked for a proof; an answer that cannot be signed now goes without."""
+    challenge = request.headers.get("Cvm-Challenge", "")
+    if service.answer_key is None or not CHALLENGE.fullmatch(challenge):
+        return response
+    exchange = Exchange(challenge, request.method, request.full_path.removesuffix("?"), response.status_code,
+                        response.get_data())  # fmt: skip
+    shown = Credential(session_of(request.cookies))
+    try:
+        response.headers["Cvm-Proof"] = prove(service, service.answer_key, exchange, shown, now)
+    except StoreUnavailable as exc:
+        _log.error("no proof for an answer: %s", exc.message)
+    return response
 
 
 def _finish(response: Response, watch: Watch) -> Response:

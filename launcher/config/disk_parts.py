@@ -79,12 +79,12 @@ def _identity(table: Table, number: int) -> tuple[str, ResourcePath | None]:
     name = encrypted.value("name", str) or f"disk{number}"
     if not _DISK_NAME.fullmatch(name):
         encrypted.problem("name", f"got {name[:80]!r}, want at most 20 of a-z 0-9 _ -")
-    resource = _resource(encrypted)
+    found = resource(encrypted)
     encrypted.finish()
-    return name, resource
+    return name, found
 
 
-def _resource(table: Table) -> ResourcePath | None:
+def resource(table: Table) -> ResourcePath | None:
     text = table.value("resource", str, want='a key\'s path such as "default/web-1/root"')
     if text is None:
         return None

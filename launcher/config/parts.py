@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from launcher.config import hardware_parts
+from launcher.config.disk_parts import resource as resource_of
 from launcher.config.paths import optional_path as _optional_path
 from launcher.config.paths import path as _path
 from launcher.core.vm import (
@@ -13,6 +14,7 @@ from launcher.core.vm import (
     Boot,
     Cpu,
     Guest,
+    Secret,
     SnpSettings,
 )
 from policy.table import Table
@@ -25,6 +27,10 @@ _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _SERVICE = re.compile(
     r"https://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?/?"
 )
+APIS = ("resource", "token", "evidence")
+"""What the agent can serve inside the guest."""
+_PIN = re.compile(r"[A-Za-z0-9_-]{43}")
+_SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _RUN = re.compile(r"(?:/[A-Za-z0-9._+@-]+)+")
 _HOST_DATA = re.compile(r"[0-9a-f]{64}")
 _ABI = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
@@ -85,8 +91,11 @@ def attestation(table: Table | None) -> Attestation | None:
     if service and (match is None or not 0 < int(match[1] or "443") < 65536):
         table.problem("service", f"got {service[:80]!r}, want https://host or https://host:port")
     ca = _path(table, "ca", None) or ""
+    pins = table.strings("pins", ())
+    if len(pins) > 4 or not all(map(_PIN.fullmatch, pins)):
+        table.problem("pins", "want at most 4 thumbprints of 43 characters (answer.pin of the service)")
     table.finish()
-    return Attestation(service.rstrip("/"), ca)
+    return Attestation(service.rstrip("/"), ca, pins)
 
 
 def guest(table: Table | None) -> Guest | None:
@@ -96,7 +105,33 @@ def guest(table: Table | None) -> Guest | None:
     run = table.value("run", str) if table.has("run") else None
     if run is not None and (not _RUN.fullmatch(run) or any(set(part) == {"."} for part in run.split("/")[1:])):
         table.problem("run", f"got {run[:80]!r}, want an absolute path without '.' and '..'")
-    parsed = Guest(run, table.value("poweroff", bool, default=False) or False)
+    poweroff = table.value("poweroff", bool, default=False) or False
+    api = table.strings("api", ())
+    if not set(api) <= set(APIS) or len(set(api)) != len(api):
+        table.problem("api", f"got {', '.join(api)[:80]!r}, want some of {', '.join(APIS)}")
+    reattest = table.value("reattest", int, default=0) or 0
+    if reattest and not 10 <= reattest <= 86400:
+        table.problem("reattest", f"got {reattest}, want 10 to 86400 seconds, or 0")
+    secrets = tuple(_secret(item) for item in table.tables("secret")) if table.has("secret") else ()
+    if len({item.name for item in secrets}) != len(secrets):
+        table.problem("secret", "two secrets have one name")
+    table.finish()
+    return Guest(run, poweroff, api, reattest, secrets)
+
+
+def _secret(table: Table) -> Secret:
+    """``[[guest.secret]]``"""
+    name = table.value("name", str) or ""
+    if name and not _SECRET_NAME.fullmatch(name):
+        table.problem("name", f"got {name[:80]!r}, want a file name of letters, digits and . _ -")
+    mode = table.value("mode", str, "0400") or ""
+    if not re.fullmatch(r"0[0-7]{3}", mode):
+        table.problem("mode", f'got {mode[:20]!r}, want four octal digits such as "0400"')
+        mode = "0400"
+    uid, gid = (table.value(key, int, default=0) or 0 for key in ("uid", "gid"))
+    if not (0 <= uid < 10**9 and 0 <= gid < 10**9):
+        table.problem("uid", "want user and group numbers from 0")
+    parsed = Secret(name, resource_of(table) or "", uid, gid, int(mode, 8))
     table.finish()
     return parsed
 

@@ -120,9 +120,15 @@ def _cross_checks(config: VmConfig, problems: Problems) -> None:
         problems.add("$.net[0].address", "missing: a guest that attests reads its address in the command line")
     if config.guest.run is not None and not any(disk.resource for disk in config.disks):
         problems.add("$.guest.run", "names a program on the first encrypted disk, but there is none")
-    if config.guest.poweroff and config.platform is Platform.NONE and boot.kernel is None:
-        problems.add("$.guest.poweroff", "is passed on the kernel command line, but there is no kernel")
+    _check_guest(config, problems)
     _disks(config, problems)
+
+
+def _check_guest(config: VmConfig, problems: Problems) -> None:
+    if (config.guest.api or config.guest.reattest or config.guest.secrets) and config.attestation is None:
+        problems.add("$.guest", "api, reattest and secret need an [attestation] table: nobody to ask")
+    if config.guest.poweroff and config.platform is Platform.NONE and config.boot.kernel is None:
+        problems.add("$.guest.poweroff", "is passed on the kernel command line, but there is no kernel")
 
 
 def _check_light(config: VmConfig, problems: Problems) -> None:

@@ -57,12 +57,20 @@ def _orders(config: VmConfig, ca_der: bytes | None, choices: list[tuple[str, str
         service, reason = _seen_from_inside(config.attestation.service, config.net)
         words += [f"cvm.service={service}", f"cvm.ca={_base64(ca_der)}"]
         choices.append(("service", service, reason))
+        words += [f"cvm.pin={pin}" for pin in config.attestation.pins]
     words += [f"cvm.disk={disk.name}:{disk.resource}" for disk in config.disks if disk.resource is not None]
     words += _network(config.net, words, choices)
     if config.guest.run is not None:
         words.append(f"cvm.run={config.guest.run}")
     if config.platform in (Platform.EMULATED_SNP, Platform.EMULATED_TDX):
         words.append("cvm.evidence=emulated")
+    words += [
+        f"cvm.secret={item.name}:{item.resource}:{item.uid}:{item.gid}:{item.mode:04o}" for item in config.guest.secrets
+    ]
+    if config.guest.api:
+        words.append(f"cvm.api={','.join(config.guest.api)}")
+    if config.guest.reattest:
+        words.append(f"cvm.reattest={config.guest.reattest}")
     if config.guest.poweroff:
         words.append("cvm.poweroff=1")
     return words

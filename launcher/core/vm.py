@@ -75,17 +75,38 @@ class SharedThrottle(NamedTuple):
 
 
 class Attestation(NamedTuple):
-    """The key service's ``https`` URL and the path of the one CA certificate (PEM) its server must chain to."""
+    """The key service's ``https`` URL and the path of the one CA certificate (PEM) its server must chain to.
+
+    ``pins``: thumbprints of keys that must have signed its answers (``answer.pin`` of the service).
+    """
 
     service: str
     ca: str
+    pins: tuple[str, ...] = ()
+
+
+class Secret(NamedTuple):
+    """A resource that the guest keeps as the file ``/run/cvm/secrets/NAME``, with owner, group and mode."""
+
+    name: str
+    resource: str
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o400
 
 
 class Guest(NamedTuple):
-    """What the guest does after its disks are open: the payload's path on the first disk, and whether to power off."""
+    """What the guest does after its disks are open: the payload's path on the first disk, and whether to power off.
+
+    ``api`` are the parts of the REST interface it serves to programs inside, ``reattest`` seconds between attestations
+    (0: none after the first).
+    """
 
     run: str | None = None
     poweroff: bool = False
+    api: tuple[str, ...] = ()
+    reattest: int = 0
+    secrets: tuple[Secret, ...] = ()
 
 
 class SnpSettings(NamedTuple):

@@ -55,6 +55,8 @@ class FakeMachine:
         self.exit: int | None = 0
         self.fail: Exception | None = None
         self.bad_header: Exception | None = None
+        self.folder = Path("/nowhere")
+        self.clock: float | None = None
 
     def network(self, order: NetOrder) -> str:
         self.done.append(order)
@@ -86,6 +88,12 @@ class FakeMachine:
             raise self.fail
         self.keys[disk.order.name] = key.reveal()
         return Unlocked(Path("/run/cvm/disk") / disk.order.name, disk.read_only)
+
+    def secrets_folder(self) -> Path:
+        return self.folder
+
+    def set_clock(self, seconds: float) -> None:
+        self.clock = seconds
 
     def start(self, run: str, mounted: Path, output: Callable[[str], None]) -> RunningPayload:
         self.done.append((run, mounted))

@@ -26,7 +26,7 @@ def test_init_makes_everything_with_private_files_private(service: Served) -> No
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in service.folder.iterdir()}
     private = {name for name, mode in modes.items() if mode == 0o600}
     assert private == {
-        "attest.db", "master.key", "token.key", "log.key", "ca.key", "operator-ca.key", "server.key", "operator.key",
+        "attest.db", "master.key", "token.key", "answer.key", "log.key", "ca.key", "operator-ca.key", "server.key", "operator.key",
     }  # fmt: skip
     assert stat.S_IMODE(service.folder.stat().st_mode) == 0o700
     assert {"attest.toml", "policy.toml", "ca.pem", "operator.pem", "operator-ca.pem", "server.pem"} <= set(modes)
