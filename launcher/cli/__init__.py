@@ -25,6 +25,7 @@ VERBS = {
     "throttle": "see and change the limits of a running VM's disks",
     "migrate": "move a running ordinary VM to another host",
     "memory": "show or change a running ordinary VM's memory",
+    "top": "what every VM uses now, and signs of noisy neighbours",
     "console": "attach to a VM's serial console",
     "logs": "show what a VM wrote to its console",
     "boot-time": "where the time of a VM's last launch went",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from launcher.config.sizes import parse_size
 from launcher.core.confinement_settings import IsolationSettings
-from launcher.core.limits import Limits, cpu_list, overhead
+from launcher.core.limits import IoLimit, Limits, cpu_list, overhead
 from policy.table import Table
 
 _MAX_UID = (1 << 31) - 1
@@ -29,7 +29,7 @@ def limits(table: Table | None, memory: int) -> Limits:
     """``[limits]``; ``memory`` is the guest's, bytes: a limit below what it costs would kill QEMU while it boots."""
     if table is None:
         return Limits()
-    sizes = {name: _size(table, name) for name in ("memory_min", "memory_high", "memory_max")}
+    sizes = {name: _size(table, name) for name in ("memory_min", "memory_low", "memory_high", "memory_max")}
     need = memory + overhead(memory)
     for name in ("memory_high", "memory_max"):
         size = sizes[name]
@@ -42,8 +42,30 @@ def limits(table: Table | None, memory: int) -> Limits:
         io_weight=_number(table, "io_weight", 1, 10_000),
         pids=_number(table, "pids", 16, 1 << 22),
         key_slots=table.value("key_slots", bool, default=False) or False,
+        cpu_burst=_number(table, "cpu_burst", 1, 819_200),
+        io=tuple(_io(item) for item in table.tables("io")),
         **sizes,
     )
+    if found.cpu_burst is not None and found.cpu_burst > (found.cpu_max or 0):
+        table.problem("cpu_burst", "want at most cpu_max: what was not used is saved up")
+    table.finish()
+    return found
+
+
+def _io(table: Table) -> IoLimit:
+    device = table.value("device", str, want='a block device such as "/dev/nvme0n1"') or "/dev/x"
+    if not device.startswith("/dev/") or ".." in device.split("/") or len(device) > 200 or not device.isprintable():
+        table.problem("device", f'got {device[:40]!r}, want a block device such as "/dev/nvme0n1"')
+    found = IoLimit(
+        device,
+        read_bps=_size(table, "read_bps"),
+        write_bps=_size(table, "write_bps"),
+        read_iops=_number(table, "read_iops", 1, 1 << 40),
+        write_iops=_number(table, "write_iops", 1, 1 << 40),
+        latency=_number(table, "latency_us", 1, 10_000_000),
+    )
+    if found == IoLimit(device):
+        table.problem("device", "has no limit: want read_bps, write_bps, read_iops, write_iops or latency_us")
     table.finish()
     return found
 

@@ -13,7 +13,19 @@ PERIOD = 100_000
 """Microseconds over which ``cpu.max`` counts."""
 QEMU_OVERHEAD = 256 << 20
 """QEMU itself: 55 to 223 MiB have been reported for Kata's guests, more with many devices."""
-_MISC = {Platform.SEV_SNP: "sev_es", Platform.TDX: "tdx"}
+KEY_RESOURCE = {Platform.SEV_SNP: "sev_es", Platform.TDX: "tdx"}
+"""Resources of the misc controller that count memory encryption keys."""
+
+
+class IoLimit(NamedTuple):
+    """What a VM may do with one block device of the host, per second; ``latency``: microseconds the kernel aims at."""
+
+    device: str
+    read_bps: int | None = None
+    write_bps: int | None = None
+    read_iops: int | None = None
+    write_iops: int | None = None
+    latency: int | None = None
 
 
 class Limits(NamedTuple):
@@ -31,14 +43,20 @@ class Limits(NamedTuple):
     io_weight: int | None = None
     pids: int | None = None
     key_slots: bool = False
+    memory_low: int | None = None
+    cpu_burst: int | None = None
+    io: tuple[IoLimit, ...] = ()
 
 
 class Setting(NamedTuple):
-    """One line for one file of a cgroup, and the controller that must be there."""
+    """One line for one file of a cgroup, and the controller that must be there. ``device``: of the line's block device,
+    whose number is written before the value.
+    """
 
     controller: str
     file: str
     value: str
+    device: str | None = None
 
 
 def overhead(memory: int) -> int:
@@ -46,26 +64,49 @@ def overhead(memory: int) -> int:
     return QEMU_OVERHEAD + memory // 512
 
 
-def settings(limits: Limits, platform: Platform) -> tuple[Setting, ...]:
-    """Every limit as cgroup v2 wants it, in the order of the table."""
+def settings(limits: Limits, platform: Platform, mems: str | None = None) -> tuple[Setting, ...]:
+    """Every limit as cgroup v2 wants it, in the order of the table; ``mems``: memory nodes of its placement."""
     quota = None if limits.cpu_max is None else f"{limits.cpu_max * PERIOD // 100} {PERIOD}"
-    slot = f"{_MISC[platform]} 1" if limits.key_slots and platform in _MISC else None
+    slot = f"{KEY_RESOURCE[platform]} 1" if limits.key_slots and platform in KEY_RESOURCE else None
     wanted = (
         ("cpu", "cpu.weight", limits.cpu_weight),
         ("cpu", "cpu.max", quota),
+        ("cpu", "cpu.max.burst", None if limits.cpu_burst is None else limits.cpu_burst * PERIOD // 100),
         ("cpuset", "cpuset.cpus", limits.cpus),
+        ("cpuset", "cpuset.mems", mems),
         ("memory", "memory.min", limits.memory_min),
+        ("memory", "memory.low", limits.memory_low),
         ("memory", "memory.high", limits.memory_high),
         ("memory", "memory.max", limits.memory_max),
         ("io", "io.weight", limits.io_weight),
         ("pids", "pids.max", limits.pids),
         ("misc", "misc.max", slot),
     )
-    return tuple(Setting(controller, file, str(value)) for controller, file, value in wanted if value is not None)
+    plain = (Setting(controller, file, str(value)) for controller, file, value in wanted if value is not None)
+    return (*plain, *(line for item in limits.io for line in _io(item)))
 
 
-_SYSTEMD = {"cpu.weight": "CPUWeight", "memory.min": "MemoryMin", "memory.high": "MemoryHigh",
-            "memory.max": "MemoryMax", "io.weight": "IOWeight", "pids.max": "TasksMax"}  # fmt: skip
+_IO_KEYS = (("rbps", "read_bps"), ("wbps", "write_bps"), ("riops", "read_iops"), ("wiops", "write_iops"))
+
+
+def _io(limit: IoLimit) -> tuple[Setting, ...]:
+    rates = " ".join(f"{key}={value}" for key, name in _IO_KEYS if (value := getattr(limit, name)) is not None)
+    found = [Setting("io", "io.max", rates, limit.device)] if rates else []
+    if limit.latency is not None:
+        found.append(Setting("io", "io.latency", f"target={limit.latency}", limit.device))
+    return tuple(found)
+
+
+_SYSTEMD = {"cpu.weight": "CPUWeight", "memory.min": "MemoryMin", "memory.low": "MemoryLow",
+            "memory.high": "MemoryHigh", "memory.max": "MemoryMax", "io.weight": "IOWeight",
+            "pids.max": "TasksMax"}  # fmt: skip
+
+
+_MASKS = {"cpuset.cpus": "AllowedCPUs", "cpuset.mems": "AllowedMemoryNodes"}
+_PER_DEVICE = {"rbps": "IOReadBandwidthMax", "wbps": "IOWriteBandwidthMax", "riops": "IOReadIOPSMax",
+               "wiops": "IOWriteIOPSMax", "target": "IODeviceLatencyTargetUSec"}  # fmt: skip
+UNKNOWN_TO_SYSTEMD = ("misc.max", "cpu.max.burst")
+"""Files that no property of a scope stands for: they are written into its cgroup."""
 
 
 def scope_call(name: str, pid: int, wanted: tuple[Setting, ...]) -> tuple[str, ...]:
@@ -76,10 +117,13 @@ def scope_call(name: str, pid: int, wanted: tuple[Setting, ...]) -> tuple[str, .
             properties.append((_SYSTEMD[item.file], "t", item.value))
         elif item.file == "cpu.max":
             properties.append(("CPUQuotaPerSecUSec", "t", str(int(item.value.split()[0]) * 1_000_000 // PERIOD)))
-        elif item.file == "cpuset.cpus":
+        elif item.file in _MASKS:
             mask = sum(1 << cpu for cpu in cpu_list(item.value))
             octets = mask.to_bytes((mask.bit_length() + 7) // 8, "little")
-            properties.append(("AllowedCPUs", "ay", str(len(octets)), *(str(octet) for octet in octets)))
+            properties.append((_MASKS[item.file], "ay", str(len(octets)), *(str(octet) for octet in octets)))
+        elif item.device is not None:
+            pairs = (pair.split("=") for pair in item.value.split())
+            properties += [(_PER_DEVICE[key], "a(st)", "1", item.device, value) for key, value in pairs]
     words = [word for entry in properties for word in entry]
     return (
         "busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager",

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.core.limits import Setting, scope_call
+from launcher.core.limits import UNKNOWN_TO_SYSTEMD, Setting, scope_call
 
 _BRANCH = "cvm"
 Runner = Callable[[Sequence[str]], str]
@@ -80,11 +81,21 @@ def _set(leaf: Path, wanted: tuple[Setting, ...]) -> Placed:
         try:
             if item.controller not in present:
                 raise OSError(0, f"controller {item.controller} is not delegated")
-            _write(leaf / item.file, item.value)
+            _write(leaf / item.file, _line(item))
             enforced.append(item.file)
         except OSError as exc:
             refused.append((item.file, str(exc.strerror)))
     return Placed(leaf, tuple(enforced), tuple(refused))
+
+
+def _line(item: Setting) -> str:
+    """The value, after the number of the block device it is about. Raises OSError."""
+    if item.device is None:
+        return item.value
+    found = os.stat(item.device)
+    if not stat.S_ISBLK(found.st_mode):
+        raise OSError(0, f"{item.device} is not a block device")
+    return f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)} {item.value}"
 
 
 def _scope(name: str, pid: int, wanted: tuple[Setting, ...], root: Path, run: Runner) -> Placed:
@@ -97,7 +108,7 @@ def _scope(name: str, pid: int, wanted: tuple[Setting, ...], root: Path, run: Ru
     enforced: list[str] = []
     refused: list[tuple[str, str]] = []
     for item in wanted:  # what systemd was told is only a claim: the files are the truth
-        if item.controller == "misc":
+        if item.file in UNKNOWN_TO_SYSTEMD:
             one = _set(folder, (item,))
             enforced += one.enforced
             refused += one.refused

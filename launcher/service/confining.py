@@ -23,7 +23,7 @@ from launcher.service.planning import Prepared
 def confined_qemu(prepared: Prepared, vm: VmDir, log: IO[bytes], say: Callable[[str], None]) -> Iterator[Qemu]:
     """QEMU runs inside; afterwards its user and its cgroup are taken back."""
     config, plan = prepared.config, prepared.plan
-    wanted = settings(config.limits, config.platform)
+    wanted = settings(config.limits, config.platform, plan.placement.mems)
     placed: list[cgroup.Placed] = []
     confined = confinement(config.isolation, plan.spec, plan.qemu)
 

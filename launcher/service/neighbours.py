@@ -1,13 +1,16 @@
-"""What other VMs of this host have taken already: processors, for a placement that keeps out of their way."""
+"""What other VMs of this host have taken already: processors, memory and keys."""
 
 from __future__ import annotations
 
-from launcher.core.limits import cpu_list
+from pathlib import Path
+
+from launcher.core.admission import Occupied
+from launcher.core.limits import cpu_list, overhead
 from launcher.core.names import CONFINEMENT_FILE
 from launcher.core.states import LIVE
 from launcher.errors import StateUnusable
 from launcher.io.statedir import VmDir, state_root, vm_names
-from launcher.service.listing import describe
+from launcher.service.listing import describe, list_vms
 
 
 def pinned_elsewhere(name: str) -> frozenset[int]:
@@ -31,3 +34,23 @@ def _pinned(vm: VmDir) -> set[int]:
         }
     except (StateUnusable, TypeError, KeyError, ValueError, AttributeError):
         return set()  # not pinned, or of an older release
+
+
+def occupied(name: str, root: Path = Path("/")) -> Occupied:
+    """What the VMs that are up hold, but ``name``'s own last launch."""
+    promised = 0
+    for row in list_vms(state_root()):
+        if row["name"] != name and row["state"] in LIVE and isinstance(row["memory"], int):
+            promised += row["memory"] + overhead(row["memory"])
+    top = root / "sys/fs/cgroup"
+    capacity, current = _counts(top / "misc.capacity"), _counts(top / "misc.current")
+    return Occupied(promised, {what: (number, current.get(what, 0)) for what, number in capacity.items()})
+
+
+def _counts(path: Path) -> dict[str, int]:
+    """``sev_es 99`` per line; ``max`` counts as no limit and is left out."""
+    try:
+        rows = [line.split() for line in path.read_text("ascii", "replace").splitlines()]
+    except OSError:
+        return {}
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}

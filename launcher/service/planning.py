@@ -6,6 +6,7 @@ from pathlib import Path
 from shutil import which
 from typing import NamedTuple
 
+from launcher.core.admission import admission
 from launcher.core.facts import FirmwareFacts, QemuFacts
 from launcher.core.hardware import Placement
 from launcher.core.names import CHIP_STATE
@@ -21,7 +22,7 @@ from launcher.io.storage_tools import qemu_extras
 from launcher.io.toolchain import Toolchain, find_toolchain, parse_version
 from launcher.io.topology import read_topology
 from launcher.service.id_block import check_id_block, read_id_block
-from launcher.service.neighbours import pinned_elsewhere
+from launcher.service.neighbours import occupied, pinned_elsewhere
 from launcher.service.passing import passthrough_findings
 from launcher.service.vm_file import load_vm, read_ca
 
@@ -69,6 +70,8 @@ def prepare(path: str) -> Prepared:
         taken=pinned_elsewhere(config.name) if config.placement != Placement() else frozenset(),
     )
     plan = make_plan(config, around)
+    full = admission(config, around.host.memory_total, occupied(config.name))
+    plan = plan._replace(blockers=(*plan.blockers, *full))
     if config.passthrough:
         missing, doubts = passthrough_findings(config, plan.placement)
         plan = plan._replace(blockers=(*plan.blockers, *missing), warnings=(*plan.warnings, *doubts))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from launcher.core.limits import Limits, cpu_list, scope_call, settings
+from launcher.core.limits import IoLimit, Limits, cpu_list, scope_call, settings
 from launcher.io.cgroup import place, release, statement
 from launcher.io.pressure import pressure
 from policy.vocab import Platform
@@ -107,3 +109,54 @@ def test_pressure_and_waiting_are_read_where_they_are(tmp_path: Path) -> None:
     (group / "cpu.pressure").write_text("some avg10=12.50 avg60=0.00 avg300=0.00 total=1\nfull avg10=9 total=0\n")
     assert pressure(9, str(tmp_path)) == {"waited": 20.0, "cpu": 12.5, "memory": None, "io": None}
     assert pressure(8, str(tmp_path)) == {"waited": None, "cpu": None, "memory": None, "io": None}
+
+
+DISK = IoLimit("/dev/loop7", read_bps=1 << 20, write_iops=500, latency=2000)
+
+
+def _block_device(monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
+    found = os.stat_result((mode | 0o600, *([0] * 9)), {"st_rdev": os.makedev(7, 7)})
+    real = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **options: found if path == DISK.device else real(path, **options))
+
+
+def test_limits_of_a_block_device_are_written_with_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaf = _tree(tmp_path, "io")
+    for name in ("io.max", "io.latency"):
+        (leaf / name).touch()
+    _block_device(monkeypatch, stat.S_IFBLK)
+    placed = place("web", 1, settings(Limits(io=(DISK,)), Platform.NONE), tmp_path)
+    assert placed.enforced == ("io.max", "io.latency")
+    assert (leaf / "io.max").read_text() == "7:7 rbps=1048576 wiops=500"
+    assert (leaf / "io.latency").read_text() == "7:7 target=2000"
+
+
+def test_what_is_no_block_device_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _tree(tmp_path, "io")
+    _block_device(monkeypatch, stat.S_IFREG)
+    placed = place("web", 1, settings(Limits(io=(DISK,)), Platform.NONE), tmp_path)
+    assert placed.refused[0] == ("io.max", "/dev/loop7 is not a block device")
+
+
+def test_burst_low_and_nodes_are_written_and_systemd_is_told_what_it_knows() -> None:
+    limits = Limits(cpu_max=200, cpu_burst=50, memory_low=1 << 30, io=(DISK,))
+    wanted = settings(limits, Platform.NONE, mems="1")
+    files = {item.file: item.value for item in wanted}
+    assert (files["cpu.max.burst"], files["memory.low"], files["cpuset.mems"]) == ("50000", str(1 << 30), "1")
+    words = " ".join(scope_call("web", 1, wanted))
+    assert "MemoryLow t 1073741824" in words and "AllowedMemoryNodes ay 1 2" in words
+    assert "IOReadBandwidthMax a(st) 1 /dev/loop7 1048576" in words and "IOWriteIOPSMax a(st) 1 /dev/loop7 500" in words
+    assert "IODeviceLatencyTargetUSec a(st) 1 /dev/loop7 2000" in words
+
+
+def test_with_systemd_a_burst_goes_into_the_scopes_own_cgroup(tmp_path: Path) -> None:
+    _tree(tmp_path, "cpu", init="systemd")
+    scope = tmp_path / "sys/fs/cgroup/cvm-web.scope"
+    scope.mkdir()
+    (scope / "cgroup.controllers").write_text("cpu")
+    for name in ("cpu.max", "cpu.max.burst"):
+        (scope / name).touch()
+    (tmp_path / "proc/9").mkdir()
+    (tmp_path / "proc/9/cgroup").write_text("0::/cvm-web.scope\n")
+    placed = place("web", 9, settings(Limits(cpu_max=100, cpu_burst=20), Platform.NONE), tmp_path, lambda _words: "")
+    assert placed.enforced == ("cpu.max", "cpu.max.burst") and (scope / "cpu.max.burst").read_text() == "20000"

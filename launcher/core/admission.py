@@ -1,0 +1,53 @@
+"""Whether a host has room for one more VM: memory that is promised already, and memory encryption keys.
+
+Private memory is neither swapped nor reclaimed, so it counts in full, also while the guest has not touched it.
+Source: Linux ``Documentation/admin-guide/cgroup-v2.rst``, "Misc" (``sev_es`` counts SEV-SNP guests).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from launcher.core.capability import FAIL, Finding
+from launcher.core.cost import memory_cost
+from launcher.core.limits import KEY_RESOURCE
+from launcher.core.vm import VmConfig
+from policy.vocab import Platform
+
+
+class Occupied(NamedTuple):
+    """``promised``: bytes of all other VMs that are up. ``keys``: resource -> (capacity, in use)."""
+
+    promised: int
+    keys: dict[str, tuple[int, int]]
+
+
+def admission(config: VmConfig, memory_total: int | None, occupied: Occupied) -> tuple[Finding, ...]:
+    """What is in the way; nothing for an ordinary VM that may overcommit memory."""
+    return (*_memory(config, memory_total, occupied.promised), *_keys(config, occupied.keys))
+
+
+def _memory(config: VmConfig, total: int | None, promised: int) -> tuple[Finding, ...]:
+    must_fit = config.platform in (Platform.SEV_SNP, Platform.TDX) or not config.ram.overcommit
+    twice = config.platform is not Platform.NONE and bool(config.ram.huge_pages or config.ram.prealloc)
+    cost = memory_cost(config.platform, config.memory).total + (config.memory if twice else 0)
+    if total is None or not must_fit or promised + cost <= total:
+        return ()
+    seen = f"{total >> 20} MiB in all, {promised >> 20} MiB promised to VMs that are up, {cost >> 20} MiB wanted"
+    why = "this VM's memory is never given back while it runs"
+    return (
+        Finding("admission.memory", FAIL, seen, why, "stop a VM, or choose a smaller one", (config.platform.value,)),
+    )
+
+
+def _keys(config: VmConfig, keys: dict[str, tuple[int, int]]) -> tuple[Finding, ...]:
+    resource = KEY_RESOURCE.get(config.platform)
+    if resource is None or resource not in keys:
+        return ()
+    capacity, used = keys[resource]
+    if used < capacity:
+        return ()
+    fix = "stop a protected VM; for SEV-SNP the BIOS divides ASIDs between SEV and SEV-ES/SNP"
+    why = "every protected VM needs a memory encryption key of its own"
+    seen = f"{resource}: {used} of {capacity} in use"
+    return (Finding("admission.keys", FAIL, seen, why, fix, (config.platform.value,)),)
