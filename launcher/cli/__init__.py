@@ -22,6 +22,7 @@ VERBS = {
     "stop": "stop a VM, or clean up after a dead launcher",
     "pause": "stop a VM's processors, keep its memory",
     "resume": "let a paused VM go on",
+    "snapshot": "snapshots of a VM's disks: create, list, delete, revert",
     "throttle": "see and change the limits of a running VM's disks",
     "migrate": "move a running ordinary VM to another host",
     "memory": "show or change a running ordinary VM's memory",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from launcher.core.argv.disks import throttle_object
+from launcher.core.argv.disks import throttle_object, top_node
 from launcher.core.spec import VmSpec
 from launcher.core.storage import Throttle
 from launcher.errors import WrongState
@@ -83,4 +83,29 @@ def _changes(changes: object) -> dict[str, int]:
     return changes
 
 
-COMMANDS: dict[str, Command] = {"throttle": throttle, "memory": memory}
+def snapshot(prepared: Prepared, qmp: Qmp, about: dict[str, Any]) -> dict[str, object]:
+    """``do`` create, delete or list; on every disk that can be written, created in one transaction."""
+    disks = [(number, disk) for number, disk in enumerate(prepared.plan.spec.disks) if not disk.readonly]
+    what, name = about.get("do"), str(about.get("name"))[:64]
+    wrong = [disk.name for _, disk in disks if disk.format != "qcow2" or disk.network or disk.replicas]
+    if wrong or not disks:
+        raise WrongState(f"it runs with disks that keep no snapshots: {', '.join(wrong) or 'none is written'}")
+    tops = [top_node(disk, number) for number, disk in disks]
+    if what == "create":
+        actions = [{"type": "blockdev-snapshot-internal-sync", "data": {"device": node, "name": name}} for node in tops]
+        qmp.execute("transaction", actions=actions)
+    elif what == "delete":
+        for node in tops:
+            qmp.execute("blockdev-snapshot-delete-internal-sync", device=node, name=name)
+    elif what != "list":
+        raise LiveMalformed(f"snapshot: got {str(what)[:20]!r}, want create, delete or list")
+    named = {item["node-name"]: item["image"] for item in qmp.execute("query-named-block-nodes")}
+    found = [
+        [disk.name, item["name"], item["date-sec"]]
+        for number, disk in disks
+        for item in named[f"node{number}"].get("snapshots", [])
+    ]
+    return {"said": f"snapshot {what}", "snapshots": found}
+
+
+COMMANDS: dict[str, Command] = {"throttle": throttle, "memory": memory, "snapshot": snapshot}

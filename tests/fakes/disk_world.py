@@ -12,6 +12,7 @@ import pytest
 
 from launcher.config.vm_toml import parse_vm
 from launcher.core.facts import QemuFacts
+from launcher.core.names import OF_A_RUN
 from launcher.core.plan import Surroundings, make_plan
 from launcher.io.host import probe_host
 from launcher.io.qemu import Qemu
@@ -55,6 +56,7 @@ def running_disks(text: str, folder: Path) -> Iterator[tuple[Qemu, VmDir, list[s
     made = prepared(text, folder)
     vm = VmDir(str(folder / "state"), "disks")
     vm.create()
+    vm.remove(*OF_A_RUN)
     said: list[str] = []
     check_local_disks(made)
     Path(vm.file("serial.log")).touch(0o600)

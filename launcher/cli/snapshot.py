@@ -1,0 +1,53 @@
+"""``cvm snapshot``: snapshots of a VM's disks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from datetime import UTC, datetime
+
+from launcher.service.snapshots import snapshot
+
+DESCRIPTION = """Snapshots of all of a VM's qcow2 disks in one moment, inside the images; memory is never part."""
+EPILOG = """example: cvm snapshot create web-1 before-upgrade
+exit status: 0 done, 3 a disk that keeps no snapshots, or memory was asked for, 8 qemu-img failed, 10 no such VM or
+  snapshot, or its state forbids it"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The verb's own verbs."""
+    verbs = parser.add_subparsers(dest="snapshot_verb", metavar="VERB", required=True)
+    texts = {
+        "create": "of a running VM (as after a power cut) or a stopped one",
+        "list": "what there is",
+        "delete": "forget one",
+        "revert": "bring a stopped VM's disks back to it; what came later is lost",
+    }
+    for name, text in texts.items():
+        verb = verbs.add_parser(name, help=text)
+        verb.add_argument("name", metavar="VM", help="its name (cvm ps)")
+        if name != "list":
+            verb.add_argument("snapshot", metavar="SNAPSHOT", help="its name")
+        if name == "create":
+            verb.add_argument("--ram", action="store_true", help="with memory: refused, with the reason")
+        verb.add_argument("--json", action="store_true", help="print JSON (cvm.snapshot/1)")
+
+
+def run(args: Namespace) -> int:
+    """Do it, and list; 0."""
+    name, ram = getattr(args, "snapshot", ""), getattr(args, "ram", False)
+    found, thoughts = snapshot(args.name, args.snapshot_verb, name, ram=ram)
+    for text in thoughts:
+        sys.stderr.write(f"WARNING: {text}\n")
+    if args.json:
+        rows = [item._asdict() for item in found]
+        document = {"schema": "cvm.snapshot/1", "name": args.name, "snapshots": rows, "warnings": thoughts}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        return 0
+    for item in found:
+        made = datetime.fromtimestamp(item.seconds, UTC).isoformat(timespec="seconds")
+        sys.stdout.write(f"{item.disk:<20}  {item.name:<24}  {made}\n")
+    if not found:
+        sys.stdout.write("no snapshots\n")
+    return 0

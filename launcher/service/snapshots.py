@@ -1,0 +1,177 @@
+"""Use case *snapshot*: internal snapshots of a VM's qcow2 disks, all in one moment. Disks only, never memory.
+
+While the VM runs its launcher makes them through QEMU's monitor, in one transaction; otherwise ``qemu-img`` does,
+with the VM's lock held so that no launch comes between.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from launcher.core.states import LIVE
+from launcher.core.storage import describe as source_words
+from launcher.core.text import safe_text
+from launcher.core.vm import Disk, VmConfig
+from launcher.errors import NotFound, PlanRefused, StorageFailed, WrongState
+from launcher.io import ledger
+from launcher.io.control import ask
+from launcher.io.disk_files import check_disk
+from launcher.io.statedir import VmDir, existing, state_root
+from launcher.io.toolchain import find_toolchain
+from launcher.service.listing import describe
+from launcher.service.planning import qemu_facts
+from launcher.service.vm_file import load_vm
+from policy.errors import CvmError
+from policy.vocab import Platform
+
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_PATIENCE = 600
+
+
+class Snapshot(NamedTuple):
+    """``disk`` by its serial; ``seconds``: when it was made, since 1970."""
+
+    disk: str
+    name: str
+    seconds: int
+
+
+def refuse_memory(config: VmConfig) -> None:
+    """Always raises: a snapshot has no memory in it."""
+    if config.platform is Platform.NONE:
+        raise PlanRefused("snapshot: memory is not kept, only disks", hint="leave --ram away; the guest then boots")
+    raise PlanRefused(
+        f"snapshot: the memory of a {config.platform.value} VM is encrypted under a key of this one launch: "
+        "the host could only keep ciphertext that no later launch can read, and QEMU refuses to save it",
+        hint="leave --ram away: a snapshot of the disks, from which the guest boots and attests again",
+    )
+
+
+def snapshot(name: str, what: str, snapshot_name: str, *, ram: bool = False) -> tuple[list[Snapshot], list[str]]:
+    """``create``, ``list``, ``delete`` or ``revert``; the snapshots afterwards, and what to think about.
+
+    Raises `NotFound`, `WrongState`, `PlanRefused`, `StorageFailed`.
+    """
+    vm = existing(state_root(), name)
+    row = describe(vm)
+    config = load_vm(str(vm.read_json("state.json").get("config")))
+    if ram:
+        refuse_memory(config)
+    if what != "list" and not NAME.fullmatch(snapshot_name):
+        raise CvmError(f"snapshot {snapshot_name[:80]!r}: want at most 64 of a-z 0-9 . _ -", code="usage")
+    disks = snapshot_disks(config)
+    if row["state"] not in LIVE:
+        return _stopped(vm, disks, what, snapshot_name), _thoughts(config, what)
+    if what == "revert":
+        raise WrongState(f"VM {name} is {row['state']}: its disks change under it", hint=f"cvm stop {name}")
+    answer = ask(vm.path, name, "snapshot", {"do": what, "name": snapshot_name})
+    found = [Snapshot(str(disk), str(title), int(when)) for disk, title, when in answer.get("snapshots", [])]
+    return found, _thoughts(config, what)
+
+
+def snapshot_disks(config: VmConfig) -> list[Disk]:
+    """The disks a snapshot is of: every one that can be written. Raises `PlanRefused` for one that has no snapshots."""
+    written = [disk for disk in config.disks if not disk.readonly]
+    for disk in written:
+        if disk.network is not None:
+            where = source_words(disk.network)
+            raise PlanRefused(
+                f"snapshot: disk {disk.name}: {where} is not this host's",
+                hint="make it where the disk lives: rbd snap create",
+            )
+        if disk.format != "qcow2" or disk.replicas is not None:
+            shape = "has copies" if disk.replicas is not None else f"is {disk.format}"
+            raise PlanRefused(
+                f"snapshot: disk {disk.name} {shape}: only a qcow2 image keeps snapshots of itself, and one of "
+                "some disks is none of the VM",
+                hint='qemu-img convert -O qcow2, and format = "qcow2"; or a snapshot of the volume below',
+            )
+    if not written:
+        raise PlanRefused("snapshot: no disk of this VM can be written")
+    return written
+
+
+def _stopped(vm: VmDir, disks: Sequence[Disk], what: str, name: str) -> list[Snapshot]:
+    vm.lock()
+    try:
+        for disk in disks:
+            check_disk(disk)
+        before = _listed(disks)
+        _agree(before, disks, what, name)
+        option = {"create": "-c", "delete": "-d", "revert": "-a"}.get(what)
+        for disk in disks if option is not None else ():
+            _qemu_img("snapshot", str(option), name, disk.path)
+        if what == "revert":
+            _record_epoch(vm, name, disks)
+        return _listed(disks)
+    finally:
+        vm.unlock()
+
+
+def _record_epoch(vm: VmDir, name: str, disks: Sequence[Disk]) -> None:
+    """Every reversal is a line of the VM's ledger and begins an epoch: there one sees whether and when it happened."""
+    epoch = 1 + sum(1 for entry in ledger.read_ledger(vm).entries if entry.get("event") == "snapshot-revert")
+    names = ", ".join(disk.name for disk in disks)
+    time = datetime.now(UTC).isoformat(timespec="milliseconds")
+    reason = f"disk {names} is back at snapshot {name}; epoch {epoch}"
+    ledger.append(
+        vm, {"event": "snapshot-revert", "time": time, "outcome": "reverted", "reason": reason, "epoch": epoch}
+    )
+
+
+def _agree(before: Sequence[Snapshot], disks: Sequence[Disk], what: str, name: str) -> None:
+    """All disks have it, or none: otherwise nothing is done to any."""
+    having = {item.disk for item in before if item.name == name}
+    if what == "create" and having:
+        raise WrongState(f"snapshot {name}: disk {', '.join(sorted(having))} has one of that name")
+    if what in ("delete", "revert") and not having:
+        raise NotFound(f"no snapshot {name!r}", hint="cvm snapshot list")
+    if what == "revert" and len(having) != len(disks):
+        raise WrongState(
+            f"snapshot {name}: only disk {', '.join(sorted(having))} has it; reverting one would mix times"
+        )
+
+
+def _listed(disks: Sequence[Disk]) -> list[Snapshot]:
+    found = []
+    for disk in disks:
+        document: dict[str, Any] = json.loads(_qemu_img("info", "--output=json", "-f", "qcow2", disk.path))
+        found += [
+            Snapshot(disk.name, str(item["name"]), int(item["date-sec"])) for item in document.get("snapshots", [])
+        ]
+    return found
+
+
+def _qemu_img(*words: str) -> str:
+    facts = qemu_facts(find_toolchain())
+    if "qemu-img" not in facts.extras:
+        raise StorageFailed(
+            "no qemu-img beside this QEMU", hint="cvm image toolchain --storage, or apt install qemu-utils"
+        )
+    done = subprocess.run(
+        [*facts.program("qemu-img"), *words], env={**os.environ, **dict(facts.env)}, capture_output=True, text=True,
+        check=False, timeout=_PATIENCE,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise StorageFailed(f"qemu-img {words[0]}: {safe_text(done.stderr.strip(), 400)}")
+    return done.stdout
+
+
+def _thoughts(config: VmConfig, what: str) -> list[str]:
+    """What a snapshot means for a disk whose guest trusts nobody."""
+    secret = [disk.name for disk in config.disks if disk.resource is not None and not disk.readonly]
+    if not secret or what not in ("create", "revert"):
+        return []
+    names = ", ".join(secret)
+    if what == "create":
+        return [f"disk {names}: whoever has this snapshot can bring the disk back to it, and no guest can tell"]
+    return [
+        f"disk {names}: the guest now sees an older state and cannot tell: what it changed since then is undone. Give "
+        " the disk's data new secrets, or store its key under a new name and reference, if that matters"
+    ]
