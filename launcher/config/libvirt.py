@@ -14,8 +14,9 @@ from typing import NamedTuple
 from xml.parsers import expat
 
 from launcher.config import libvirt_disk
+from launcher.config.libvirt_host import HANDLED, HostParts
 from launcher.config.libvirt_net import interface
-from launcher.config.sizes import show_size
+from launcher.config.sizes import parse_size, show_size
 from launcher.config.xml import Element
 from policy.errors import MalformedInput
 
@@ -118,6 +119,7 @@ class _Importer:
         self._disks: list[dict[str, object]] = []
         self._throttles: dict[str, dict[str, object]] = {}
         self._net: dict[str, object] | None = None
+        self._passthrough: list[dict[str, object]] = []
 
     def result(self) -> Imported:
         """The file and what is missing from it."""
@@ -128,10 +130,24 @@ class _Importer:
         self._boot()
         for number, device in enumerate(self._devices()):
             self._device(device, number)
+        self._host()
         for item in self._root.children:
             if item.name not in _HANDLED:
                 self._leave(item.name, _REASONS.get(item.name, "cvm has no such setting"))
         return Imported(self._written(), tuple(self._left))
+
+    def _host(self) -> None:
+        """What it wants of its host: placement, memory's backing, limits, devices."""
+        count = self._table("cpu").get("count", 1)
+        memory = parse_size(str(self._top["memory"])) or 0
+        found = HostParts(count if isinstance(count, int) else 1, memory, confidential=self._top["platform"] != "none")
+        found.read(self._root)
+        found.finish()
+        for name, table in (("placement", found.placement), ("ram", found.ram), ("limits", found.limits)):
+            self._table(name).update(table)
+        self._passthrough = found.passthrough
+        for where, why in found.left:
+            self._leave(where, why)
 
     def _leave(self, where: str, why: str) -> None:
         self._left.append(Left(where[:120], why))
@@ -255,7 +271,7 @@ class _Importer:
             self._interface(item, number)
         elif item.name == "vsock":
             self._vsock(item)
-        elif item.name not in ("emulator", "console", "serial"):
+        elif item.name not in ("emulator", "console", "serial", "hostdev", "memballoon"):
             self._leave(f"devices/{item.name}", _REASONS.get(item.name, "cvm gives a VM no such device"))
 
     def _disk(self, item: Element, number: int) -> None:
@@ -290,20 +306,19 @@ class _Importer:
         parts += [f"[{name}]\n{_lines(values)}" for name, values in self._tables.items() if values or name == "vsock"]
         parts += [f'[[throttle]]\nname = "{name}"\n{_lines(values)}' for name, values in self._throttles.items()]
         parts += [_disk_lines(values) for values in self._disks]
+        parts += [f"[[passthrough]]\n{_lines(values)}" for values in self._passthrough]
         if self._net is not None:
             parts.append(f"[[net]]\n{_lines(self._net)}")
         return "\n".join(parts)
 
 
-_HANDLED = frozenset(("name", "memory", "vcpu", "cpu", "os", "devices", "launchSecurity"))
+_HANDLED = frozenset(("name", "memory", "vcpu", "cpu", "os", "devices", "launchSecurity", *HANDLED))
 _TD_FIELDS = ("mrconfigid", "mrowner", "mrownerconfig")
 _SWITCHES = {"migrate_ma": 18, "debug": 19, "single_socket": 20, "cxl_allow": 21, "mem_aes_256_xts": 22, "rapl_dis": 23,
              "ciphertext_hiding": 24, "page_swap_disable": 25}  # fmt: skip
 _REASONS: Mapping[str, str] = {
     "uuid": "cvm names VMs by name only",
-    "currentMemory": "no ballooning: a host cannot take private memory back",
-    "memballoon": "no ballooning: a host cannot take private memory back",
-    "memoryBacking": "huge pages would double a protected VM's memory; locking and sharing are decided by cvm",
+    "currentMemory": "a VM starts with all its memory; `cvm memory` gives an ordinary one less",
     "features": "machine features are decided by cvm, the same for every VM",
     "clock": "UTC, always",
     "on_poweroff": "see [lifecycle]",
@@ -314,7 +329,6 @@ _REASONS: Mapping[str, str] = {
     "input": "no graphics, so no input devices",
     "channel": "an agent's channel would be a way in that nobody measured",
     "filesystem": "a shared folder is visible to and changeable by the host",
-    "hostdev": "passthrough is not in the VM file",
     "tpm": "a TPM of the host's is under the host's control",
     "nvram": "variables are not measured; the kernel is booted directly",
     "bootmenu": "the kernel is booted directly",

@@ -165,3 +165,66 @@ def test_the_verb_prints_the_file_and_lists_the_rest(capsys: pytest.CaptureFixtu
     assert main(["import", str(SEED), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["lacks"] == []
     assert main(["import", "/dev/null"]) == 5
+
+
+def _tuned(inside: str, devices: str = "") -> bytes:
+    head = "<domain><name>t</name><memory unit='GiB'>2</memory><vcpu>2</vcpu><os><kernel>/k</kernel></os>"
+    return f"{head}{inside}<devices>{devices}</devices></domain>".encode()
+
+
+def test_pins_nodes_huge_pages_devices_and_weights_are_carried_over() -> None:
+    found = import_domain(
+        _tuned(
+            "<cputune><vcpupin vcpu='0' cpuset='2'/><vcpupin vcpu='1' cpuset='3,7'/><emulatorpin cpuset='0-1'/>"
+            "<iothreadpin iothread='1' cpuset='0'/></cputune><numatune><memory mode='strict' nodeset='1'/></numatune>"
+            "<memoryBacking><hugepages><page size='1' unit='G'/></hugepages></memoryBacking>"
+            "<blkiotune><weight>300</weight></blkiotune>",
+            "<hostdev mode='subsystem' type='pci' managed='yes'><source>"
+            "<address domain='0x0000' bus='0x41' slot='0x00' function='0x1'/></source></hostdev>"
+            "<memballoon model='virtio' freePageReporting='on'/>",
+        )
+    )
+    config = parse_vm(found.toml.encode(), "t.toml")
+    assert found.left == ()
+    assert (config.placement.vcpus, config.placement.emulator, config.placement.io) == (("2", "3,7"), "0-1", "0")
+    assert (config.placement.mems, config.ram.huge_pages, config.limits.io_weight) == ("1", 1 << 30, 300)
+    assert config.ram.balloon and config.ram.free_page_reporting
+    assert [item.address for item in config.passthrough] == ["0000:41:00.1"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "devices", "where"),
+    [
+        ("<cputune><vcpupin vcpu='0' cpuset='2'/></cputune>", "", "cputune/vcpupin"),
+        ("<cputune><vcpupin vcpu='0' cpuset='0-3,^2'/></cputune>", "", "cputune/vcpupin"),
+        ("<cputune><vcpupin vcpu='9' cpuset='1'/></cputune>", "", "cputune/vcpupin"),
+        ("<cputune><quota>1000</quota></cputune>", "", "cputune/quota"),
+        ("<numatune><memory mode='preferred' nodeset='1'/></numatune>", "", "numatune/memory"),
+        (
+            "<memoryBacking><hugepages><page size='4' unit='K'/></hugepages></memoryBacking>",
+            "",
+            "memoryBacking/hugepages",
+        ),
+        ("<memoryBacking><locked/></memoryBacking>", "", "memoryBacking/locked"),
+        ("<blkiotune><device/></blkiotune>", "", "blkiotune/device"),
+        ("", "<hostdev type='usb'/>", "devices/hostdev"),
+        ("", "<hostdev type='pci'><source><address bus='0x100'/></source></hostdev>", "devices/hostdev"),
+    ],
+)
+def test_what_cannot_be_carried_over_is_named(inside: str, devices: str, where: str) -> None:
+    found = import_domain(_tuned(inside, devices))
+    assert where in dict(found.left)
+    parse_vm(found.toml.encode(), "t.toml")
+
+
+def test_huge_pages_that_memory_is_no_multiple_of_are_left() -> None:
+    odd = _tuned("<memoryBacking><hugepages/></memoryBacking>").replace(b"'GiB'>2<", b"'MiB'>129<")
+    assert "memoryBacking/hugepages" in dict(import_domain(odd).left)
+
+
+def test_a_confidential_domain_keeps_its_placement_and_loses_what_would_be_refused() -> None:
+    inside = "<launchSecurity type='tdx'/><numatune><memory nodeset='0'/></numatune><memoryBacking><hugepages/></memoryBacking>"
+    found = import_domain(_tuned(inside, "<memballoon model='virtio'/>"))
+    config = parse_vm(found.toml.encode(), "t.toml")
+    assert config.placement.mems == "0" and config.ram.huge_pages == 0 and not config.ram.balloon
+    assert {"memoryBacking/hugepages", "devices/memballoon"} <= set(dict(found.left))
