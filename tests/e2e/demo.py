@@ -43,6 +43,13 @@ def main() -> int:
         for step in _DEMOS[args.platform](world, narrator).steps():
             step()
         code = 0
+        seconds = time.monotonic() - narrator.start
+        if not args.json:
+            print(
+                f"done        the good VM read its disk, every tampered one got nothing · {seconds:.0f} s", flush=True
+            )
+        if sys.stdout.isatty() and not args.json:
+            _stay(narrator)
     except StepFailed as exc:
         print(f"demo: {exc}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -53,13 +60,20 @@ def main() -> int:
             shutil.rmtree(folder)
         else:
             print(f"demo: the folder of this run is {folder}", file=sys.stderr)
-    seconds = time.monotonic() - narrator.start
-    narrator.record |= {"ok": code == 0, "seconds": round(seconds, 1)}
+    narrator.record |= {"ok": code == 0, "seconds": round(time.monotonic() - narrator.start, 1)}
     if args.json:
         print(json.dumps(narrator.record, indent=2))
-    elif code == 0:
-        print(f"done        the good VM read its disk, every tampered one got nothing · {seconds:.0f} s")
     return code
+
+
+def _stay(narrator: Narrator) -> None:
+    """On a terminal somebody may want to look: the service runs until Ctrl-C."""
+    print(f"dashboard   {narrator.record['steps']['dashboard']['url']}   (Ctrl-C stops everything)", flush=True)
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        print()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -117,7 +118,7 @@ class Demo(ABC):
     def __init__(self, world: World, narrator: Narrator) -> None:
         self.world = world
         self.tell = narrator
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port, self.dashboard_port = free_port(), free_port(), free_port()
         self.digest = ""
         self.firmware = Path()
         self.manifest: dict[str, Any] = json.loads((world.image / "manifest.json").read_text())
@@ -151,6 +152,7 @@ class Demo(ABC):
         self.world.run(
             "attest", "init", "service", "--policy", "demo", "--emulated-root", root,
             "--listen", f"127.0.0.1:{self.port}", "--admin-listen", f"127.0.0.1:{self.admin_port}",
+            "--dashboard", f"127.0.0.1:{self.dashboard_port}", "--dashboard-plain",
             *self.service_options,
         )  # fmt: skip
         self.world.start("attest", "serve", "service/attest.toml", ready="ready https://")
@@ -197,7 +199,7 @@ class Demo(ABC):
     def steps(self) -> tuple[Callable[[], None], ...]:
         """The whole demo, in order."""
         before = (self.tools, self.service, self.disk, self.measure, self.launch)
-        return (*before, *self.tampering(), self.audit)
+        return (*before, *self.tampering(), self.audit, self.dashboard)
 
     def write_vm(
         self,
@@ -264,6 +266,32 @@ class Demo(ABC):
             f"{checked['repeated']} decisions made again from their evidence, same outcome",
             **checked,
         )
+
+    def dashboard(self) -> None:
+        """The pages say what the records say, and have a proof of the decision that released the key."""
+        self.world.run("attest", "audit", "checkpoint", "--config", "service/attest.toml")
+        url = f"http://127.0.0.1:{self.dashboard_port}"
+        totals = json.loads(self.fetch(f"{url}/overview.json"))["decisions_by_day"]["totals"]
+        decisions = [record for record in self.records() if record["kind"] == "decision"]
+        accepted = [record for record in decisions if record["verdict"] == "affirming"]
+        if sum(totals.values()) != len(decisions) or totals["accepted"] != len(accepted):
+            raise StepFailed(f"the dashboard counts {totals}, the log has {len(decisions)} decisions")
+        proof = self.world.folder / "proof.json"
+        proof.write_bytes(self.fetch(f"{url}/records/{accepted[0]['number']}/proof"))
+        self.world.run("attest", "audit", "verify", "proof.json", "--log-key", "service/log.pub")
+        self.tell.step(
+            "dashboard",
+            f"{url} · read-only, no key in its process · proof of decision {accepted[0]['number']} downloaded and verified",
+            url=url,
+        )
+
+    def fetch(self, url: str) -> bytes:
+        """What the dashboard answers."""
+        try:
+            with urllib.request.urlopen(url, timeout=30) as answer:
+                return bytes(answer.read())
+        except OSError as exc:
+            raise StepFailed(f"{url}: {exc}") from None
 
     def records(self) -> list[dict[str, Any]]:
         """The service's records, oldest first."""

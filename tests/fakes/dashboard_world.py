@@ -113,15 +113,15 @@ def furnish(folder: Path) -> ServiceWorld:
     return world
 
 
-def house_of(world: ServiceWorld, collateral: CollateralSettings | None = None) -> House:
-    """What the dashboard's process would hold of the world: its database, read-only."""
-    database = Database(world.store or world.folder / "attest.db", read_only=True)
+def house_of(world: ServiceWorld, collateral: CollateralSettings | None = None, store: str | None = None) -> House:
+    """What the dashboard's process would hold of the world: its database, read-only, maybe by another address."""
+    database = Database(store or world.store or world.folder / "attest.db", read_only=True)
     return House.of(database, collateral or CollateralSettings())
 
 
-def pages_over(world: ServiceWorld, collateral: CollateralSettings | None = None) -> Flask:
+def pages_over(world: ServiceWorld, collateral: CollateralSettings | None = None, store: str | None = None) -> Flask:
     """The dashboard's application over the world's database, at the world's time."""
-    return create_dashboard(house_of(world, collateral), Visitors.anybody(), clock=lambda: world.now)
+    return create_dashboard(house_of(world, collateral, store), Visitors.anybody(), clock=lambda: world.now)
 
 
 class _Quiet(WSGIRequestHandler):

@@ -12,6 +12,8 @@ from sqlalchemy import text
 from attest.store import checkpoints, records, secrets
 from attest.store.engine import Database
 from attest.store.errors import StoreUnavailable
+from attest.web.dashboard.pages import PAGES
+from tests.fakes.dashboard_world import pages_over
 from tests.fakes.service_world import ServiceWorld
 
 WRITES = (
@@ -100,3 +102,24 @@ def test_a_postgresql_role_that_may_only_read_stays_one(world: ServiceWorld) -> 
     with world.database.write() as tx:
         tx.execute(text("DROP OWNED BY auditor"))
         tx.execute(text("DROP ROLE auditor"))
+
+
+def test_the_role_of_the_operators_guide_is_enough_for_every_page(world: ServiceWorld, repo: Path) -> None:
+    if world.store is None:
+        pytest.skip("SQLite has no roles")
+    guide = (repo / "docs" / "operator.md").read_text()
+    grant = next(line.strip() for line in guide.splitlines() if "GRANT SELECT ON" in line).rstrip(";")
+    with world.database.write() as tx:
+        tx.execute(text("DROP ROLE IF EXISTS reader"))
+        tx.execute(text("CREATE ROLE reader LOGIN"))
+        tx.execute(text(grant))
+        name = tx.scalar(text("SELECT current_database()"))
+        tx.execute(text(f'ALTER DATABASE "{name}" SET role = reader'))  # of connections made from now on
+    client = pages_over(world).test_client()
+    for page in PAGES:
+        if "<" not in page.path and page.name != "vm":
+            assert client.get(page.path, headers={"Host": "localhost"}).status_code == 200, page.path
+    with world.database.write() as tx:
+        tx.execute(text(f'ALTER DATABASE "{name}" RESET role'))
+        tx.execute(text("DROP OWNED BY reader"))
+        tx.execute(text("DROP ROLE reader"))
