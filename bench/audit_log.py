@@ -18,6 +18,7 @@ from attest.store import tree
 from attest.store.engine import Database
 from attest.store.group import GroupCommit
 from attest.store.records import Draft
+from tests.fakes.postgres import PostgresServer, programs
 
 WRITERS, SECONDS, LARGE = 16, 3.0, int(os.environ.get("CVM_BENCH_RECORDS", "1000000"))
 _EVENT = Event(
@@ -39,8 +40,27 @@ def run() -> list[dict[str, Any]]:
                 "ratio": rate / floor, "target": "8000/s", "met": rate >= 8000,
                 "detail": f"peer: one fdatasync a record; median wait {latency * 1000:.2f} ms",
             },
+            *_postgres_rows(floor),
             _proof_row(folder / "large.db"),
         ]  # fmt: skip
+
+
+def _postgres_rows(floor: float) -> list[dict[str, Any]]:
+    """The same on PostgreSQL; nothing where it is not installed."""
+    if programs() is None:
+        return []
+    server = PostgresServer()
+    try:
+        rate, latency = appends(Database(server.new_database()))
+    finally:
+        server.remove()
+    return [
+        {
+            "name": f"audit records/s, {WRITERS} writers, PostgreSQL (files in memory)", "ours": rate, "peer": floor,
+            "ratio": rate / floor, "target": "4000/s", "met": rate >= 4000,
+            "detail": f"peer: one fdatasync a record; median wait {latency * 1000:.2f} ms",
+        }
+    ]  # fmt: skip
 
 
 def appends(database: Database) -> tuple[float, float]:
