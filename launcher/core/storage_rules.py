@@ -70,6 +70,28 @@ def _refuse_unmeasured_boot(config: VmConfig) -> None:
         )
 
 
+def refuse_moving(disks: tuple[Disk, ...]) -> None:
+    """For a VM that arrives while it runs: its storage daemon opens a disk that the other side still writes, so it may
+    keep nothing of it: no image format's tables, no cache of librbd's. Raises :class:`PlanRefused`.
+    """
+    for disk in disks:
+        for backing in disk.copies:
+            if backing.network is None:
+                continue
+            if backing.format != "raw":
+                raise PlanRefused(
+                    f"disk {disk.name}: {backing.format} on a network: its tables would be read here before the other side "
+                    "has written them",
+                    hint="a raw image; or move the VM by stopping it there and launching it here",
+                )
+            if isinstance(backing.network, RbdSource) and disk.cache not in ("none", "directsync"):
+                raise PlanRefused(
+                    f'disk {disk.name}: cache "{disk.cache}" on RBD: what librbd keeps here would be older than what the '
+                    "other side writes",
+                    hint='cache = "none"',
+                )
+
+
 def storage_warnings(config: VmConfig) -> tuple[str, ...]:
     """What is allowed but deserves a second look."""
     return tuple(

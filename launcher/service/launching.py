@@ -13,6 +13,7 @@ from launcher.core.argv import qemu_options
 from launcher.core.lifecycle import Restarts
 from launcher.core.migration import Target, refuse_protected
 from launcher.core.progress import Kind, Progress
+from launcher.core.storage_rules import refuse_moving
 from launcher.core.timeouts import Budget
 from launcher.errors import EmulatorFailed, HostNotCapable, PlanRefused
 from launcher.io.emulator import Emulator, start_emulator
@@ -52,6 +53,7 @@ def launch(path: str, options: LaunchOptions) -> Record:
     if options.hash_table is not None and prepared.plan.emulator is None:
         raise PlanRefused('--hash-table: only platform "emulated-snp" has its boot hash table injected')
     if options.incoming is not None:
+        refuse_moving(prepared.config.disks)
         prepared = _expecting(prepared)
     for warning in prepared.plan.warnings:
         options.say(f"WARNING: {warning}")

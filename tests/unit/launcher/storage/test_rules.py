@@ -13,6 +13,7 @@ from launcher.core.confinement_settings import IsolationSettings
 from launcher.core.facts import QemuFacts
 from launcher.core.plan import LaunchPlan, make_plan
 from launcher.core.storage import Backing, Endpoint, IscsiSource, NbdSource, NfsSource, RbdSource, Replicas
+from launcher.core.storage_rules import refuse_moving
 from launcher.core.vm import Disk, VmConfig
 from launcher.errors import PlanRefused
 from policy.vocab import Platform, ResourcePath
@@ -163,6 +164,25 @@ def test_the_daemons_jail_lets_through_what_its_servers_need_and_no_more() -> No
     assert inet.connect == (3260, 10809) and "net" not in inet.namespaces  # type: ignore[attr-defined]
     assert box(NBD, RBD).connect is None  # type: ignore[attr-defined]  # a cluster names its own ports
     assert not any(kind == "write" or path == "/dev/kvm" for path, kind in inet.paths)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("disk", "reason"),
+    [
+        (Disk("", "d", network=NBD, format="qcow2"), "its tables would be read here"),
+        (Disk("/a", "d", replicas=Replicas((Backing("", NBD, "qcow2"),), 1)), "its tables would be read here"),
+        (Disk("", "d", network=RBD), "what librbd keeps here"),
+        (Disk("", "d", network=RBD, cache="none"), ""),
+        (Disk("", "d", network=NBD), ""),
+        (Disk("/a", "d", format="qcow2"), ""),
+    ],
+)
+def test_a_vm_that_arrives_running_has_no_disk_of_which_something_is_kept(disk: Disk, reason: str) -> None:
+    if not reason:
+        refuse_moving((disk,))
+        return
+    with pytest.raises(PlanRefused, match=reason):
+        refuse_moving((disk,))
 
 
 def test_copies_are_written_to_all_and_every_node_is_there_before_it_is_named() -> None:
