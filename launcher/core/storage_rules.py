@@ -80,14 +80,14 @@ def refuse_moving(disks: tuple[Disk, ...]) -> None:
                 continue
             if backing.format != "raw":
                 raise PlanRefused(
-                    f"disk {disk.name}: {backing.format} on a network: its tables would be read here before the other side "
-                    "has written them",
+                    f"disk {disk.name}: {backing.format} on a network: its tables would be read here before "
+                    "the other side has written them",
                     hint="a raw image; or move the VM by stopping it there and launching it here",
                 )
             if isinstance(backing.network, RbdSource) and disk.cache not in ("none", "directsync"):
                 raise PlanRefused(
-                    f'disk {disk.name}: cache "{disk.cache}" on RBD: what librbd keeps here would be older than what the '
-                    "other side writes",
+                    f'disk {disk.name}: cache "{disk.cache}" on RBD: what librbd keeps here would be older than '
+                    "what the other side writes",
                     hint='cache = "none"',
                 )
 
