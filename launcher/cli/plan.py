@@ -32,7 +32,7 @@ def run(args: Namespace) -> int:
 def plan_document(prepared: Prepared) -> dict[str, object]:
     """The plan as JSON, schema ``cvm.plan/1``."""
     plan = prepared.plan
-    cost = memory_cost(plan.spec.platform, plan.spec.memory)
+    cost = memory_cost(plan.spec.platform, plan.spec.memory, filled=plan.spec.ram.filled)
     return {
         "schema": "cvm.plan/1",
         "name": plan.spec.name,
@@ -57,7 +57,7 @@ def _text(prepared: Prepared) -> str:
     lines = [f"{plan.spec.name}: {plan.spec.platform.value}", "", "decisions"]
     width = max(len(item.what) for item in plan.decisions)
     lines += [f"  {item.what:<{width}}  {safe_text(item.value)}  ({safe_text(item.reason)})" for item in plan.decisions]
-    lines += ["", "host memory", *_cost(memory_cost(plan.spec.platform, plan.spec.memory))]
+    lines += ["", "host memory", *_cost(memory_cost(plan.spec.platform, plan.spec.memory, filled=plan.spec.ram.filled))]
     lines += ["", "timeouts", f"  {plan.budget.boot:g} s to the agent's first word"]
     if plan.attests:
         lines.append(f"  {plan.budget.attest:g} s more to the service's answer")

@@ -29,8 +29,7 @@ def admission(config: VmConfig, memory_total: int | None, occupied: Occupied) ->
 
 def _memory(config: VmConfig, total: int | None, promised: int) -> tuple[Finding, ...]:
     must_fit = config.platform in (Platform.SEV_SNP, Platform.TDX) or not config.ram.overcommit
-    twice = config.platform is not Platform.NONE and bool(config.ram.huge_pages or config.ram.prealloc)
-    cost = memory_cost(config.platform, config.memory).total + (config.memory if twice else 0)
+    cost = memory_cost(config.platform, config.memory, filled=config.ram.filled).total
     if total is None or not must_fit or promised + cost <= total:
         return ()
     seen = f"{total >> 20} MiB in all, {promised >> 20} MiB promised to VMs that are up, {cost >> 20} MiB wanted"

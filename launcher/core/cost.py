@@ -32,9 +32,11 @@ class MemoryCost(NamedTuple):
         return self.private + self.shared + self.qemu
 
 
-def memory_cost(platform: Platform, memory: int) -> MemoryCost:
-    """For ``memory`` bytes of guest memory."""
+def memory_cost(platform: Platform, memory: int, *, filled: bool = False) -> MemoryCost:
+    """For ``memory`` bytes of guest memory; ``filled``: the shared half at the start, and it stays so."""
     if platform not in (Platform.SEV_SNP, Platform.TDX):
         return MemoryCost(0, memory, 0, 0, overhead(memory))
     bounce = min(max(memory * 6 // 100, 64 * _MIB), _GIB, memory)
+    if filled:
+        return MemoryCost(memory, memory, bounce, memory // 256, overhead(memory))
     return MemoryCost(memory - bounce, bounce, bounce, memory // 256, overhead(memory))  # 16 in 4096, and about as much

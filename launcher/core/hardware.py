@@ -39,6 +39,11 @@ class Ram(NamedTuple):
     slots: int = 4
 
     @property
+    def filled(self) -> bool:
+        """Whether all of it is there before the guest starts."""
+        return self.prealloc or self.huge_pages > 0
+
+    @property
     def has_balloon(self) -> bool:
         """Whether there is a balloon device: it also carries free-page reporting."""
         return self.balloon or self.free_page_reporting

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from launcher.core.hardware import GROUP
 from launcher.core.vm import VmConfig
-from policy.vocab import Platform
 
 
 def hardware_decisions(config: VmConfig) -> list[tuple[str, str, str]]:
@@ -59,8 +58,3 @@ def _devices(config: VmConfig) -> list[tuple[str, str, str]]:
             how = "group VFIO; QEMU is not confined"
         found.append((f"passthrough {item.address}", "vfio-pci", f"{how}; its own driver gets it back at the end"))
     return found
-
-
-def memory_doubles(config: VmConfig) -> bool:
-    """Whether the shared half is filled besides the private one."""
-    return config.platform is not Platform.NONE and bool(config.ram.huge_pages or config.ram.prealloc)

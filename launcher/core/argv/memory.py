@@ -42,7 +42,7 @@ def ram_object(spec: VmSpec, name: str, size: int, node: NumaNode | None = None)
     bound: dict[str, object] = {}
     if node is not None and node.host is not None:
         bound = {"host_nodes": [node.host], "policy": "bind"}
-    filled = spec.ram.prealloc or bool(spec.ram.huge_pages)
+    filled = spec.ram.filled
     return json_value(
         qom_type="memory-backend-memfd", id=name, size=size, share=True, prealloc=filled,
         reserve=filled or not spec.ram.overcommit, **huge, **({"merge": True} if spec.ram.merge else {}), **bound,

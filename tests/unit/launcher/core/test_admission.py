@@ -10,6 +10,7 @@ from launcher.config.vm_toml import parse_vm
 from launcher.core.admission import Occupied, admission
 from launcher.core.cost import memory_cost
 from launcher.core.hardware import Ram
+from launcher.core.limits import overhead
 from launcher.service.neighbours import occupied
 from policy.vocab import Platform
 from tests.fakes.vm_files import PLAIN, web_1
@@ -26,8 +27,9 @@ def test_a_protected_vm_fits_exactly_or_not_at_all() -> None:
 
 def test_twice_the_memory_is_counted_twice() -> None:
     config = web_1()._replace(ram=Ram(prealloc=True, allow_double_memory=True))
-    assert admission(config, COST + (4 << 30), EMPTY) == ()
-    assert [item.id for item in admission(config, COST + (4 << 30) - 1, EMPTY)] == ["admission.memory"]
+    need = 2 * (4 << 30) + overhead(4 << 30)
+    assert admission(config, need, EMPTY) == ()
+    assert [item.id for item in admission(config, need - 1, EMPTY)] == ["admission.memory"]
 
 
 def test_an_ordinary_vm_may_overcommit_unless_its_file_says_no() -> None:
