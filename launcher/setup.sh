@@ -54,6 +54,7 @@ missing_packages() {
   have swtpm_setup || printf 'swtpm-tools '
   [ "$mode" = demo ] || have cpio || printf 'cpio '  # a second opinion on our archives, for the tests
   [ "$mode" = demo ] || have tpm2_eventlog || printf 'tpm2-tools '  # a second opinion on event logs
+  [ "$mode" = demo ] || have softhsm2-util || printf 'softhsm2 '  # a PKCS#11 token, for the tests
   [ "$mode" = demo ] || have haproxy || [ -x /usr/sbin/haproxy ] || printf 'haproxy '  # in front of several replicas
   [ "$mode" = demo ] || have chromium || printf 'chromium '  # looks at the dashboard's pages
   [ "$mode" = demo ] || have chromedriver || printf 'chromium-driver '

@@ -32,6 +32,14 @@ def add_lifecycle(verbs: _SubParsersAction[ArgumentParser]) -> None:
     conditions.add_argument("file", metavar="FILE", help="TOML; an empty file asks for nothing")
     for name, text in (("disable", "stop every release"), ("enable", "allow releases again")):
         verb(name, text).add_argument("--reason", required=True, metavar="TEXT", help="goes on record")
+    rewrap = verbs.add_parser(
+        "rewrap", help="wrap every resource's key under the newest master key", allow_abbrev=False
+    )
+    token = verbs.add_parser("token-key", help="make a master key in a PKCS#11 token", allow_abbrev=False)
+    token.add_argument("file", metavar="FILE", help="JSON with module, token, key, pin_file")
+    add_config(rewrap)
+    add_json(rewrap)
+    add_json(token)
     broken = verb("break-glass", "waive time, number, approval and clones for some minutes")
     broken.add_argument("--reason", required=True, metavar="TEXT", help="goes on record")
     broken.add_argument("--minutes", type=int, default=15, metavar="N", help="how long, at most 60 (15)")
@@ -54,6 +62,8 @@ def run(args: Namespace) -> int:
         "break-glass": _break_glass,
         "approve": _approve,
         "export": _export,
+        "rewrap": _rewrap,
+        "token-key": _token_key,
     }
     return _print(args, actions[args.action](args))
 
@@ -116,6 +126,29 @@ def _break_glass(args: Namespace) -> dict[str, Any]:
     path = ResourcePath.parse(args.path)
     record = break_glass(open_database(settings_of(args)), path, args.reason, args.minutes, by_local_user())
     return {"path": path, "record": record}
+
+
+def _rewrap(args: Namespace) -> dict[str, Any]:
+    from attest.broker.opening import open_database
+    from attest.broker.operations import rewrap_all
+    from attest.cli.common import by_local_user, settings_of
+    from attest.keys.master import load_master_keys
+
+    settings = settings_of(args)
+    keys = load_master_keys(settings.master_key_file)
+    return {"resources": rewrap_all(open_database(settings), keys, by_local_user()), "master_key": keys.newest}
+
+
+def _token_key(args: Namespace) -> dict[str, Any]:
+    from pathlib import Path
+
+    from attest.cli.common import read_file
+    from attest.keys.master import token_line
+
+    path = Path(args.file)
+    line, key = token_line(read_file(path, "token key"), path)
+    key.make()
+    return {"key_id": key.key_id, "line": line}
 
 
 def _approve(args: Namespace) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Envelope encryption of resources at rest.
 
-Each version of each resource has its own random AES-256-GCM key, itself encrypted (AES-256-GCM) under a master key.
+Each version of each resource has its own random AES-256-GCM key, itself encrypted (AES-256-GCM) under a master key,
+in this process or in a token.
 Both operations authenticate a context that names the purpose, the resource path and the version, so a row copied to
 another path or version does not open. Layout of both ciphertexts: 12-byte nonce, ciphertext, 16-byte tag (NIST SP
 800-38D; nonces are random, and a data key encrypts exactly once).
@@ -9,20 +10,13 @@ another path or version does not open. Layout of both ciphertexts: 12-byte nonce
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from attest.keys.context import context
-from attest.keys.errors import SealBroken
 from attest.keys.master import KEY_BYTES, MasterKeys
+from attest.keys.wrapping import Random, decrypt, encrypt
 from policy.secret import SecretBytes
 from policy.vocab import ResourcePath
-
-NONCE_BYTES = 12
-Random = Callable[[int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +36,8 @@ def seal(
     key_id = keys.newest
     sealed = Sealed(
         master_key_id=key_id,
-        wrapped_key=_encrypt(keys.get(key_id), data_key, _key_context(key_id, path, version), random),
-        ciphertext=_encrypt(data_key, value, _value_context(path, version), random),
+        wrapped_key=keys.get(key_id).wrap(data_key, _key_context(key_id, path, version), random),
+        ciphertext=encrypt(data_key, value, _value_context(path, version), random),
     )
     data_key.wipe()
     return sealed
@@ -52,11 +46,24 @@ def seal(
 def unseal(keys: MasterKeys, path: ResourcePath, version: int, sealed: Sealed) -> SecretBytes:
     """Decrypt. Raises SealBroken if anything about the value, its path or its version was changed."""
     what = f"resource {path} version {version}"
-    wrapping = keys.get(sealed.master_key_id)
-    data_key = _decrypt(wrapping, sealed.wrapped_key, _key_context(sealed.master_key_id, path, version), what)
-    value = _decrypt(data_key, sealed.ciphertext, _value_context(path, version), what)
+    data_key = _data_key(keys, path, version, sealed, what)
+    value = decrypt(data_key, sealed.ciphertext, _value_context(path, version), what)
     data_key.wipe()
     return value
+
+
+def rewrap(keys: MasterKeys, path: str, version: int, sealed: Sealed, *, random: Random = os.urandom) -> Sealed:
+    """The same value with its data key under the newest master key. Raises SealBroken, KeyUnavailable."""
+    data_key = _data_key(keys, path, version, sealed, f"resource {path} version {version}")
+    key_id = keys.newest
+    wrapped = keys.get(key_id).wrap(data_key, _key_context(key_id, path, version), random)
+    data_key.wipe()
+    return Sealed(key_id, wrapped, sealed.ciphertext)
+
+
+def _data_key(keys: MasterKeys, path: str, version: int, sealed: Sealed, what: str) -> SecretBytes:
+    bound_to = _key_context(sealed.master_key_id, path, version)
+    return keys.get(sealed.master_key_id).unwrap(sealed.wrapped_key, bound_to, what)
 
 
 def _key_context(key_id: str, path: str, version: int) -> bytes:
@@ -65,15 +72,3 @@ def _key_context(key_id: str, path: str, version: int) -> bytes:
 
 def _value_context(path: str, version: int) -> bytes:
     return context("cvm.resource.value/1", path, version)
-
-
-def _encrypt(key: SecretBytes, value: SecretBytes, bound_to: bytes, random: Random) -> bytes:
-    nonce = random(NONCE_BYTES)
-    return nonce + AESGCM(key.reveal()).encrypt(nonce, value.reveal(), bound_to)
-
-
-def _decrypt(key: SecretBytes, data: bytes, bound_to: bytes, what: str) -> SecretBytes:
-    try:
-        return SecretBytes(AESGCM(key.reveal()).decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], bound_to))
-    except (InvalidTag, ValueError):
-        raise SealBroken(f"{what}: does not open, the stored row or its master key was changed") from None

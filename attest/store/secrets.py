@@ -89,6 +89,24 @@ def sealed(tx: Connection, path: str) -> SealedRow | None:
     return SealedRow(row.path, row.version, row.master_key_id, row.wrapped_key, row.ciphertext, _names(row.only_for))
 
 
+def all_sealed(tx: Connection) -> tuple[SealedRow, ...]:
+    """The rows in force of every resource."""
+    rows = tx.execute(select(secrets).where(secrets.c.retired.is_(None)).order_by(secrets.c.path))
+    return tuple(
+        SealedRow(row.path, row.version, row.master_key_id, row.wrapped_key, row.ciphertext, _names(row.only_for))
+        for row in rows
+    )
+
+
+def rewrapped(tx: Connection, row: SealedRow, master_key_id: str, wrapped_key: bytes) -> None:
+    """Replace the wrapped key of one version."""
+    tx.execute(
+        update(secrets)
+        .where(secrets.c.path == row.path, secrets.c.version == row.version)
+        .values(master_key_id=master_key_id, wrapped_key=wrapped_key)
+    )
+
+
 def master_key_ids(tx: Connection) -> tuple[str, ...]:
     """The ids of the master keys that resources in force are sealed under."""
     found = select(secrets.c.master_key_id).where(secrets.c.retired.is_(None)).distinct()
