@@ -16,13 +16,20 @@ from policy.reference_tdx import FLAVOUR_TDX
 
 
 class BootEvents(NamedTuple):
-    """``before``: up to the boot variables; ``after``: after ready-to-boot; ``exit``: the end of boot services."""
+    """``before``: up to the boot variables; ``after``: after ready-to-boot; ``exit``: the end of boot services.
+
+    ``image``: what the firmware starts, for which something has to vouch with Secure Boot on. ``loader``: what a boot
+    loader adds to ``after``, known with Secure Boot on only. ``unified``: a kernel inside ``image`` is started as well.
+    """
 
     before: tuple[MeasuredEvent, ...]
     after: tuple[MeasuredEvent, ...]
     exit: tuple[MeasuredEvent, ...]
     unpredicted: tuple[str, ...] = ()
     from_disk: bool = False
+    image: bytes | None = None
+    loader: tuple[MeasuredEvent, ...] = ()
+    unified: bool = False
 
 
 class Boot(Protocol):
@@ -54,7 +61,9 @@ class DirectBoot(NamedTuple):
             unpredicted.append(f"RTMR2: what the kernel's EFI stub measures: its release is {shown}, want 6.9 or later")
         else:
             after = _stub_events(files, build.load_options)
-        return BootEvents((_image(files),), tuple(after), exit_events(self.exit_failures), tuple(unpredicted))
+        started = files.shim or files.kernel
+        ending = exit_events(self.exit_failures)
+        return BootEvents((_image(files),), tuple(after), ending, tuple(unpredicted), image=started)
 
 
 _SHIM = (
@@ -62,6 +71,15 @@ _SHIM = (
     "RTMR1: the images the shim starts",
     "RTMR2: the variables the shim measures",
 )
+
+
+def unknown_loader(why: str) -> tuple[str, ...]:
+    """What a boot loader does to each register, when it is not known."""
+    return (
+        f"RTMR0: certificates and variables the boot loader measures ({why})",
+        f"RTMR1: the images the boot loader starts ({why})",
+        f"RTMR2: what the boot loader measures ({why})",
+    )
 
 
 def _image(files: DirectKernel) -> MeasuredEvent:

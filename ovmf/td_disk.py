@@ -14,7 +14,8 @@ from ovmf import td_events as make
 from ovmf.errors import DiskMalformed
 from ovmf.fat import FatVolume
 from ovmf.gpt import EFI_SYSTEM, PartitionTable, parse_gpt
-from ovmf.td_boot import BootEvents, exit_events
+from ovmf.shim import LoaderUnknown, shim_events
+from ovmf.td_boot import BootEvents, exit_events, unknown_loader
 from ovmf.td_kernel import kernel_release
 from ovmf.td_layout import TdLayout
 from ovmf.uki import uki_events
@@ -42,14 +43,16 @@ class DiskBoot(NamedTuple):
         del build  # changes nothing of this part
         table, volume, application = self.contents()
         gpt = make.event(1, make.GPT, table.measured, "gpt", f"{len(table.partitions)} partitions")
-        inside, beyond = _inside(application, flavour)
+        inside, beyond, loader = _inside(application, flavour, volume, self.path)
         extras = [folder for folder in (f"{self.path}.extra.d", *_EXTRAS) if volume.holds(folder)]
         unpredicted = [*beyond, *(f"RTMR2: what is in the folder {folder}" for folder in extras)]
         if self.exit_failures is None:
             unpredicted.append("RTMR1: how often ending boot services fails before it succeeds")
         ending = () if self.exit_failures is None else exit_events(self.exit_failures)
         started = make.application(application, self.path)
-        return BootEvents((), (gpt, started, *inside), ending, tuple(unpredicted), from_disk=True)
+        after = (gpt, started, *inside)
+        unified = uki_events(application, flavour) is not None
+        return BootEvents((), after, ending, tuple(unpredicted), True, application, loader, unified)
 
     def contents(self) -> tuple[PartitionTable, FatVolume, bytes]:
         """Partition table, EFI system partition and the application on it. Raises `ovmf.errors.DiskMalformed`."""
@@ -65,15 +68,18 @@ class DiskBoot(NamedTuple):
         return table, volume, application
 
 
-def _inside(application: bytes, flavour: str) -> tuple[tuple[MeasuredEvent, ...], tuple[str, ...]]:
-    """Events after the application was started, and what cannot be known of them."""
+def _inside(
+    application: bytes, flavour: str, volume: FatVolume, path: str
+) -> tuple[tuple[MeasuredEvent, ...], tuple[str, ...], tuple[MeasuredEvent, ...]]:
+    """Events after the application was started, what cannot be known of them, and a boot loader's with Secure Boot."""
     if kernel_release(application) is not None:  # its own EFI stub measures load options and initrd, and has neither
-        return (), ()
+        return (), (), ()
     unified = uki_events(application, flavour)
     if unified is not None:
-        return unified.inside, unified.unpredicted
-    return (), (
-        "RTMR0: certificates and variables the boot loader measures",
-        "RTMR1: the images the boot loader starts",
-        "RTMR2: what the boot loader measures",
-    )
+        return unified.inside, unified.unpredicted, ()
+    if path.casefold() != DEFAULT_PATH.casefold():
+        return (), unknown_loader(f"started as {path}"), ()
+    try:
+        return (), (), tuple(shim_events(application, volume))
+    except LoaderUnknown as reason:
+        return (), unknown_loader(str(reason)), ()

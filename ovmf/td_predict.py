@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 from ovmf import td_events as make
 from ovmf.acpi_loader import measured_blobs
+from ovmf.authority import authority_events
 from ovmf.smbios import measured_digest, parse_structures, with_firmware_structures
-from ovmf.td_boot import Boot, BootEvents
+from ovmf.td_boot import Boot, BootEvents, unknown_loader
 from ovmf.td_firmware import TdFirmware
 from ovmf.td_hob import td_hob
 from ovmf.td_layout import AFTER_BOOT_ORDER, NOT_MEASURED, BootOption, TdLayout
@@ -86,9 +87,18 @@ def predict_td(
     on = secure_boot(firmware.variables, supported=build.secure_boot)
     result.events += [*make.secure_boot_variables(firmware.variables, on), make.separator(0)]
     _acpi(result, machine)
-    _boot(result, machine, build, started, secure=on == b"\1")
+    secure = on == b"\1"
+    authority = _authority(result, firmware, started) if secure else []
+    if not started.from_disk:
+        result.events += authority
+    late = _boot(result, machine, build, started)
     _ready_to_boot(result, build, flavour)
-    result.events += [*started.after, *started.exit]
+    result.events += late
+    if started.from_disk:
+        result.events += authority
+    result.events += started.after
+    _loader(result, started, secure=secure)
+    result.events += started.exit
     result.unpredicted += started.unpredicted
     if not rtmr3_stays_zero:
         result.unpredicted.append("RTMR3: what the guest extends while it runs")
@@ -140,13 +150,32 @@ def _acpi(result: _Prediction, machine: Machine) -> None:
         result.events += [make.acpi_blob(name, data) for name, data in measured_blobs(machine.acpi)]
 
 
-def _boot(result: _Prediction, machine: Machine, build: TdLayout, started: BootEvents, *, secure: bool) -> None:
-    """From the first image to ready-to-boot: SMBIOS and boot variables, on either side of each other."""
-    result.events += started.before
-    if secure:
+def _authority(result: _Prediction, firmware: TdFirmware, started: BootEvents) -> list[MeasuredEvent]:
+    """What vouches for the image the firmware starts: measured before the image."""
+    if started.image is None:
+        return []
+    events, unpredicted = authority_events(started.image, firmware.variables)
+    result.unpredicted += unpredicted
+    if started.unified:
         result.unpredicted.append(
-            "RTMR0: Secure Boot is on, and which certificate vouches for each image is not computed"
+            "RTMR0: Secure Boot is on, and who vouches for the kernel in the unified kernel image"
         )
+    return events
+
+
+def _loader(result: _Prediction, started: BootEvents, *, secure: bool) -> None:
+    if secure:
+        result.events += started.loader
+    elif started.loader:
+        result.unpredicted += unknown_loader("with Secure Boot off")
+
+
+def _boot(result: _Prediction, machine: Machine, build: TdLayout, started: BootEvents) -> list[MeasuredEvent]:
+    """From the first image to ready-to-boot: SMBIOS and boot variables.
+
+    Returned: what follows ready-to-boot, as SMBIOS does in builds whose measuring driver is told of it last.
+    """
+    result.events += started.before
     variables: list[MeasuredEvent] = []
     options = build.boot_options if machine.boot_options is None else machine.boot_options
     if options and (machine.boot_options is not None or not started.from_disk):
@@ -155,7 +184,11 @@ def _boot(result: _Prediction, machine: Machine, build: TdLayout, started: BootE
         reason = "a disk adds an entry of its own" if started.from_disk else "the firmware's own are not known"
         result.unpredicted.append(f"RTMR0: boot order and boot options: {reason}")
     smbios = _smbios(result, machine, build)
-    result.events += [*variables, *smbios] if build.smbios == AFTER_BOOT_ORDER else [*smbios, *variables]
+    if build.smbios == AFTER_BOOT_ORDER:
+        result.events += variables
+        return smbios
+    result.events += [*smbios, *variables]
+    return []
 
 
 def _smbios(result: _Prediction, machine: Machine, build: TdLayout) -> list[MeasuredEvent]:

@@ -1,0 +1,214 @@
+"""Shim, then GRUB, then a kernel, from an EFI system partition: what they measure with Secure Boot on.
+
+Shim measures the lists it works with (its vendor's certificate and revocations, as no machine owner's keys can be
+enrolled on a variable store that starts afresh), the revocation level it applies, and the certificate that vouches for
+what it starts: its vendor's, once, as GRUB asks shim about the kernel. GRUB measures its configuration, every command
+and every file; Linux's stub load options and initrd. All of this is known for releases whose boots were recorded, and
+for configurations that say what happens without conditions or variables. Anything else is named. Sources: shim 16.1
+(``mok.c``, ``tpm.c``, ``sbat.c``); GRUB 2.14 (``grub-core/commands/tpm.c``); logs of boots of Debian's signed builds.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ovmf import td_events as make
+from ovmf.authority import X509, in_chain
+from ovmf.errors import LaunchInvalid, PeMalformed
+from ovmf.fat import FatVolume
+from ovmf.guid import efi_guid
+from ovmf.pe import parse_pe
+from ovmf.signature import Unsupported, certificate, signing_chains
+from ovmf.td_boot import stub_events
+from ovmf.variables import variable_data
+from policy.measured import MeasuredEvent
+from policy.wire import ByteReader
+
+SHIM_LOCK = efi_guid("605dab50-e046-4300-abb6-3dd810dd8b23")
+_GRUB_PATH, _CONFIG = "EFI/BOOT/GRUBX64.EFI", "EFI/debian/grub.cfg"
+_SHOWN_CONFIG = f"(hd0,gpt1)/{_CONFIG}"
+_SHIM_TEXT, _GRUB_TEXT = b"$Version: 16.1 $", re.compile(rb"\ngrub\.debian,\d+,Debian,grub2,2\.14-")
+_BESIDE = ("FBX64.EFI", "REVOCATIONS.EFI", "REVOCATIONS_SBAT.EFI", "REVOCATIONS_SKU.EFI", "SHIM_CERTIFICATE.EFI")
+_WORD = re.compile(r"[A-Za-z0-9_./=,:+@%-]+")
+_MAX_CONFIG = 1 << 16
+
+
+class LoaderUnknown(Exception):
+    """Why the rest of the boot is not predicted."""
+
+
+class _Vendor(NamedTuple):
+    certificate: bytes
+    lists: bytes
+    revocations: bytes
+    level: bytes
+
+
+def shim_events(shim: bytes, volume: FatVolume) -> list[MeasuredEvent]:
+    """Everything between the start of shim and the end of boot services, or :class:`LoaderUnknown`.
+
+    Raises `ovmf.errors.LaunchInvalid` for an image shim would refuse, `ovmf.errors.PeMalformed` and
+    `ovmf.errors.DiskMalformed`.
+    """
+    vendor = _vendor(shim)
+    beside = [name for name in _BESIDE if volume.holds(f"EFI/BOOT/{name}")]
+    if beside:
+        raise LoaderUnknown(f"{beside[0]} beside shim")
+    grub, config = volume.read(_GRUB_PATH), volume.read(_CONFIG)
+    if grub is None or config is None:
+        raise LoaderUnknown(f"no {_GRUB_PATH if grub is None else _CONFIG}")
+    if not _GRUB_TEXT.search(_sections(grub).get(".sbat", b"")):
+        raise LoaderUnknown(f"{_GRUB_PATH} is not Debian's GRUB 2.14")
+    _check_signed(grub, vendor, _GRUB_PATH)
+    return [
+        *_shim_variables(vendor),
+        make.application(grub, _GRUB_PATH),
+        # GRUB opens its configuration twice: to see that it is there, and to read it.
+        *[make.event(2, make.IPL, config, "ipl:file", _SHOWN_CONFIG)] * 2,
+        *_commands(config, volume, vendor),
+    ]
+
+
+def _vendor(shim: bytes) -> _Vendor:
+    parts = _sections(shim)
+    if _SHIM_TEXT not in parts.get(".data.ident", b""):
+        raise LoaderUnknown("the boot loader is not shim 16.1")
+    table = parts.get(".vendor_cert", b"")
+    reader = ByteReader(table, "shim's vendor certificate", error=PeMalformed)
+    sizes = reader.u32("certificate size"), reader.u32("revocations size")
+    places = reader.u32("certificate offset"), reader.u32("revocations offset")
+    allowed, refused = (table[at : at + size] for at, size in zip(places, sizes, strict=True))
+    if (len(allowed), len(refused)) != sizes or allowed[:1] != b"\x30":
+        raise LoaderUnknown("shim's vendor is not one certificate")
+    size = 16 + len(allowed)
+    lists = X509 + b"".join(n.to_bytes(4, "little") for n in (28 + size, 0, size)) + SHIM_LOCK + allowed
+    return _Vendor(allowed, lists, refused, _level(parts.get(".sbatlevel", b"")))
+
+
+def _level(table: bytes) -> bytes:
+    """The revocation level that is applied without a policy: the older of the two shim carries."""
+    reader = ByteReader(table, "shim's revocation levels", error=PeMalformed)
+    version, place = reader.u32("version"), reader.u32("offset")
+    text, nul, _ = table[4 + place :].partition(b"\0")
+    if version or not nul or not text.startswith(b"sbat,"):
+        raise LoaderUnknown("shim's revocation level is of another form")
+    return text
+
+
+def _sections(image: bytes) -> dict[str, bytes]:
+    """Contents by name; a name beyond 8 characters stands in the table of strings behind the symbols."""
+    parts = parse_pe(image)
+    strings = _strings(image)
+    return {
+        _name(section.name, strings): image[section.offset : section.offset + min(section.size, section.virtual_size)]
+        for section in parts.sections
+    }
+
+
+def _strings(image: bytes) -> bytes:
+    start = int.from_bytes(image[0x3C:0x40], "little")
+    symbols, count = (int.from_bytes(image[start + at : start + at + 4], "little") for at in (12, 16))
+    return image[symbols + 18 * count :] if symbols else b""
+
+
+def _name(name: str, strings: bytes) -> str:
+    if re.fullmatch(r"/\d{1,7}", name) is None:
+        return name
+    return strings[int(name[1:]) :][:64].partition(b"\0")[0].decode("latin-1")
+
+
+def _shim_variables(vendor: _Vendor) -> list[MeasuredEvent]:
+    level = variable_data(SHIM_LOCK, "SbatLevel", vendor.level)
+    authority = variable_data(SHIM_LOCK, "MokListRT", SHIM_LOCK + vendor.certificate)
+    return [
+        make.event(2, make.IPL, vendor.lists, "ipl:MokList", "shim's vendor certificate"),
+        make.event(2, make.IPL, vendor.revocations, "ipl:MokListX", "shim's vendor revocations"),
+        make.event(0, make.AUTHORITY, level, "authority:SbatLevel", vendor.level.decode("ascii", "replace")),
+        make.event(2, make.IPL, b"\1", "ipl:MokListTrusted"),
+        make.event(0, make.AUTHORITY, authority, "authority:MokListRT", "shim's vendor certificate"),
+    ]
+
+
+def _check_signed(image: bytes, vendor: _Vendor, path: str) -> None:
+    try:
+        chains = signing_chains(image)
+    except Unsupported as reason:
+        raise LoaderUnknown(f"{path} has {reason}") from None
+    owner = certificate(vendor.certificate)
+    if not any(in_chain(owner, chain) for chain in chains):
+        raise LaunchInvalid(f"Secure Boot: shim's vendor certificate does not vouch for {path}")
+
+
+def _commands(config: bytes, volume: FatVolume, vendor: _Vendor) -> list[MeasuredEvent]:
+    """The configuration's lines, up to ``boot``."""
+    found: list[MeasuredEvent] = []
+    options, initrd = b"", None
+    for words in _lines(config):
+        found.append(_text(f"grub_cmd: {' '.join(words)}"))
+        if words[0] == "linux":
+            found += _kernel(words, volume, vendor)
+            options = f"BOOT_IMAGE={' '.join(words[1:])}\0".encode("utf-16-le")
+        elif words[0] == "initrd":
+            data = _file(words[1], volume)
+            if len(data) % 4:
+                raise LoaderUnknown(f"GRUB pads {words[1]}, of {len(data)} bytes")
+            initrd = make.event(2, make.IPL, data, "ipl:file", words[1])
+            found.append(initrd)
+        elif words[0] == "boot":
+            return found + stub_events(options, None if initrd is None else initrd.digest)
+    raise LoaderUnknown(f"{_CONFIG} does not end in boot")
+
+
+def _lines(config: bytes) -> list[list[str]]:
+    """Commands as words, up to ``boot``; :class:`LoaderUnknown` for one whose effect or text is not plain."""
+    if len(config) > _MAX_CONFIG or not config.isascii():
+        raise LoaderUnknown(f"{_CONFIG}: {len(config)} bytes, want at most {_MAX_CONFIG} of ASCII")
+    found: list[list[str]] = []
+    started = 0
+    for line in config.decode("ascii").splitlines():
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        started += words[0] == "linux"
+        if not all(_WORD.fullmatch(word) for word in words) or not _plain(words) or started > 1:
+            raise LoaderUnknown(f"{_CONFIG}: the line {make.printable(line[:80])!r}")
+        if words[0] in ("initrd", "boot") and not started:
+            raise LoaderUnknown(f"{_CONFIG}: {words[0]} before linux")
+        found.append(words)
+        if words[0] == "boot":
+            break
+    return found
+
+
+def _plain(words: list[str]) -> bool:
+    """One of the commands whose measurement is known, in a form that has one reading."""
+    match words:
+        case ["boot"] | ["set", "timeout=0"]:
+            return True
+        case ["initrd", path] | ["linux", path, *_]:
+            return path.startswith("/") and "=" not in path
+    return False
+
+
+def _kernel(words: list[str], volume: FatVolume, vendor: _Vendor) -> list[MeasuredEvent]:
+    data = _file(words[1], volume)
+    _check_signed(data, vendor, words[1])
+    return [
+        make.event(2, make.IPL, data, "ipl:file", words[1]),
+        make.application(data, words[1]),
+        _text(f"kernel_cmdline: {' '.join(words[1:])}"),
+    ]
+
+
+def _file(path: str, volume: FatVolume) -> bytes:
+    data = volume.read(path)
+    if data is None:
+        raise LoaderUnknown(f"{path} is not on the EFI system partition")
+    return data
+
+
+def _text(text: str) -> MeasuredEvent:
+    """GRUB's line without its label and without a NUL is hashed."""
+    label, _, measured = text.partition(": ")
+    return make.event(2, make.IPL, measured.encode("ascii"), f"ipl:{label}", measured)
