@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -11,6 +12,7 @@ from typing import NamedTuple, Protocol
 from attest.attester.clock import learn_time
 from attest.attester.cmdline import DiskOrder, NetOrder, Orders, ServiceAddress
 from attest.attester.errors import PayloadFailed, Refused
+from attest.attester.exec_server import Credential
 from attest.attester.guest_api import PORT
 from attest.attester.https import HttpsTransport, Transport, pinned_context
 from attest.attester.kbs import KbsClient, token_status
@@ -71,6 +73,9 @@ class Machine(Protocol):
 
     def unlock(self, disk: CheckedDisk, key: SecretBytes) -> Unlocked:
         """Open with the header that was checked, and mount."""
+
+    def serve_exec(self, operators: tuple[bytes, ...], credential: Credential, tell: Callable[[str], None]) -> None:
+        """Let these operators run commands from now on."""
 
     def start(self, run: str, mounted: Path, output: Callable[[str], None]) -> RunningPayload:
         """Start the payload."""
@@ -163,6 +168,8 @@ class Agent:
         result = token_status(session.attest())
         self._status.event("attested", f"attested: the service says {result}", status=result)
         unlocked = [self._unlock(disk, session) for disk in disks]
+        if self._orders.operators:
+            self._serve_exec(session)  # forks, so before any thread
         if self._orders.stays:
             self._stay(service, ca, tee)
         elif tee == TDX:  # an agent that goes on asking for secrets must be able to show the registers they want
@@ -192,6 +199,11 @@ class Agent:
         keeper = Keeper(lambda: Session(KbsClient(self._transport(service, ca)), tee, evidence, pace=pace))
         resident = Resident(self._orders, keeper, self._machine.secrets_folder, self._status)
         self.listening = resident.start(evidence, port=self._api_port)
+
+    def _serve_exec(self, session: Session) -> None:
+        """Only here: after the service accepted this guest and its disks are open."""
+        self._machine.serve_exec(self._orders.operators, lambda: session.credential(time.time()), self._status.say)
+        self._status.say(f"exec: open to {len(self._orders.operators)} operator key(s) of the measured command line")
 
     def _evidence(self, report_data: bytes, tee: str) -> dict[str, object]:
         raw = self._machine.evidence(report_data, tee, self._orders.emulated)

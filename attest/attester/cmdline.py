@@ -15,12 +15,13 @@ because a guest that guesses what its owner meant is worse than one that says wh
     cvm.secret=<name>:<repository/type/tag>[:uid:gid:mode]   a secret as the file /run/cvm/secrets/<name>; once per file
     cvm.api=resource,token,evidence          serve these on 127.0.0.1:8006
     cvm.reattest=<seconds>                   attest again this often
+    cvm.exec=<base64url>[,<base64url>]       Ed25519 keys of operators who may run commands, once attested
 """
 
 from __future__ import annotations
 
 import re
-from base64 import b64decode
+from base64 import b64decode, urlsafe_b64decode
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -32,9 +33,10 @@ from policy.vocab import ResourcePath
 # measured.
 KERNEL_LIMIT = 2047
 MAX_DISKS = 16
-WORDS = ("api", "ca", "disk", "evidence", "net", "pin", "poweroff", "reattest", "run", "secret", "service")
+WORDS = ("api", "ca", "disk", "evidence", "exec", "net", "pin", "poweroff", "reattest", "run", "secret", "service")
 APIS = ("resource", "token", "evidence")
 MAX_SECRETS, MAX_PINS = 32, 4
+MAX_OPERATORS = 8
 T = TypeVar("T")
 # VIRTIO_BLK_ID_BYTES (VIRTIO 1.2, section 5.2.6): longer serials are cut.
 _DISK_NAME = re.compile(r"(?!control$)[a-z0-9][a-z0-9_-]{0,19}")
@@ -93,6 +95,7 @@ class Orders(NamedTuple):
     secrets: tuple[SecretOrder, ...] = ()
     api: tuple[str, ...] = ()
     reattest: int = 0
+    operators: tuple[bytes, ...] = ()
 
     @property
     def stays(self) -> bool:
@@ -153,12 +156,15 @@ def _together(values: dict[str, list[str]]) -> Orders:
         secrets=tuple(_secret(text) for text in values.get("secret", [])),
         api=_only(values, "api", _api) or (),
         reattest=_only(values, "reattest", _reattest) or 0,
+        operators=_only(values, "exec", _operators) or (),
     )
     _check_lasting(orders)
     if (orders.service is None) != (orders.ca is None):
         raise CommandLineMalformed("command line: cvm.service and cvm.ca come together or not at all")
     if disks and orders.service is None:
         raise CommandLineMalformed("command line: cvm.disk needs cvm.service, there is nobody to ask for the key")
+    if orders.operators and orders.service is None:
+        raise CommandLineMalformed("command line: cvm.exec needs cvm.service: only an attested guest runs commands")
     if orders.run is not None and not disks:
         raise CommandLineMalformed("command line: cvm.run names a program on the first cvm.disk, but there is none")
     return orders
@@ -263,6 +269,17 @@ def _run(text: str) -> str:
     if not _PATH.fullmatch(text) or any(set(part) == {"."} for part in text.split("/")[1:]):
         raise CommandLineMalformed(f"cvm.run: {text[:80]!r}, want an absolute path without '.' and '..'")
     return text
+
+
+def _operators(text: str) -> tuple[bytes, ...]:
+    keys = []
+    for item in text.split(","):
+        if not re.fullmatch(r"[A-Za-z0-9_-]{43}", item):
+            raise CommandLineMalformed(f"cvm.exec: {item[:60]!r}, want base64url of a 32-byte Ed25519 public key")
+        keys.append(urlsafe_b64decode(item + "="))
+    if len(keys) > MAX_OPERATORS or len(set(keys)) != len(keys):
+        raise CommandLineMalformed(f"cvm.exec: {len(keys)} keys, want at most {MAX_OPERATORS}, each once")
+    return tuple(keys)
 
 
 def _emulated(text: str) -> bool:

@@ -20,6 +20,7 @@ from attest.attester import disk, kernel
 from attest.attester.agent import Agent, CheckedDisk, RunningPayload, Unlocked, settle
 from attest.attester.cmdline import DiskOrder, NetOrder, parse_orders
 from attest.attester.evidence_json import kbs_evidence
+from attest.attester.exec_server import Credential, ExecServer, Port
 from attest.attester.ports import wait_for_port, write_all
 from attest.attester.power_button import PowerButton
 from attest.attester.raw_evidence import RawEvidence
@@ -27,6 +28,7 @@ from attest.attester.rtmr import close_door
 from attest.attester.sources import emulated, first_present, hardware, tee_here
 from attest.attester.status import PORT_NAME, Status
 from policy.errors import CvmError
+from policy.exec_channel import PORT_NAME as EXEC_PORT
 from policy.secret import SecretBytes
 
 CMDLINE = Path("/proc/cmdline")
@@ -39,6 +41,9 @@ DRAIN_SECONDS = 0.3
 
 class Guest:
     """The real machine; see :class:`attest.attester.agent.Machine`."""
+
+    exec_pid = 0
+    """The process that serves ``cvm exec``; 0 without one."""
 
     def network(self, order: NetOrder) -> str:
         """Static address through ioctl."""
@@ -87,6 +92,24 @@ class Guest:
         """The kernel's; the host's clock chip is left alone."""
         time.clock_settime(time.CLOCK_REALTIME, seconds)
 
+    def serve_exec(self, operators: tuple[bytes, ...], credential: Credential, tell: Callable[[str], None]) -> None:
+        """In a child process: its commands' children are not PID 1's business, nor its crash PID 1's end."""
+        node = wait_for_port(EXEC_PORT, seconds=3)
+        if node is None:
+            tell("exec: no port: the launcher gave this machine none")
+            return
+        child = os.fork()
+        if child:
+            self.exec_pid = child
+            return
+        try:
+            descriptor = os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            ExecServer(Port(descriptor), operators, credential, tell).serve()
+        except Exception as exc:  # noqa: BLE001  a child must never return into PID 1's work
+            tell(f"exec: ended by a bug: {type(exc).__name__}: {exc}")
+        finally:
+            os._exit(1)
+
     def start(self, run: str, mounted: Path, output: Callable[[str], None]) -> RunningPayload:
         """The payload from the first disk."""
         from attest.attester.payload import Payload, find_program
@@ -114,17 +137,19 @@ def run(status: Status) -> None:
         status.event("failed", f"FAILED: {exc}", code=exc.code, message=exc.message)
         return
     try:
-        payload = Agent(orders, Guest(), status).work()
+        guest = Guest()
+        payload = Agent(orders, guest, status).work()
         code = settle(payload, status, SETTLE_SECONDS)
     except CvmError:
         return  # reported where it happened
-    Supervisor(status, PowerButton()).stand_by(payload, code, leave=orders.poweroff)
+    Supervisor(status, PowerButton(), guest.exec_pid).stand_by(payload, code, leave=orders.poweroff)
 
 
 class Supervisor:
     """What PID 1 does once the work is done: bury the dead, listen to the power button, and know when to leave."""
 
-    def __init__(self, status: Status, button: PowerButton) -> None:
+    def __init__(self, status: Status, button: PowerButton, server: int = 0) -> None:
+        self._server = server
         self._status = status
         self._button = button
 
@@ -143,7 +168,7 @@ class Supervisor:
                 self._status.event(
                     "failed", f"FAILED: payload: ended with status {code}", code="guest.payload", exit=code
                 )
-        while not leave and (payload is None or reap()):
+        while not leave and (payload is None or reap(besides=self._server)):
             reap()
             if self._pressed():
                 return
@@ -156,19 +181,30 @@ class Supervisor:
         return pressed
 
 
-def reap(except_pid: int = 0) -> bool:
+def reap(except_pid: int = 0, *, besides: int = 0) -> bool:
     """Bury orphans, whose parent we have become; the payload itself is left to its owner.
 
-    True while any child lives.
+    True while any child lives, ``besides`` one that does not count.
     """
     while True:
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return False
-        if ended is None or ended.si_pid == except_pid:
+        if ended is None:
+            return not besides or _others(besides)
+        if ended.si_pid == except_pid:
             return True
         os.waitpid(ended.si_pid, os.WNOHANG)
+
+
+def _others(pid: int) -> bool:
+    """Whether there is another child than ``pid``; yes where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
+    try:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()
+    except OSError:
+        return True
+    return bool(set(children) - {str(pid)})
 
 
 def shut_down() -> None:

@@ -69,6 +69,14 @@ class GuestKey:
         except InvalidTag:
             raise ServiceMalformed("JWE: tag does not match ciphertext and protected header") from None
 
+    def agree(self, point: bytes) -> bytes:
+        """The secret shared with an uncompressed point, for `policy.exec_channel`, whose key derivation has another
+        name than the one below. Raises :class:`policy.exec_channel.ExecMalformed`.
+        """
+        from policy.exec_channel import public_point
+
+        return self._private.exchange(ec.ECDH(), public_point(point))
+
     def _agree(self, x: bytes, y: bytes) -> bytes:
         """Concat KDF, one round of SHA-256 (NIST SP 800-56A; RFC 7518 section 4.6.2), apu and apv empty."""
         numbers = ec.EllipticCurvePublicNumbers(int.from_bytes(x, "big"), int.from_bytes(y, "big"), ec.SECP256R1())

@@ -114,6 +114,19 @@ def token_lifetime(token: str) -> int:
     return min(life, 86400) if isinstance(life, int) and life > 0 else 0
 
 
+def token_end(token: str) -> float:
+    """When the token says it ends (``exp``), seconds since 1970; 0 when it does not say. Not verified: it is ours."""
+    match = _TOKEN.fullmatch(token)
+    if match is None:
+        return 0.0
+    try:
+        claims = strict_json(urlsafe_b64decode(match[1] + "=" * (-len(match[1]) % 4)), "token", error=ServiceMalformed)
+    except (ValueError, ServiceMalformed):
+        return 0.0
+    end = claims.get("exp") if isinstance(claims, dict) else None
+    return float(end) if type(end) is int else 0.0
+
+
 def _algorithm(extra: object) -> str:
     selected = extra.get("selected-hash-algorithm", "sha384") if isinstance(extra, dict) else "sha384"
     name = selected.lower() if isinstance(selected, str) else ""

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 from attest.attester.binding import report_data
 from attest.attester.errors import ServiceUnavailable, SessionLost
 from attest.attester.jwe import GuestKey
-from attest.attester.kbs import KbsClient
+from attest.attester.kbs import KbsClient, token_end
 from policy.secret import SecretBytes
 from policy.vocab import ResourcePath
 
@@ -23,6 +23,7 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 120.0
 PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 MAX_HANDSHAKES = 3
+SPARE_SECONDS = 30
 
 
 class Pace(NamedTuple):
@@ -75,6 +76,16 @@ class Session:
         if self._key is None:
             raise SessionLost("no attestation is in force")
         return self._key.pem()
+
+    def credential(self, now: float) -> tuple[str, GuestKey]:
+        """A token with at least ``SPARE_SECONDS`` left, and its key: the accepted one, or that of a new attestation.
+        Raises what :meth:`attest` raises. ``now``: seconds since 1970, by this guest's clock.
+        """
+        if self._key is None or token_end(self.token) < now + SPARE_SECONDS:
+            self.attest()
+        if self._key is None:
+            raise TypeError("an attestation has a key")
+        return self.token, self._key
 
     def _handshake(self) -> GuestKey:
         key = GuestKey()

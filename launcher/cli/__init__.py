@@ -28,6 +28,7 @@ VERBS = {
     "memory": "show or change a running ordinary VM's memory",
     "top": "what every VM uses now, and signs of noisy neighbours",
     "console": "attach to a VM's serial console",
+    "exec": "run a command in an attested guest, past the host",
     "logs": "show what a VM wrote to its console",
     "boot-time": "where the time of a VM's last launch went",
     "ledger": "every launch of a VM, and how it ended",
@@ -79,7 +80,7 @@ def _run(verb: str, words: list[str]) -> int:
         quick = getattr(module, "quick", None)
         args = quick(words) if quick is not None else None
         if args is None:
-            args = _parser(verb, module).parse_args(words)
+            args = parser_of(verb, module).parse_args(words)
         status = module.run(args)
         sys.stdout.flush()
     except CvmError as exc:
@@ -99,7 +100,8 @@ def _run(verb: str, words: list[str]) -> int:
     return int(status)
 
 
-def _parser(verb: str, module: ModuleType) -> ArgumentParser:
+def parser_of(verb: str, module: ModuleType) -> ArgumentParser:
+    """The parser of one verb, whose module is imported."""
     from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
     parser = ArgumentParser(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from launcher.config import confinement_parts, hardware_parts, net_parts, parts
+from launcher.config import confinement_parts, exec_parts, hardware_parts, net_parts, parts
 from launcher.config.disk_parts import disks
 from launcher.config.lifecycle_parts import lifecycle
 from launcher.config.sizes import parse_size
@@ -77,6 +77,7 @@ def decode(root: Table) -> VmConfig:
         isolation=confinement_parts.isolation(root.table("isolation", required=False)),
         limits=confinement_parts.limits(root.table("limits", required=False), memory),
         lifecycle=lifecycle(root.table("lifecycle", required=False)),
+        operators=exec_parts.operators(root.table("exec", required=False)),
         vsock=net_parts.vsock(root.table("vsock", required=False)),
         placement=hardware_parts.placement(root.table("placement", required=False), cpu.vcpus),
         ram=hardware_parts.ram(root.table("ram", required=False), memory),
@@ -103,7 +104,7 @@ def _memory(root: Table) -> int:
 
 def _cross_checks(config: VmConfig, problems: Problems) -> None:
     """What no single key can tell: only asked when every key by itself is right."""
-    boot, net, attestation = config.boot, config.net, config.attestation
+    boot = config.boot
     if config.platform in _MEASURED and boot.kernel is None:
         problems.add("$.boot.kernel", f"missing: platform {config.platform.value} boots a measured kernel")
     if boot.kernel is None and (boot.initrd is not None or boot.cmdline):
@@ -112,12 +113,7 @@ def _cross_checks(config: VmConfig, problems: Problems) -> None:
         problems.add("$.boot", "nothing to boot: want a kernel or a [[disk]]")
     if config.light:
         _check_light(config, problems)
-    if attestation is not None and config.platform is Platform.NONE:
-        problems.add("$.attestation", "platform none has no evidence to attest with")
-    if attestation is not None and net is None:
-        problems.add("$.attestation.service", "needs a [[net]]: the guest cannot reach the service")
-    if attestation is not None and net is not None and net.wire and net.guest is None:
-        problems.add("$.net[0].address", "missing: a guest that attests reads its address in the command line")
+    _attestation_checks(config, problems)
     if config.guest.run is not None and not any(disk.resource for disk in config.disks):
         problems.add("$.guest.run", "names a program on the first encrypted disk, but there is none")
     _check_guest(config, problems)
@@ -165,3 +161,16 @@ def _disks(config: VmConfig, problems: Problems) -> None:
             known = ", ".join(sorted(groups)) or "none"
             text = f"no [[throttle]] is named {disk.throttle[:40]!r}; there are: {known}"
             problems.add(f"$.disk[{number}].throttle_group", text)
+
+
+def _attestation_checks(config: VmConfig, problems: Problems) -> None:
+    """Who needs a service, and what a service needs."""
+    attestation, net = config.attestation, config.net
+    if attestation is not None and config.platform is Platform.NONE:
+        problems.add("$.attestation", "platform none has no evidence to attest with")
+    if attestation is not None and net is None:
+        problems.add("$.attestation.service", "needs a [[net]]: the guest cannot reach the service")
+    if attestation is not None and net is not None and net.wire and net.guest is None:
+        problems.add("$.net[0].address", "missing: a guest that attests reads its address in the command line")
+    if config.operators and attestation is None:
+        problems.add("$.exec", "needs an [attestation] table: commands run only in a guest that a service accepted")

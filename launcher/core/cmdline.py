@@ -62,6 +62,9 @@ def _orders(config: VmConfig, ca_der: bytes | None, choices: list[tuple[str, str
     words += _network(config.net, words, choices)
     if config.guest.run is not None:
         words.append(f"cvm.run={config.guest.run}")
+    if config.operators:
+        words.append(f"cvm.exec={','.join(config.operators)}")
+        choices.append(("commands", f"{len(config.operators)} operator key(s)", "may run commands once it is attested"))
     if config.platform in (Platform.EMULATED_SNP, Platform.EMULATED_TDX):
         words.append("cvm.evidence=emulated")
     words += [

@@ -170,6 +170,7 @@ _RULES: tuple[tuple[str, tuple[Platform, ...], str, str], ...] = (
     ("tdx.processor_id", _TD, MEASURED, "in SMBIOS, which RTMR0 takes"),
     ("attestation", (*_SNP, *_TD), MEASURED, _WORDS),
     ("guest", (*_SNP, *_TD), MEASURED, _WORDS),
+    ("operators", (*_SNP, *_TD), MEASURED, _WORDS),
 )
 
 

@@ -18,6 +18,7 @@ QEMU_LOG = "qemu.log"
 EMULATOR_LOG = "emulator.log"
 LAUNCHER_LOG = "launcher.log"
 TPM_SOCKET = "tpm.sock"
+EXEC_SOCKET = "exec.sock"
 HASH_TABLE = "hashes.bin"
 VM_FILE = "vm.json"
 STATE_FILE = "state.json"
@@ -31,7 +32,16 @@ RESULT_FILE = "result.json"
 CHIP_STATE = ".emulated-chip"
 """Below the state root: one emulated chip per host, unless a VM names its own folder."""
 
-OF_A_RUN = (QMP_SOCKET, STATUS_SOCKET, CONSOLE_SOCKET, CHIP_SOCKET, CONTROL_SOCKET, TPM_SOCKET, LAUNCHER_PID)
+OF_A_RUN = (
+    QMP_SOCKET,
+    STATUS_SOCKET,
+    CONSOLE_SOCKET,
+    CHIP_SOCKET,
+    CONTROL_SOCKET,
+    TPM_SOCKET,
+    EXEC_SOCKET,
+    LAUNCHER_PID,
+)
 """What means something only while the launcher lives: removed by it, or by who finds it dead."""
 
 STATUS_PORT = "org.cvm.status"

@@ -207,6 +207,7 @@ def _spec(config: VmConfig, around: Surroundings, accel: str, line: CommandLine 
         snp=snp,
         hash_table_gpa=firmware.hash_table_gpa if emulated and firmware is not None else None,
         tdx=config.tdx if config.platform is Platform.TDX else None,
+        runs_commands=bool(config.operators),
         vsock_cid=None if config.vsock is None else config.vsock.cid or first_cid(config.name),
         sockets=config.cpu.sockets,
         threads=config.cpu.threads,

@@ -71,6 +71,7 @@ class VmSpec(NamedTuple):
     throttles: tuple[SharedThrottle, ...] = ()
     incoming: bool = False
     """Starts empty and waits for a VM that moves here."""
+    runs_commands: bool = False
 
     @property
     def machine_type(self) -> str:

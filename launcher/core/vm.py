@@ -180,6 +180,8 @@ class VmConfig(NamedTuple):
     numa: tuple[NumaNode, ...] = ()
     devices: Devices = Devices()
     passthrough: tuple[Passthrough, ...] = ()
+    operators: tuple[str, ...] = ()
+    """Public keys of who may run commands in the attested guest (``[exec]``): base64url of Ed25519."""
 
 
 _POLICY_BITS = {

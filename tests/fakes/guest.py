@@ -95,6 +95,10 @@ class FakeMachine:
     def set_clock(self, seconds: float) -> None:
         self.clock = seconds
 
+    def serve_exec(self, operators: tuple[bytes, ...], credential: Any, tell: Callable[[str], None]) -> None:
+        self.done.append(("exec", operators))
+        self.credential = credential
+
     def start(self, run: str, mounted: Path, output: Callable[[str], None]) -> RunningPayload:
         self.done.append((run, mounted))
         output("hello\n")

@@ -10,6 +10,7 @@ from launcher.core.names import (
     CHIP_PORT,
     CHIP_SOCKET,
     CONSOLE_SOCKET,
+    EXEC_SOCKET,
     SERIAL_LOG,
     STATUS_PORT,
     STATUS_SOCKET,
@@ -21,6 +22,8 @@ from launcher.core.spec import VmSpec
 from policy.vocab import Platform
 
 _CHIP_PORTS = {Platform.EMULATED_SNP: CHIP_PORT, Platform.EMULATED_TDX: TD_PORT}
+EXEC_PORT = "org.cvm.exec"
+"""`policy.exec_channel.PORT_NAME`, whose module costs the import of a cryptography library."""
 _VIRTIO = "disable-legacy=on,iommu_platform=on"
 
 
@@ -70,6 +73,11 @@ def ports(spec: VmSpec) -> tuple[str, ...]:
         "-chardev", f"socket,id=status0,path={STATUS_SOCKET},server=on,wait=off",
         "-device", f"virtserialport,bus=ports0.0,chardev=status0,name={STATUS_PORT}",
     ]  # fmt: skip
+    if spec.runs_commands:
+        options += [
+            "-chardev", f"socket,id=exec0,path={EXEC_SOCKET},server=on,wait=off",
+            "-device", f"virtserialport,bus=ports0.0,chardev=exec0,name={EXEC_PORT}",
+        ]  # fmt: skip
     chip = _CHIP_PORTS.get(spec.platform)
     if chip is not None:
         options += [

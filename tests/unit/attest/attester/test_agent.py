@@ -30,6 +30,7 @@ from attest.attester.https import pinned_context
 from attest.attester.raw_evidence import RawEvidence
 from attest.attester.session import Pace
 from policy.errors import CvmError
+from policy.exec_channel import Ephemeral
 from policy.vocab import ResourcePath
 from tests.fakes.guest import EndedPayload, FakeMachine, Recorder
 from tests.fakes.intel_pki import FakeIntelPki
@@ -53,6 +54,7 @@ class Scene:
         self.host, self.port = "127.0.0.1", port
         self.disks: tuple[DiskOrder, ...] = (DiskOrder("root", ROOT),)
         self.run: str | None = "/hello"
+        self.operators: tuple[bytes, ...] = ()
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -61,7 +63,15 @@ class Scene:
     def work(self) -> Any:
         service = ServiceAddress(self.host, self.port)
         net = NetOrder("10.0.2.15", 24, "10.0.2.2")
-        orders = Orders(service=service, ca=self.ca, disks=self.disks, net=net, run=self.run, emulated=True)
+        orders = Orders(
+            service=service,
+            ca=self.ca,
+            disks=self.disks,
+            net=net,
+            run=self.run,
+            emulated=True,
+            operators=self.operators,
+        )
         pace = Pace(clock=lambda: self.clock, sleep=self.sleep, patience=30.0)
         return Agent(orders, self.machine, self.recorder.status, connect=connect, pace=pace).work()
 
@@ -321,3 +331,25 @@ def test_a_payload_that_fails_is_a_failure(code: int, said: str) -> None:
     with pytest.raises(PayloadFailed, match=said):
         settle(EndedPayload(code), recorder.status, 5.0)
     assert recorder.names == ["failed"]
+
+
+def test_commands_are_served_only_after_the_service_accepted_the_guest_and_with_the_accepted_key(scene: Scene) -> None:
+    scene.operators = (bytes(32),)
+    scene.work()
+    assert scene.machine.done[-2:] == [("exec", (bytes(32),)), ("/hello", Path("/run/cvm/disk/root"))]
+    before = len(scene.kbs.requests)
+    _, key = scene.machine.credential()
+    assert len(scene.kbs.requests) == before + 2, "a token without an end is over: it attests again"
+    assert len(key.agree(Ephemeral().point)) == 32
+
+
+def test_a_refused_guest_serves_no_commands(scene: Scene) -> None:
+    scene.operators = (bytes(32),)
+    scene.kbs.fail = lambda path: (403, {"type": PROBLEM + "PolicyDeny", "detail": "no"}) if "attest" in path else None
+    scene.fails(Refused, "no")
+    assert not [item for item in scene.machine.done if item[0] == "exec"]
+
+
+def test_without_operators_in_the_command_line_nothing_is_served(scene: Scene) -> None:
+    scene.work()
+    assert not [item for item in scene.machine.done if item[0] == "exec"]

@@ -37,6 +37,11 @@ def test_every_word_together() -> None:
     )
 
 
+def test_operators_are_keys_of_32_bytes() -> None:
+    line = f"{SERVICE} cvm.exec={'A' * 43},{'_' * 42}8"
+    assert parse_orders(line).operators == (bytes(32), b"\xff" * 31 + b"\xff")
+
+
 def test_a_name_server_may_follow_the_gateway() -> None:
     assert parse_orders("cvm.net=10.0.2.15/24,10.0.2.2,10.0.2.3").net == NetOrder(
         "10.0.2.15", 24, "10.0.2.2", "10.0.2.3"
@@ -104,6 +109,9 @@ WRONG = [
     ("a net with three octets", "cvm.net=10.0.2/24,10.0.2.2", "want address/prefix,gateway"),
     ("a net with four addresses", "cvm.net=10.0.2.15/24,10.0.2.2,10.0.2.3,10.0.2.4", "want address/prefix,gateway"),
     ("a prefix of 31", "cvm.net=10.0.2.15/31,10.0.2.2", "want 8 to 30"),
+    ("commands without a service", f"cvm.exec={'A' * 43}", "cvm.exec needs cvm.service"),
+    ("an operator's key that is short", f"cvm.exec={'A' * 42}", "want base64url of a 32-byte Ed25519"),
+    ("an operator's key twice", f"cvm.exec={'A' * 43},{'A' * 43}", "each once"),
     ("a power-off that is yes", "cvm.poweroff=yes", "want 0 or 1"),
     ("a line as long as the kernel keeps", "x=" + "a" * 2045, "the kernel cuts"),
 ]

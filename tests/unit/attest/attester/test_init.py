@@ -46,7 +46,7 @@ class Button(PowerButton):
 def alone(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """PID 1 without children unless the test puts answers of ``reap`` into the list."""
     children: list[bool] = []
-    monkeypatch.setattr(init, "reap", lambda except_pid=0: children.pop(0) if children else False)
+    monkeypatch.setattr(init, "reap", lambda except_pid=0, besides=0: children.pop(0) if children else False)
     monkeypatch.setattr(init.time, "sleep", lambda seconds: None)
     return children
 

@@ -137,6 +137,7 @@ CASES = {
         around(),
     ),
     "net-tap-e1000e": (_on('kind = "tap"\ninterface = "tap0"\nmodel = "e1000e"', "none"), around(firmware=None)),
+    "exec": (web_1("emulated-snp")._replace(operators=("A" * 43,)), around()),
     "vsock": (PLAIN_CONFIG._replace(vsock=Vsock()), around(firmware=None)),
     "none-disk": (
         PLAIN_CONFIG._replace(boot=PLAIN_CONFIG.boot._replace(kernel=None), disks=(Disk("/d,1.img", "disk0", None, True),)),

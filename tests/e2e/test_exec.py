@@ -1,0 +1,107 @@
+"""``cvm exec`` for real: an emulated chip, a service, QEMU, the measured image. A refused guest runs nothing; an accepted one
+runs what the operator of its measured command line asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from shutil import which
+
+import pytest
+
+from launcher.io.cachedir import cache_folder
+from tests.e2e.story import free_port
+from tests.e2e.world import World
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+VM = """
+schema = 1
+name = "guest"
+platform = "emulated-snp"
+memory = "768MiB"
+[boot]
+kernel = "{image}/vmlinuz"
+initrd = "{image}/initrd.zst"
+[[net]]
+kind = "user"
+backend = "{backend}"
+[emulator]
+state = "chip"
+[attestation]
+service = "https://127.0.0.1:{port}"
+ca = "service/ca.pem"
+"""
+PROGRAM = "import sys; text = sys.stdin.read(); print(text.upper()); print(len(text), file=sys.stderr); sys.exit(7)"
+
+
+def test_commands_run_in_the_accepted_guest_and_in_no_refused_one(tmp_path: Path) -> None:
+    image = cache_folder() / "image"
+    if not (image / "manifest.json").is_file():
+        pytest.skip("no guest image in the cache: `make test` builds it")
+    world = World(tmp_path, image)
+    try:
+        _scenario(world)
+    finally:
+        world.run("cvm", "stop", "guest", want=None)
+        world.close()
+
+
+def _scenario(world: World) -> None:
+    port = free_port()
+    emulator = [sys.executable, "-m", "attest.emulator", "--state", str(world.folder / "chip"), "--init"]
+    made = subprocess.run(emulator, check=True, capture_output=True, text=True, cwd=world.folder)
+    root = made.stdout.split("root ", 1)[1].split()[0]
+    world.run("attest", "init", "service", "--policy", "demo", "--emulated-root", root,
+              "--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{free_port()}")  # fmt: skip
+    world.start("attest", "serve", "service/attest.toml", ready="ready https://")
+    enabling = world.run("cvm", "exec", "--new-key", "op.key").out
+    backend = "passt" if which("passt") else "slirp"
+    text = VM.format(image=world.image, port=port, backend=backend)
+    (world.folder / "vm.toml").write_text(text + enabling)
+
+    # The service does not know this guest yet, and refuses it.
+    world.run("cvm", "launch", "vm.toml", want=7)
+    refused = world.run("cvm", "exec", "guest", "--key", "op.key", "--", "/bin/true", want=10)
+    assert "is refused" in refused.err and "measurement" in refused.err
+
+    world.run("cvm", "measure", "vm.toml", "-o", "ref.json")
+    world.run("attest", "reference", "add", "ref.json", "--config", "service/attest.toml")
+    world.run("cvm", "launch", "vm.toml", "--detach")
+    _wait_until_attested(world)
+
+    def run(*command: str, want: int, stdin: bytes | None = None, key: str = "op.key") -> tuple[str, str]:
+        done = world.run(
+            "cvm", "exec", "guest", "--key", key, "--timeout", "20", "--", *command, want=want, stdin=stdin
+        )
+        return done.out, done.err
+
+    assert run("/usr/bin/python3", "-c", PROGRAM, want=7, stdin=b"said from outside") == ("SAID FROM OUTSIDE\n", "17\n")
+    big = "import sys; sys.stdout.write('x' * 3000000)"
+    assert len(run("/usr/bin/python3", "-c", big, want=0)[0]) == 3_000_000
+    assert "No such file" in run("/nowhere", want=127)[1]
+    assert run("/usr/bin/python3", "-c", "import os; os.kill(os.getpid(), 15)", want=143) == ("", "")
+    done = world.run("cvm", "exec", "guest", "--key", "op.key", "--timeout", "2", "--",
+                     "/usr/bin/python3", "-c", "import time; time.sleep(99)", want=124)  # fmt: skip
+    assert "ended after 2 s" in done.err
+
+    # An operator whom the measured command line does not name.
+    world.run("cvm", "exec", "--new-key", "other.key")
+    assert "does not have this key" in run("/bin/true", want=10, key="other.key")[1]
+    world.run("cvm", "stop", "guest")
+    assert "is stopped" in run("/bin/true", want=10)[1]
+
+
+def _wait_until_attested(world: World) -> None:
+    import time
+
+    for _ in range(600):
+        (row,) = world.run("cvm", "ps", "--json").json()["vms"]
+        if row["attested"] and row["state"] == "running":
+            return
+        assert row["state"] not in ("refused", "failed", "stopped"), json.dumps(row)
+        time.sleep(0.3)
+    raise AssertionError("not attested")
