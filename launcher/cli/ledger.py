@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from launcher.core.text import safe_text
+from launcher.errors import NotFound, StateUnusable
 from launcher.io.ledger import read_ledger
 from launcher.io.statedir import existing, state_root
 
@@ -18,12 +19,29 @@ EPILOG = "example: cvm ledger web-1 --json\nexit status: 0 shown, 8 the ledger i
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The verb's options."""
-    parser.add_argument("name", metavar="VM", help="its name (cvm ps)")
+    parser.add_argument("name", metavar="VM", nargs="?", help="its name (cvm ps)")
+    parser.add_argument(
+        "--host-key", action="store_true",
+        help="print the public key that signs this host's launches, made if there is none, for `attest host add`",
+    )  # fmt: skip
+    parser.add_argument(
+        "--signed", action="store_true",
+        help="print the signed record of a measured VM's last launch, for `attest host record`",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON (cvm.ledger/1)")
 
 
 def run(args: Namespace) -> int:
     """Print; 0."""
+    if args.host_key:
+        from launcher.io.launch_record import host_key
+
+        sys.stdout.write(host_key().decode("ascii"))
+        return 0
+    if args.name is None:
+        raise NotFound("ledger: want a VM's name, or --host-key", hint="cvm ps")
+    if args.signed:
+        return _signed(args.name)
     found = read_ledger(existing(state_root(), args.name))
     if args.json:
         document = {"schema": "cvm.ledger/1", "name": args.name, "head": found.head, "entries": list(found.entries)}
@@ -31,6 +49,20 @@ def run(args: Namespace) -> int:
     else:
         sys.stdout.write("".join(safe_text(_row(entry), 400) + "\n" for entry in found.entries))
         sys.stdout.write(f"{len(found.entries)} entries, unbroken to {found.head}\n")
+    return 0
+
+
+def _signed(name: str) -> int:
+    from launcher.io.launch_record import RECORD_FILE
+
+    try:
+        document = existing(state_root(), name).read_json(RECORD_FILE)
+    except StateUnusable:
+        raise NotFound(
+            f"VM {name}: no signed record of its last launch",
+            hint="records are signed once `cvm ledger --host-key` has made a key, for measured VMs only",
+        ) from None
+    sys.stdout.write(json.dumps(document, indent=1) + "\n")
     return 0
 
 

@@ -7,14 +7,14 @@ import hashlib
 import os
 import select
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from launcher.core import names
 from launcher.core.lifecycle import Ending, Restarts
 from launcher.core.text import safe_text
-from launcher.io import ledger
+from launcher.io import launch_record, ledger
 from launcher.io.hashing import hash_file
 from launcher.io.signals import SignalTrap
 from launcher.io.statedir import VmDir
@@ -39,7 +39,9 @@ def renew(vm: VmDir, *keep: str) -> None:
 @contextmanager
 def in_ledger(record: Record, restarts: int) -> Iterator[None]:
     """One line before anything is started, one however it ended. Without the first there is no launch."""
-    ledger.append(record.vm, {"event": "launch", "time": _now(), "restarts": restarts, **identities(record)})
+    started, found = _now(), identities(record)
+    ledger.append(record.vm, {"event": "launch", "time": started, "restarts": restarts, **found})
+    _sign(record, started, found)
     try:
         yield
     except BaseException as exc:
@@ -78,6 +80,28 @@ def identities(record: Record) -> dict[str, object]:
         "qemu": {"version": plan.qemu.version_text, "source": plan.qemu.source, **_binary(plan.qemu.argv[-1])},
         "expected_measurement": prepared.launch_digest,
     }
+
+
+def _sign(record: Record, started: str, found: Mapping[str, object]) -> None:
+    """The host's own word about the launch of a measured VM, where it has a key for that."""
+    digest, firmware = record.prepared.launch_digest, found["firmware_sha256"]
+    if digest is None or not isinstance(firmware, str):
+        return
+    qemu = record.prepared.plan.qemu
+    # a fetched QEMU is an argument of its own loader
+    binary = next((word for word in qemu.argv if "qemu-system" in word and os.path.isfile(word)), qemu.argv[0])
+    launched = launch_record.Launched(
+        vm=record.vm.name,
+        time=started,
+        config_sha256=str(found["config_sha256"]),
+        firmware_sha256=firmware,
+        measurement=digest,
+        qemu=shutil.which(binary) or binary,
+        qemu_version=qemu.version_text,
+        argv=record.prepared.plan.argv,
+    )
+    if launch_record.write_record(record.vm, launched):
+        record.say(f"launch record signed: {record.vm.file(launch_record.RECORD_FILE)}")
 
 
 def wait_to_restart(record: Record, restarts: Restarts, trap: SignalTrap) -> bool:

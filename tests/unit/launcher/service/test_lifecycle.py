@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from attest.broker.launches import parse_launch
+from attest.keys.statement import LAUNCH, Signers, key_id, public_key, unwrap
 from launcher.cli import main
+from launcher.io.statedir import state_root
 from tests.unit.launcher.service.conftest import Scene
 from tests.unit.launcher.service.test_launching import KERNEL, status
 from tests.unit.launcher.service.test_lives import UP, recorded, rows, start, wait_for
@@ -94,3 +97,52 @@ def test_a_lifecycle_that_contradicts_itself_is_refused(scene: Scene, capsys: py
     assert "$.lifecycle.restart" in said
     assert "$.lifecycle.retries" in said
     assert "$.lifecycle.backoff_max_seconds" in said
+
+
+def test_a_measured_launch_is_signed_by_the_hosts_key_as_the_service_reads_it(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ledger", "--host-key"]) == 0
+    pem = capsys.readouterr().out.encode()
+    assert main(["ledger", "--host-key"]) == 0
+    assert capsys.readouterr().out.encode() == pem, "the key is made once"
+    path = scene(*UP, platform="emulated-snp")
+    launcher = start(path)
+    try:
+        wait_for(lambda: recorded(path)["state"] == "running")
+        name = recorded(path)["name"]
+        assert main(["ledger", name, "--signed"]) == 0
+    finally:
+        launcher.terminate()
+        launcher.communicate()
+    signed = unwrap(capsys.readouterr().out.encode(), LAUNCH)
+    key = public_key(pem, "host")
+    assert Signers(((key_id(key), key),)).check(signed, LAUNCH, "launch") == (key_id(key),)
+    statement = parse_launch(signed.data)
+    entry = ledger(path, capsys)[0]
+    assert (statement["vm"], statement["measurement"]) == (name, entry["expected_measurement"])
+    assert statement["config_sha256"] == entry["config_sha256"]
+
+
+def test_without_a_launch_key_nothing_is_signed_and_the_verb_says_so(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = scene(["refuse-to-start", "no such machine"], platform="emulated-snp")
+    assert main(["launch", str(path), "--quiet"]) == 9
+    capsys.readouterr()
+    assert main(["ledger", recorded(path)["name"], "--signed"]) == 10
+    assert "cvm ledger --host-key" in capsys.readouterr().err
+    assert main(["ledger"]) == 10
+
+
+def test_a_launch_key_that_others_can_read_or_that_is_damaged_stops_the_launch(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ledger", "--host-key"]) == 0
+    key = Path(state_root()) / ".launch-key.pem"
+    key.chmod(0o644)
+    assert main(["launch", str(scene(*UP, platform="emulated-snp"))]) == 8
+    assert "others may read it" in capsys.readouterr().err
+    key.chmod(0o600)
+    key.write_text("nonsense")
+    assert main(["ledger", "--host-key"]) == 8

@@ -1,0 +1,116 @@
+"""What this host says it launched, signed with its launch key: a statement (``cvm.launch/1``) in a DSSE envelope.
+
+It proves what the host meant to start, to a service whose operators registered the key (`attest host add`); what runs
+is proven by the chip. Source: DSSE 1.0.2, "Signature Definition": what is signed is
+``"DSSEv1" SP len SP type SP len SP body``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from launcher.errors import StateUnusable
+from launcher.io.hashing import hash_file
+from launcher.io.statedir import VmDir, state_root
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+TYPE = "application/vnd.cvm.launch+json"
+KEY_FILE = ".launch-key.pem"
+RECORD_FILE = "launch.dsse.json"
+
+
+class Launched(NamedTuple):
+    """Digests are SHA-256 in hexadecimal, ``measurement`` the launch digest or MRTD. ``qemu``: its file."""
+
+    vm: str
+    time: str
+    config_sha256: str
+    firmware_sha256: str
+    measurement: str
+    qemu: str
+    qemu_version: str
+    argv: Sequence[str]
+
+
+def host_key() -> bytes:
+    """The public key (PEM, Ed25519) of this host's launches; the pair is made when there is none. Raises
+    :class:`StateUnusable`.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+    key = _private()
+    if key is None:
+        key = Ed25519PrivateKey.generate()
+        path = _path()
+        try:
+            os.makedirs(state_root(), mode=0o700, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+                file.flush()
+                os.fsync(descriptor)
+        except OSError as exc:
+            raise StateUnusable(f"launch key: {path}: {exc.strerror}") from None
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def write_record(vm: VmDir, launched: Launched) -> bool:
+    """Sign the statement into the VM's folder; ``False``: this host has no launch key. Raises `StateUnusable`."""
+    if not os.path.exists(_path()):
+        return False
+    key = _private()
+    if key is None:
+        return False
+    members = {name: value for name, value in launched._asdict().items() if name not in ("qemu", "argv")}
+    qemu = hash_file(launched.qemu, "QEMU").hex()
+    statement = {"schema": "cvm.launch/1", **members, "qemu_sha256": qemu, "argv": list(launched.argv)}
+    body = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode("ascii")
+    signature = {"keyid": _key_id(key), "sig": _text(key.sign(_pae(body)))}
+    vm.write_json(RECORD_FILE, {"payload": _text(body), "payloadType": TYPE, "signatures": [signature]})
+    return True
+
+
+def _pae(body: bytes) -> bytes:
+    return b"DSSEv1 %d %s %d %s" % (len(TYPE), TYPE.encode("ascii"), len(body), body)
+
+
+def _key_id(key: Ed25519PrivateKey) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(public).hexdigest()
+
+
+def _private() -> Ed25519PrivateKey | None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    path = _path()
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  # no pathlib on the way to a launch
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise StateUnusable(f"launch key: {path}: others may read it, want mode 0600")
+            key = load_pem_private_key(file.read(1 << 16), None)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as exc:
+        raise StateUnusable(f"launch key: {path}: {exc}") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise StateUnusable(f"launch key: {path}: want Ed25519")
+    return key
+
+
+def _path() -> str:
+    return f"{state_root()}/{KEY_FILE}"
+
+
+def _text(data: bytes) -> str:
+    return b64encode(data).decode("ascii")
