@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.fakes.postgres import PostgresServer
+
+# A property is about values; how long an example takes says how busy the machine is.
+settings.register_profile("cvm", deadline=None)
+settings.load_profile("cvm")
 
 ROOT = Path(__file__).resolve().parent.parent
 
