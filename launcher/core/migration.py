@@ -41,6 +41,22 @@ def parse_target(text: str, *, plain: bool = False) -> Target:
     return Target(text, None, match[1].strip("[]"), int(match[2]))
 
 
+def refuse_tied(passthrough: int, modules: int) -> None:
+    """What ties a running VM to this host: ``passthrough`` functions of its hardware, ``modules`` of memory plugged in
+    since its start. Raises :class:`PlanRefused`.
+    """
+    if passthrough:
+        raise PlanRefused(
+            f"migration: {passthrough} PCI function(s) of this host are inside the VM",
+            hint="stop it here and launch it there",
+        )
+    if modules:
+        raise PlanRefused(
+            f"migration: {modules} memory module(s) were plugged in since its start; the other side has none",
+            hint="raise memory in the VM file and launch it anew, then move it",
+        )
+
+
 def refuse_protected(platform: Platform) -> None:
     """Only ordinary VMs move while they run."""
     if platform is Platform.NONE:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from launcher.core.migration import Target, parse_target, refuse_protected
+from launcher.core.migration import Target, parse_target, refuse_protected, refuse_tied
 from launcher.core.progress import Progress
+from launcher.core.spec import VmSpec
 from launcher.core.states import LIVE
 from launcher.errors import QemuFailed, QmpMalformed, WrongState
 from launcher.io.control import ask
@@ -24,8 +25,9 @@ _STAYED = ("failed", "cancelled", "none")
 class Departure:
     """Begun when made; raises what keeps it from beginning."""
 
-    def __init__(self, qmp: Qmp, platform: Platform, target: Target) -> None:
-        refuse_protected(platform)
+    def __init__(self, qmp: Qmp, spec: VmSpec, target: Target) -> None:
+        refuse_protected(spec.platform)
+        refuse_tied(len(spec.passthrough), len(qmp.execute("query-memory-devices")))
         channel = connect(target)
         try:
             qmp.execute("migrate", uri=hand_over(qmp, channel))

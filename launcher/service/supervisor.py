@@ -151,7 +151,7 @@ class Supervisor:
         if self._departure is not None and not self._departure.problem:
             raise WrongState("it is on its way already")
         target = parse_target(str(request.about.get("to")), plain=True)  # who asked has said so, or was not let through
-        self._departure = Departure(self._qemu.qmp, self._record.prepared.plan.spec.platform, target)
+        self._departure = Departure(self._qemu.qmp, self._record.prepared.plan.spec, target)
         return {"said": f"on its way to {target.text}"}
 
     def _arriving(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.core.migration import parse_target, refuse_protected
+from launcher.core.migration import parse_target, refuse_protected, refuse_tied
 from launcher.errors import PlanRefused
 from policy.vocab import Platform
 
@@ -46,3 +46,11 @@ def test_a_protected_vm_is_stopped_and_launched_elsewhere_instead(platform: Plat
 
 def test_an_ordinary_vm_may_move() -> None:
     refuse_protected(Platform.NONE)
+
+
+def test_a_vm_with_hardware_of_this_host_or_modules_plugged_in_later_stays() -> None:
+    with pytest.raises(PlanRefused, match="2 PCI function"):
+        refuse_tied(2, 0)
+    with pytest.raises(PlanRefused, match="1 memory module"):
+        refuse_tied(0, 1)
+    refuse_tied(0, 0)
