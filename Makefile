@@ -19,7 +19,8 @@ test: ## everything: lint, types, imports, unit, property, fuzz corpora, real QE
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@$(PY) -m pytest
+	@$(PY) -m pytest -m "e2e or qemu"
+	@$(PY) -m pytest -m "not e2e and not qemu" -n 2
 
 check: ## the quick half of `make test`: lint, types, import rule, unit tests
 	@$(SETUP) dev
