@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-DESCRIPTION = "List, show, prove or verify the records of decisions and releases."
+DESCRIPTION = "List, export, show, prove or verify the records of decisions and releases."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """``list``, ``show``, ``ask``, ``verify``, ``prove``, ``growth``, ``checkpoint``, ``tiles``."""
+    """``list``, ``export``, ``show``, ``ask``, ``verify``, ``prove``, ``growth``, ``checkpoint``, ``tiles``."""
     from pathlib import Path
 
     from attest.cli.audit_questions import add_question
@@ -16,17 +16,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = verbs.add_parser("list", help="list records, oldest first", allow_abbrev=False)
-    listing.add_argument("--since", metavar="TIME", help="not older than this RFC 3339 date or time")
-    listing.add_argument("--until", metavar="TIME", help="older than this RFC 3339 date or time")
-    for name, words in (
-        ("vm", "the first reference value the guest matched, or the launched VM's name"),
-        ("chip", "CHIP_ID or PPID, hexadecimal"),
-        ("measurement", "launch digest, hexadecimal"),
-        ("resource", "the path of a resource"),
-    ):
-        listing.add_argument(f"--{name}", metavar=name.upper(), help=f"only records of it: {words}")
-    listing.add_argument("--kind", metavar="KIND", help="only records of this kind: decision, release …")
+    _add_filters(listing)
     listing.add_argument("--limit", type=int, metavar="N", help="only the newest N")
+    export = verbs.add_parser("export", help="write records as JSON, CSV or a printable page", allow_abbrev=False)
+    export.add_argument("--format", required=True, choices=("json", "csv", "html"), help="what to write")
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write it")
+    _add_filters(export)
     show = verbs.add_parser("show", help="show one record with every check", allow_abbrev=False)
     show.add_argument("number", type=int, metavar="N", help="the record's number")
     verify = verbs.add_parser(
@@ -57,16 +52,29 @@ def add_arguments(parser: ArgumentParser) -> None:
     tiles.add_argument("folder", type=Path, metavar="DIR", help="the folder; what is there already is kept")
     asking = verbs.add_parser("ask", help="answer what auditors ask", allow_abbrev=False)
     add_question(asking)
-    for child in (listing, show, verify, prove, growth, checkpoint, tiles, asking):
+    for child in (listing, export, show, verify, prove, growth, checkpoint, tiles, asking):
         add_config(child)
         add_json(child)
+
+
+def _add_filters(parser: ArgumentParser) -> None:
+    parser.add_argument("--since", metavar="TIME", help="not older than this RFC 3339 date or time")
+    parser.add_argument("--until", metavar="TIME", help="older than this RFC 3339 date or time")
+    for name, words in (
+        ("vm", "the first reference value the guest matched, or the launched VM's name"),
+        ("chip", "CHIP_ID or PPID, hexadecimal"),
+        ("measurement", "launch digest, hexadecimal"),
+        ("resource", "the path of a resource"),
+    ):
+        parser.add_argument(f"--{name}", metavar=name.upper(), help=f"only records of it: {words}")
+    parser.add_argument("--kind", metavar="KIND", help="only records of this kind: decision, release …")
 
 
 def run(args: Namespace) -> int:
     """One of the verbs; 0. A broken trail or proof is exit 6."""
     if args.action in ("prove", "growth", "checkpoint", "tiles") or getattr(args, "files", None):
         return _proofs(args)
-    return {"list": _list, "ask": _ask, "show": _show, "verify": _verify}[args.action](args)
+    return {"list": _list, "export": _export, "ask": _ask, "show": _show, "verify": _verify}[args.action](args)
 
 
 def _proofs(args: Namespace) -> int:
@@ -90,6 +98,12 @@ def _list(args: Namespace) -> int:
     from attest.cli.audit_questions import run_list
 
     return run_list(args)
+
+
+def _export(args: Namespace) -> int:
+    from attest.cli.audit_export import run_export
+
+    return run_export(args)
 
 
 def _ask(args: Namespace) -> int:

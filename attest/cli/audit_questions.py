@@ -57,17 +57,8 @@ def run_ask(args: Namespace) -> int:
 
 def run_list(args: Namespace) -> int:
     """Records that fit, oldest first."""
-    wanted = Filter(
-        since=_time(args.since, "--since"),
-        until=_time(args.until, "--until"),
-        kinds=() if args.kind is None else (args.kind,),
-        subject=args.resource,
-        vm=args.vm,
-        chip=None if args.chip is None else args.chip.lower(),
-        measurement=None if args.measurement is None else args.measurement.lower(),
-    )
     with open_database(settings_of(args)).read() as tx:
-        found = [record_json(entry) for entry in records.find(tx, wanted, limit=args.limit)]
+        found = [record_json(entry) for entry in records.find(tx, filter_of(args), limit=args.limit)]
     if args.json:
         print_json({"schema": "attest.audit.list/1", "records": found})
         return 0
@@ -77,6 +68,19 @@ def run_list(args: Namespace) -> int:
         rows.append((entry["number"], entry["time"], entry["kind"], outcome, entry["subject"]))
     print_table(rows)
     return 0
+
+
+def filter_of(args: Namespace) -> Filter:
+    """The records that the options of `list` and `export` name. Raises ConfigInvalid."""
+    return Filter(
+        since=_time(args.since, "--since"),
+        until=_time(args.until, "--until"),
+        kinds=() if args.kind is None else (args.kind,),
+        subject=args.resource,
+        vm=args.vm,
+        chip=None if args.chip is None else args.chip.lower(),
+        measurement=None if args.measurement is None else args.measurement.lower(),
+    )
 
 
 def _time(text: str | None, option: str) -> datetime | None:

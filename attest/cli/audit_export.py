@@ -1,0 +1,117 @@
+"""``attest audit export``: records as one JSON document, a CSV table or a printable page, however many they are.
+
+Records are read a few at a time in one snapshot, and the file appears under its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from attest.audit.chain import parse_record
+from attest.broker.opening import open_database
+from attest.broker.views import record_json
+from attest.cli.audit_page import page
+from attest.cli.audit_questions import filter_of
+from attest.cli.common import print_json, print_text, settings_of
+from attest.evidence.event_text import shown
+from attest.store import records
+from attest.store.records import Filter, StoredRecord
+from policy.errors import ConfigInvalid
+
+SCHEMA = "attest.audit.export/1"
+COLUMNS = (
+    "number", "time", "kind", "outcome", "subject", "actor", "chip", "measurement", "vm", "emulated", "decision",
+    "token_id", "summary", "sha256",
+)  # fmt: skip
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+Chunks = Iterator[str]
+
+
+def run_export(args: Namespace) -> int:
+    """Write the file; 0. A record that was altered is exit 6, and there is no file then."""
+    wanted, writer = filter_of(args), WRITERS[args.format]
+    with open_database(settings_of(args)).read() as tx:
+        count = records.count(tx, wanted)
+        size = _write(args.output, writer(tx, wanted))
+    if args.json:
+        print_json({"schema": "attest.audit.exported/1", "file": str(args.output), "records": count, "bytes": size})
+    else:
+        print_text(f"{args.output}: {count} records, {size} bytes")
+    return 0
+
+
+def as_json(tx: Connection, wanted: Filter) -> Chunks:
+    """One object: its schema, and ``records``, each whole beside its SHA-256."""
+    yield f'{{"schema": "{SCHEMA}", "records": ['
+    between = "\n"
+    for stored in records.stream(tx, wanted):
+        record = parse_record(stored.record, f"audit record {stored.seq}")
+        yield between + json.dumps({"sha256": stored.sha256.hex(), "record": record})
+        between = ",\n"
+    yield "\n]}\n"
+
+
+def as_csv(tx: Connection, wanted: Filter) -> Chunks:
+    """RFC 4180 with a header: a row for each record. No cell begins as a formula does, none holds a line break."""
+    yield _line(COLUMNS)
+    for stored in records.stream(tx, wanted):
+        found = row_of(stored)
+        yield _line([cell(found[name]) for name in COLUMNS])
+
+
+def as_html(tx: Connection, wanted: Filter) -> Chunks:
+    """A page for people and printers."""
+    return page(lambda: (row_of(stored) for stored in records.stream(tx, wanted)), datetime.now(UTC))
+
+
+WRITERS: dict[str, Callable[[Connection, Filter], Chunks]] = {"json": as_json, "csv": as_csv, "html": as_html}
+
+
+def row_of(stored: StoredRecord) -> dict[str, Any]:
+    """One record as the columns of a table; ``None`` where it says nothing. Raises AuditBroken."""
+    record: Any = parse_record(stored.record, f"audit record {stored.seq}")
+    actor, facts = record["actor"], stored.facts
+    found = dict.fromkeys(COLUMNS) | record_json(stored)
+    found |= {"chip": facts.chip, "measurement": facts.measurement, "vm": facts.vm}
+    return found | {"actor": f"{actor['kind']}:{actor['name']}" if actor["name"] else actor["kind"]}
+
+
+def cell(value: object) -> str:
+    """A value as a spreadsheet shows it and never runs it: an apostrophe before what begins like a formula."""
+    if value is None:
+        return ""
+    text = shown(str(value))
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+
+
+def _line(cells: Any) -> str:
+    text = io.StringIO()
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerow(cells)
+    return text.getvalue()
+
+
+def _write(path: Path, chunks: Chunks) -> int:
+    beside = path.with_name(f".{path.name}.new-{os.getpid()}")
+    try:
+        with beside.open("w", encoding="utf-8", newline="") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        size = beside.stat().st_size
+        beside.replace(path)
+    except OSError as exc:
+        raise ConfigInvalid("--output", (f"{path}: {exc.strerror}",)) from None
+    finally:
+        beside.unlink(missing_ok=True)
+    return size
