@@ -45,7 +45,7 @@ def _parsers(program: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     package = import_module("launcher.cli" if program == "cvm" else "attest.cli")
     for verb in package.VERBS:
         if program == "cvm":
-            yield verb, package._parser(verb, import_module(package.module_name(verb)))
+            yield verb, package.parser_of(verb, import_module(package.module_name(verb)))
         else:
             verbs = _actions_of(package._parser(verb))
             if verbs is None:

@@ -187,9 +187,10 @@ def test_without_privileges_the_hosts_helper_is_asked_and_hands_over_the_interfa
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, peer: socket.socket
 ) -> None:
     """A stand-in with qemu-bridge-helper's arguments and answer: QEMU's own needs its set-uid bit and a rule in /etc."""
-    helper = tmp_path / "helper"
-    helper.write_text(
-        f"#!{sys.executable}\nimport os, socket, sys\n"
+    helper, program = tmp_path / "helper", tmp_path / "helper.py"
+    helper.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}" "$@"\n')  # a path in #! may hold no space
+    program.write_text(
+        "import os, socket, sys\n"
         "options = dict(word.removeprefix('--').partition('=')[::2] for word in sys.argv[1:])\n"
         "assert options['br'] == 'br0' and 'use-vnet' in options\n"
         "made = os.open('/dev/null', os.O_RDWR)\n"
