@@ -37,7 +37,10 @@ class SettingsInvalid(ConfigInvalid):
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Listeners, and the files of their TLS identities."""
+    """Listeners, and the files of their TLS identities.
+
+    Who has a certificate of ``auditor_ca`` may read on the operators' listener; ``None``: nobody but operators.
+    """
 
     listen: Address
     admin_listen: Address
@@ -45,6 +48,7 @@ class ServerSettings:
     key: Path
     operator_ca: Path
     workers: int
+    auditor_ca: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +206,7 @@ def _server(table: Table, folder: Path) -> ServerSettings:
         key=_path(table, "key", folder),
         operator_ca=_path(table, "operator_ca", folder),
         workers=_number(table, "workers", 2, 1, 256),
+        auditor_ca=_path(table, "auditor_ca", folder) if table.has("auditor_ca") else None,
     )
 
 

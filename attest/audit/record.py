@@ -41,7 +41,7 @@ TOKEN_REVOKE = "token-revoke"  # noqa: S105  # the name of an event
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Who caused a record: ``guest`` (name empty), ``operator`` (certificate name), ``local`` (a user's shell) or
-    ``host`` (by the name its key is registered under)."""
+    ``host`` (by the name its key is registered under). An ``auditor`` asks and causes none."""
 
     kind: str
     name: str = ""

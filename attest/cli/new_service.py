@@ -40,6 +40,7 @@ admin_listen = "{admin_listen}"      # operators: client certificate of operator
 certificate = "server.pem"
 key = "server.key"
 operator_ca = "operator-ca.pem"
+# auditor_ca = "auditor-ca.pem"      # certificates of this authority may read on the operators' listener, nothing else
 workers = 2
 
 [store]

@@ -1,4 +1,7 @@
-"""The operators' listener: resources, reference values and decisions, for holders of an operator certificate only.
+"""The operators' listener: resources, reference values and decisions, for holders of an operator certificate.
+
+Auditors' certificates, where the settings let them in, open the routes marked so: they change nothing and give out no
+secret.
 
 Resource paths are those of the KBS administration API (raw bytes in, nothing secret out); the rest is ours,
 ``/cvm/v0``.
@@ -12,15 +15,14 @@ from attest.audit.record import DECISION
 from attest.broker import operations, tokens
 from attest.broker.asking import Asked, Judge, answer_document, ask, parse_time
 from attest.broker.errors import RequestMalformed, ResourceUnknown
-from attest.broker.operations import By, NewResource
+from attest.broker.operations import NewResource
 from attest.broker.token import MAX_TOKEN
 from attest.broker.views import record_json, reference_json, secret_json
 from attest.store import records, rules, secrets
 from attest.web.guest import RESOURCE, healthz, json_response, resource_path
 from attest.web.health import OK, checks, ready
-from attest.web.lifecycle import LIFECYCLE_ROUTES
+from attest.web.lifecycle import LIFECYCLE_ROUTES, operator
 from attest.web.principals import Who
-from attest.web.problems import OperatorRequired
 from attest.web.routes import Call, Route
 from policy.secret import SecretBytes
 
@@ -38,14 +40,14 @@ def put_resource(call: Call) -> Response:
         replace=_flag(call, "replace"),
         only_for=None if only_for is None else tuple(only_for.split(",")),
     )
-    version = operations.put_resource(call.service.database, call.service.master_keys, new, _by(call))
+    version = operations.put_resource(call.service.database, call.service.master_keys, new, operator(call))
     return json_response({"path": path, "version": version})
 
 
 def delete_resource(call: Call) -> Response:
     """``DELETE``: erase the resource; its history stays."""
     path = resource_path(call)
-    version = operations.delete_resource(call.service.database, path, _by(call))
+    version = operations.delete_resource(call.service.database, path, operator(call))
     return json_response({"path": path, "version": version, "deleted": True})
 
 
@@ -58,7 +60,7 @@ def list_resources(call: Call) -> Response:
 
 def add_reference(call: Call) -> Response:
     """``POST`` a ``cvm.reference/1`` file."""
-    value = operations.add_reference(call.service.database, call.body, _by(call), call.service.signers)
+    value = operations.add_reference(call.service.database, call.body, operator(call), call.service.signers)
     return json_response({"name": value.name, "launch_digest": value.launch_digest.hex()})
 
 
@@ -74,7 +76,7 @@ def list_references(call: Call) -> Response:
 def retire_reference(call: Call) -> Response:
     """``DELETE``: take it out of force."""
     name = call.arguments["name"]
-    operations.retire_reference(call.service.database, name, _by(call))
+    operations.retire_reference(call.service.database, name, operator(call))
     return json_response({"name": name, "retired": True})
 
 
@@ -92,7 +94,7 @@ def show_token(call: Call) -> Response:
 
 def revoke_token(call: Call) -> Response:
     """``DELETE`` with ``?reason=``: end it."""
-    found = tokens.revoke(call.service.database, call.arguments["id"], call.query.get("reason", ""), _by(call))
+    found = tokens.revoke(call.service.database, call.arguments["id"], call.query.get("reason", ""), operator(call))
     return json_response({"schema": "attest.token.revoke/1", **tokens.token_json(found)})
 
 
@@ -145,12 +147,6 @@ def metrics(call: Call) -> Response:
     return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _by(call: Call) -> By:
-    if call.actor is None:
-        raise OperatorRequired("operators only")
-    return By(call.actor, call.now)
-
-
 def _flag(call: Call, name: str) -> bool:
     value = call.query.get(name, "0")
     if value not in ("0", "1"):
@@ -161,18 +157,18 @@ def _flag(call: Call, name: str) -> bool:
 ADMIN_ROUTES = (
     Route("POST", RESOURCE, Who.OPERATOR, put_resource, operations.MAX_SECRET),
     Route("DELETE", RESOURCE, Who.OPERATOR, delete_resource),
-    Route("GET", "/kbs/v0/resource", Who.OPERATOR, list_resources),
+    Route("GET", "/kbs/v0/resource", Who.AUDITOR, list_resources),
     *LIFECYCLE_ROUTES,
     Route("POST", "/cvm/v0/reference-value", Who.OPERATOR, add_reference, MAX_REFERENCE),
-    Route("GET", "/cvm/v0/reference-value", Who.OPERATOR, list_references),
+    Route("GET", "/cvm/v0/reference-value", Who.AUDITOR, list_references),
     Route("DELETE", "/cvm/v0/reference-value/<name>", Who.OPERATOR, retire_reference),
     Route("POST", "/cvm/v0/token/introspect", Who.OPERATOR, introspect_token, MAX_TOKEN),
     Route("GET", "/cvm/v0/token/<id>", Who.OPERATOR, show_token),
     Route("DELETE", "/cvm/v0/token/<id>", Who.OPERATOR, revoke_token),
-    Route("GET", "/cvm/v0/decisions", Who.OPERATOR, list_decisions),
-    Route("GET", "/cvm/v0/audit/<number>", Who.OPERATOR, show_record),
-    Route("GET", "/cvm/v0/audit-questions/<question>", Who.OPERATOR, audit_question),
+    Route("GET", "/cvm/v0/decisions", Who.AUDITOR, list_decisions),
+    Route("GET", "/cvm/v0/audit/<number>", Who.AUDITOR, show_record),
+    Route("GET", "/cvm/v0/audit-questions/<question>", Who.AUDITOR, audit_question),
     Route("GET", "/healthz", Who.OPERATOR, healthz),
     Route("GET", "/readyz", Who.OPERATOR, readyz),
-    Route("GET", "/metrics", Who.OPERATOR, metrics),
+    Route("GET", "/metrics", Who.AUDITOR, metrics),
 )

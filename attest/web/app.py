@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import MethodNotAllowed
 
+from attest.audit.record import Actor
 from attest.broker.answer_proof import CHALLENGE, Exchange, prove
 from attest.broker.errors import Overloaded, SessionRefused, TooMany
 from attest.broker.protocol import MAX_ATTEST_BODY
@@ -24,7 +25,7 @@ from attest.store.errors import StoreUnavailable
 from attest.web.load import HERE
 from attest.web.logs import FIELDS
 from attest.web.metrics import NO_ROUTE, Metrics
-from attest.web.principals import OperatorOf, Who, session_of, token_of
+from attest.web.principals import CallerOf, Who, may, session_of, token_of
 from attest.web.problems import OperatorRequired, problem_response
 from attest.web.routes import Call, Route
 
@@ -56,7 +57,7 @@ class Watch:
 def create_app(
     service: Service,
     routes: Sequence[Route],
-    operator_of: OperatorOf,
+    caller_of: CallerOf,
     clock: Clock = utc_now,
     watch: Watch | None = None,
 ) -> Flask:
@@ -66,7 +67,7 @@ def create_app(
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     for number, route in enumerate(routes):
-        view = _view(service, route, operator_of, clock, watch.metrics)
+        view = _view(service, route, caller_of, clock, watch.metrics)
         app.add_url_rule(
             route.path, endpoint=f"{number}", view_func=view, methods=[route.method], provide_automatic_options=False
         )
@@ -80,15 +81,15 @@ def create_app(
 
 
 def _view(
-    service: Service, route: Route, operator_of: OperatorOf, clock: Clock, metrics: Metrics
+    service: Service, route: Route, caller_of: CallerOf, clock: Clock, metrics: Metrics
 ) -> Callable[..., Response]:
     def view(**arguments: str) -> Response:
         if request.method != route.method:  # werkzeug adds HEAD to GET; a HEAD must not release a key into nothing
             raise MethodNotAllowed([route.method])
         shown = Credential(session_of(request.cookies), token_of(request.headers.get("Authorization")))
-        actor = operator_of(request.environ) if route.who is Who.OPERATOR else None
-        if route.who is Who.OPERATOR and actor is None:
-            raise OperatorRequired("operators only: no client certificate of an operator")
+        actor = caller_of(request.environ) if route.who in (Who.OPERATOR, Who.AUDITOR) else None
+        if not may(route.who, actor):
+            raise OperatorRequired(f"{route.method} here is for {route.who.value}: {_lacking(actor)}")
         if route.who is Who.SESSION and shown.session_id is None:
             raise SessionRefused("session: the request carries no session cookie: ask for a challenge first")
         if route.who is Who.GUEST and shown == Credential():
@@ -99,6 +100,10 @@ def _view(
         return route.handler(Call(service, clock(), body, query, arguments, shown, actor, metrics, peer))
 
     return view
+
+
+def _lacking(actor: Actor | None) -> str:
+    return "no client certificate of one" if actor is None else f"the certificate shown is that of an {actor.kind}"
 
 
 def _begin() -> None:

@@ -11,7 +11,7 @@ from attest.broker.conditions import RELEASE
 from attest.broker.errors import RequestMalformed
 from attest.broker.operations import By
 from attest.web.guest import json_response, resource_path
-from attest.web.principals import Who
+from attest.web.principals import Who, may
 from attest.web.problems import OperatorRequired
 from attest.web.routes import Call, Route
 from policy.release_conditions import MAX_DOCUMENT
@@ -84,7 +84,7 @@ def forget_vm(call: Call) -> Response:
 
 def operator(call: Call) -> By:
     """Who asks. Raises OperatorRequired."""
-    if call.actor is None:
+    if call.actor is None or not may(Who.OPERATOR, call.actor):
         raise OperatorRequired("operators only")
     return By(call.actor, call.now)
 
@@ -102,12 +102,14 @@ def _number(call: Call, name: str, otherwise: int) -> int:
     return int(value)
 
 
-def _route(method: str, verb: str, handler: Callable[[Call], Response], max_body: int = 0) -> Route:
-    return Route(method, f"/cvm/v0/{verb}/{_PATH}", Who.OPERATOR, handler, max_body)
+def _route(
+    method: str, verb: str, handler: Callable[[Call], Response], max_body: int = 0, who: Who = Who.OPERATOR
+) -> Route:
+    return Route(method, f"/cvm/v0/{verb}/{_PATH}", who, handler, max_body)
 
 
 LIFECYCLE_ROUTES = (
-    _route("GET", "resource", show),
+    _route("GET", "resource", show, who=Who.AUDITOR),
     _route("POST", "conditions", set_conditions, MAX_DOCUMENT),
     _route("POST", "approval", approve),
     _route("POST", "break-glass", break_glass),

@@ -1,8 +1,8 @@
-"""Who is asking: nobody in particular, a guest with a session or token, or an operator with a certificate.
+"""Who is asking: nobody in particular, a guest with a session or token, an operator or auditor with a certificate.
 
-An operator is known by the client certificate of the TLS connection and by nothing else: no header, no cookie. The
-listener demands the certificate already in the handshake; here its name and digest are read for the audit record, and
-its absence is refused once more.
+Operators and auditors are known by the client certificate of the TLS connection and by nothing else: no header, no
+cookie. The listener demands the certificate already in the handshake; here its issuer says which of the two they are,
+its name and digest are read for the audit record, and its absence is refused once more.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from enum import Enum
 from typing import Any
 
 from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from attest.audit.record import Actor
+from attest.web.authorities import AUDITOR, OPERATOR, Authorities, common_name
 
 Environ = Mapping[str, Any]
-OperatorOf = Callable[[Environ], Actor | None]
+CallerOf = Callable[[Environ], Actor | None]
 
 SESSION_COOKIE = "kbs-session-id"
 _SESSION = re.compile(r"[0-9a-f]{64}")
@@ -33,6 +33,7 @@ class Who(Enum):
     ANYONE = "anyone"
     SESSION = "a guest with a session cookie"
     GUEST = "a guest with a session cookie or a token"
+    AUDITOR = "an auditor or operator with a client certificate"
     OPERATOR = "an operator with a client certificate"
 
 
@@ -48,23 +49,38 @@ def token_of(header: str | None) -> str | None:
     return match[1] if match else None
 
 
-def no_operator(environ: Environ) -> Actor | None:
-    """On the guests' listener nobody is an operator, whatever certificate they show."""
+def may(who: Who, actor: Actor | None) -> bool:
+    """Whether a route for ``who`` serves the holder of a certificate; guests' routes ask for none."""
+    kinds = {Who.OPERATOR: (OPERATOR,), Who.AUDITOR: (OPERATOR, AUDITOR)}.get(who)
+    return kinds is None or (actor is not None and actor.kind in kinds)
+
+
+def no_caller(environ: Environ) -> Actor | None:
+    """On the guests' listener nobody is an operator or auditor, whatever certificate they show."""
     return None
 
 
-def tls_operator(environ: Environ) -> Actor | None:
-    """The operator of this connection, if TLS demanded, verified and got a client certificate."""
-    connection = environ.get("gunicorn.socket")
-    if not isinstance(connection, ssl.SSLSocket) or connection.context.verify_mode is not ssl.CERT_REQUIRED:
-        return None
-    der = connection.getpeercert(binary_form=True)
-    return None if not der else operator_actor(der)
+def tls_caller(authorities: Authorities | None = None) -> CallerOf:
+    """Who a connection is from, if TLS demanded, verified and got a client certificate.
+
+    Without ``authorities`` the listener trusts that of operators alone, and whom it vouches for is one.
+    """
+
+    def caller(environ: Environ) -> Actor | None:
+        connection = environ.get("gunicorn.socket")
+        if not isinstance(connection, ssl.SSLSocket) or connection.context.verify_mode is not ssl.CERT_REQUIRED:
+            return None
+        der = connection.getpeercert(binary_form=True)
+        return None if not der else actor_of(der, authorities)
+
+    return caller
 
 
-def operator_actor(certificate: bytes) -> Actor | None:
-    """The actor a verified client certificate (DER) stands for: its common name and SHA-256."""
-    names = x509.load_der_x509_certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if len(names) != 1 or not isinstance(names[0].value, str):
-        return None
-    return Actor("operator", names[0].value[:200], hashlib.sha256(certificate).hexdigest())
+def actor_of(certificate: bytes, authorities: Authorities | None) -> Actor | None:
+    """The actor a verified client certificate (DER) stands for: role, common name and SHA-256."""
+    if authorities is None:
+        name = common_name(x509.load_der_x509_certificate(certificate))
+        found = None if name is None else (OPERATOR, name)
+    else:
+        found = authorities.holder(certificate)
+    return None if found is None else Actor(*found, hashlib.sha256(certificate).hexdigest())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,17 +21,18 @@ from flask import Flask
 
 from attest.broker.opening import open_service
 from attest.broker.service import Service
-from attest.settings import Settings
+from attest.settings import ServerSettings, Settings
 from attest.settings_dashboard import DashboardSettings
 from attest.web.admin import ADMIN_ROUTES
 from attest.web.app import Watch, create_app
+from attest.web.authorities import Authorities
 from attest.web.bind import Bound, bind
 from attest.web.dashboard.start import start_dashboard
 from attest.web.guest import GUEST_ROUTES
 from attest.web.listener import Listener, run_listener
 from attest.web.logs import log_to_stderr
 from attest.web.metrics import Metrics
-from attest.web.principals import no_operator, tls_operator
+from attest.web.principals import no_caller, tls_caller
 from attest.web.tls import server_context
 
 ADMIN_WORKERS = 1
@@ -40,12 +42,12 @@ Report = Callable[[str], None]
 
 def guest_app(service: Service, metrics: Metrics) -> Flask:
     """The guests' application."""
-    return create_app(service, GUEST_ROUTES, no_operator, watch=Watch("guests", metrics))
+    return create_app(service, GUEST_ROUTES, no_caller, watch=Watch("guests", metrics))
 
 
-def admin_app(service: Service, metrics: Metrics) -> Flask:
-    """The operators' application."""
-    return create_app(service, ADMIN_ROUTES, tls_operator, watch=Watch("operators", metrics))
+def admin_app(service: Service, metrics: Metrics, authorities: Authorities | None = None) -> Flask:
+    """The operators' application; ``authorities`` tell auditors from operators where both are let in."""
+    return create_app(service, ADMIN_ROUTES, tls_caller(authorities), watch=Watch("operators", metrics))
 
 
 def counters(workers: int) -> Metrics:
@@ -63,7 +65,7 @@ def serve(settings: Settings, report: Report, config: Path) -> int:
     service = open_service(settings)
     server = settings.server
     guest_tls = server_context(server.certificate, server.key)
-    admin_tls = server_context(server.certificate, server.key, server.operator_ca)
+    admin_tls, authorities = _admin_tls(server)
     guest, admin, pages = bind(server.listen), bind(server.admin_listen), _pages(settings.dashboard)
     log_to_stderr()
     metrics = counters(server.workers)
@@ -79,7 +81,13 @@ def serve(settings: Settings, report: Report, config: Path) -> int:
             "guests", guest.socket, certificate, guest_tls, server.workers, lambda: guest_app(service, metrics), ready
         ),
         Listener(
-            "operators", admin.socket, certificate, admin_tls, ADMIN_WORKERS, lambda: admin_app(service, metrics), ready
+            "operators",
+            admin.socket,
+            certificate,
+            admin_tls,
+            ADMIN_WORKERS,
+            lambda: admin_app(service, metrics, authorities),
+            ready,
         ),
     )
     children = tuple(_start(listener) for listener in listeners)
@@ -92,6 +100,14 @@ def serve(settings: Settings, report: Report, config: Path) -> int:
     if _wait_ready(readable, server.workers + ADMIN_WORKERS):
         report(f"ready {guest.url} (operators: {admin.url})")
     return supervisor.wait()
+
+
+def _admin_tls(server: ServerSettings) -> tuple[ssl.SSLContext, Authorities | None]:
+    """The operators' listener: whose certificates it takes, and how auditors' are told apart if they are let in."""
+    if server.auditor_ca is None:
+        return server_context(server.certificate, server.key, server.operator_ca), None
+    authorities = Authorities.of(server.operator_ca, server.auditor_ca).apart()
+    return server_context(server.certificate, server.key, server.operator_ca, server.auditor_ca), authorities
 
 
 def _pages(settings: DashboardSettings | None) -> Bound | None:

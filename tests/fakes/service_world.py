@@ -31,7 +31,7 @@ from attest.web.admin import ADMIN_ROUTES
 from attest.web.app import Watch, create_app
 from attest.web.guest import GUEST_ROUTES
 from attest.web.metrics import Metrics
-from attest.web.principals import no_operator
+from attest.web.principals import no_caller
 from policy.reference import ReferenceValue, reference_to_bytes
 from policy.secret import SecretBytes
 from policy.vocab import LaunchDigest, Platform, ResourcePath
@@ -43,6 +43,7 @@ OTHER = b"\x77" * 48
 SECRET = b"the key of a disk, 32 bytes long"
 PATH = ResourcePath.parse("default/web-1/root")
 OPERATOR = Actor("operator", "olga", "ab" * 32)
+AUDITOR = Actor("auditor", "anna", "cd" * 32)
 PKI = FakeAmdPki()
 
 
@@ -120,7 +121,7 @@ class ServiceWorld:
 
     def guest_app(self) -> Flask:
         """The guests' application."""
-        return create_app(self.service, GUEST_ROUTES, no_operator, clock=lambda: self.now)
+        return create_app(self.service, GUEST_ROUTES, no_caller, clock=lambda: self.now)
 
     def admin_app(self, operator: Actor | None = OPERATOR) -> Flask:
         """The operators' application, as ``operator`` (or nobody) sees it."""

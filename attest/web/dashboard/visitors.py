@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.x509.oid import NameOID
+from attest.web.authorities import Authorities
 
-from attest.web.tls import TlsMisconfigured
-
-OPERATOR, AUDITOR, LOCAL = "operator", "auditor", "local"
+LOCAL = "local"
 _LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 
 
@@ -35,7 +31,7 @@ class Visitor:
 class Visitors:
     """Authorities by role; none: anybody on this machine."""
 
-    authorities: tuple[tuple[str, x509.Certificate], ...] = ()
+    authorities: Authorities = field(default_factory=Authorities)
 
     @classmethod
     def anybody(cls) -> Visitors:
@@ -45,13 +41,12 @@ class Visitors:
     @classmethod
     def of(cls, operator_ca: Path, auditor_ca: Path | None) -> Visitors:
         """By the authorities' files. Raises TlsMisconfigured."""
-        files = [(OPERATOR, operator_ca), *([] if auditor_ca is None else [(AUDITOR, auditor_ca)])]
-        return cls(tuple((role, found) for role, path in files for found in _certificates(path)))
+        return cls(Authorities.of(operator_ca, auditor_ca))
 
     @property
     def plain(self) -> bool:
         """Whether nobody is asked who they are."""
-        return not self.authorities
+        return not self.authorities.known
 
     def admit(self, environ: Mapping[str, Any]) -> Visitor | None:
         """Who this request is from; ``None`` for nobody we know."""
@@ -66,26 +61,5 @@ class Visitors:
 
     def known(self, der: bytes) -> Visitor | None:
         """The visitor of a client certificate (DER) that one of the authorities signed."""
-        certificate = x509.load_der_x509_certificate(der)
-        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        if len(names) != 1 or not isinstance(names[0].value, str):
-            return None
-        for role, authority in self.authorities:
-            if _issued(certificate, authority):
-                return Visitor(role, names[0].value[:200])
-        return None
-
-
-def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
-
-
-def _certificates(path: Path) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(path.read_bytes())
-    except (OSError, ValueError) as exc:
-        raise TlsMisconfigured(f"TLS file {path}: {exc}") from None
+        found = self.authorities.holder(der)
+        return None if found is None else Visitor(*found)

@@ -20,6 +20,7 @@ SECURITY = {
     Who.ANYONE: [],
     Who.SESSION: [{"session": []}],
     Who.GUEST: [{"session": []}, {"token": []}],
+    Who.AUDITOR: [{"auditor": []}, {"operator": []}],
     Who.OPERATOR: [{"operator": []}],
 }
 

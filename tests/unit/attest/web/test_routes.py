@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from attest.audit.record import Actor
 from attest.web.admin import ADMIN_ROUTES
 from attest.web.guest import GUEST_ROUTES
-from attest.web.principals import Who, no_operator, tls_operator
+from attest.web.principals import Who, may, no_caller, tls_caller
 from attest.web.routes import Route
 from tests.fakes.kbs_client import KbsClient, Reply
-from tests.fakes.service_world import PATH, SECRET, ServiceWorld
+from tests.fakes.service_world import AUDITOR, OPERATOR, PATH, SECRET, ServiceWorld
 
-CALLERS = ("nobody", "guest", "operator")
+CALLERS = ("nobody", "guest", "auditor", "operator")
+HOLDERS = {"auditor": AUDITOR, "operator": OPERATOR}
 LISTENERS = {"guests": GUEST_ROUTES, "operators": ADMIN_ROUTES}
 EVERY = [
     pytest.param(listener, route, caller, id=f"{listener} {route.method} {route.path} {caller}")
@@ -30,13 +32,12 @@ def world(tmp_path: Path) -> ServiceWorld:
 
 
 def ask(world: ServiceWorld, listener: str, route: Route, caller: str) -> Reply:
-    """One request of ``caller`` on ``listener``: guests carry cookie and token, operators a certificate."""
+    """One request of ``caller`` on ``listener``: guests carry cookie and token, the others a certificate."""
     guest = world.client()
     headers = {}
     if caller == "guest":
         headers = {"Authorization": f"Bearer {guest.handshake()}", "Cookie": f"kbs-session-id={guest.cookie}"}
-    operator = world.by.actor if caller == "operator" else None
-    app = world.guest_app() if listener == "guests" else world.admin_app(operator)
+    app = world.guest_app() if listener == "guests" else world.admin_app(HOLDERS.get(caller))
     path = (
         route.path.replace("<repository>/<kind>/<tag>", PATH)
         .replace("<name>", "web-1")
@@ -56,7 +57,8 @@ def allowed(listener: str, route: Route, caller: str) -> bool:
         return False
     if found[0].who is Who.ANYONE:
         return True
-    return caller == ("operator" if found[0].who is Who.OPERATOR else "guest")
+    served = {Who.OPERATOR: ("operator",), Who.AUDITOR: ("operator", "auditor")}
+    return caller in served.get(found[0].who, ("guest",))
 
 
 @pytest.mark.parametrize(("listener", "route", "caller"), EVERY)
@@ -77,8 +79,41 @@ def test_a_route_serves_those_its_table_names_and_nobody_else(
 
 
 def test_nothing_on_the_guests_listener_is_for_operators_and_the_reverse() -> None:
-    assert all(route.who is not Who.OPERATOR for route in GUEST_ROUTES)
-    assert all(route.who is Who.OPERATOR for route in ADMIN_ROUTES)
+    assert not {Who.OPERATOR, Who.AUDITOR} & {route.who for route in GUEST_ROUTES}
+    assert {route.who for route in ADMIN_ROUTES} == {Who.OPERATOR, Who.AUDITOR}
+
+
+def test_what_auditors_may_use_is_this_and_only_reads() -> None:
+    """Whoever adds a route for auditors says so here too."""
+    assert {(route.method, route.path) for route in ADMIN_ROUTES if route.who is Who.AUDITOR} == {
+        ("GET", "/kbs/v0/resource"),
+        ("GET", "/cvm/v0/resource/<repository>/<kind>/<tag>"),
+        ("GET", "/cvm/v0/reference-value"),
+        ("GET", "/cvm/v0/decisions"),
+        ("GET", "/cvm/v0/audit/<number>"),
+        ("GET", "/cvm/v0/audit-questions/<question>"),
+        ("GET", "/metrics"),
+    }
+
+
+def test_a_kind_of_caller_nobody_thought_of_may_use_no_route_of_operators_or_auditors() -> None:
+    for kind in ("", "guest", "local", "host", "Operator"):
+        assert not may(Who.OPERATOR, Actor(kind, "x"))
+        assert not may(Who.AUDITOR, Actor(kind, "x"))
+
+
+def test_no_question_an_auditor_may_ask_changes_the_log_or_shows_a_secret(world: ServiceWorld) -> None:
+    world.client().resource(PATH)
+    before, auditor = world.records(), world.admin_app(AUDITOR).test_client()
+    for path in (
+        "/kbs/v0/resource?history=1",
+        f"/cvm/v0/resource/{PATH}",
+        f"/cvm/v0/audit-questions/releases?value={PATH}",
+    ):
+        reply = auditor.get(path)
+        assert (reply.status_code, SECRET in reply.data) == (200, False), path
+    assert auditor.post(f"/cvm/v0/export/{PATH}?reason=x").status_code == 403
+    assert world.records() == before
 
 
 def test_every_answer_forbids_caching_and_sniffing(world: ServiceWorld) -> None:
@@ -104,9 +139,9 @@ def test_a_path_outside_the_table_does_not_exist(world: ServiceWorld, path: str)
 
 
 def test_a_header_never_makes_an_operator(world: ServiceWorld) -> None:
-    assert no_operator({"gunicorn.socket": object(), "SSL_CLIENT_VERIFY": "SUCCESS"}) is None
-    assert tls_operator({"SSL_CLIENT_VERIFY": "SUCCESS", "HTTP_X_SSL_CLIENT_CERT": "x"}) is None
-    assert tls_operator({"gunicorn.socket": object()}) is None
+    assert no_caller({"gunicorn.socket": object(), "SSL_CLIENT_VERIFY": "SUCCESS"}) is None
+    assert tls_caller()({"SSL_CLIENT_VERIFY": "SUCCESS", "HTTP_X_SSL_CLIENT_CERT": "x"}) is None
+    assert tls_caller()({"gunicorn.socket": object()}) is None
 
 
 def test_operators_store_list_and_erase_resources_without_ever_reading_one(world: ServiceWorld) -> None:

@@ -217,8 +217,12 @@ def test_the_dashboard_ends_with_the_service(tmp_path: Path) -> None:
         ('certificate = "dashboard.pem"', "plain = true", r"\$\.dashboard\.key: means nothing with plain"),
         ('key = "dashboard.key"', "", r"\$\.dashboard\.key: missing"),
         ('listen = "127.0.0.1:0"         # aud', 'listen = "x"  # aud', r'\$\.dashboard\.listen: got "x"'),
-        ('auditor_ca = "auditor-ca.pem"', 'auditor_cas = "x"', r'auditor_cas: unknown key \(did you mean "auditor_ca"'),
-        ('auditor_ca = "auditor-ca.pem"', 'database = "sqlite:x"', r"\$\.dashboard\.database: want postgresql"),
+        (
+            '\nauditor_ca = "auditor-ca.pem"',
+            '\nauditor_cas = "x"',
+            r'auditor_cas: unknown key \(did you mean "auditor_ca"',
+        ),
+        ('\nauditor_ca = "auditor-ca.pem"', '\ndatabase = "sqlite:x"', r"\$\.dashboard\.database: want postgresql"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_with_their_place(
