@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher.config.numbers import optional_number
 from launcher.config.sizes import parse_size
 from launcher.core.confinement_settings import IsolationSettings
 from launcher.core.limits import IoLimit, Limits, cpu_list, overhead
@@ -36,13 +37,13 @@ def limits(table: Table | None, memory: int) -> Limits:
         if size is not None and size < need:
             table.problem(name, f"got {size >> 20} MiB, want at least {-(-need >> 20)} MiB: guest memory and QEMU")
     found = Limits(
-        cpu_weight=_number(table, "cpu_weight", 1, 10_000),
-        cpu_max=_number(table, "cpu_max", 1, 819_200),
+        cpu_weight=optional_number(table, "cpu_weight", 1, 10_000),
+        cpu_max=optional_number(table, "cpu_max", 1, 819_200),
         cpus=_cpus(table),
-        io_weight=_number(table, "io_weight", 1, 10_000),
-        pids=_number(table, "pids", 16, 1 << 22),
+        io_weight=optional_number(table, "io_weight", 1, 10_000),
+        pids=optional_number(table, "pids", 16, 1 << 22),
         key_slots=table.value("key_slots", bool, default=False) or False,
-        cpu_burst=_number(table, "cpu_burst", 1, 819_200),
+        cpu_burst=optional_number(table, "cpu_burst", 1, 819_200),
         io=tuple(_io(item) for item in table.tables("io")),
         **sizes,
     )
@@ -60,23 +61,14 @@ def _io(table: Table) -> IoLimit:
         device,
         read_bps=_size(table, "read_bps"),
         write_bps=_size(table, "write_bps"),
-        read_iops=_number(table, "read_iops", 1, 1 << 40),
-        write_iops=_number(table, "write_iops", 1, 1 << 40),
-        latency=_number(table, "latency_us", 1, 10_000_000),
+        read_iops=optional_number(table, "read_iops", 1, 1 << 40),
+        write_iops=optional_number(table, "write_iops", 1, 1 << 40),
+        latency=optional_number(table, "latency_us", 1, 10_000_000),
     )
     if found == IoLimit(device):
         table.problem("device", "has no limit: want read_bps, write_bps, read_iops, write_iops or latency_us")
     table.finish()
     return found
-
-
-def _number(table: Table, key: str, low: int, high: int) -> int | None:
-    if not table.has(key):
-        return None
-    value = table.value(key, int)
-    if value is not None and not low <= value <= high:
-        table.problem(key, f"got {value}, want {low} to {high}")
-    return value
 
 
 def _size(table: Table, key: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from launcher.config.numbers import optional_number
 from launcher.core import network
 from launcher.core.network import Forward, Guest, Net, Rate, Vsock
 from policy.table import Table
@@ -38,8 +39,8 @@ def _net(table: Table, name: str) -> Net:
         forward=tuple(item for item in forwards if item is not None),
         model=table.choice("model", network.MODELS, network.VIRTIO) or network.VIRTIO,
         mac=_mac(table) or network.default_mac(name),
-        mtu=_number(table, "mtu", MIN_MTU, MAX_MTU),
-        queues=_number(table, "queues", 1, MAX_QUEUES) or 1,
+        mtu=optional_number(table, "mtu", MIN_MTU, MAX_MTU),
+        queues=optional_number(table, "queues", 1, MAX_QUEUES) or 1,
         interface=_interface(table, "interface"),
         bridge=_interface(table, "bridge"),
         guest=_guest(table),
@@ -121,15 +122,6 @@ def _mac(table: Table) -> str | None:
     return text
 
 
-def _number(table: Table, key: str, low: int, high: int) -> int | None:
-    if not table.has(key):
-        return None
-    value = table.value(key, int)
-    if value is not None and not low <= value <= high:
-        table.problem(key, f"got {value}, want {low} to {high}")
-    return value
-
-
 def _interface(table: Table, key: str) -> str | None:
     if not table.has(key):
         return None
@@ -188,6 +180,6 @@ def vsock(table: Table | None) -> Vsock | None:
     """``[vsock]``"""
     if table is None:
         return None
-    cid = _number(table, "cid", network.FIRST_CID, network.LAST_CID)
+    cid = optional_number(table, "cid", network.FIRST_CID, network.LAST_CID)
     table.finish()
     return Vsock(cid)

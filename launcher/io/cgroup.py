@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.core.limits import UNKNOWN_TO_SYSTEMD, Setting, scope_call
+from launcher.io.sysfs import read_text, write_text
 
 _BRANCH = "cvm"
 Runner = Callable[[Sequence[str]], str]
@@ -36,7 +37,7 @@ def place(
         return Placed(None, (), ())
     if not (root / "sys/fs/cgroup/cgroup.controllers").exists():
         return _nothing(wanted, "no cgroup v2 at /sys/fs/cgroup")
-    if _text(root / "proc/1/comm") == "systemd":
+    if read_text(root / "proc/1/comm") == "systemd":
         return _scope(name, pid, wanted, root, run or _run)
     return _own(name, pid, wanted, root / "sys/fs/cgroup")
 
@@ -66,22 +67,22 @@ def _own(name: str, pid: int, wanted: tuple[Setting, ...], top: Path) -> Placed:
         for folder in (top, branch):
             for controller in dict.fromkeys(item.controller for item in wanted):
                 with contextlib.suppress(OSError):  # whether it worked is seen in the leaf
-                    _write(folder / "cgroup.subtree_control", f"+{controller}")
+                    write_text(folder / "cgroup.subtree_control", f"+{controller}")
         placed = _set(leaf, wanted)
-        _write(leaf / "cgroup.procs", str(pid))
+        write_text(leaf / "cgroup.procs", str(pid))
     except OSError as exc:
         return _nothing(wanted, f"{exc.filename}: {exc.strerror}")
     return placed
 
 
 def _set(leaf: Path, wanted: tuple[Setting, ...]) -> Placed:
-    present = _text(leaf / "cgroup.controllers").split()
+    present = read_text(leaf / "cgroup.controllers").split()
     enforced, refused = [], []
     for item in wanted:
         try:
             if item.controller not in present:
                 raise OSError(0, f"controller {item.controller} is not delegated")
-            _write(leaf / item.file, _line(item))
+            write_text(leaf / item.file, _line(item))
             enforced.append(item.file)
         except OSError as exc:
             refused.append((item.file, str(exc.strerror)))
@@ -121,7 +122,7 @@ def _scope(name: str, pid: int, wanted: tuple[Setting, ...], root: Path, run: Ru
 
 def group_of(pid: int, root: Path = Path("/")) -> Path | None:
     """The cgroup v2 folder of a process."""
-    for line in _text(root / f"proc/{pid}/cgroup").splitlines():
+    for line in read_text(root / f"proc/{pid}/cgroup").splitlines():
         if line.startswith("0::/") and ".." not in line:
             return root / "sys/fs/cgroup" / line[4:]
     return None
@@ -133,18 +134,3 @@ def _run(argv: Sequence[str]) -> str:
     except (OSError, subprocess.TimeoutExpired) as exc:
         return str(exc)
     return "" if done.returncode == 0 else (done.stderr.strip() or f"status {done.returncode}")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace").strip()
-    except OSError:
-        return ""
-
-
-def _write(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode("ascii"))
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from launcher.core.hardware import FIRST_DEVICE_FD, IOMMU_FD, IOMMUFD, Passthrough
 from launcher.errors import HostNotCapable
 from launcher.io.isolation import Fds
+from launcher.io.sysfs import read_text, write_text
 
 DRIVER = "vfio-pci"
 _BRIDGE = "0x06"
@@ -52,11 +53,11 @@ def look(address: str, root: Path = Path("/")) -> PciFunction:
             hint="switch on the IOMMU in the BIOS, and boot with intel_iommu=on on Intel",
         )
     group = tuple(sorted(entry.name for entry in members.iterdir() if entry.name != address))
-    node = _text(folder / "numa_node")
+    node = read_text(folder / "numa_node")
     return PciFunction(
         address,
         _driver(folder),
-        _text(folder / "class"),
+        read_text(folder / "class"),
         group,
         int(node) if node.lstrip("-").isdigit() else -1,
         (folder / "physfn").exists(),
@@ -118,10 +119,10 @@ def _opened(path: Path, hint: str, undo: contextlib.ExitStack) -> int:
 def _bind(item: PciFunction, root: Path) -> None:
     folder = _folder(item.address, root)
     try:
-        _write(folder / "driver_override", DRIVER)
+        write_text(folder / "driver_override", DRIVER)
         if item.driver:
-            _write(folder / "driver/unbind", item.address)
-        _write(root / "sys/bus/pci/drivers_probe", item.address)
+            write_text(folder / "driver/unbind", item.address)
+        write_text(root / "sys/bus/pci/drivers_probe", item.address)
     except OSError as exc:
         raise PassthroughImpossible(
             f"passthrough: {item.address}: {exc.filename}: {exc.strerror}",
@@ -143,11 +144,11 @@ def _give_back(item: PciFunction, root: Path) -> None:
         (root / "sys/bus/pci/drivers_probe", item.address),
     ):
         with contextlib.suppress(OSError):
-            _write(path, text)
+            write_text(path, text)
 
 
 def _harmless(folder: Path) -> bool:
-    return _text(folder / "class").startswith(_BRIDGE) or _driver(folder) == DRIVER
+    return read_text(folder / "class").startswith(_BRIDGE) or _driver(folder) == DRIVER
 
 
 def _driver(folder: Path) -> str:
@@ -157,18 +158,3 @@ def _driver(folder: Path) -> str:
 
 def _folder(address: str, root: Path) -> Path:
     return root / "sys/bus/pci/devices" / address
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("ascii", "replace").strip()
-    except OSError:
-        return ""
-
-
-def _write(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode("ascii"))
-    finally:
-        os.close(descriptor)

@@ -53,7 +53,7 @@ def root(tmp_path: Path) -> Path:
 def kernel(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """What a kernel does on a write to drivers_probe: the override decides, else the device's own driver."""
     written: list[tuple[str, str]] = []
-    write = vfio._write
+    write = vfio.write_text
 
     def writing(path: Path, text: str) -> None:
         written.append((path.name, text))
@@ -67,7 +67,7 @@ def kernel(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]
             if override:
                 (folder / "vfio-dev/vfio0").mkdir(parents=True, exist_ok=True)
 
-    monkeypatch.setattr(vfio, "_write", writing)
+    monkeypatch.setattr(vfio, "write_text", writing)
     return written
 
 
