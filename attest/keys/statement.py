@@ -34,12 +34,13 @@ from cryptography.hazmat.primitives.serialization import (
 from attest.errors import AttestError
 from attest.keys.errors import KeyFileRefused
 from attest.keys.files import read_private
+from policy.dsse import LAUNCH_TYPE, pae
 from policy.errors import CvmError
 from policy.strictjson import strict_json
 
 POLICY = "application/vnd.cvm.policy+toml"
 REFERENCE = "application/vnd.cvm.reference+json"
-LAUNCH = "application/vnd.cvm.launch+json"
+LAUNCH = LAUNCH_TYPE
 MAX_SIGNATURES = 16
 MAX_ENVELOPE = 3 << 20
 PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey
@@ -132,11 +133,6 @@ def sign(private: PrivateKey, kind: str, data: bytes) -> tuple[str, bytes]:
     if isinstance(private, Ed25519PrivateKey):
         return key_id(private.public_key()), private.sign(message)
     return key_id(private.public_key()), private.sign(message, ECDSA(SHA384()))
-
-
-def pae(kind: str, data: bytes) -> bytes:
-    """DSSE's pre-authentication encoding."""
-    return b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(data), data)
 
 
 def key_id(key: PublicKey) -> str:

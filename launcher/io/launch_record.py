@@ -1,8 +1,7 @@
 """What this host says it launched, signed with its launch key: a statement (``cvm.launch/1``) in a DSSE envelope.
 
 It proves what the host meant to start, to a service whose operators registered the key (`attest host add`); what runs
-is proven by the chip. Source: DSSE 1.0.2, "Signature Definition": what is signed is
-``"DSSEv1" SP len SP type SP len SP body``.
+is proven by the chip.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from launcher.errors import StateUnusable
 from launcher.io.hashing import hash_file
 from launcher.io.statedir import VmDir, state_root
+from policy.dsse import LAUNCH_TYPE, pae
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-TYPE = "application/vnd.cvm.launch+json"
 KEY_FILE = ".launch-key.pem"
 RECORD_FILE = "launch.dsse.json"
 
@@ -64,8 +63,6 @@ def host_key() -> bytes:
 
 def write_record(vm: VmDir, launched: Launched) -> bool:
     """Sign the statement into the VM's folder; ``False``: this host has no launch key. Raises `StateUnusable`."""
-    if not os.path.exists(_path()):
-        return False
     key = _private()
     if key is None:
         return False
@@ -73,13 +70,9 @@ def write_record(vm: VmDir, launched: Launched) -> bool:
     qemu = hash_file(launched.qemu, "QEMU").hex()
     statement = {"schema": "cvm.launch/1", **members, "qemu_sha256": qemu, "argv": list(launched.argv)}
     body = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode("ascii")
-    signature = {"keyid": _key_id(key), "sig": _text(key.sign(_pae(body)))}
-    vm.write_json(RECORD_FILE, {"payload": _text(body), "payloadType": TYPE, "signatures": [signature]})
+    signature = {"keyid": _key_id(key), "sig": _text(key.sign(pae(LAUNCH_TYPE, body)))}
+    vm.write_json(RECORD_FILE, {"payload": _text(body), "payloadType": LAUNCH_TYPE, "signatures": [signature]})
     return True
-
-
-def _pae(body: bytes) -> bytes:
-    return b"DSSEv1 %d %s %d %s" % (len(TYPE), TYPE.encode("ascii"), len(body), body)
 
 
 def _key_id(key: Ed25519PrivateKey) -> str:
@@ -90,17 +83,18 @@ def _key_id(key: Ed25519PrivateKey) -> str:
 
 
 def _private() -> Ed25519PrivateKey | None:
+    """``None`` where there is no key; then nothing that signs is imported either."""
+    path = _path()
+    if not os.path.exists(path):
+        return None
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    path = _path()
     try:
         with open(path, "rb") as file:  # noqa: PTH123  # no pathlib on the way to a launch
             if os.fstat(file.fileno()).st_mode & 0o077:
                 raise StateUnusable(f"launch key: {path}: others may read it, want mode 0600")
             key = load_pem_private_key(file.read(1 << 16), None)
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, TypeError) as exc:
         raise StateUnusable(f"launch key: {path}: {exc}") from None
     if not isinstance(key, Ed25519PrivateKey):
