@@ -48,10 +48,11 @@ def connect(target: Target) -> socket.socket:
 
 
 def hand_over(qmp: Qmp, channel: socket.socket) -> str:
-    """Give QEMU the connection; the URI it knows it by. Events about the migration are switched on."""
+    """Give QEMU the connection; the URI it knows it by. Ours is the caller's to close. Events about the migration are
+    switched on.
+    """
     qmp.execute("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
     qmp.give(CHANNEL, channel.fileno())
-    channel.close()
     return f"fd:{CHANNEL}"
 
 

@@ -35,7 +35,7 @@ def confined_qemu(prepared: Prepared, vm: VmDir, log: IO[bytes], say: Callable[[
         isolation.jail_for(confined._replace(placement=plan.placement), vm) as jail,
     ):
         options = qemu_options(connection.spec)
-        if options != plan.options:
+        if connection.spec.vsock_cid != plan.spec.vsock_cid:
             say(f"vsock address: {connection.spec.vsock_cid}, for {plan.spec.vsock_cid} is taken")
         try:
             argv = (*plan.qemu.argv, *options)
