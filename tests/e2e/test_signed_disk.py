@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +12,7 @@ from shutil import which
 
 import pytest
 
-from attest.evidence.chip_port import answer_stream
 from attest.evidence.quote import parse_quote
-from attest.evidence.td_port import QuoteAnswer, QuoteRequest, decode_td_answer, encode_td_request
 from attest.evidence.td_report import TdReportBody
 from launcher.io.apt import AptFolder
 from launcher.io.cachedir import cache_folder, exclusive
@@ -29,6 +26,7 @@ from ovmf.td_layout import BootOption
 from ovmf.td_predict import Machine, TdMeasurement, predict_td
 from policy.reference_tdx import FLAVOUR_EMULATED
 from tests.e2e.test_emulated_td import wait_until_booted
+from tests.e2e.test_measured_td import quote_from
 from tests.fakes.disks import fat16_of, gpt_disk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.qemu, pytest.mark.timeout(300)]
@@ -95,19 +93,10 @@ def predict(tools: Toolchain, disk: bytes, image: bytes) -> TdMeasurement:
     return predict_td(firmware, machine, DiskBoot(disk, exit_failures=0), flavour=FLAVOUR_EMULATED)
 
 
-def quote_of(chip: Path) -> TdReportBody:
-    with socket.socket(socket.AF_UNIX) as port:
-        port.settimeout(30)
-        port.connect(str(chip))
-        port.sendall(encode_td_request(QuoteRequest(bytes(64))))
-        stream = answer_stream()
-        while True:
-            for frame in stream.feed(port.recv(1 << 16)):
-                answer = decode_td_answer(frame)  # type: ignore[arg-type]
-                assert isinstance(answer, QuoteAnswer), answer
-                report = parse_quote(answer.quote).body
-                assert isinstance(report, TdReportBody)
-                return report
+def quoted(chip: Path) -> TdReportBody:
+    report = parse_quote(quote_from(chip)).body
+    assert isinstance(report, TdReportBody)
+    return report
 
 
 @pytest.fixture
@@ -150,7 +139,7 @@ def test_shim_grub_and_kernel_measure_what_was_predicted_with_secure_boot_on(
     with subprocess.Popen(argv, env={**os.environ, **tools.env}, stderr=subprocess.DEVNULL) as qemu:
         try:
             wait_until_booted(tmp_path / "serial.log", qemu)
-            report = quote_of(emulator)
+            report = quoted(emulator)
         finally:
             qemu.kill()
     # RTMR0 of this machine, with SMM and flash, is not reproduced in whole yet (docs/LIMITATIONS.md).
