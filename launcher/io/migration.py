@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
+import stat
 
 from launcher.core.migration import CHANNEL, Target
 from launcher.errors import StateUnusable
@@ -18,8 +18,7 @@ def listen(target: Target) -> socket.socket:
     server = _socket(target)
     try:
         if target.path is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(target.path)
+            _clear(target.path)
             server.bind(target.path)
             os.chmod(target.path, 0o600)
         else:
@@ -54,6 +53,15 @@ def hand_over(qmp: Qmp, channel: socket.socket) -> str:
     qmp.execute("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
     qmp.give(CHANNEL, channel.fileno())
     return f"fd:{CHANNEL}"
+
+
+def _clear(path: str) -> None:
+    """Remove a socket that an earlier launcher left; anything else at that path stays, and binding fails."""
+    try:
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+    except FileNotFoundError:
+        return
 
 
 def _socket(target: Target) -> socket.socket:
