@@ -59,7 +59,7 @@ def decide(
     if now.tzinfo is None:
         raise TypeError("decide() wants an aware time")
     checks, warnings = run_checks(claims, document, references, now)
-    failed = {check.id for check in checks if check.outcome == FAIL}
+    failed = frozenset([check.id for check in checks if check.outcome == FAIL])
     accepted = not failed and any(check.outcome == PASS for check in checks)
     return Decision(
         checks=checks,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from policy.claims import SgxClaims, SnpClaims, TeeClaims
 from policy.document import PolicyDocument
@@ -20,9 +21,12 @@ def _any(*names: str) -> _Names:
     return lambda name: name in whole or (bool(prefixes) and name.startswith(prefixes))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Kind:
-    """Which checks speak of which AR4SI claim; whatever is in none of the four speaks of the configuration."""
+    """Which checks speak of which AR4SI claim; whatever is in none of the four speaks of the configuration.
+
+    Compared by identity: there is one for each kind of evidence.
+    """
 
     hardware: _Names
     firmware: _Names
@@ -66,27 +70,35 @@ _TDX = _intel(
 _SGX = _intel("sgx", ("sgx.configid",), ("sgx.identity",), "sgx.attributes.debug")
 
 
-def trust_vector(failed: set[str], claims: TeeClaims, document: PolicyDocument) -> dict[str, int]:
+def trust_vector(failed: frozenset[str], claims: TeeClaims, document: PolicyDocument) -> dict[str, int]:
     """The vector for the ids of ``failed`` checks."""
     kind = _SNP if isinstance(claims, SnpClaims) else _SGX if isinstance(claims, SgxClaims) else _TDX
+    measured = isinstance(claims, SgxClaims) or document.measurement != "any"
+    return dict(_vector(kind, failed, measured, _machines_listed(claims, document), _debug(claims), claims.emulated))
+
+
+# Which checks fail together repeats from guest to guest; mostly none do.
+@lru_cache(maxsize=256)
+def _vector(
+    kind: _Kind, failed: frozenset[str], measured: bool, machines_listed: bool, debug: bool, emulated: bool
+) -> tuple[tuple[str, int], ...]:
     hardware, firmware, identity, executables = (
         {name for name in failed if speaks(name)}
         for speaks in (kind.hardware, kind.firmware, kind.identity, kind.executables)
     )
     rest = failed - hardware - firmware - identity - executables
-    measured = isinstance(claims, SgxClaims) or document.measurement != "any"
-    opaque = 0 if _debug(claims) or claims.emulated else 2
+    opaque = 0 if debug or emulated else 2
     unrecognized = failed & {"measurement", "sgx.identity"}
-    return {
-        "instance-identity": 96 if identity else 2 if _machines_listed(claims, document) else 0,
-        "configuration": 96 if rest else 2,
-        "executables": 33 if unrecognized else 96 if executables else 3 if measured else 0,
-        "file-system": 0,
-        "hardware": 97 if hardware else 96 if firmware else 0 if claims.emulated else 2,
-        "runtime-opaque": 96 if kind.debug in failed else opaque,
-        "storage-opaque": 0,
-        "sourced-data": 0,
-    }
+    return (
+        ("instance-identity", 96 if identity else 2 if machines_listed else 0),
+        ("configuration", 96 if rest else 2),
+        ("executables", 33 if unrecognized else 96 if executables else 3 if measured else 0),
+        ("file-system", 0),
+        ("hardware", 97 if hardware else 96 if firmware else 0 if emulated else 2),
+        ("runtime-opaque", 96 if kind.debug in failed else opaque),
+        ("storage-opaque", 0),
+        ("sourced-data", 0),
+    )
 
 
 def _debug(claims: TeeClaims) -> bool:
