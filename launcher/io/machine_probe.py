@@ -2,9 +2,10 @@
 
 QEMU is started with the VM's own machine and devices but without the TEE, stopped (``-S``), and asked over qtest. Only
 what firmware does to the chipset before it reads the tables is done here too: enable the PCI Express window and the
-ACPI registers, and place 64-bit BARs in the window above memory. No guest code runs. Sources: edk2
-``OvmfPkg/Library/PlatformInitLib`` and ``PciHostBridgeUtilityLib``; QEMU ``hw/i386/acpi-build.c``, which writes the
-tables when they are first read.
+ACPI registers, place 64-bit BARs in the window above memory, and, for a build with SMM, agree with QEMU on what its
+management interrupts do (the tables then say that plugging CPUs raises one). No guest code runs. Sources: edk2
+``OvmfPkg/Library/PlatformInitLib``, ``PciHostBridgeUtilityLib`` and ``SmmControl2Dxe/SmiFeatures.c``; QEMU
+``hw/i386/acpi-build.c``, which writes the tables when they are first read, and ``hw/isa/lpc_ich9.c``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ _PM_BASE, _ACPI_ENABLE = 0x600, 0x80
 _ACPI = ("etc/acpi/", "etc/table-loader", "etc/tpm/log")
 _SMBIOS = "etc/smbios/smbios-tables"
 _BOOT_MENU = 0x0E
+_SMI = "etc/smi/"
+_SMI_FEATURES = 0x7
+"""Broadcast, CPU hot-plug, CPU hot-unplug: what OVMF asks for, where QEMU offers it."""
 _WINDOW = 7 << 43
 """Where OVMF puts 64-bit BARs: the last eighth of min(2^46, the guest's address space)."""
 _TPM_SOCKET, _QTEST_SOCKET = "tpm.sock", "qtest.sock"
@@ -45,11 +49,12 @@ class ShownMachine(NamedTuple):
     fw_cfg: dict[str, bytes]
 
 
-def probe_machine(argv: Sequence[str], env: Mapping[str, str], *, tpm: bool) -> ShownMachine:
+def probe_machine(argv: Sequence[str], env: Mapping[str, str], *, tpm: bool, smm: bool = False) -> ShownMachine:
     """Start ``argv`` (without ``-S``, ``-qtest``, ``-tpmdev``) and read. Raises :class:`QemuFailed`.
 
     The guest must have at least 46 physical address bits, from which OVMF computes its window. ``tpm``: the options
-    name a TPM device of backend ``tpm0``, for which a software TPM is started.
+    name a TPM device of backend ``tpm0``, for which a software TPM is started. ``smm``: the firmware is a build with
+    SMM, which a machine without cannot start.
     """
     with tempfile.TemporaryDirectory(prefix="cvm-probe-") as folder, _log(folder) as log:
         options = [*argv, "-S", "-qtest", f"unix:{_QTEST_SOCKET}", "-qtest-log", "none"]
@@ -66,12 +71,14 @@ def probe_machine(argv: Sequence[str], env: Mapping[str, str], *, tpm: bool) -> 
             child = spawn(options, cwd=folder, env=env, stderr=log)
             try:
                 with Qtest(_accepted(listener, child, folder)) as qtest:
-                    return _read(qtest)
+                    return _read(qtest, smm=smm)
             finally:
                 end(child)
 
 
-def _read(qtest: Qtest) -> ShownMachine:
+def _read(qtest: Qtest, *, smm: bool) -> ShownMachine:
+    if smm:
+        _agree_on_smi(qtest)
     qtest.pci_write(_MCH, _PCIEXBAR_HIGH, 0)
     qtest.pci_write(_MCH, _PCIEXBAR_LOW, _ECAM)
     qtest.pci_write(_LPC, _PMBASE, _PM_BASE)
@@ -82,6 +89,19 @@ def _read(qtest: Qtest) -> ShownMachine:
     acpi = {name: data for name, data in files.items() if name.startswith(_ACPI)}
     settings = {name: data for name, data in files.items() if name not in acpi and name != _SMBIOS}
     return ShownMachine(acpi, files.get(_SMBIOS, b""), {**settings, "BootMenu": qtest.item(_BOOT_MENU, 2)})
+
+
+def _agree_on_smi(qtest: Qtest) -> None:
+    """Ask for the features and seal them, as the firmware's driver does."""
+    offered, wanted, sealed = (
+        qtest.directory().get(f"{_SMI}{name}") for name in ("supported-features", "requested-features", "features-ok")
+    )
+    if offered is None or wanted is None or sealed is None:
+        raise QemuFailed("QEMU: the firmware is a build with SMM, and this machine offers no SMI features")
+    features = int.from_bytes(qtest.item(offered[0], 8), "little") & _SMI_FEATURES
+    qtest.write_item(wanted[0], features.to_bytes(8, "little"))
+    if qtest.item(sealed[0], 1) != b"\1":
+        raise QemuFailed(f"QEMU: the SMI features {features:#x} were refused")
 
 
 def _place_bars(qtest: Qtest, base: int) -> None:

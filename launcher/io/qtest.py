@@ -19,7 +19,7 @@ _DIRECTORY = 0x19
 _DATA, _ACCESS = 0x800000, 0x400000
 """Guest-physical places for what DMA brings and for the DMA command; nothing runs that could mind."""
 _DMA_PORT = 0x514
-_READ, _SELECT = 0x02, 0x08
+_READ, _SELECT, _WRITE = 0x02, 0x08, 0x10
 _CONFIG_ADDRESS, _CONFIG_DATA = 0xCF8, 0xCFC
 
 
@@ -62,10 +62,13 @@ class Qtest:
         """The first ``size`` bytes of a fw_cfg item, by DMA."""
         if size > MAX_FILE:
             raise QemuFailed(f"QEMU: fw_cfg item {selector:#x} of {size} bytes, want at most {MAX_FILE}")
-        self._write(_ACCESS, struct.pack(">IIQ", selector << 16 | _SELECT | _READ, size, _DATA))
-        self.out32(_DMA_PORT, 0)
-        self.out32(_DMA_PORT + 4, int.from_bytes(_ACCESS.to_bytes(4, "big"), "little"))
+        self._transfer(selector, _READ, size)
         return self._read(_DATA, size)
+
+    def write_item(self, selector: int, data: bytes) -> None:
+        """Write the beginning of a fw_cfg item that the guest may write, by DMA."""
+        self._write(_DATA, data)
+        self._transfer(selector, _WRITE, len(data))
 
     def out32(self, port: int, value: int) -> None:
         """Write 32 bits to an I/O port."""
@@ -80,6 +83,11 @@ class Qtest:
         """Write 32 bits there."""
         self.out32(_CONFIG_ADDRESS, _address(slot, register))
         self.out32(_CONFIG_DATA, value)
+
+    def _transfer(self, selector: int, direction: int, size: int) -> None:
+        self._write(_ACCESS, struct.pack(">IIQ", selector << 16 | _SELECT | direction, size, _DATA))
+        self.out32(_DMA_PORT, 0)
+        self.out32(_DMA_PORT + 4, int.from_bytes(_ACCESS.to_bytes(4, "big"), "little"))
 
     def _write(self, address: int, data: bytes) -> None:
         self._command(f"write {address:#x} {len(data):#x} 0x{data.hex()}")

@@ -14,8 +14,17 @@ import pytest
 from launcher.errors import QemuFailed
 from launcher.io.machine_probe import probe_machine
 from launcher.io.qtest import MAX_FILE, Qtest
+from launcher.io.toolchain import Toolchain, ToolchainMissing, find_toolchain
 
 NO_QEMU = "import sys; sys.exit('qemu-system-x86_64: no such machine')"
+
+
+@pytest.fixture
+def tools() -> Toolchain:
+    try:
+        return find_toolchain()
+    except ToolchainMissing as exc:
+        pytest.skip(exc.message)
 
 
 def answering(*answers: bytes) -> tuple[Qtest, threading.Thread]:
@@ -117,3 +126,31 @@ def test_a_line_that_never_ends_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> 
     with qtest, pytest.raises(QemuFailed, match="more than 1000 bytes"):
         qtest.out32(0x514, 0)
     thread.join()
+
+
+@pytest.mark.qemu
+def test_firmware_with_smm_is_shown_tables_that_say_how_cpus_are_plugged(tools: Toolchain) -> None:
+    argv = (
+        *tools.qemu_argv,
+        "-nodefaults",
+        "-display",
+        "none",
+        "-machine",
+        "q35,accel=tcg",
+        "-cpu",
+        "qemu64,phys-bits=46",
+    )
+    plain, agreed = (
+        probe_machine(argv, tools.env, tpm=False, smm=smm).acpi["etc/acpi/tables"] for smm in (False, True)
+    )
+    assert b"SMIR" in agreed
+    assert b"SMIR" not in plain
+
+
+@pytest.mark.qemu
+def test_a_machine_that_offers_no_smi_features_is_none_for_firmware_with_smm(tools: Toolchain) -> None:
+    features = ("x-smi-broadcast", "x-smi-cpu-hotplug", "x-smi-cpu-hotunplug")
+    options = [word for name in features for word in ("-global", f"ICH9-LPC.{name}=off")]
+    argv = (*tools.qemu_argv, "-nodefaults", "-display", "none", "-machine", "q35,accel=tcg", *options)
+    with pytest.raises(QemuFailed, match="offers no SMI features"):
+        probe_machine(argv, tools.env, tpm=False, smm=True)
