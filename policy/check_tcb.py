@@ -3,7 +3,7 @@
 The verifier says which TCB level a platform has. Whether that level is good enough is decided here, and nowhere else:
 a library's "verification succeeded" is not an acceptable status.
 
-**Advisories.** A level below the newest names the advisories (INTEL-SA-…) that it is exposed to. The rule:
+**Advisories.** A level below the newest names the advisories (INTEL-SA-…, INTEL-DOC-…) that it is exposed to. The rule:
 
 * UpToDate: nothing that Intel published is missing, so advisories are shown and not compared.
 * Every other accepted status: each advisory must be allowed by id, with a reason, through a last day. For

@@ -11,7 +11,8 @@ from policy.table_values import day, each, enums, hex_list, integer, one_hex, op
 from policy.tdx import TcbStatus
 
 RELAUNCH = (TcbStatus.TD_RELAUNCH_ADVISED, TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED)
-_ADVISORY = re.compile(r"INTEL-SA-\d{5}", re.ASCII)
+_ADVISORY = re.compile(r"[A-Z][A-Z0-9]*(?:-[A-Z0-9]+)+")
+"""Beside INTEL-SA-00000 Intel names documents in the same place, such as INTEL-DOC-10000 (end of servicing updates)."""
 _MOST_DAYS = 3650
 
 
@@ -81,7 +82,7 @@ def _statuses(parent: Table, relaunch: bool) -> dict[TcbStatus, int | None]:
 def _advisory(table: Table) -> AllowedAdvisory | None:
     name = table.value("id", str) or ""
     if name and not _ADVISORY.fullmatch(name):
-        table.problem("id", f'got "{name[:40]}", want INTEL-SA-00000')
+        table.problem("id", f'got "{name[:40]}", want one such as INTEL-SA-00000')
     until = day(table, "until")
     reason = table.value("reason", str)
     if reason is not None and not reason.strip():

@@ -7,15 +7,16 @@ our own, over ``cryptography``'s primitives. What it checks, always at this fixe
                   self-signature
     intermediate  issued in the root's name; CN SEV-<product> (VCEK) or SEV-VLEK-<product> (VLEK); CA; keyCertSign;
                   path length 0; signed by the root
-    leaf          X.509 version 3; issued in the intermediate's name; not a CA; key P-384; signed by the intermediate
+    leaf          X.509 version 3; issued in the intermediate's name; not a CA; key P-384; productName of no other
+                  product line than the issuer's; signed by the intermediate
     validity      all three certificates at ``now``
     revocation    the intermediate, against the root's CRL where there is one
 
 Every signature is RSASSA-PSS, SHA-384, MGF1-SHA-384, salt 48, and the certificates must say so. Source: AMD 57230,
 chapters 2 and 3; RFC 5280, section 6.1.
 
-Deliberately not checked: organisation and locality names (the key decides), key identifiers (leaves have none),
-productName (some were issued with a wrong stepping), serial numbers (0 in every leaf).
+Deliberately not checked: organisation and locality names (the key decides), key identifiers (leaves have none), the
+stepping in productName (some were issued with a wrong one), serial numbers (0 in every leaf).
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ from attest.endorsement.p384 import KeyLoader, P384Key, load_p384
 from attest.endorsement.pool import EndorsementSet
 from attest.evidence.amd_certificate import AmdCertificate, AmdCrl, Role
 from attest.evidence.errors import EvidenceMalformed
+from policy.vocab import SnpProduct
 
 _CA_NAME = {Role.ARK: "ARK-", Role.ASK: "SEV-", Role.ASVK: "SEV-VLEK-"}
 _KNOWN_CRITICAL = (BasicConstraints, KeyUsage)
 _MIN_RSA_BITS = 2048
+_PRODUCT_LINES = frozenset(product.value for product in SnpProduct)
 _T = TypeVar("_T")
 
 
@@ -257,6 +260,17 @@ def _check_leaf(leaf: AmdCertificate) -> None:
         value = extension.value
         if (isinstance(value, BasicConstraints) and value.ca) or (isinstance(value, KeyUsage) and value.key_cert_sign):
             raise VerificationFailed("leaf", f"certificate {leaf.subject_cn}: is a CA, want an end entity")
+    _check_product_name(leaf)
+
+
+def _check_product_name(leaf: AmdCertificate) -> None:
+    """``Milan-B0`` in a VCEK, ``Milan`` in a VLEK; a name of no product known here says nothing against the issuer."""
+    name = "" if leaf.amd is None else leaf.amd.product_name
+    line, issuer = name.partition("-")[0], leaf.product.value
+    if line != issuer and line in _PRODUCT_LINES:
+        raise VerificationFailed(
+            "leaf", f"certificate {leaf.subject_cn}: productName is {name!r}, issued by {leaf.issuer_cn}, want {issuer}"
+        )
 
 
 def _check_issued(certificate: AmdCertificate, issuer: AmdCertificate, step: str) -> None:

@@ -28,7 +28,7 @@ from attest.evidence.x509_reading import (
     MAX_CRL,
     READ_ERRORS,
     check_size,
-    check_whole_signature,
+    check_unsigned_fields,
     first_line,
 )
 from policy.snp import SigningKey
@@ -95,7 +95,7 @@ class AmdCertificate:
     def _read(cls, der: bytes, certificate: x509.Certificate) -> AmdCertificate:
         subject, issuer = _common_name(certificate.subject), _common_name(certificate.issuer)
         role, product = _place(subject, issuer)
-        check_whole_signature(der, certificate.signature, "certificate")
+        check_unsigned_fields(der, certificate.signature, "certificate")
         values = _private_values(certificate)
         return cls(
             der=der,
@@ -156,7 +156,7 @@ class AmdCrl:
             role, product = _place(issuer, issuer)
             if role is not Role.ARK:
                 raise EvidenceMalformed(f"CRL: issued by {issuer!r}, want an ARK")
-            check_whole_signature(der, crl.signature, "CRL")
+            check_unsigned_fields(der, crl.signature, "CRL")
             if any(extension.critical for extension in crl.extensions):
                 raise EvidenceMalformed("CRL: a critical extension limits its scope, want a complete list")
             return cls(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from attest.evidence.errors import EvidenceMalformed
 
-_INTEGER, _IA5_STRING, _OCTET_STRING, _SEQUENCE = 0x02, 0x16, 0x04, 0x30
+SEQUENCE = 0x30
+_INTEGER, _IA5_STRING, _OCTET_STRING = 0x02, 0x16, 0x04
 
 
 def read_element(data: bytes, offset: int, what: str) -> tuple[int, bytes, int]:
@@ -66,7 +67,7 @@ def split_sequences(data: bytes, what: str) -> tuple[bytes, ...]:
     offset = 0
     while offset < len(data):
         tag, _, end = read_element(data, offset, what)
-        if tag != _SEQUENCE:
+        if tag != SEQUENCE:
             raise EvidenceMalformed(f"{what}: tag 0x{tag:02x} at 0x{offset:x}, want a SEQUENCE")
         found.append(data[offset:end])
         offset = end

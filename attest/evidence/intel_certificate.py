@@ -29,7 +29,7 @@ from attest.evidence.x509_reading import (
     MAX_CRL,
     READ_ERRORS,
     check_size,
-    check_whole_signature,
+    check_unsigned_fields,
     first_line,
 )
 
@@ -211,9 +211,9 @@ def _role(name: x509.Name, what: str) -> IntelRole:
 
 
 def _check_signature(der: bytes, parsed: x509.Certificate | x509.CertificateRevocationList, what: str) -> None:
-    """Its algorithm, and that all its bits count."""
+    """Its algorithm, and that nothing beside what is signed can be spelled otherwise."""
     if parsed.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
         raise EvidenceMalformed(
             f"{what}: signed with {parsed.signature_algorithm_oid.dotted_string}, want ECDSA with SHA-256"
         )
-    check_whole_signature(der, parsed.signature, what)
+    check_unsigned_fields(der, parsed.signature, what)

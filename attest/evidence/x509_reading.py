@@ -5,6 +5,7 @@ from __future__ import annotations
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from attest.evidence.der import SEQUENCE, read_element
 from attest.evidence.errors import EvidenceMalformed
 
 MAX_CERTIFICATE = 16 * 1024
@@ -27,7 +28,27 @@ def check_size(der: bytes, most: int, what: str) -> None:
         raise EvidenceMalformed(f"{what}: {len(der)} bytes, want at most {most}")
 
 
-def check_whole_signature(der: bytes, signature: bytes, what: str) -> None:
-    """Nobody signs how many bits at a signature's end do not count, so all must: the last field is whole bytes."""
+def check_unsigned_fields(der: bytes, signature: bytes, what: str) -> None:
+    """The two fields of a certificate or list that nobody signs leave no room for a second spelling.
+
+    The algorithm is the one named inside, byte for byte (RFC 5280, sections 4.1.1.2 and 5.1.1.2), and no bits at the
+    signature's end do not count: it is whole bytes.
+    """
     if not der.endswith(b"\0" + signature):
         raise EvidenceMalformed(f"{what}: its signature is not a whole number of bytes")
+    _, fields, _ = read_element(der, 0, what)
+    _, signed, start = read_element(fields, 0, what)
+    _, _, end = read_element(fields, start, what)
+    if _algorithm(signed, what) != fields[start:end]:
+        raise EvidenceMalformed(f"{what}: names another signature algorithm outside than inside of what is signed")
+
+
+def _algorithm(signed: bytes, what: str) -> bytes:
+    """The first SEQUENCE of a TBSCertificate or TBSCertList, after version and serial number: AlgorithmIdentifier."""
+    offset = 0
+    while offset < len(signed):
+        tag, _, end = read_element(signed, offset, what)
+        if tag == SEQUENCE:
+            return signed[offset:end]
+        offset = end
+    return b""

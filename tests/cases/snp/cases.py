@@ -202,6 +202,11 @@ def vcek_issued_in_the_name_of_the_asvk() -> Attempt:
     return FakeAmdPki(leaf=Leaf(issuer_cn="SEV-VLEK-Genoa")).verify
 
 
+@case("leaf", "AMD 57230: productName is of the line whose ASK signed")
+def vcek_named_after_another_product_line() -> Attempt:
+    return FakeAmdPki(leaf=Leaf(product_name="Milan-B0")).verify
+
+
 @case("leaf", "AMD 57230: ECDSA on P-384")
 def vcek_with_a_p256_key() -> Attempt:
     return FakeAmdPki(leaf=Leaf(curve="secp256r1")).verify

@@ -67,6 +67,14 @@ def test_an_advisory_is_allowed_by_id_through_its_last_day() -> None:
     assert [check.id for check in after.failed] == ["tdx.tcb.advisories"]
 
 
+def test_an_end_of_servicing_notice_is_allowed_by_its_id_like_an_advisory() -> None:
+    entry = '\n[[tdx.tcb.advisory]]\nid = "INTEL-DOC-10000"\nuntil = "2026-07-01"\nreason = "known"\n\n[tdx.tcb.statuses]'
+    document = policy(('OutOfDate = "refuse"', 'OutOfDate = "accept"'), ("\n[tdx.tcb.statuses]", entry))
+    changes = LATE | {"tcb__advisory_ids": ("INTEL-DOC-10000",)}
+    assert failed(policy(('OutOfDate = "refuse"', 'OutOfDate = "accept"')), **changes) == ["tdx.tcb.advisories"]
+    assert failed(document, **changes) == []
+
+
 def test_unlisted_advisories_are_tolerated_while_grace_runs_or_never_compared_where_the_policy_says_so() -> None:
     changes = LATE | {"tcb__advisory_ids": SA}
     tolerant = ('unlisted_advisories = "refuse"', 'unlisted_advisories = "grace"')
@@ -128,6 +136,8 @@ BAD_TABLES = [
     ('OutOfDate = "refuse"', "OutOfDate = true", "days of grace"),
     ('tcb_date_min = "any"', 'tcb_date_min = "2026-02-30"', "want a date"),
     ("\n[tdx.tcb.statuses]", '\n[[tdx.tcb.advisory]]\nid = "x"\nuntil = "2026-01-01"\nreason = ""\n[tdx.tcb.statuses]', "INTEL-SA-0"),
+    ("\n[tdx.tcb.statuses]", '\n[[tdx.tcb.advisory]]\nid = "INTEL-SA-00001 "\nuntil = "2026-01-01"\nreason = "x"\n[tdx.tcb.statuses]',
+     "INTEL-SA-0"),
     ("\n[tdx.tcb.statuses]", '\n[[tdx.tcb.advisory]]\nid = "INTEL-SA-00001"\nuntil = "2026-01-01"\nreason = ""\n[tdx.tcb.statuses]',
      "write why"),
     ('mrservicetd = "zero"', f'mrservicetd = ["{"ab" * 48}"]', "migratable"),

@@ -178,6 +178,12 @@ def test_an_unknown_part_of_a_newer_product_is_ignored() -> None:
     assert newer.verify().snp.product is SnpProduct.GENOA
 
 
+def test_a_product_name_with_another_stepping_or_of_no_product_known_here_says_nothing_against_the_issuer() -> None:
+    for name in ("Genoa-B9", "Siena-A1"):
+        world = FakeAmdPki(leaf=Leaf(product_name=name))
+        verify(EndorsementSet.from_der(world.certificates), SnpVerifier(world.anchors))
+
+
 def test_certificates_of_other_vendors_are_told_apart_from_damaged_ones() -> None:
     with pytest.raises(UnrelatedCertificate):
         AmdCertificate.parse(FakeAmdPki(ask=Ca(cn="Intel SGX PCK CA")).ask_der)
