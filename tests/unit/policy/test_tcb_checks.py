@@ -68,7 +68,9 @@ def test_an_advisory_is_allowed_by_id_through_its_last_day() -> None:
 
 
 def test_an_end_of_servicing_notice_is_allowed_by_its_id_like_an_advisory() -> None:
-    entry = '\n[[tdx.tcb.advisory]]\nid = "INTEL-DOC-10000"\nuntil = "2026-07-01"\nreason = "known"\n\n[tdx.tcb.statuses]'
+    entry = (
+        '\n[[tdx.tcb.advisory]]\nid = "INTEL-DOC-10000"\nuntil = "2026-07-01"\nreason = "known"\n\n[tdx.tcb.statuses]'
+    )
     document = policy(('OutOfDate = "refuse"', 'OutOfDate = "accept"'), ("\n[tdx.tcb.statuses]", entry))
     changes = LATE | {"tcb__advisory_ids": ("INTEL-DOC-10000",)}
     assert failed(policy(('OutOfDate = "refuse"', 'OutOfDate = "accept"')), **changes) == ["tdx.tcb.advisories"]
