@@ -1,6 +1,6 @@
 """What hosts launched: records they sign with a key that operators registered.
 
-A launch record (``cvm.launch/1``, in a DSSE envelope) says what a host started: the VM's name, the digest of its
+A launch record (``cvm.launch-record/1``, in a DSSE envelope) says what a host started: the VM's name, the digest of its
 configuration, QEMU's command line, the firmware, QEMU itself, and the launch digest that is to be expected. It proves
 what the *host* said, never what runs: that is what the chip signs. Together they tell a launch nobody knows of.
 """
@@ -23,7 +23,7 @@ from attest.store.engine import Database
 from attest.store.hosts import StoredHost
 from policy.strictjson import strict_json
 
-SCHEMA = "cvm.launch/1"
+SCHEMA = "cvm.launch-record/1"
 MAX_LAUNCH = 1 << 20
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}")
 _DIGESTS = {"config_sha256": 64, "firmware_sha256": 64, "qemu_sha256": 64, "measurement": 96}

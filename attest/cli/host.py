@@ -20,7 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     retire = verbs.add_parser("retire", help="believe a host no more", allow_abbrev=False)
     retire.add_argument("name", metavar="NAME", help="the host")
     record = verbs.add_parser("record", help="put a signed launch record into the audit log", allow_abbrev=False)
-    record.add_argument("file", type=Path, metavar="FILE", help="a cvm.launch/1 statement in its DSSE envelope")
+    record.add_argument("file", type=Path, metavar="FILE", help="a cvm.launch-record/1 statement in its DSSE envelope")
     for child in (add, listing, retire, record):
         add_config(child)
         add_json(child)

@@ -1,4 +1,4 @@
-"""What this host says it launched, signed with its launch key: a statement (``cvm.launch/1``) in a DSSE envelope.
+"""What this host says it launched, signed with its launch key: a statement (``cvm.launch-record/1``) in a DSSE envelope.
 
 It proves what the host meant to start, to a service whose operators registered the key (`attest host add`); what runs
 is proven by the chip.
@@ -68,7 +68,7 @@ def write_record(vm: VmDir, launched: Launched) -> bool:
         return False
     members = {name: value for name, value in launched._asdict().items() if name not in ("qemu", "argv")}
     qemu = hash_file(launched.qemu, "QEMU").hex()
-    statement = {"schema": "cvm.launch/1", **members, "qemu_sha256": qemu, "argv": list(launched.argv)}
+    statement = {"schema": "cvm.launch-record/1", **members, "qemu_sha256": qemu, "argv": list(launched.argv)}
     body = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode("ascii")
     signature = {"keyid": _key_id(key), "sig": _text(key.sign(pae(LAUNCH_TYPE, body)))}
     vm.write_json(RECORD_FILE, {"payload": _text(body), "payloadType": LAUNCH_TYPE, "signatures": [signature]})

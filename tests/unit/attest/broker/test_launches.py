@@ -22,7 +22,7 @@ from tests.fakes.service_world import GOOD, ServiceWorld
 
 KEY, OTHER = Ed25519PrivateKey.from_private_bytes(b"h" * 32), Ed25519PrivateKey.from_private_bytes(b"o" * 32)
 STATEMENT = {
-    "schema": "cvm.launch/1",
+    "schema": "cvm.launch-record/1",
     "vm": "web-1",
     "time": "2026-01-01T00:00:00Z",
     "config_sha256": "a1" * 32,
