@@ -82,11 +82,14 @@ class AuditSettings:
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
-    """Visits a minute of one address and one chip (0: no limit), and connections that may wait for a worker."""
+    """Visits a minute of one address and one chip, statements of one host (0: no limit), and connections that may wait
+    for a worker.
+    """
 
     address_per_minute: int = 0
     chip_per_minute: int = 0
     queue: int = 64
+    host_per_minute: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +325,7 @@ def _limits(table: Table) -> LimitSettings:
         _number(table, "address_per_minute", 0, 0, 10**6),
         _number(table, "chip_per_minute", 0, 0, 10**6),
         _number(table, "queue", 64, 1, 100),
+        _number(table, "host_per_minute", 0, 0, 10**6),
     )
 
 

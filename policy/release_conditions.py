@@ -10,10 +10,14 @@ A document is TOML; every member may be left out and then asks for nothing::
     not_after = 2026-07-01T08:00:00Z
     per_hour = 4
     once = true                                 # since these conditions were set
+    launch_recorded = {within_minutes = 30, by = ["h1"], releases = 2}
     clones = "refuse"                           # or "flag": another machine, or a launch that another one followed
     approval = {need = 2, of = ["olga", "otto", "petra"]}
 
-Break-glass waives time, number, approval and clones, never what the guest is.
+``launch_recorded``: a registered host said, at most that long ago, that it launched this launch digest; with ``by`` one
+of these hosts, with ``releases`` at most so many releases of the resource for each such launch in that time.
+
+Break-glass waives time, number, launches, approval and clones, never what the guest is.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from policy.errors import ConfigInvalid
@@ -29,6 +33,7 @@ from policy.toml import TomlInvalid, strict_toml
 
 MAX_DOCUMENT = 16 * 1024
 MAX_PER_HOUR = 1_000_000
+MAX_LAUNCH_MINUTES = 366 * 24 * 60
 TCB_PARTS = ("bootloader", "tee", "snp", "microcode", "fmc")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@ -]{0,127}")
 _DIGEST = re.compile(r"[0-9a-f]{64}|[0-9a-f]{96}")
@@ -43,6 +48,17 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
+class LaunchRecorded:
+    """A launch of this digest is on record, not older than ``within``; ``by``: by one of these hosts (``None``: any);
+    ``releases``: so many releases for each (``None``: any number).
+    """
+
+    within: timedelta
+    by: tuple[str, ...] | None = None
+    releases: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseConditions:
     """One document. ``None`` asks for nothing; ``launch_digest`` in lower-case hexadecimal digits."""
 
@@ -54,6 +70,7 @@ class ReleaseConditions:
     not_after: datetime | None = None
     per_hour: int | None = None
     once: bool = False
+    launch_recorded: LaunchRecorded | None = None
     clones: str | None = None
     approval: Approval | None = None
 
@@ -76,12 +93,15 @@ class GuestFacts:
 @dataclass(frozen=True, slots=True)
 class History:
     """What happened to the resource before: releases in the last hour and since the conditions were set, who approves
-    now, the record of a break-glass in force, and whether the VM was seen elsewhere or its instance was followed.
+    now, launches on record of the guest's digest and releases in the time the conditions name, the record of a
+    break-glass in force, and whether the VM was seen elsewhere or its instance was followed.
     """
 
     last_hour: int = 0
     since_set: int = 0
     approved_by: frozenset[str] = frozenset()
+    launches: int = 0
+    releases: int = 0
     break_glass: int | None = None
     other_machine: bool = False
     superseded: bool = False
@@ -123,6 +143,7 @@ def _of_the_moment(
         ("condition.time-window", early or late),
         ("condition.per-hour", conditions.per_hour is not None and history.last_hour >= conditions.per_hour),
         ("condition.once", conditions.once and history.since_set > 0),
+        ("condition.launch-recorded", not _launched(conditions.launch_recorded, history)),
         ("condition.approval", not approved(conditions.approval, history.approved_by)),
     )
     refused = clone_signs(facts, history) if conditions.clones == "refuse" else ()
@@ -132,6 +153,12 @@ def _of_the_moment(
 def approved(approval: Approval | None, by: frozenset[str]) -> bool:
     """Whether enough of those who may approve did."""
     return approval is None or len(by & set(approval.of)) >= approval.need
+
+
+def _launched(wanted: LaunchRecorded | None, history: History) -> bool:
+    if wanted is None:
+        return True
+    return history.launches > 0 and (wanted.releases is None or history.releases < wanted.releases * history.launches)
 
 
 def _among(value: str | None, wanted: tuple[str, ...] | None) -> bool:
@@ -216,6 +243,16 @@ def _tcb(value: Any) -> dict[str, int]:
     return {part: _number(number, 255) for part, number in value.items()}
 
 
+def _launch_recorded(value: Any) -> LaunchRecorded:
+    if not isinstance(value, dict) or not {"within_minutes"} <= set(value) <= {"within_minutes", "by", "releases"}:
+        raise ValueError("want {within_minutes = NUMBER} and, where wanted, by = [HOSTS] and releases = NUMBER")
+    return LaunchRecorded(
+        timedelta(minutes=_number(value["within_minutes"], MAX_LAUNCH_MINUTES)),
+        _names(value["by"]) if "by" in value else None,
+        _number(value["releases"]) if "releases" in value else None,
+    )
+
+
 def _approval(value: Any) -> Approval:
     if not isinstance(value, dict) or set(value) != {"need", "of"}:
         raise ValueError("want {need = NUMBER, of = [NAMES]}")
@@ -232,6 +269,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "not_after": _time,
     "per_hour": _number,
     "once": _flag,
+    "launch_recorded": _launch_recorded,
     "clones": _clones,
     "approval": _approval,
 }

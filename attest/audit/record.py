@@ -33,6 +33,7 @@ REFERENCE_ADD = "reference-add"
 REFERENCE_RETIRE = "reference-retire"
 POLICY_APPLY = "policy-apply"
 LAUNCH = "launch"
+LAUNCH_END = "launch-end"
 HOST_ADD = "host-add"
 HOST_RETIRE = "host-retire"
 TOKEN_REVOKE = "token-revoke"  # noqa: S105  # the name of an event

@@ -7,9 +7,17 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from attest.store import grants
+from attest.store import grants, launches
 from attest.store.grants import BREAK_GLASS
-from policy.release_conditions import GuestFacts, History, ReleaseConditions, clone_signs, failing, parse_conditions
+from policy.release_conditions import (
+    GuestFacts,
+    History,
+    LaunchRecorded,
+    ReleaseConditions,
+    clone_signs,
+    failing,
+    parse_conditions,
+)
 
 RELEASE = "release"
 CHANGE = "change"
@@ -67,12 +75,25 @@ def _history(
     in_force = grants.in_force(tx, path, now)
     broken = [entry.id for entry in in_force if entry.purpose == BREAK_GLASS]
     seen = grants.seen_before(tx, facts.vm) if conditions.clones is not None and facts.vm is not None else ()
+    launched, released = _recorded(tx, path, conditions.launch_recorded, facts, now)
     own = (facts.machine or "", facts.instance or "")
     return History(
         last_hour=0 if conditions.per_hour is None else grants.count(tx, path, now - _HOUR),
         since_set=grants.count(tx, path, set_at) if conditions.once else 0,
         approved_by=frozenset(entry.operator for entry in in_force if entry.purpose == RELEASE),
+        launches=launched,
+        releases=released,
         break_glass=broken[-1] if broken else None,
         other_machine=bool(seen) and seen[0][0] != own[0],
         superseded=own in seen[:-1],
     )
+
+
+def _recorded(
+    tx: Connection, path: str, wanted: LaunchRecorded | None, facts: GuestFacts, now: datetime
+) -> tuple[int, int]:
+    """Launches of the guest's digest on record in the time that counts, and releases of ``path`` in it."""
+    if wanted is None:
+        return 0, 0
+    since = now - wanted.within
+    return launches.count(tx, facts.launch_digest, since, wanted.by), grants.count(tx, path, since)

@@ -1,106 +1,120 @@
-"""What hosts launched: records they sign with a key that operators registered.
+"""What hosts launched: statements they sign with a key that operators registered, each on record once.
 
-A launch record (``cvm.launch-record/1``, in a DSSE envelope) says what a host started: the VM's name, the digest of its
-configuration, QEMU's command line, the firmware, QEMU itself, and the launch digest that is to be expected. It proves
-what the *host* said, never what runs: that is what the chip signs. Together they tell a launch nobody knows of.
+A launch record says what a host started: the VM's name, the digest of its configuration, QEMU's command line, the
+firmware, QEMU itself, and the launch digest that is to be expected. It proves what the *host* said, never what runs:
+that is what the chip signs. Together they tell a launch nobody knows of.
+
+A statement is known again by its key and the bytes that were signed, so neither a sender that tries again nor somebody
+who wraps the same statement in another envelope makes a second record. The signature is checked before the database is
+locked for writing: who has no key costs us no more than that check.
 """
 
 from __future__ import annotations
 
-import re
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
-from attest.audit.record import HOST_ADD, HOST_RETIRE, LAUNCH, Actor, Event
-from attest.broker.errors import RequestMalformed
+from sqlalchemy import Connection
+
+from attest.audit.record import LAUNCH, LAUNCH_END, Actor, Event
+from attest.broker.launch_statement import MAX_ENVELOPE, Statement, parse_statement
+from attest.broker.limits import Limiter
 from attest.broker.operations import By
 from attest.broker.trail import append
 from attest.keys.statement import LAUNCH as LAUNCH_TYPE
-from attest.keys.statement import PublicKey, Signers, key_id, public_key, unwrap
-from attest.store import blobs, hosts
+from attest.keys.statement import SignatureRefused, Signed, Signers, public_key, unwrap
+from attest.store import blobs, hosts, launches
 from attest.store.engine import Database
 from attest.store.hosts import StoredHost
-from policy.strictjson import strict_json
+from attest.store.launches import StoredStatement
 
-SCHEMA = "cvm.launch-record/1"
-MAX_LAUNCH = 1 << 20
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}")
-_DIGESTS = {"config_sha256": 64, "firmware_sha256": 64, "qemu_sha256": 64, "measurement": 96}
-_TEXTS = {"schema", "vm", "time", "qemu_version"}
-_MEMBERS = _TEXTS | {*_DIGESTS, "argv"}
+MAX_LAUNCH = MAX_ENVELOPE
+
+
+class HostRefused(SignatureRefused):
+    """No host whose word counts signed this: unknown, retired, or the signature does not fit."""
+
+    code = "host.refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A launch on record: its number, which host said so, and what it said."""
+    """A statement on record: its number, which host said so, what it said, and whether it is new."""
 
     number: int
     host: str
-    statement: Mapping[str, Any]
+    statement: Statement
+    new: bool
 
 
-def add_host(database: Database, name: str, pem: bytes, by: By) -> StoredHost:
-    """Register a host's public key (PEM, Ed25519 or P-384). Raises RequestMalformed, KeyFileRefused, AlreadyExists."""
-    if not _NAME.fullmatch(name):
-        raise RequestMalformed(f"host {name[:64]!r}: want letters, digits, '.', '_' or '-', at most 64")
-    host = StoredHost(key_id(public_key(pem, f"host {name}")), name, pem, by.now, str(by.actor))
-    with database.write() as tx:
-        hosts.add(tx, host)
-        append(tx, Event(by.now, HOST_ADD, name, "registered", by.actor, {"key_id": host.key_id, "key": pem.decode()}))
-    return host
+def record_launch(
+    database: Database, envelope: bytes, by: By, sender: str | None = None, limit: Limiter | None = None
+) -> Launched:
+    """Put a host's signed statement on record; one that is there already gives its record.
 
+    ``sender`` is who brought it, where that is not ``by.actor``; ``limit`` counts what one host sends.
 
-def retire_host(database: Database, name: str, by: By) -> None:
-    """No launch of this host is believed any more; those on record stay. Raises NotFound."""
-    with database.write() as tx:
-        found = hosts.retire(tx, name, by.now)
-        body = {"key_ids": [host.key_id for host in found]}
-        append(tx, Event(by.now, HOST_RETIRE, name, "retired", by.actor, body))
-
-
-def record_launch(database: Database, envelope: bytes, by: By) -> Launched:
-    """Put a host's signed launch record on ours. The same one again is the same record's bytes, and a second record.
-
-    Raises SignatureRefused where no registered host signed it, RequestMalformed where it says too little.
+    Raises HostRefused where no registered host signed it, SignatureRefused for an envelope that is none,
+    RequestMalformed where the statement says too little, TooMany.
     """
     signed = unwrap(envelope, LAUNCH_TYPE)
-    statement = parse_launch(signed.data)
+    if not signed.signatures:
+        raise SignatureRefused("launch: not a DSSE envelope: want payload, payloadType and signatures")
+    with database.read() as tx:
+        host = _signer(signed, hosts.every(tx))
+    if limit is not None:
+        limit.check(host.key_id.encode())
+    statement = parse_statement(signed.data)
+    digest = hashlib.sha256(signed.data).hexdigest()
     with database.write() as tx:
-        known = {host.key_id: host for host in hosts.every(tx) if host.retired is None}
-        keys: list[tuple[str, PublicKey]] = [
-            (name, public_key(host.key, f"host {host.name}")) for name, host in known.items()
-        ]
-        if not keys:
-            raise RequestMalformed("launch: no host is registered", hint="attest host add NAME KEY.pem")
-        (signer, *_) = Signers(tuple(keys)).check(signed, LAUNCH_TYPE, "launch")
-        host = known[signer]
-        body = {
-            **{name: statement[name] for name in sorted(_MEMBERS - {"schema", "argv"})},
-            "argv": statement["argv"],
-            "host": host.name,
-            "key_id": signer,
-            "envelope": blobs.put(tx, envelope),
-            "received_from": str(by.actor),
-        }
-        number = append(tx, Event(by.now, LAUNCH, statement["vm"], "launched", Actor("host", host.name), body))
-    return Launched(number, host.name, statement)
+        host = _signer(signed, hosts.every(tx))
+        before = launches.record_of(tx, host.key_id, digest)
+        if before is not None:
+            return Launched(before, host.name, statement, new=False)
+        number = append(tx, _event(tx, host, statement, digest, envelope, by, sender or str(by.actor)))
+        launches.add(tx, _stored(host, statement, digest, number, by.now))
+    return Launched(number, host.name, statement, new=True)
 
 
-def parse_launch(data: bytes) -> dict[str, Any]:
-    """The statement, complete and in form. Raises RequestMalformed."""
-    document: Any = strict_json(data, "launch", max_bytes=MAX_LAUNCH, error=RequestMalformed)
-    if not isinstance(document, dict) or set(document) != _MEMBERS or document["schema"] != SCHEMA:
-        raise RequestMalformed(f"launch: want the members of {SCHEMA}: {', '.join(sorted(_MEMBERS))}")
-    for name in _TEXTS:
-        if not isinstance(document[name], str) or len(document[name]) > 200:
-            raise RequestMalformed(f"launch: {name}: want text of at most 200 characters")
-    for name, length in _DIGESTS.items():
-        if not isinstance(document[name], str) or not re.fullmatch(rf"[0-9a-f]{{{length}}}", document[name]):
-            raise RequestMalformed(f"launch: {name}: want {length} lower-case hexadecimal digits")
-    if not _NAME.fullmatch(document["vm"]):
-        raise RequestMalformed(f"launch: vm: got {document['vm'][:64]!r}, want a VM's name")
-    argv = document["argv"]
-    if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
-        raise RequestMalformed("launch: argv: want a list of words")
-    return document
+def _signer(signed: Signed, known: tuple[StoredHost, ...]) -> StoredHost:
+    """The first host in force that signed. Raises HostRefused."""
+    by_id = {host.key_id: host for host in known}
+    named = [by_id[name] for name, _ in signed.signatures if name in by_id]
+    if not named:
+        raise HostRefused("launch: no registered host signed it", hint="attest host add NAME KEY.pem")
+    in_force = [host for host in named if host.retired is None]
+    if not in_force:
+        raise HostRefused(f"launch: host {named[0].name} is retired", code="host.retired")
+    keys = Signers(tuple((host.key_id, public_key(host.key, f"host {host.name}")) for host in in_force))
+    try:
+        keys.check(signed, LAUNCH_TYPE, "launch")
+    except SignatureRefused as exc:
+        raise HostRefused(exc.message, code="host.signature") from None
+    return in_force[0]
+
+
+def _event(
+    tx: Connection, host: StoredHost, statement: Statement, digest: str, envelope: bytes, by: By, sender: str
+) -> Event:
+    body = {
+        **{name: value for name, value in statement.members.items() if name != "schema"},
+        "host": host.name,
+        "key_id": host.key_id,
+        "statement_sha256": digest,
+        "envelope": blobs.put(tx, envelope),
+        "received_from": sender,
+    }
+    if statement.ended:
+        body["launch"] = launches.record_of(tx, host.key_id, str(statement.members["launch_sha256"]))
+    kind, outcome = (LAUNCH_END, "ended") if statement.ended else (LAUNCH, "launched")
+    return Event(by.now, kind, statement.vm, outcome, Actor("host", host.name), body)
+
+
+def _stored(host: StoredHost, statement: Statement, digest: str, number: int, now: datetime) -> StoredStatement:
+    """A host whose clock is ahead does not make its launch count for longer."""
+    members: Mapping[str, object] = statement.members
+    measurement = None if statement.ended else str(members["measurement"])
+    when = min(now, statement.time)
+    return StoredStatement(host.key_id, digest, number, host.name, statement.vm, measurement, when)

@@ -84,16 +84,22 @@ class Limiter:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Everything that is bounded: visits of an address and of a chip a minute, and connections that may wait."""
+    """What is bounded: visits of an address or chip and statements of a host a minute, connections that may wait."""
 
     address: Limiter
     chip: Limiter
     queue: int
+    host: Limiter
 
     @classmethod
-    def of(cls, address_per_minute: int, chip_per_minute: int, queue: int) -> Limits:
+    def of(cls, address_per_minute: int, chip_per_minute: int, queue: int, host_per_minute: int = 0) -> Limits:
         """As ``attest.toml`` says; 0 a minute is no limit."""
-        return cls(Limiter("address", address_per_minute), Limiter("chip", chip_per_minute), queue)
+        return cls(
+            Limiter("address", address_per_minute),
+            Limiter("chip", chip_per_minute),
+            queue,
+            Limiter("host", host_per_minute),
+        )
 
     @classmethod
     def none(cls) -> Limits:

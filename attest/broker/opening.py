@@ -46,7 +46,7 @@ def open_service(settings: Settings) -> Service:
         challenge_lifetime=settings.challenge_lifetime,
         signers=signers_of(settings),
         answer_key=None if settings.answer_key_file is None else load_signing_key(settings.answer_key_file),
-        limits=Limits.of(limits.address_per_minute, limits.chip_per_minute, limits.queue),
+        limits=Limits.of(limits.address_per_minute, limits.chip_per_minute, limits.queue, limits.host_per_minute),
     )
 
 

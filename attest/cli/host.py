@@ -32,7 +32,7 @@ def run(args: Namespace) -> int:
 
 
 def _add(args: Namespace) -> int:
-    from attest.broker.launches import add_host
+    from attest.broker.hosts import add_host
     from attest.broker.opening import open_database
     from attest.cli.common import by_local_user, print_json, print_text, read_file, settings_of
 
@@ -75,7 +75,7 @@ def _list(args: Namespace) -> int:
 
 
 def _retire(args: Namespace) -> int:
-    from attest.broker.launches import retire_host
+    from attest.broker.hosts import retire_host
     from attest.broker.opening import open_database
     from attest.cli.common import by_local_user, print_json, print_text, settings_of
 
@@ -92,10 +92,14 @@ def _record(args: Namespace) -> int:
     from attest.broker.opening import open_database
     from attest.cli.common import by_local_user, print_json, print_text, read_file, settings_of
 
-    data = read_file(args.file, "launch record", 2 * MAX_LAUNCH)
+    data = read_file(args.file, "launch record", MAX_LAUNCH)
     launched = record_launch(open_database(settings_of(args)), data, by_local_user())
     if args.json:
-        print_json({"schema": "attest.host.record/1", "record": launched.number, "host": launched.host})
+        print_json(
+            {"schema": "attest.host.record/1", "record": launched.number, "host": launched.host, "new": launched.new}
+        )
     else:
-        print_text(f"record {launched.number}: {launched.host} launched {launched.statement['vm']}")
+        known = "" if launched.new else ", on record already"
+        told = "told the end of" if launched.statement.ended else "launched"
+        print_text(f"record {launched.number}: {launched.host} {told} {launched.statement.vm}{known}")
     return 0

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0007_hosts"
+REVISION = "0008_launches"
 """The newest of ``attest/store/migrations/versions``. Named here so that a start needs no Alembic."""
 
 metadata = MetaData()
@@ -221,3 +221,17 @@ hosts = Table(
     Column("retired", BigInteger),
 )
 """Public keys of hosts whose signed launch records are believed."""
+
+launches = Table(
+    "launches",
+    metadata,
+    Column("key_id", String(64), primary_key=True),
+    Column("statement", String(64), primary_key=True),
+    Column("record", Number, ForeignKey("audit.seq"), nullable=False),
+    Column("host", String(64), nullable=False),
+    Column("vm", String(64), nullable=False),
+    Column("measurement", String(96)),
+    Column("time", BigInteger, nullable=False),
+    Index("launches_measurement_time", "measurement", "time"),
+)
+"""Statements of hosts on record, by key and SHA-256 of what was signed; ``measurement`` is null for a launch's end."""

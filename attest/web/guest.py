@@ -8,9 +8,12 @@ import json
 
 from flask import Response
 
+from attest.audit.record import Actor
 from attest.broker.attest import attest
 from attest.broker.challenge import challenge
 from attest.broker.errors import ResourceUnknown
+from attest.broker.launches import MAX_LAUNCH, record_launch
+from attest.broker.operations import By
 from attest.broker.protocol import MAX_ATTEST_BODY, MAX_AUTH_BODY
 from attest.broker.release import release
 from attest.broker.tokens import revocation_list
@@ -46,6 +49,14 @@ def attest_guest(call: Call) -> Response:
 def resource(call: Call) -> Response:
     """``GET /kbs/v0/resource/…``: a resource, encrypted to the guest's key."""
     return json_response(release(call.service, call.credential, resource_path(call), call.now))
+
+
+def launches(call: Call) -> Response:
+    """``POST /cvm/v0/launches``: a host's signed statement about a launch; its signature says who it is from."""
+    by = By(Actor("host"), call.now)
+    found = record_launch(call.service.database, call.body, by, f"address:{call.peer}", call.service.limits.host)
+    answer = {"schema": "attest.launch/1", "record": found.number, "host": found.host, "new": found.new}
+    return json_response(answer)
 
 
 def jwks(call: Call) -> Response:
@@ -111,6 +122,7 @@ GUEST_ROUTES = (
     Route("POST", "/kbs/v0/auth", Who.ANYONE, auth, MAX_AUTH_BODY),
     Route("POST", "/kbs/v0/attest", Who.SESSION, attest_guest, MAX_ATTEST_BODY),
     Route("GET", RESOURCE, Who.GUEST, resource),
+    Route("POST", "/cvm/v0/launches", Who.ANYONE, launches, MAX_LAUNCH),
     Route("GET", "/.well-known/jwks.json", Who.ANYONE, jwks),
     Route("GET", "/.well-known/openid-configuration", Who.ANYONE, discovery),
     Route("GET", "/cvm/v0/revoked-tokens", Who.ANYONE, revoked_tokens),

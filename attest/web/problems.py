@@ -30,6 +30,7 @@ from attest.broker.errors import (
     TooMany,
     VersionMismatch,
 )
+from attest.broker.launches import HostRefused
 from attest.errors import AttestError
 from attest.keys.statement import SignatureRefused
 from attest.store.errors import AlreadyExists, NotFound, StoreUnavailable
@@ -70,6 +71,7 @@ _TABLE: tuple[tuple[type[CvmError], Kind], ...] = (
     (RequestMalformed, Kind(400, "SerdeError", "Malformed request")),
     (MalformedInput, Kind(400, "SerdeError", "Malformed input")),
     (ConfigInvalid, Kind(400, "SerdeError", "Malformed document")),
+    (HostRefused, Kind(403, "HostRefused", "Not a registered host's word")),
     (SignatureRefused, Kind(400, "SignatureRefused", "Not signed as it must be")),
 )
 _UNAVAILABLE = Kind(503, "PluginInternalError", "Not available now")

@@ -1,4 +1,4 @@
-"""What this host says it launched, signed with its launch key: a statement (``cvm.launch-record/1``) in a DSSE envelope.
+"""What this host says it launched, signed with its key: a statement (``cvm.launch-record/1``) in a DSSE envelope.
 
 It proves what the host meant to start, to a service whose operators registered the key (`attest host add`); what runs
 is proven by the chip.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +12,42 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from attest.broker import launches, questions
+from attest.broker import hosts, launches, lifecycle, questions
 from attest.broker.errors import RequestMalformed
+from attest.broker.limits import Limits
 from attest.keys.errors import KeyFileRefused
 from attest.keys.statement import LAUNCH, REFERENCE, SignatureRefused, Signed, envelope, sign
 from attest.store import blobs, records
 from attest.store.errors import AlreadyExists, NotFound
 from attest.store.records import Filter
+from tests.fakes.amd_pki import NOW
+from tests.fakes.kbs_client import Reply
 from tests.fakes.served import Served
-from tests.fakes.service_world import GOOD, ServiceWorld
+from tests.fakes.service_world import GOOD, PATH, ServiceWorld
+from tests.fakes.service_world import OTHER as OTHER_DIGEST
 
 KEY, OTHER = Ed25519PrivateKey.from_private_bytes(b"h" * 32), Ed25519PrivateKey.from_private_bytes(b"o" * 32)
 STATEMENT = {
     "schema": "cvm.launch-record/1",
     "vm": "web-1",
-    "time": "2026-01-01T00:00:00Z",
+    "time": NOW.isoformat(),
     "config_sha256": "a1" * 32,
     "firmware_sha256": "b2" * 32,
     "qemu_sha256": "c3" * 32,
     "qemu_version": "11.0.1",
     "measurement": GOOD.hex(),
     "argv": ["qemu-system-x86_64", "-machine", "q35"],
+}
+
+END = {
+    "schema": "cvm.launch-end/1",
+    "vm": "web-1",
+    "time": NOW.isoformat(),
+    "launch_sha256": "d4" * 32,
+    "outcome": "attested",
+    "reason": "asked to stop",
+    "attested": True,
+    "up_seconds": 61,
 }
 
 
@@ -46,7 +63,7 @@ def signed(statement: Any = None, key: Ed25519PrivateKey = KEY, kind: str = LAUN
 @pytest.fixture
 def world(store: str | None, tmp_path: Path) -> ServiceWorld:
     found = ServiceWorld(tmp_path / "service", store=store)
-    launches.add_host(found.database, "h1", pem(KEY), found.by)
+    hosts.add_host(found.database, "h1", pem(KEY), found.by)
     return found
 
 
@@ -80,11 +97,14 @@ def test_a_statement_that_was_changed_is_refused(world: ServiceWorld) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"measurement": "11"}, "measurement: want 96"),
-        ({"argv": []}, "argv: want a list"),
+        ({"measurement": "11"}, "measurement: got '11', want 96"),
+        ({"argv": []}, "argv: got '\\[]', want a list"),
         ({"vm": "../etc"}, "vm: got"),
         ({"extra": 1}, "want the members"),
-        ({"qemu_version": 11}, "qemu_version: want text"),
+        ({"qemu_version": 11}, "qemu_version: got '11', want text"),
+        ({"time": "2026-01-01T00:00:00"}, "want a time with its zone"),
+        ({"time": "0001-01-01T00:00:00+14:00"}, "want a time with its zone"),
+        ({"schema": "cvm.launch/1"}, "want cvm.launch-record/1 or"),
     ],
 )
 def test_a_statement_that_says_too_little_is_refused(world: ServiceWorld, change: dict[str, Any], words: str) -> None:
@@ -92,28 +112,154 @@ def test_a_statement_that_says_too_little_is_refused(world: ServiceWorld, change
         launches.record_launch(world.database, signed({**STATEMENT, **change}), world.by)
 
 
+def test_a_statement_that_comes_again_gives_the_same_record_however_it_is_wrapped(world: ServiceWorld) -> None:
+    first = launches.record_launch(world.database, signed(), world.by)
+    wrapped = json.dumps(json.loads(signed()), indent=7).encode()
+    for data in (signed(), wrapped):
+        again = launches.record_launch(world.database, data, world.by)
+        assert (again.number, again.new, first.new) == (first.number, False, True)
+    assert len(world.records("launch")) == 1
+    other = launches.record_launch(world.database, signed({**STATEMENT, "vm": "web-2"}), world.by)
+    assert other.new
+
+
+def test_one_that_comes_again_after_its_host_was_retired_is_refused(world: ServiceWorld) -> None:
+    launches.record_launch(world.database, signed(), world.by)
+    hosts.retire_host(world.database, "h1", world.by)
+    with pytest.raises(launches.HostRefused, match="h1 is retired"):
+        launches.record_launch(world.database, signed(), world.by)
+
+
+def test_an_end_is_on_record_with_the_launch_it_ends(world: ServiceWorld) -> None:
+    launched = launches.record_launch(world.database, signed(), world.by)
+    digest = hashlib.sha256(json.dumps(STATEMENT).encode()).hexdigest()
+    end = {**END, "launch_sha256": digest}
+    found = launches.record_launch(world.database, signed(end), world.by)
+    unknown = launches.record_launch(world.database, signed({**END, "launch_sha256": "00" * 32}), world.by)
+    ends = read(world, "launch-end")
+    assert [(end["seq"], end["body"]["launch"]) for end in ends] == [
+        (found.number, launched.number),
+        (unknown.number, None),
+    ]
+    assert ends[0]["subject"] == "web-1"
+
+
+@pytest.mark.parametrize("change", [{"up_seconds": -1}, {"up_seconds": True}, {"attested": 1}, {"measurement": "00"}])
+def test_an_end_that_says_too_little_or_too_much_is_refused(world: ServiceWorld, change: dict[str, Any]) -> None:
+    with pytest.raises(RequestMalformed):
+        launches.record_launch(world.database, signed({**END, **change}), world.by)
+
+
+def read(world: ServiceWorld, kind: str) -> list[Any]:
+    """Records of a kind as they were written."""
+    with world.database.read() as tx:
+        return [questions.read_record(stored) for stored in records.find(tx, Filter(kinds=(kind,)))]
+
+
+def post(world: ServiceWorld, data: bytes) -> Reply:
+    answer = world.guest_app().test_client().post("/cvm/v0/launches", data=data, base_url="https://kbs.test")
+    return Reply(answer.status_code, dict(answer.headers), answer.get_data())
+
+
+def test_over_the_network_a_launch_is_on_record_once(world: ServiceWorld) -> None:
+    replies = [post(world, signed()).json() for _ in range(2)]
+    assert [(reply["host"], reply["new"]) for reply in replies] == [("h1", True), ("h1", False)]
+    assert replies[0]["record"] == replies[1]["record"]
+    (record,) = read(world, "launch")
+    assert record["body"]["received_from"] == "address:127.0.0.1"
+
+
+def test_over_the_network_who_is_unknown_or_retired_gets_403_and_what_is_malformed_400(world: ServiceWorld) -> None:
+    hosts.add_host(world.database, "h2", pem(OTHER), world.by)
+    hosts.retire_host(world.database, "h2", world.by)
+    stranger = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
+    changed = json.loads(signed())
+    changed["payload"] = json.loads(signed({**STATEMENT, "vm": "web-2"}))["payload"]
+    tried = {
+        "unknown": post(world, signed(key=stranger)),
+        "retired": post(world, signed(key=OTHER)),
+        "changed": post(world, json.dumps(changed).encode()),
+        "unsigned": post(world, json.dumps(STATEMENT).encode()),
+        "kind": post(world, signed(kind=REFERENCE)),
+        "rubbish": post(world, b'{"payloadType": 1'),
+        "statement": post(world, signed({**STATEMENT, "vm": ""})),
+        "large": post(world, b" " * (launches.MAX_LAUNCH + 1)),
+    }
+    assert {name: (reply.status, reply.json()["code"]) for name, reply in tried.items()} == {
+        "unknown": (403, "host.refused"),
+        "retired": (403, "host.retired"),
+        "changed": (403, "host.signature"),
+        "unsigned": (400, "signature.refused"),
+        "kind": (400, "signature.refused"),
+        "rubbish": (400, "signature.refused"),
+        "statement": (400, "request.malformed"),
+        "large": (413, "http.413"),
+    }
+    assert world.records("launch") == []
+
+
+def test_a_host_that_tells_too_much_is_told_to_wait(world: ServiceWorld) -> None:
+    object.__setattr__(world.service, "limits", Limits.of(0, 0, 64, host_per_minute=4))
+    statuses = [post(world, signed({**STATEMENT, "vm": f"web-{n}"})).status for n in range(3)]
+    assert statuses == [200, 429, 429]
+
+
+def test_a_resource_can_want_a_launch_on_record(world: ServiceWorld) -> None:
+    wanted = b'launch_recorded = {within_minutes = 30, by = ["h1"], releases = 2}'
+    lifecycle.set_conditions(world.database, PATH, wanted, world.by)
+
+    def released() -> list[str]:
+        client = world.client()
+        client.handshake()
+        reply = client.get(f"/resource/{PATH}")
+        return [] if reply.status == 200 else list(reply.json()["reasons"])
+
+    missing = ["condition.launch-recorded"]
+    assert released() == missing
+    launches.record_launch(world.database, signed({**STATEMENT, "measurement": OTHER_DIGEST.hex()}), world.by)
+    old = (NOW - timedelta(minutes=31)).isoformat()
+    launches.record_launch(world.database, signed({**STATEMENT, "time": old}), world.by)
+    hosts.add_host(world.database, "h2", pem(OTHER), world.by)
+    launches.record_launch(world.database, signed(key=OTHER), world.by)
+    assert released() == missing
+    launches.record_launch(world.database, signed(), world.by)
+    assert [released() for _ in range(3)] == [[], [], missing]
+    lifecycle.break_glass(world.database, PATH, "night shift", 5, world.by)
+    assert released() == []
+
+
+def test_a_host_whose_clock_is_ahead_does_not_make_its_launch_count_longer(world: ServiceWorld) -> None:
+    lifecycle.set_conditions(world.database, PATH, b"launch_recorded = {within_minutes = 2}", world.by)
+    ahead = (NOW + timedelta(days=1)).isoformat()
+    launches.record_launch(world.database, signed({**STATEMENT, "time": ahead}), world.by)
+    world.now += timedelta(minutes=3)
+    client = world.client()
+    client.handshake()
+    assert client.get(f"/resource/{PATH}").status == 403
+
+
 def test_a_host_that_was_retired_is_believed_no_more(world: ServiceWorld) -> None:
-    launches.add_host(world.database, "h2", pem(OTHER), world.by)
-    launches.retire_host(world.database, "h1", world.by)
+    hosts.add_host(world.database, "h2", pem(OTHER), world.by)
+    hosts.retire_host(world.database, "h1", world.by)
     with pytest.raises(SignatureRefused):
         launches.record_launch(world.database, signed(), world.by)
     with pytest.raises(NotFound):
-        launches.retire_host(world.database, "h1", world.by)
+        hosts.retire_host(world.database, "h1", world.by)
     with pytest.raises(AlreadyExists):
-        launches.add_host(world.database, "h3", pem(KEY), world.by)
+        hosts.add_host(world.database, "h3", pem(KEY), world.by)
     assert [entry["kind"] for entry in world.records()][-3:] == ["host-add", "host-add", "host-retire"]
 
 
 def test_without_hosts_no_launch_is_believed(tmp_path: Path) -> None:
     world = ServiceWorld(tmp_path / "service")
-    with pytest.raises(RequestMalformed, match="no host is registered"):
+    with pytest.raises(launches.HostRefused, match="no registered host"):
         launches.record_launch(world.database, signed(), world.by)
 
 
 @pytest.mark.parametrize(("name", "key"), [("h 1", pem(OTHER)), ("h1", b"rubbish")])
 def test_a_name_or_key_that_is_none_is_refused(world: ServiceWorld, name: str, key: bytes) -> None:
     with pytest.raises((RequestMalformed, KeyFileRefused)):
-        launches.add_host(world.database, name, key, world.by)
+        hosts.add_host(world.database, name, key, world.by)
 
 
 def test_hosts_and_launches_from_the_command_line(tmp_path: Path) -> None:
@@ -127,5 +273,5 @@ def test_hosts_and_launches_from_the_command_line(tmp_path: Path) -> None:
     (host,) = json.loads(served.attest("host", "list", "--json").out)["hosts"]
     assert (host["name"], host["retired"] is None) == ("h1", False)
     assert "retired" in served.attest("host", "list").out
-    assert served.attest("host", "record", str(tmp_path / "launch.json")).code == 5
+    assert served.attest("host", "record", str(tmp_path / "launch.json")).code == 6
     assert served.attest("audit", "verify").code == 0

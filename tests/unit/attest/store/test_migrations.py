@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sqlite3
 import stat
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, Table, create_engine, insert, inspect, text
 
 from attest.audit.facts import Facts
-from attest.store import migrate, records, rules
+from attest.store import launches, migrate, records, rules
 from attest.store.engine import Database
 from attest.store.errors import StoreUnavailable, StoreUnsupported
 from attest.store.postgres import database_url
@@ -197,3 +200,23 @@ def test_records_of_before_are_found_by_what_they_say(old: Database) -> None:
         assert [entry.facts for entry in records.walk(tx)] == [
             Facts("c1" * 64, "11" * 48, None), Facts(None, "22" * 48, "web-1"), Facts()
         ]  # fmt: skip
+
+
+def test_launches_on_record_are_known_again_and_one_that_is_there_twice_by_its_first_record(old: Database) -> None:
+    statement = b'{"vm":"web-1"}'
+    envelope = json.dumps({"payload": b64encode(statement).decode()}).encode()
+    body = {"key_id": "aa" * 32, "envelope": hashlib.sha256(envelope).hexdigest(), "host": "h1", "vm": "web-1"}
+    body |= {"measurement": "11" * 48, "time": "1970-01-01T00:00:01Z"}
+    with old.write() as tx:
+        tables_of_old = MetaData()
+        audit, blobs = (Table(name, tables_of_old, autoload_with=tx) for name in ("audit", "blobs"))
+        tx.execute(insert(blobs).values(sha256=hashlib.sha256(envelope).digest(), data=envelope))
+        for seq in (1, 2):
+            row = {"seq": seq, "time": 5_000_000, "kind": "launch", "subject": "web-1", "outcome": "launched"}
+            record = json.dumps({"body": body}).encode()
+            tx.execute(insert(audit).values(**row, sha256=bytes(32), record=record))
+    migrate.upgrade(old)
+    with old.read() as tx:
+        assert launches.record_of(tx, "aa" * 32, hashlib.sha256(statement).hexdigest()) == 1
+        counted = [launches.count(tx, "11" * 48, datetime.fromtimestamp(second, UTC)) for second in (1, 2)]
+    assert counted == [1, 0]
