@@ -36,6 +36,8 @@ LAUNCH = "launch"
 LAUNCH_END = "launch-end"
 HOST_ADD = "host-add"
 HOST_RETIRE = "host-retire"
+BACKUP = "backup"
+RESTORE = "restore"
 TOKEN_REVOKE = "token-revoke"  # noqa: S105  # the name of an event
 
 

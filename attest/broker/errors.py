@@ -88,6 +88,12 @@ class ResourceUnknown(AttestError):
     kind: Kind = "guest"
 
 
+class BackupRefused(AttestError):
+    """A backup cannot be made, or must not be restored: altered, of another version, older than what was signed."""
+
+    code = "backup.refused"
+
+
 class ServiceMisconfigured(AttestError):
     """The service cannot work as configured: no policy in force, unreadable collateral folder."""
 

@@ -45,9 +45,9 @@ def checkpoint(database: Database, signer: LogSigner, now: datetime) -> Note:
     """
     with database.write() as tx:
         size, last = checkpoints.size_of_log(tx), checkpoints.newest(tx)
-        _check_follows(tx, size, _seen(signer), "the file of what was signed last")
+        check_follows(tx, size, _seen(signer), "the file of what was signed last")
         if last is not None:
-            _check_follows(tx, size, Checkpoint(signer.key.origin, last.size, last.root), "the newest checkpoint")
+            check_follows(tx, size, Checkpoint(signer.key.origin, last.size, last.root), "the newest checkpoint")
         if last is not None and last.size == size:
             return parse_note(last.note)
         point = Checkpoint(signer.key.origin, size, tree.root(tx, size))
@@ -66,7 +66,8 @@ def prove(database: Database, number: int, note: Note) -> LogProof:
         return LogProof(number - 1, tuple(tree.inclusion(tx, number - 1, size)), note)
 
 
-def _check_follows(tx: Connection, size: int, before: Checkpoint | None, what: str) -> None:
+def check_follows(tx: Connection, size: int, before: Checkpoint | None, what: str) -> None:
+    """Raise :class:`AuditBroken` unless the log of ``size`` records extends ``before``, which ``what`` names."""
     if before is None or before.size == 0:
         return
     if size < before.size:
@@ -85,6 +86,11 @@ def _seen(signer: LogSigner) -> Checkpoint | None:
         return None
     except OSError as exc:
         raise ServiceMisconfigured(f"audit log: {signer.seen}: {exc.strerror}") from None
+    return checkpoint_in(data, signer)
+
+
+def checkpoint_in(data: bytes, signer: LogSigner) -> Checkpoint:
+    """What a ``log.seen`` says. Raises :class:`AuditBroken` where this log's key did not sign it."""
     point, note = parse_checkpoint(data)
     if point.origin != signer.key.origin or not verify_note(note, [signer.key.verifier]):
         raise AuditBroken(f"audit log: {signer.seen} is of another log ({point.origin[:80]})")

@@ -13,6 +13,9 @@ import sys
 VERBS = {
     "init": "make a service's folder: certificates, keys, database, policy",
     "serve": "run the attestation service",
+    "backup": "write the whole service to one encrypted file",
+    "restore": "restore a backup into an empty place",
+    "drill": "try a backup: restore it, open its keys, start it, forget it",
     "db": "show or upgrade the database's tables",
     "dashboard": "serve the auditors' pages, read-only, as a program of their own",
     "evidence": "show or verify a report, quote or event log",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from attest.audit.errors import AuditBroken, ProofInvalid
+from attest.broker.errors import BackupRefused
 from attest.collateral.errors import BundleRefused
 from attest.endorsement.errors import VerificationFailed
 from attest.errors import AttestError
@@ -22,6 +23,7 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
     (ProofInvalid, 6),
     (SealBroken, 6),
     (BundleRefused, 6),
+    (BackupRefused, 10),
     (SignatureRefused, 6),
     (AlreadyExists, 10),
     (NotFound, 10),

@@ -76,11 +76,15 @@ class Database:
         with self.write() as connection:
             if inspect(connection).has_table(settings.name):
                 raise StoreUnsupported(f"database {self}: exists already, want a new one")
-            metadata.create_all(connection)
-            versions.create(connection)
-            connection.execute(insert(versions).values(version_num=REVISION))
-            for name, value in (("schema", REVISION), ("generation", "1")):
-                connection.execute(insert(settings).values(name=name, value=value))
+            self.make_tables(connection)
+
+    def make_tables(self, tx: Connection) -> None:
+        """The tables and the rows that say what they are, in the caller's writing transaction."""
+        metadata.create_all(tx)
+        versions.create(tx)
+        tx.execute(insert(versions).values(version_num=REVISION))
+        for name, value in (("schema", REVISION), ("generation", "1")):
+            tx.execute(insert(settings).values(name=name, value=value))
 
     def check(self) -> None:
         """Raise unless this is a database of this release's revision that keeps what it acknowledged."""

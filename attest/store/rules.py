@@ -57,7 +57,7 @@ def set_policy(tx: Connection, sha256: bytes, signature: bytes | None = None) ->
     tx.execute(insert(settings).values(name=_POLICY, value=sha256.hex()))
     if signature is not None:
         tx.execute(insert(settings).values(name=_SIGNATURE, value=signature.hex()))
-    _next_generation(tx)
+    next_generation(tx)
 
 
 def add_reference(
@@ -71,7 +71,7 @@ def add_reference(
             name=name, launch_digest=launch_digest, document=document, added=to_micros(now), added_by=actor
         )
     )
-    _next_generation(tx)
+    next_generation(tx)
 
 
 def retire_reference(tx: Connection, name: str, *, now: datetime, actor: str) -> StoredReference:
@@ -84,7 +84,7 @@ def retire_reference(tx: Connection, name: str, *, now: datetime, actor: str) ->
         .where(references.c.name == name, references.c.retired.is_(None))
         .values(retired=to_micros(now), retired_by=actor)
     )
-    _next_generation(tx)
+    next_generation(tx)
     return found
 
 
@@ -111,6 +111,7 @@ def all_references(tx: Connection) -> tuple[StoredReference, ...]:
     )
 
 
-def _next_generation(tx: Connection) -> None:
+def next_generation(tx: Connection) -> None:
+    """Everything decided before is from before a change: sessions and tokens on it have to attest again."""
     value = str(generation(tx) + 1)
     tx.execute(update(settings).where(settings.c.name == _GENERATION).values(value=value))

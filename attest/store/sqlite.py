@@ -81,13 +81,7 @@ class Sqlite:
     def copy_aside(self, suffix: str) -> Path | None:
         """By SQLite's backup interface, which reads a snapshot while others write; durable when it returns."""
         target = self._path.with_name(f"{self._path.name}.{suffix}")
-        _make(target)
-        try:
-            with closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(target)) as sink:
-                source.backup(sink)
-        except sqlite3.Error as exc:
-            target.unlink(missing_ok=True)
-            raise StoreUnavailable(f"database {target}: cannot be copied: {exc}") from None
+        copy(self._path, target)
         return target
 
     def check_place(self) -> None:
@@ -101,6 +95,21 @@ class Sqlite:
     def is_foreign(self, error: DBAPIError) -> bool:
         """No such table, or no SQLite file."""
         return "no such table" in str(error.orig) or "not a database" in str(error.orig)
+
+
+def copy(path: Path, target: Path) -> None:
+    """What is committed in the database ``path`` now, as the new file ``target``, while others go on writing.
+
+    Raises StoreUnsupported where ``target`` exists, StoreUnavailable.
+    """
+    _make(target)
+    try:
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True)) as source, closing(sqlite3.connect(target)) as sink:
+            source.backup(sink)
+    except sqlite3.Error as exc:
+        target.unlink(missing_ok=True)
+        raise StoreUnavailable(f"database {target}: cannot be copied: {exc}") from None
 
 
 def _make(path: Path) -> None:
