@@ -16,6 +16,7 @@ from attest.collateral.limits import Tls
 from attest.collateral.pcs_settings import PcsSettings
 from attest.collateral.url import KDS_URL, base_url
 from attest.settings_dashboard import DashboardSettings, dashboard_of
+from attest.settings_oidc import OidcSettings, oidc_of
 from attest.settings_parts import Address
 from attest.settings_parts import address_of as _address
 from attest.settings_parts import path_of as _path
@@ -39,7 +40,8 @@ class SettingsInvalid(ConfigInvalid):
 class ServerSettings:
     """Listeners, and the files of their TLS identities.
 
-    Who has a certificate of ``auditor_ca`` may read on the operators' listener; ``None``: nobody but operators.
+    Who has a certificate of ``auditor_ca`` may read on the operators' listener; ``None``: nobody but operators. With
+    ``oidc`` bearer tokens of that provider do what certificates do.
     """
 
     listen: Address
@@ -49,6 +51,7 @@ class ServerSettings:
     operator_ca: Path
     workers: int
     auditor_ca: Path | None = None
+    oidc: OidcSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,7 @@ class DashboardRole:
     operator_ca: Path
     database: Path | str
     collateral: CollateralSettings
+    oidc: OidcSettings | None = None
 
 
 def load_settings(path: Path) -> Settings:
@@ -148,14 +152,17 @@ def load_dashboard(path: Path) -> DashboardRole:
     problems, folder = Problems(), path.absolute().parent
     root = Table(_read(path), problems)
     server, store, table = (_table(root, name) for name in ("server", "store", "dashboard"))
-    own = dashboard_of(table, folder)
+    own, oidc = dashboard_of(table, folder), server.table("oidc", required=False)
     table.finish()
+    if own.oidc and oidc is None:
+        table.problem("oidc", "got true, but there is no [server.oidc]")
     collateral = root.table("collateral", required=False)
     role = DashboardRole(
         own=own,
         operator_ca=_path(server, "operator_ca", folder),
         database=own.database or _store(store, folder),
         collateral=CollateralSettings() if collateral is None else _collateral(collateral, folder),
+        oidc=oidc_of(oidc, folder) if own.oidc and oidc is not None else None,
     )
     if problems.found:
         raise SettingsInvalid(str(path), tuple(problems.found))
@@ -202,6 +209,7 @@ def _decode(root: Table, folder: Path) -> Settings:
 
 
 def _server(table: Table, folder: Path) -> ServerSettings:
+    oidc = table.table("oidc", required=False)
     return ServerSettings(
         listen=_address(table, "listen"),
         admin_listen=_address(table, "admin_listen"),
@@ -210,6 +218,7 @@ def _server(table: Table, folder: Path) -> ServerSettings:
         operator_ca=_path(table, "operator_ca", folder),
         workers=_number(table, "workers", 2, 1, 256),
         auditor_ca=_path(table, "auditor_ca", folder) if table.has("auditor_ca") else None,
+        oidc=None if oidc is None else oidc_of(oidc, folder),
     )
 
 

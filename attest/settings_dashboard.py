@@ -14,8 +14,10 @@ class DashboardSettings:
     """``certificate`` and ``key`` are the listener's own; ``None`` with ``plain``, which serves HTTP without a log-in
     and is refused for any address but a loopback one.
 
-    Clients show a certificate of the operators' authority or of ``auditor_ca``. ``database`` is an address with fewer
-    rights than the service's, ``None`` for the service's own, opened for reading only.
+    Clients show a certificate of the operators' authority or of ``auditor_ca``, or, with ``oidc``, a bearer token as
+    ``[server.oidc]`` takes them; with ``plain`` they must then show one: a proxy that logs people in adds it.
+    ``database`` is an address with fewer rights than the service's, ``None`` for the service's own, opened for reading
+    only.
     """
 
     listen: Address
@@ -24,6 +26,7 @@ class DashboardSettings:
     auditor_ca: Path | None = None
     plain: bool = False
     database: str | None = None
+    oidc: bool = False
 
 
 def dashboard_of(table: Table, folder: Path) -> DashboardSettings:
@@ -42,6 +45,7 @@ def dashboard_of(table: Table, folder: Path) -> DashboardSettings:
         auditor_ca=path_of(table, "auditor_ca", folder) if not plain and table.has("auditor_ca") else None,
         plain=plain,
         database=_database(table),
+        oidc=bool(table.value("oidc", bool, False)),
     )
 
 

@@ -43,12 +43,17 @@ TOKEN_REVOKE = "token-revoke"  # noqa: S105  # the name of an event
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who caused a record: ``guest`` (name empty), ``operator`` (certificate name), ``local`` (a user's shell) or
-    ``host`` (by the name its key is registered under). An ``auditor`` asks and causes none."""
+    """Who caused a record: ``guest`` (name empty), ``operator`` (by client certificate or bearer token), ``local`` (a
+    user's shell) or ``host`` (by the name its key is registered under). An ``auditor`` asks and causes none.
+
+    ``issuer`` and ``subject`` are those of a bearer token; a subject is never given to somebody else, a name may be.
+    """
 
     kind: str
     name: str = ""
     certificate_sha256: str = ""
+    issuer: str = ""
+    subject: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" if self.name else self.kind
@@ -79,11 +84,17 @@ class Event:
                 "kind": self.kind,
                 "subject": self.subject,
                 "outcome": self.outcome,
-                "actor": {
-                    "kind": self.actor.kind,
-                    "name": self.actor.name,
-                    "certificate_sha256": self.actor.certificate_sha256,
-                },
+                "actor": _actor(self.actor),
                 "body": dict(self.body),
             }
         )
+
+
+def _actor(actor: Actor) -> dict[str, object]:
+    """Of a bearer token also whose it is, so that records of others stay what they were."""
+    found: dict[str, object] = {
+        "kind": actor.kind,
+        "name": actor.name,
+        "certificate_sha256": actor.certificate_sha256,
+    }
+    return {**found, "bearer": {"issuer": actor.issuer, "subject": actor.subject}} if actor.issuer else found

@@ -77,7 +77,9 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something an operator or the service itself changed. ``details`` is the record's body."""
+    """Something an operator or the service itself changed. ``details`` is the record's body; ``bearer`` names issuer
+    and subject where a token said who it was.
+    """
 
     number: int
     time: datetime
@@ -87,6 +89,7 @@ class Change:
     actor: str
     certificate_sha256: str
     details: Mapping[str, Any]
+    bearer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class Approver:
     first: datetime
     last: datetime
     numbers: tuple[int, ...]
+    bearer: str = ""
 
 
 def read_record(stored: StoredRecord) -> dict[str, Any]:
@@ -158,9 +162,9 @@ def changes(tx: Connection, *, since: datetime | None = None, until: datetime | 
 
 def approvers(tx: Connection, *, since: datetime | None = None, until: datetime | None = None) -> tuple[Approver, ...]:
     """Who is on record for which changes, by name."""
-    found: dict[tuple[str, str], list[Change]] = {}
+    found: dict[tuple[str, str, str], list[Change]] = {}
     for change in changes(tx, since=since, until=until):
-        found.setdefault((change.actor, change.certificate_sha256), []).append(change)
+        found.setdefault((change.actor, change.certificate_sha256, change.bearer), []).append(change)
     return tuple(_approver(who, found[who]) for who in sorted(found))
 
 
@@ -260,12 +264,17 @@ def _change(stored: StoredRecord) -> Change:
         actor=f"{actor['kind']}:{actor['name']}" if actor["name"] else actor["kind"],
         certificate_sha256=actor["certificate_sha256"],
         details=record["body"],
+        bearer=_bearer(actor.get("bearer")),
     )
 
 
-def _approver(who: tuple[str, str], made: Sequence[Change]) -> Approver:
+def _bearer(found: Mapping[str, str] | None) -> str:
+    return "" if found is None else f"{found['subject']} at {found['issuer']}"
+
+
+def _approver(who: tuple[str, str, str], made: Sequence[Change]) -> Approver:
     kinds: dict[str, int] = {}
     for change in made:
         kinds[change.kind] = kinds.get(change.kind, 0) + 1
     numbers = tuple(change.number for change in made)
-    return Approver(who[0], who[1], kinds, made[0].time, made[-1].time, numbers)
+    return Approver(who[0], who[1], kinds, made[0].time, made[-1].time, numbers, who[2])

@@ -16,6 +16,7 @@ _TABLE = """
 [dashboard]
 listen = "{listen}"         # auditors and operators: read-only pages
 {login}
+# oidc = true                           # bearer tokens as in [server.oidc] too; with plain = true nobody without one
 # database = "postgresql://reader@host/name"   # a role that may only read
 """
 _LOGIN = """\

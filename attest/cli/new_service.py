@@ -43,6 +43,18 @@ operator_ca = "operator-ca.pem"
 # auditor_ca = "auditor-ca.pem"      # certificates of this authority may read on the operators' listener, nothing else
 workers = 2
 
+# [server.oidc]                         # operators and auditors by bearer tokens of an OpenID provider, too
+# issuer = "https://login.example/realms/ops"
+# audience = "attest"
+# ca = "login-ca.pem"                    # the authority of its TLS certificate, where the system does not know it
+# role_claim = ["roles"]                 # where the token says what somebody may do, member by member
+# operator = ["attest-operators"]        # who has one of these is an operator
+# auditor = ["attest-auditors"]          # who has one of these may read; everybody else is nobody
+# name_claim = "email"                   # what records call a person by; without it "sub"
+# [[server.oidc.person]]                 # who has a certificate too is one person: give the token its name
+# claim = "olga@example.org"
+# name = "olga"
+
 [store]
 {store}
 

@@ -1,19 +1,28 @@
-"""An operator's connection to a running service: a certificate says who asks, so approvals can be told apart."""
+"""An operator's connection to a running service: a certificate or a bearer token says who asks, so that approvals are
+told apart.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
 import ssl
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from attest.cli.common import read_file
 from attest.store.errors import NotFound, StoreUnavailable
 from policy.errors import ConfigInvalid, CvmError
 
+TOKEN_FILE = "ATTEST_TOKEN_FILE"  # noqa: S105  # the name of a variable
+"""Names the file of the bearer token; the token itself stays out of the environment."""
 MAX_ANSWER = 1 << 20
+_MAX_TOKEN = 16 * 1024
+_TOKEN = re.compile(r"[A-Za-z0-9_.-]+")
 _SECONDS = 30
 
 
@@ -24,14 +33,15 @@ class ServiceRefused(CvmError):
 
 
 def add_operator(parser: ArgumentParser) -> None:
-    """``--service``, ``--ca``, ``--certificate``, ``--key``."""
+    """``--service``, ``--ca``, and ``--certificate`` with ``--key`` or ``--token-file``."""
     parser.add_argument("--service", required=True, metavar="URL", help="the operators' listener, https://HOST:PORT")
+    parser.add_argument("--ca", required=True, type=Path, metavar="FILE", help="the service's authority (ca.pem)")
     for name, text in (
-        ("ca", "the service's authority (ca.pem)"),
         ("certificate", "yours (operator.pem)"),
         ("key", "its key (operator.key)"),
+        ("token-file", f"instead of both: a bearer token of the service's OpenID provider (default: ${TOKEN_FILE})"),
     ):
-        parser.add_argument(f"--{name}", required=True, type=Path, metavar="FILE", help=text)
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=text)
 
 
 def ask(args: Namespace, method: str, path: str, query: dict[str, str], body: bytes | None = None) -> bytes:
@@ -39,9 +49,11 @@ def ask(args: Namespace, method: str, path: str, query: dict[str, str], body: by
     url = urlsplit(args.service)
     if url.scheme != "https" or url.hostname is None or url.path not in ("", "/"):
         raise ConfigInvalid("--service", (f"got {args.service[:80]!r}, want https://HOST:PORT",))
+    token = _token(args)
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     connection = http.client.HTTPSConnection(url.hostname, url.port or 443, timeout=_SECONDS, context=_context(args))
     try:
-        connection.request(method, f"{path}?{urlencode(query)}", body)
+        connection.request(method, f"{path}?{urlencode(query)}", body, headers)
         answer = connection.getresponse()
         data = answer.read(MAX_ANSWER)
     except (OSError, http.client.HTTPException) as exc:
@@ -51,10 +63,29 @@ def ask(args: Namespace, method: str, path: str, query: dict[str, str], body: by
     return data if answer.status == 200 else _refuse(answer.status, data)
 
 
+def _token(args: Namespace) -> str | None:
+    """The bearer token, ``None`` where a certificate is shown. Raises ConfigInvalid, NotFound."""
+    path: Path | None = args.token_file
+    if args.certificate is not None or args.key is not None:
+        if path is not None:
+            raise ConfigInvalid("--token-file", ("want either this or --certificate and --key, not both",))
+        if args.certificate is None or args.key is None:
+            raise ConfigInvalid("--certificate, --key", ("want both",))
+        return None
+    path = path or (Path(os.environ[TOKEN_FILE]) if os.environ.get(TOKEN_FILE) else None)
+    if path is None:
+        raise ConfigInvalid("--certificate", (f"missing, want it with --key, or --token-file, or ${TOKEN_FILE}",))
+    text = read_file(path, "token", _MAX_TOKEN).decode("ascii", "replace").strip()
+    if not _TOKEN.fullmatch(text):
+        raise ConfigInvalid(str(path), ("does not hold a bearer token",))
+    return text
+
+
 def _context(args: Namespace) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=args.ca)
-        context.load_cert_chain(args.certificate, args.key)
+        if args.certificate is not None:
+            context.load_cert_chain(args.certificate, args.key)
     except (OSError, ssl.SSLError) as exc:
         raise ConfigInvalid("--ca, --certificate, --key", (str(exc),)) from None
     return context

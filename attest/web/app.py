@@ -87,7 +87,9 @@ def _view(
         if request.method != route.method:  # werkzeug adds HEAD to GET; a HEAD must not release a key into nothing
             raise MethodNotAllowed([route.method])
         shown = Credential(session_of(request.cookies), token_of(request.headers.get("Authorization")))
-        actor = caller_of(request.environ) if route.who in (Who.OPERATOR, Who.AUDITOR) else None
+        now = clock()
+        actor = caller_of(request.environ, now) if route.who in (Who.OPERATOR, Who.AUDITOR) else None
+        g.caller = None if actor is None else str(actor)
         if not may(route.who, actor):
             raise OperatorRequired(f"{route.method} here is for {route.who.value}: {_lacking(actor)}")
         if route.who is Who.SESSION and shown.session_id is None:
@@ -97,13 +99,13 @@ def _view(
         request.max_content_length = route.max_body
         body = request.get_data(cache=False) if route.max_body else b""
         query, peer = request.args.to_dict(), request.remote_addr
-        return route.handler(Call(service, clock(), body, query, arguments, shown, actor, metrics, peer))
+        return route.handler(Call(service, now, body, query, arguments, shown, actor, metrics, peer))
 
     return view
 
 
 def _lacking(actor: Actor | None) -> str:
-    return "no client certificate of one" if actor is None else f"the certificate shown is that of an {actor.kind}"
+    return "who asks showed nothing that makes one" if actor is None else f"who asks is an {actor.kind}"
 
 
 def _begin() -> None:
@@ -154,6 +156,8 @@ def _finish(response: Response, watch: Watch) -> Response:
         "milliseconds": round(seconds * 1000, 3),
         "peer": request.remote_addr,
     }
+    if g.get("caller"):
+        fields["caller"] = g.caller
     if "fault" in g:
         watch.metrics.failure(g.fault)
         fields |= {"fault": g.fault, "code": g.get("code")}

@@ -1,8 +1,10 @@
-"""Who is asking: nobody in particular, a guest with a session or token, an operator or auditor with a certificate.
+"""Who is asking: nobody in particular, a guest with a session or token, an operator or auditor.
 
-Operators and auditors are known by the client certificate of the TLS connection and by nothing else: no header, no
-cookie. The listener demands the certificate already in the handshake; here its issuer says which of the two they are,
-its name and digest are read for the audit record, and its absence is refused once more.
+Operators and auditors are known by the client certificate of the TLS connection, and, where the settings name an OpenID
+provider, by a bearer token of it; by no other header and no cookie. Without a provider the listener demands the
+certificate already in the handshake; with one it takes a certificate or none, and verifies what it takes. Here the
+certificate's issuer says which of the two they are, its name and digest are read for the audit record, and the absence
+of both is refused once more. Who shows both must choose: it has to be clear who acts.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import hashlib
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -18,9 +21,11 @@ from cryptography import x509
 
 from attest.audit.record import Actor
 from attest.web.authorities import AUDITOR, OPERATOR, Authorities, common_name
+from attest.web.oidc.caller import Bearers
+from attest.web.oidc.errors import BearerMalformed, BearerRefused
 
 Environ = Mapping[str, Any]
-CallerOf = Callable[[Environ], Actor | None]
+CallerOf = Callable[[Environ, datetime], Actor | None]
 
 SESSION_COOKIE = "kbs-session-id"
 _SESSION = re.compile(r"[0-9a-f]{64}")
@@ -33,8 +38,8 @@ class Who(Enum):
     ANYONE = "anyone"
     SESSION = "a guest with a session cookie"
     GUEST = "a guest with a session cookie or a token"
-    AUDITOR = "an auditor or operator with a client certificate"
-    OPERATOR = "an operator with a client certificate"
+    AUDITOR = "an auditor or operator"
+    OPERATOR = "an operator"
 
 
 def session_of(cookies: Mapping[str, str]) -> str | None:
@@ -50,28 +55,51 @@ def token_of(header: str | None) -> str | None:
 
 
 def may(who: Who, actor: Actor | None) -> bool:
-    """Whether a route for ``who`` serves the holder of a certificate; guests' routes ask for none."""
+    """Whether a route for ``who`` serves ``actor``; guests' routes ask for none."""
     kinds = {Who.OPERATOR: (OPERATOR,), Who.AUDITOR: (OPERATOR, AUDITOR)}.get(who)
     return kinds is None or (actor is not None and actor.kind in kinds)
 
 
-def no_caller(environ: Environ) -> Actor | None:
+def no_caller(environ: Environ, now: datetime) -> Actor | None:
     """On the guests' listener nobody is an operator or auditor, whatever certificate they show."""
     return None
 
 
 def tls_caller(authorities: Authorities | None = None) -> CallerOf:
-    """Who a connection is from, if TLS demanded, verified and got a client certificate.
+    """Who a connection is from, if TLS asked for a client certificate, got one and verified it.
 
     Without ``authorities`` the listener trusts that of operators alone, and whom it vouches for is one.
     """
 
-    def caller(environ: Environ) -> Actor | None:
-        connection = environ.get("gunicorn.socket")
-        if not isinstance(connection, ssl.SSLSocket) or connection.context.verify_mode is not ssl.CERT_REQUIRED:
-            return None
-        der = connection.getpeercert(binary_form=True)
-        return None if not der else actor_of(der, authorities)
+    def caller(environ: Environ, now: datetime) -> Actor | None:
+        der = certificate_of(environ)
+        return None if der is None else actor_of(der, authorities)
+
+    return caller
+
+
+def certificate_of(environ: Environ) -> bytes | None:
+    """The client certificate (DER) of the connection, if TLS verified it."""
+    connection = environ.get("gunicorn.socket")
+    if not isinstance(connection, ssl.SSLSocket) or connection.context.verify_mode is ssl.CERT_NONE:
+        return None
+    return connection.getpeercert(binary_form=True) or None
+
+
+def bearer_or(by_certificate: CallerOf, bearers: Bearers) -> CallerOf:
+    """Who shows a token of the provider, or else who ``by_certificate`` finds."""
+
+    def caller(environ: Environ, now: datetime) -> Actor | None:
+        certified = by_certificate(environ, now)
+        header = environ.get("HTTP_AUTHORIZATION")
+        if header is None:
+            return certified
+        if certified is not None:
+            raise BearerRefused("bearer: a client certificate was shown too, want one of them", code="bearer.two")
+        token = token_of(header)
+        if token is None:
+            raise BearerMalformed("Authorization: want Bearer and a token")
+        return bearers.actor(token, now)
 
     return caller
 

@@ -34,6 +34,7 @@ from attest.broker.launches import HostRefused
 from attest.errors import AttestError
 from attest.keys.statement import SignatureRefused
 from attest.store.errors import AlreadyExists, NotFound, StoreUnavailable
+from attest.web.oidc.errors import BearerRefused
 from policy.errors import ConfigInvalid, CvmError, MalformedInput
 
 TYPE_PREFIX = "https://github.com/confidential-containers/kbs/errors/"
@@ -42,7 +43,7 @@ _log = logging.getLogger("attest")
 
 
 class OperatorRequired(AttestError):
-    """A route of operators, asked for without an operator's certificate."""
+    """A route of operators or auditors, asked for by somebody who is none."""
 
     code = "operator.required"
 
@@ -60,6 +61,7 @@ class Kind:
 _TABLE: tuple[tuple[type[CvmError], Kind], ...] = (
     (SessionRefused, Kind(401, "SessionRefused", "No usable session")),
     (TokenRefused, Kind(401, "TokenVerifierError", "No usable token")),
+    (BearerRefused, Kind(401, "AdminAuthError", "No usable bearer token")),
     (OperatorRequired, Kind(403, "AdminAuthError", "Operators only")),
     (ApprovalMissing, Kind(409, "ApprovalMissing", "Approval missing")),
     (TooMany, Kind(429, "TooManyRequests", "Too many requests")),
@@ -102,6 +104,8 @@ def problem_response(error: Exception) -> Response:
         response.headers["Retry-After"] = str(RETRY_SECONDS)
     if isinstance(error, TooMany):
         response.headers["Retry-After"] = str(error.retry)
+    if isinstance(error, BearerRefused):
+        response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'  # RFC 6750, section 3
     return response
 
 

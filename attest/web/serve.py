@@ -23,6 +23,7 @@ from attest.broker.opening import open_service
 from attest.broker.service import Service
 from attest.settings import ServerSettings, Settings
 from attest.settings_dashboard import DashboardSettings
+from attest.settings_oidc import OidcSettings
 from attest.web.admin import ADMIN_ROUTES
 from attest.web.app import Watch, create_app
 from attest.web.authorities import Authorities
@@ -32,7 +33,8 @@ from attest.web.guest import GUEST_ROUTES
 from attest.web.listener import Listener, run_listener
 from attest.web.logs import log_to_stderr
 from attest.web.metrics import Metrics
-from attest.web.principals import no_caller, tls_caller
+from attest.web.oidc.caller import Bearers
+from attest.web.principals import bearer_or, no_caller, tls_caller
 from attest.web.tls import server_context
 
 ADMIN_WORKERS = 1
@@ -45,9 +47,14 @@ def guest_app(service: Service, metrics: Metrics) -> Flask:
     return create_app(service, GUEST_ROUTES, no_caller, watch=Watch("guests", metrics))
 
 
-def admin_app(service: Service, metrics: Metrics, authorities: Authorities | None = None) -> Flask:
+def admin_app(
+    service: Service, metrics: Metrics, authorities: Authorities | None = None, oidc: OidcSettings | None = None
+) -> Flask:
     """The operators' application; ``authorities`` tell auditors from operators where both are let in."""
-    return create_app(service, ADMIN_ROUTES, tls_caller(authorities), watch=Watch("operators", metrics))
+    caller = tls_caller(authorities)
+    if oidc is not None:
+        caller = bearer_or(caller, Bearers.of(oidc))
+    return create_app(service, ADMIN_ROUTES, caller, watch=Watch("operators", metrics))
 
 
 def counters(workers: int) -> Metrics:
@@ -86,7 +93,7 @@ def serve(settings: Settings, report: Report, config: Path) -> int:
             certificate,
             admin_tls,
             ADMIN_WORKERS,
-            lambda: admin_app(service, metrics, authorities),
+            lambda: admin_app(service, metrics, authorities, server.oidc),
             ready,
         ),
     )
@@ -104,10 +111,10 @@ def serve(settings: Settings, report: Report, config: Path) -> int:
 
 def _admin_tls(server: ServerSettings) -> tuple[ssl.SSLContext, Authorities | None]:
     """The operators' listener: whose certificates it takes, and how auditors' are told apart if they are let in."""
-    if server.auditor_ca is None:
-        return server_context(server.certificate, server.key, server.operator_ca), None
-    authorities = Authorities.of(server.operator_ca, server.auditor_ca).apart()
-    return server_context(server.certificate, server.key, server.operator_ca, server.auditor_ca), authorities
+    known = [path for path in (server.operator_ca, server.auditor_ca) if path is not None]
+    authorities = None if server.auditor_ca is None else Authorities.of(server.operator_ca, server.auditor_ca).apart()
+    context = server_context(server.certificate, server.key, *known, demand=server.oidc is None)
+    return context, authorities
 
 
 def _pages(settings: DashboardSettings | None) -> Bound | None:

@@ -1,7 +1,7 @@
 """TLS of the two listeners: version 1.2 or later, forward secrecy, authenticated encryption.
 
 The operators' listener demands a client certificate of the operators' authority in the handshake: who has none never
-reaches HTTP. Guests are not authenticated by TLS but by their evidence.
+reaches HTTP, unless the settings let in bearer tokens too. Guests are not authenticated by TLS but by their evidence.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ class TlsMisconfigured(AttestError):
     code = "tls.misconfigured"
 
 
-def server_context(certificate: Path, key: Path, *client_cas: Path) -> ssl.SSLContext:
-    """A context for one listener. With ``client_cas`` (PEM) clients must show a certificate issued by one of them."""
+def server_context(certificate: Path, key: Path, *client_cas: Path, demand: bool = True) -> ssl.SSLContext:
+    """A context for one listener. With ``client_cas`` (PEM) clients must show a certificate issued by one of them.
+
+    Without ``demand`` they may show none; one that does not verify still ends the handshake.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_TLS12_CIPHERS)
@@ -31,7 +34,7 @@ def server_context(certificate: Path, key: Path, *client_cas: Path) -> ssl.SSLCo
         context.load_cert_chain(certificate, key)
         for authority in client_cas:
             context.load_verify_locations(cafile=authority)
-            context.verify_mode = ssl.CERT_REQUIRED
+            context.verify_mode = ssl.CERT_REQUIRED if demand else ssl.CERT_OPTIONAL
             context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
     except (OSError, ssl.SSLError) as exc:
         names = ", ".join(str(path) for path in (certificate, key, *client_cas))

@@ -31,7 +31,7 @@ from attest.web.admin import ADMIN_ROUTES
 from attest.web.app import Watch, create_app
 from attest.web.guest import GUEST_ROUTES
 from attest.web.metrics import Metrics
-from attest.web.principals import no_caller
+from attest.web.principals import CallerOf, no_caller
 from policy.reference import ReferenceValue, reference_to_bytes
 from policy.secret import SecretBytes
 from policy.vocab import LaunchDigest, Platform, ResourcePath
@@ -125,8 +125,12 @@ class ServiceWorld:
 
     def admin_app(self, operator: Actor | None = OPERATOR) -> Flask:
         """The operators' application, as ``operator`` (or nobody) sees it."""
+        return self.admin_app_for(lambda environ, now: operator)
+
+    def admin_app_for(self, caller_of: CallerOf) -> Flask:
+        """The operators' application, with ``caller_of`` to say who asks."""
         watch = Watch("operators", Metrics({"operators": [route.path for route in ADMIN_ROUTES]}))
-        return create_app(self.service, ADMIN_ROUTES, lambda environ: operator, clock=lambda: self.now, watch=watch)
+        return create_app(self.service, ADMIN_ROUTES, caller_of, clock=lambda: self.now, watch=watch)
 
     def client(self, kind: str = "P-256", *, pki: FakeAmdPki = PKI, **fields: int | bytes) -> KbsClient:
         """A guest with report fields changed."""

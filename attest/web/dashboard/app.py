@@ -27,6 +27,7 @@ from attest.web.dashboard.proof import proof_download
 from attest.web.dashboard.render import fit
 from attest.web.dashboard.visitors import Visitor, Visitors
 from attest.web.logs import FIELDS
+from attest.web.oidc.errors import BearerRefused
 from policy.errors import CvmError
 
 Clock = Callable[[], datetime]
@@ -66,7 +67,7 @@ def create_dashboard(house: House, visitors: Visitors, clock: Clock = utc_now) -
     _add(app, PROOF, "proof", lambda **arguments: proof_download(house, **arguments))
     for path in _STATIC:
         _add(app, path, path, _file(path))
-    app.before_request(lambda: _gate(visitors))
+    app.before_request(lambda: _gate(visitors, clock()))
     app.after_request(lambda response: _finish(response, visitors))
     app.register_error_handler(Exception, _problem)
     return app
@@ -78,14 +79,14 @@ def _add(app: Flask, path: str, endpoint: str, view: Callable[..., Response]) ->
     )
 
 
-def _gate(visitors: Visitors) -> Response | None:
+def _gate(visitors: Visitors, now: datetime) -> Response | None:
     g.started = time.perf_counter()
     g.visitor = Visitor("nobody")
     if request.method not in METHODS:
         return _refusal(405, "Only for reading", "These pages change nothing: only GET and HEAD are answered.")
-    found = visitors.admit(request.environ)
+    found = visitors.admit(request.environ, now)
     if found is None:
-        return _refusal(403, "Not for you", "No certificate of an operator or auditor, or another host name than ours.")
+        return _refusal(403, "Not for you", "No proof of an operator or auditor, or another host name than ours.")
     g.visitor = found
     return None
 
@@ -144,6 +145,10 @@ def _finish(response: Response, visitors: Visitors) -> Response:
 def _problem(error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return _refusal(error.code or 500, error.name, error.description or "")
+    if isinstance(error, BearerRefused):
+        refusal = _refusal(401, "No usable bearer token", error.message)
+        refusal.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+        return refusal
     if isinstance(error, NotFound):
         return _refusal(404, "Not found", error.message)
     if isinstance(error, AttestError) and error.kind == "unavailable":

@@ -18,6 +18,7 @@ from attest.web.dashboard.house import House
 from attest.web.dashboard.visitors import Visitors
 from attest.web.listener import Listener, run_listener
 from attest.web.logs import log_to_stderr
+from attest.web.oidc.caller import Bearers
 from attest.web.tls import server_context
 
 WORKERS = 2
@@ -37,8 +38,9 @@ def serve_dashboard(role: DashboardRole, listening: socket.socket, ready: Callab
     authorities = [path for path in (role.operator_ca, own.auditor_ca) if path is not None]
     context = None
     if own.certificate is not None and own.key is not None:
-        context = server_context(own.certificate, own.key, *authorities)
-    visitors = Visitors.anybody() if own.plain else Visitors.of(role.operator_ca, own.auditor_ca)
+        context = server_context(own.certificate, own.key, *authorities, demand=role.oidc is None)
+    bearers = None if role.oidc is None else Bearers.of(role.oidc)
+    visitors = Visitors.anybody(bearers) if own.plain else Visitors.of(role.operator_ca, own.auditor_ca, bearers)
     log_to_stderr()
     run_listener(
         Listener(

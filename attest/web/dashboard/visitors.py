@@ -1,19 +1,23 @@
-"""Who looks at the pages: an operator or an auditor, told by the authority that issued their certificate.
+"""Who looks at the pages: an operator or an auditor, told by the authority that issued their certificate, or by a
+bearer token where the settings let those in.
 
-TLS has verified the certificate in the handshake already. With ``plain`` nobody is asked: the listener is on a loopback
-address then, and requests must name it, so that a page from elsewhere cannot read it through a name of its own (DNS
-rebinding).
+TLS has verified the certificate in the handshake already. With ``plain`` and without tokens nobody is asked: the
+listener is on a loopback address then, and requests must name it, so that a page from elsewhere cannot read it through
+a name of its own (DNS rebinding).
 """
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from attest.audit.record import Actor
 from attest.web.authorities import Authorities
+from attest.web.oidc.caller import Bearers
+from attest.web.principals import bearer_or, certificate_of
 
 LOCAL = "local"
 _LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
@@ -29,37 +33,41 @@ class Visitor:
 
 @dataclass(frozen=True, slots=True)
 class Visitors:
-    """Authorities by role; none: anybody on this machine."""
+    """Authorities by role, and whose tokens count; neither: anybody on this machine."""
 
     authorities: Authorities = field(default_factory=Authorities)
+    bearers: Bearers | None = None
 
     @classmethod
-    def anybody(cls) -> Visitors:
-        """On a loopback address, without TLS."""
-        return cls()
+    def anybody(cls, bearers: Bearers | None = None) -> Visitors:
+        """On a loopback address, without TLS; with ``bearers`` only who shows a token."""
+        return cls(bearers=bearers)
 
     @classmethod
-    def of(cls, operator_ca: Path, auditor_ca: Path | None) -> Visitors:
+    def of(cls, operator_ca: Path, auditor_ca: Path | None, bearers: Bearers | None = None) -> Visitors:
         """By the authorities' files. Raises TlsMisconfigured."""
-        return cls(Authorities.of(operator_ca, auditor_ca))
+        return cls(Authorities.of(operator_ca, auditor_ca), bearers)
 
     @property
     def plain(self) -> bool:
-        """Whether nobody is asked who they are."""
+        """Whether the pages are served without TLS."""
         return not self.authorities.known
 
-    def admit(self, environ: Mapping[str, Any]) -> Visitor | None:
-        """Who this request is from; ``None`` for nobody we know."""
-        if self.plain:
+    def admit(self, environ: Mapping[str, Any], now: datetime) -> Visitor | None:
+        """Who this request is from; ``None`` for nobody we know. Raises BearerRefused, ProviderUnavailable."""
+        if self.plain and self.bearers is None:
             host = str(environ.get("HTTP_HOST", ""))
             return Visitor(LOCAL) if host.rsplit(":", 1)[0] in _LOOPBACK else None
-        connection = environ.get("gunicorn.socket")
-        if not isinstance(connection, ssl.SSLSocket) or connection.context.verify_mode is not ssl.CERT_REQUIRED:
-            return None
-        der = connection.getpeercert(binary_form=True)
-        return self.known(der) if der else None
+        caller = self._certified if self.bearers is None else bearer_or(self._certified, self.bearers)
+        found = caller(environ, now)
+        return None if found is None else Visitor(found.kind, found.name)
 
     def known(self, der: bytes) -> Visitor | None:
         """The visitor of a client certificate (DER) that one of the authorities signed."""
         found = self.authorities.holder(der)
         return None if found is None else Visitor(*found)
+
+    def _certified(self, environ: Mapping[str, Any], now: datetime) -> Actor | None:
+        der = certificate_of(environ)
+        found = None if der is None else self.authorities.holder(der)
+        return None if found is None else Actor(*found)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from attest.settings import LimitSettings, Settings, SettingsInvalid, load_settings
+from attest.settings import LimitSettings, Settings, SettingsInvalid, load_dashboard, load_settings
 from tests.fakes.served import Served
+from tests.fakes.service_world import PKI
 
 
 @pytest.fixture
@@ -54,6 +55,75 @@ def test_limits_are_read(file: Path) -> None:
 def test_a_wrong_value_or_word_is_refused(file: Path, old: str, new: str) -> None:
     with pytest.raises(SettingsInvalid):
         changed(file, old, new)
+
+
+def oidc_file(file: Path) -> str:
+    """The settings with the commented table in force."""
+    text = file.read_text()
+    start, end = text.index("# [server.oidc]"), text.index("[store]")
+    table = "\n".join(line.removeprefix("# ") for line in text[start:end].splitlines())
+    file.write_text(text[:start] + table + "\n" + text[end:])
+    return file.read_text()
+
+
+def test_the_commented_provider_of_a_new_file_can_be_put_in_force(file: Path) -> None:
+    assert load_settings(file).server.oidc is None
+    oidc_file(file)
+    found = load_settings(file).server.oidc
+    assert found is not None
+    assert (found.issuer, found.audience) == ("https://login.example/realms/ops", "attest")
+    assert (found.role, found.operator, found.auditor) == (("roles",), ("attest-operators",), ("attest-auditors",))
+    assert (found.name, dict(found.people)) == ("email", {"olga@example.org": "olga"})
+    assert found.ca == file.parent / "login-ca.pem"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("https://login", "http://login", "want an https URL"),
+        ("realms/ops", "realms/ops?x=1", "want an https URL"),
+        ('audience = "attest"\nca', 'audience = ""\nca', "empty string"),
+        ('role_claim = ["roles"]', 'role_claim = "roles"', "want a list of strings"),
+        ('role_claim = ["roles"]', "role_claims = []", "unknown key"),
+        ('operator = ["attest-operators"]', 'operator = ["attest-auditors"]', "makes operators too"),
+        ('name_claim = "email"', 'name_claim = "preferred_username"', 'one of "sub", "email"'),
+        ('name_claim = "email"', 'name_claim = "email"\nalgorithms = ["HS256"]', "got ['HS256']"),
+        ('name_claim = "email"', 'name_claim = "email"\nalgorithms = []', "got none"),
+        ('name_claim = "email"', 'name_claim = "email"\nleeway_seconds = 121', "want 0..120"),
+        ('name = "olga"', 'name = "olga"\nrole = "operator"', "unknown key"),
+        (
+            'name = "olga"',
+            'name = "olga"\n[[server.oidc.person]]\nclaim = "olga@example.org"\nname = "o"',
+            "there twice",
+        ),
+    ],
+)
+def test_a_provider_that_is_described_wrongly_is_refused(file: Path, old: str, new: str, problem: str) -> None:
+    text = oidc_file(file)
+    for line in text.splitlines():  # comments behind values
+        text = text.replace(line, line.split("  # ")[0].rstrip()) if "  # " in line else text
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(SettingsInvalid, match=problem.replace("[", r"\[").replace(".", r"\.")):
+        load_settings(file)
+
+
+def test_a_provider_that_makes_nobody_anything_is_refused(file: Path) -> None:
+    text = (
+        oidc_file(file)
+        .replace('operator = ["attest', '# operator = ["attest')
+        .replace('auditor = ["', '# auditor = ["')
+    )
+    file.write_text(text)
+    with pytest.raises(SettingsInvalid, match="otherwise nobody is anything"):
+        load_settings(file)
+
+
+def test_pages_with_tokens_need_a_provider(tmp_path: Path) -> None:
+    file = Served(tmp_path / "service").init(PKI, "--dashboard", "127.0.0.1:0").config
+    file.write_text(file.read_text().replace("# oidc = true", "oidc = true"))
+    with pytest.raises(SettingsInvalid, match=r"there is no \[server\.oidc\]"):
+        load_dashboard(file)
 
 
 def test_the_commented_lines_of_a_new_file_are_right_when_they_are_taken_out_of_the_comment(file: Path) -> None:

@@ -20,8 +20,8 @@ SECURITY = {
     Who.ANYONE: [],
     Who.SESSION: [{"session": []}],
     Who.GUEST: [{"session": []}, {"token": []}],
-    Who.AUDITOR: [{"auditor": []}, {"operator": []}],
-    Who.OPERATOR: [{"operator": []}],
+    Who.AUDITOR: [{"auditor": []}, {"operator": []}, {"oidc": []}],
+    Who.OPERATOR: [{"operator": []}, {"oidc": []}],
 }
 
 

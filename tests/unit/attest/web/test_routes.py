@@ -10,9 +10,12 @@ import pytest
 from attest.audit.record import Actor
 from attest.web.admin import ADMIN_ROUTES
 from attest.web.guest import GUEST_ROUTES
-from attest.web.principals import Who, may, no_caller, tls_caller
+from attest.web.oidc.caller import Bearers
+from attest.web.oidc.keys import parse_key_set
+from attest.web.principals import Who, bearer_or, may, no_caller, tls_caller
 from attest.web.routes import Route
 from tests.fakes.kbs_client import KbsClient, Reply
+from tests.fakes.oidc import FakeProvider
 from tests.fakes.service_world import AUDITOR, OPERATOR, PATH, SECRET, ServiceWorld
 
 CALLERS = ("nobody", "guest", "auditor", "operator")
@@ -38,16 +41,53 @@ def ask(world: ServiceWorld, listener: str, route: Route, caller: str) -> Reply:
     if caller == "guest":
         headers = {"Authorization": f"Bearer {guest.handshake()}", "Cookie": f"kbs-session-id={guest.cookie}"}
     app = world.guest_app() if listener == "guests" else world.admin_app(HOLDERS.get(caller))
-    path = (
+    answer = app.test_client(use_cookies=False).open(
+        filled(route),
+        method=route.method,
+        headers=headers,
+        data=b"{}" if route.max_body else None,
+        base_url="https://kbs.test",
+    )
+    return Reply(answer.status_code, dict(answer.headers), answer.get_data())
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory: pytest.TempPathFactory) -> FakeProvider:
+    return FakeProvider(tmp_path_factory.mktemp("oidc"))
+
+
+@pytest.mark.parametrize("caller", ["nobody", "stranger", "auditor", "operator"])
+def test_by_bearer_token_every_route_serves_the_same_people(
+    world: ServiceWorld, provider: FakeProvider, caller: str
+) -> None:
+    roles = {"stranger": ["visitors"], "auditor": ["audit"], "operator": ["ops"]}.get(caller)
+    token = provider.token(world.now, roles=roles)
+    headers = {} if caller == "nobody" else {"Authorization": f"Bearer {token}"}
+    bearers = Bearers(provider.settings(), parse_key_set(json.dumps({"keys": provider.keys}).encode()).get)
+    client = world.admin_app_for(bearer_or(no_caller, bearers)).test_client(use_cookies=False)
+    for route in ADMIN_ROUTES:
+        before = len(world.records())
+        body = b"{}" if route.max_body else None
+        answer = client.open(filled(route), method=route.method, headers=headers, data=body)
+        if allowed("operators", route, caller):
+            assert answer.status_code in (200, 400, 404, 409), (route, answer.data)
+        else:
+            assert (answer.status_code, len(world.records())) == (403, before), (route, answer.data)
+    guests = {(route.method, route.path) for route in GUEST_ROUTES}
+    for route in ADMIN_ROUTES:  # and none of it where guests connect
+        answer = world.guest_app().test_client().open(filled(route), method=route.method, headers=headers)
+        own = (route.method, route.path) in guests
+        assert answer.status_code in ((200,) if own else (401, 404, 405)), (route, answer.data)
+
+
+def filled(route: Route) -> str:
+    """The path with something for each argument."""
+    return (
         route.path.replace("<repository>/<kind>/<tag>", PATH)
         .replace("<name>", "web-1")
         .replace("<number>", "1")
         .replace("<id>", "0" * 32)
     )
-    answer = app.test_client(use_cookies=False).open(
-        path, method=route.method, headers=headers, data=b"{}" if route.max_body else None, base_url="https://kbs.test"
-    )
-    return Reply(answer.status_code, dict(answer.headers), answer.get_data())
 
 
 def allowed(listener: str, route: Route, caller: str) -> bool:
@@ -139,9 +179,9 @@ def test_a_path_outside_the_table_does_not_exist(world: ServiceWorld, path: str)
 
 
 def test_a_header_never_makes_an_operator(world: ServiceWorld) -> None:
-    assert no_caller({"gunicorn.socket": object(), "SSL_CLIENT_VERIFY": "SUCCESS"}) is None
-    assert tls_caller()({"SSL_CLIENT_VERIFY": "SUCCESS", "HTTP_X_SSL_CLIENT_CERT": "x"}) is None
-    assert tls_caller()({"gunicorn.socket": object()}) is None
+    assert no_caller({"gunicorn.socket": object(), "SSL_CLIENT_VERIFY": "SUCCESS"}, world.now) is None
+    assert tls_caller()({"SSL_CLIENT_VERIFY": "SUCCESS", "HTTP_X_SSL_CLIENT_CERT": "x"}, world.now) is None
+    assert tls_caller()({"gunicorn.socket": object()}, world.now) is None
 
 
 def test_operators_store_list_and_erase_resources_without_ever_reading_one(world: ServiceWorld) -> None:

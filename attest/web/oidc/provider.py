@@ -1,0 +1,91 @@
+"""A provider's keys, found by discovery and kept for a while.
+
+Asked over TLS that is always verified: first ``/.well-known/openid-configuration`` under the issuer (OpenID Connect
+Discovery 1.0), which must name the same issuer, then the set it points to. Redirects are not followed.
+
+Keys are asked for again after FRESH_SECONDS, and at once when a token names one that is not known: that is how a
+rotation is noticed. Neither happens more often than once in PAUSE_SECONDS, so that nobody can make this service ask by
+showing made-up names. While the provider does not answer, what it said last counts for LAST_SECONDS; after that nobody
+is let in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from attest.collateral.errors import CollateralUnavailable
+from attest.collateral.limits import Timeouts, Tls
+from attest.collateral.transport import get
+from attest.settings_oidc import OidcSettings
+from attest.web.oidc.errors import ProviderUnavailable
+from attest.web.oidc.keys import MAX_SET, ProviderKey, parse_key_set, provider_json
+
+FRESH_SECONDS = 900.0
+LAST_SECONDS = 12 * 3600.0
+PAUSE_SECONDS = 30.0
+MAX_DISCOVERY = 64 * 1024
+ANSWER_SECONDS = 5.0
+"""For one of the two answers: less than a worker's time for a request."""
+
+Seconds = Callable[[], float]
+
+
+@dataclass
+class Provider:
+    """The keys of ``settings.issuer``. Made once per process and used by one thread."""
+
+    settings: OidcSettings
+    clock: Seconds = time.monotonic
+    _keys: dict[str, ProviderKey] = field(default_factory=dict)
+    _got: float | None = None
+    _tried: float | None = None
+    _failure: str | None = None
+
+    def key(self, kid: str) -> ProviderKey | None:
+        """A key by its name, ``None`` for one the provider does not have. Raises ProviderUnavailable."""
+        now = self.clock()
+        if self._got is None or now - self._got >= FRESH_SECONDS or kid not in self._keys:
+            self._ask(now)
+        if self._got is None or now - self._got >= LAST_SECONDS or (self._failure and kid not in self._keys):
+            raise ProviderUnavailable(f"oidc: {self._failure or 'the provider was not asked yet'}")
+        return self._keys.get(kid)
+
+    def _ask(self, now: float) -> None:
+        if self._tried is not None and now - self._tried < PAUSE_SECONDS:
+            return
+        self._tried = now
+        try:
+            self._keys = self._fetch()
+        except (ProviderUnavailable, CollateralUnavailable) as exc:
+            self._failure = exc.message
+        else:
+            self._got, self._failure = now, None
+
+    def _fetch(self) -> dict[str, ProviderKey]:
+        issuer = self.settings.issuer
+        place = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
+        found = provider_json(self._get(place, MAX_DISCOVERY), "oidc: discovery", MAX_DISCOVERY)
+        if not isinstance(found, dict) or found.get("issuer") != issuer:
+            raise ProviderUnavailable(f"oidc: discovery: it is not that of the issuer {issuer!r}")
+        keys = found.get("jwks_uri")
+        if not isinstance(keys, str) or not _is_https(keys):
+            raise ProviderUnavailable("oidc: discovery: jwks_uri: want an https URL")
+        return parse_key_set(self._get(keys, MAX_SET))
+
+    def _get(self, url: str, max_body: int) -> bytes:
+        timeouts, tls = Timeouts(ANSWER_SECONDS, ANSWER_SECONDS), Tls(ca=self.settings.ca)
+        answer = get(url, max_body=max_body, timeouts=timeouts, seconds=ANSWER_SECONDS, tls=tls)
+        if answer.status != 200:
+            raise ProviderUnavailable(f"oidc: {urlsplit(url).netloc} answered {answer.status}")
+        return answer.body
+
+
+def _is_https(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc and url.isprintable()
