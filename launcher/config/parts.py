@@ -9,6 +9,7 @@ from launcher.config.disk_parts import resource as resource_of
 from launcher.config.paths import optional_path as _optional_path
 from launcher.config.paths import path as _path
 from launcher.core.vm import (
+    LAUNCH_RECORDS,
     POLICY_SWITCHES,
     Attestation,
     Boot,
@@ -94,8 +95,9 @@ def attestation(table: Table | None) -> Attestation | None:
     pins = table.strings("pins", ())
     if len(pins) > 4 or not all(map(_PIN.fullmatch, pins)):
         table.problem("pins", "want at most 4 thumbprints of 43 characters (answer.pin of the service)")
+    launch_record = table.choice("launch_record", LAUNCH_RECORDS, "send") or "send"
     table.finish()
-    return Attestation(service.rstrip("/"), ca, pins)
+    return Attestation(service.rstrip("/"), ca, pins, launch_record)
 
 
 def guest(table: Table | None) -> Guest | None:

@@ -78,11 +78,17 @@ class Attestation(NamedTuple):
     """The key service's ``https`` URL and the path of the one CA certificate (PEM) its server must chain to.
 
     ``pins``: thumbprints of keys that must have signed its answers (``answer.pin`` of the service).
+    ``launch_record``: one of `LAUNCH_RECORDS`: whether this host's signed statement about a launch goes there, and
+    whether a launch needs it.
     """
 
     service: str
     ca: str
     pins: tuple[str, ...] = ()
+    launch_record: str = "send"
+
+
+LAUNCH_RECORDS = ("send", "off", "required")
 
 
 class Secret(NamedTuple):

@@ -98,7 +98,7 @@ class KeyService:
             connection.close()
         if answer.status == 200:
             return text
-        raise _refusal(self._url, path, answer.status, _detail(text))
+        raise _refusal(self._url, path, answer.status, problem_detail(text))
 
 
 def _tls(access: ServiceAccess) -> ssl.SSLContext:
@@ -121,7 +121,7 @@ def _refusal(url: str, path: str, status: int, detail: str) -> CvmError:
     return ServiceRefused(said)
 
 
-def _detail(text: bytes) -> str:
+def problem_detail(text: bytes) -> str:
     """The problem's detail, with nothing in it that could steer a terminal."""
     try:
         detail = str(json.loads(text)["detail"])

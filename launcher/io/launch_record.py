@@ -1,4 +1,5 @@
-"""What this host says it launched, signed with its key: a statement (``cvm.launch-record/1``) in a DSSE envelope.
+"""What this host says it launched, signed with its key: statements ``cvm.launch-record/1`` and, when the VM has ended,
+``cvm.launch-end/1``, in DSSE envelopes.
 
 It proves what the host meant to start, to a service whose operators registered the key (`attest host add`); what runs
 is proven by the chip.
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 KEY_FILE = ".launch-key.pem"
 RECORD_FILE = "launch.dsse.json"
+STARTED, ENDED = "cvm.launch-record/1", "cvm.launch-end/1"
 
 
 class Launched(NamedTuple):
@@ -36,6 +38,25 @@ class Launched(NamedTuple):
     qemu: str
     qemu_version: str
     argv: Sequence[str]
+
+
+class Ended(NamedTuple):
+    """``launch_sha256`` names the statement that the launch began; ``up_seconds`` are whole ones."""
+
+    vm: str
+    time: str
+    launch_sha256: str
+    outcome: str
+    reason: str
+    attested: bool
+    up_seconds: int
+
+
+class Signed(NamedTuple):
+    """A DSSE envelope, and the SHA-256 (hexadecimal) of the statement in it."""
+
+    envelope: dict[str, object]
+    sha256: str
 
 
 def host_key() -> bytes:
@@ -61,18 +82,29 @@ def host_key() -> bytes:
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-def write_record(vm: VmDir, launched: Launched) -> bool:
-    """Sign the statement into the VM's folder; ``False``: this host has no launch key. Raises `StateUnusable`."""
+def write_record(vm: VmDir, launched: Launched) -> Signed | None:
+    """Sign the statement into the VM's folder; ``None``: this host has no launch key. Raises `StateUnusable`."""
     key = _private()
     if key is None:
-        return False
+        return None
     members = {name: value for name, value in launched._asdict().items() if name not in ("qemu", "argv")}
     qemu = hash_file(launched.qemu, "QEMU").hex()
-    statement = {"schema": "cvm.launch-record/1", **members, "qemu_sha256": qemu, "argv": list(launched.argv)}
+    signed = _sign(key, {"schema": STARTED, **members, "qemu_sha256": qemu, "argv": list(launched.argv)})
+    vm.write_json(RECORD_FILE, signed.envelope)
+    return signed
+
+
+def sign_end(ended: Ended) -> Signed | None:
+    """``None``: this host has no launch key any more. Raises `StateUnusable`."""
+    key = _private()
+    return None if key is None else _sign(key, {"schema": ENDED, **ended._asdict()})
+
+
+def _sign(key: Ed25519PrivateKey, statement: dict[str, object]) -> Signed:
     body = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode("ascii")
     signature = {"keyid": _key_id(key), "sig": _text(key.sign(pae(LAUNCH_TYPE, body)))}
-    vm.write_json(RECORD_FILE, {"payload": _text(body), "payloadType": LAUNCH_TYPE, "signatures": [signature]})
-    return True
+    envelope: dict[str, object] = {"payload": _text(body), "payloadType": LAUNCH_TYPE, "signatures": [signature]}
+    return Signed(envelope, hashlib.sha256(body).hexdigest())
 
 
 def _key_id(key: Ed25519PrivateKey) -> str:

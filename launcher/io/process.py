@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Protocol
 
@@ -57,6 +58,13 @@ def spawn(
         pass_fds=keep,
         preexec_fn=_die_with(os.getpid()),  # one thread, and libc is loaded before the fork
     )
+
+
+def own_module(name: str, *words: str) -> tuple[list[str], dict[str, str]]:
+    """Command line and environment of a module of this program in a process of its own, wherever it is installed."""
+    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    paths = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH", "")) if part)
+    return [sys.executable, "-P", "-m", name, *words], {**os.environ, "PYTHONPATH": paths}
 
 
 def _die_with(parent: int) -> Callable[[], None]:

@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from launcher.core import names
 from launcher.core.states import STARTING
 from launcher.errors import LauncherError
+from launcher.io.process import own_module
 from launcher.io.statedir import VmDir, state_root
 from launcher.io.tail import Tail
 from launcher.service.launching import prepare_to_launch
@@ -46,12 +46,10 @@ def detach(path: str, options: Sequence[str], say: Callable[[str], None]) -> dic
 
 
 def _start(path: str, options: Sequence[str]) -> subprocess.Popen[bytes]:
-    argv = (sys.executable, "-P", "-m", "launcher.service.background", path, *options)
-    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    paths = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH", "")) if part)
+    argv, env = own_module("launcher.service.background", path, *options)
     return subprocess.Popen(
         argv,
-        env={**os.environ, "PYTHONPATH": paths},
+        env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -19,6 +19,7 @@ from launcher.io.hashing import hash_file
 from launcher.io.signals import SignalTrap
 from launcher.io.statedir import VmDir
 from launcher.io.times import SUFFIX
+from launcher.service import telling
 from launcher.service.planning import Prepared
 from launcher.service.record import Record
 from policy.errors import CvmError
@@ -41,12 +42,14 @@ def in_ledger(record: Record, restarts: int) -> Iterator[None]:
     """One line before anything is started, one however it ended. Without the first there is no launch."""
     started, found = _now(), identities(record)
     ledger.append(record.vm, {"event": "launch", "time": started, "restarts": restarts, **found})
-    _sign(record, started, found)
+    signed = _sign(record, started, found)
     try:
+        telling.tell_start(record, signed)
         yield
     except BaseException as exc:
         reason = exc.message if isinstance(exc, CvmError) else type(exc).__name__
         ledger.append(record.vm, {"event": "failed-to-start", "time": _now(), "reason": safe_text(reason, 400)})
+        telling.tell_end(record, signed, "failed", reason)
         raise
     progress = record.progress
     ledger.append(
@@ -62,6 +65,7 @@ def in_ledger(record: Record, restarts: int) -> Iterator[None]:
             "seconds": progress.seconds,
         },
     )
+    telling.tell_end(record, signed, record.outcome, progress.reason)
 
 
 def identities(record: Record) -> dict[str, object]:
@@ -82,11 +86,11 @@ def identities(record: Record) -> dict[str, object]:
     }
 
 
-def _sign(record: Record, started: str, found: Mapping[str, object]) -> None:
+def _sign(record: Record, started: str, found: Mapping[str, object]) -> launch_record.Signed | None:
     """The host's own word about the launch of a measured VM, where it has a key for that."""
     digest, firmware = record.prepared.launch_digest, found["firmware_sha256"]
     if digest is None or not isinstance(firmware, str):
-        return
+        return None
     qemu = record.prepared.plan.qemu
     # a fetched QEMU is an argument of its own loader
     binary = next((word for word in qemu.argv if "qemu-system" in word and os.path.isfile(word)), qemu.argv[0])
@@ -100,8 +104,10 @@ def _sign(record: Record, started: str, found: Mapping[str, object]) -> None:
         qemu_version=qemu.version_text,
         argv=record.prepared.plan.argv,
     )
-    if launch_record.write_record(record.vm, launched):
+    signed = launch_record.write_record(record.vm, launched)
+    if signed is not None:
         record.say(f"launch record signed: {record.vm.file(launch_record.RECORD_FILE)}")
+    return signed
 
 
 def wait_to_restart(record: Record, restarts: Restarts, trap: SignalTrap) -> bool:
