@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from enum import Enum
+from functools import lru_cache
+from typing import Any
 
 from policy.bits import Bits
 from policy.measured import MeasuredEvent
@@ -19,6 +21,7 @@ from policy.vocab import LaunchDigest, Platform, SnpProduct
 
 AMD_ROOT, INTEL_ROOT = "amd", "intel"
 _SEAL = object()
+_AS_IT_IS = frozenset((int, str, bool, type(None)))
 
 
 def verifier_seal() -> object:
@@ -277,7 +280,17 @@ class VerifiedClaims:
 
 def claims_json(claims: TeeClaims) -> dict[str, object]:
     """Claims as JSON values: byte strings in lower-case hex, TCB versions as objects, enums by value or name."""
-    return {field.name: _json_value(getattr(claims, field.name)) for field in fields(claims)}
+    return _members(claims)
+
+
+def _members(record: Any) -> dict[str, object]:
+    values = [(name, getattr(record, name)) for name in _names(record.__class__)]
+    return {name: value if type(value) in _AS_IT_IS else _json_value(value) for name, value in values}
+
+
+@lru_cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def _json_value(value: object) -> object:
@@ -298,5 +311,5 @@ def _json_value(value: object) -> object:
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%dT%H:%M:%SZ")
     if is_dataclass(value):
-        return {field.name: _json_value(getattr(value, field.name)) for field in fields(value)}
+        return _members(value)
     return value

@@ -24,9 +24,17 @@ MAX_INTEGER = 2**64 - 1
 
 
 def strict_json(
-    data: bytes | str, what: str, *, max_bytes: int = 1 << 20, error: type[MalformedInput] = MalformedInput
+    data: bytes | str,
+    what: str,
+    *,
+    max_bytes: int = 1 << 20,
+    fractions: bool = True,
+    error: type[MalformedInput] = MalformedInput,
 ) -> Any:
-    """Parse ``data`` (UTF-8, at most ``max_bytes`` bytes) or raise ``error``; ``what`` begins the message."""
+    """Parse ``data`` (UTF-8, at most ``max_bytes`` bytes) or raise ``error``; ``what`` begins the message.
+
+    Without ``fractions`` every number has to be an integer as JSON writes one.
+    """
     text = _text(data, what, max_bytes, error)
     _check_depth(text, what, error)
 
@@ -49,15 +57,21 @@ def strict_json(
         return int(digits)
 
     def number(digits: str) -> float:
-        value = float(digits)
-        if value in (float("inf"), float("-inf")):
-            raise error(f"{what}: number {digits[:40]} is beyond what a double holds")
-        return value
+        if not fractions:
+            raise error(f"{what}: number {digits[:40]} is not an integer")
+        return _double(digits, what, error)
 
     try:
         return json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integer, parse_float=number)
     except json.JSONDecodeError as exc:
         raise error(f"{what}: not JSON at line {exc.lineno} column {exc.colno}: {exc.msg}") from None
+
+
+def _double(digits: str, what: str, error: type[MalformedInput]) -> float:
+    value = float(digits)
+    if value in (float("inf"), float("-inf")):
+        raise error(f"{what}: number {digits[:40]} is beyond what a double holds")
+    return value
 
 
 def _text(data: bytes | str, what: str, max_bytes: int, error: type[MalformedInput]) -> str:
@@ -70,7 +84,7 @@ def _text(data: bytes | str, what: str, max_bytes: int, error: type[MalformedInp
             text = data.decode("utf-8")
         except UnicodeDecodeError as exc:
             raise error(f"{what}: byte {exc.start} is not UTF-8") from None
-    if "\\ud" in text.lower():
+    if "\\u" in text and "\\ud" in text.lower():
         _refuse_lone_surrogates(text, what, error)
     return text
 

@@ -7,30 +7,38 @@ here: a ``SecretBytes`` anywhere in a body is a ``TypeError``, so no caller can 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+import orjson
 import rfc8785
 
+from policy.strictjson import MAX_DEPTH
+
 _MAX_SAFE = 2**53 - 1
+_AS_IT_IS = frozenset((str, bool, type(None)))
+_SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 
 Json = dict[str, "Json"] | list["Json"] | str | int | bool | None
 
 
 def canonical(value: object) -> bytes:
     """The canonical UTF-8 bytes of ``value``. Raises TypeError for anything that is not plain data."""
-    data = plain(value)
+    return written(plain(value))
+
+
+def written(data: Json) -> bytes:
+    """The canonical bytes of plain data without fractions. Raises TypeError or ValueError for what has none."""
     # Without fractions, and where every character is ASCII, so that keys sort alike by code point and by UTF-16 unit,
-    # the standard library writes the same bytes, ten times as fast.
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode("ascii") if text.isascii() else rfc8785.dumps(data)
+    # orjson writes the same bytes, a hundred times as fast.
+    text = orjson.dumps(data, option=_SORTED)
+    return text if text.isascii() else rfc8785.dumps(data)
 
 
 def plain(value: object) -> Json:
     """``value`` with every byte string, time and large integer written as text."""
-    if value is None or isinstance(value, (str, bool)):
-        return value
+    if type(value) in _AS_IT_IS or isinstance(value, str):
+        return value  # type: ignore[return-value]  # one of the three
     if isinstance(value, int):
         return int(value) if abs(value) <= _MAX_SAFE else hex(value)
     if isinstance(value, bytes):
@@ -42,6 +50,15 @@ def plain(value: object) -> Json:
     if isinstance(value, (list, tuple)):
         return [plain(member) for member in value]
     raise TypeError(f"an audit record holds plain data, got {type(value).__name__}")
+
+
+def is_plain(value: object, depth: int = MAX_DEPTH) -> bool:
+    """Whether parsed JSON holds no fraction and is nested at most ``depth`` deep."""
+    if isinstance(value, dict):
+        return depth > 0 and all(is_plain(member, depth - 1) for member in value.values())
+    if isinstance(value, list):
+        return depth > 0 and all(is_plain(member, depth - 1) for member in value)
+    return not isinstance(value, float)
 
 
 def rfc3339(when: datetime) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from attest.audit.canonical import canonical
+from attest.audit.canonical import written
 from attest.audit.errors import AuditBroken
 from attest.audit.record import SCHEMA
 from policy.errors import MalformedInput
@@ -54,13 +54,13 @@ def follow(head: Head, seq: int, record: bytes, stated_sha256: bytes) -> Head:
 def parse_record(record: bytes, what: str) -> dict[str, object]:
     """The record's JSON object. Raises AuditBroken if it is not canonical or not of our schema."""
     try:
-        document = strict_json(record, what, max_bytes=MAX_RECORD)
+        document = strict_json(record, what, max_bytes=MAX_RECORD, fractions=False)
     except MalformedInput as exc:
         raise AuditBroken(exc.message) from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise AuditBroken(f"{what}: not a {SCHEMA} object")
     try:
-        same = canonical(document) == record
+        same = written(document) == record
     except (ValueError, TypeError):
         same = False
     if not same:

@@ -6,6 +6,7 @@ import base64
 import re
 from binascii import Error as BinasciiError
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from attest.audit.errors import NoteMalformed
@@ -69,7 +70,10 @@ def parse_proof(data: bytes) -> LogProof:
     if len(lines) - 2 > MAX_PATH:
         raise NoteMalformed(f"proof: {len(lines) - 2} hashes, want at most {MAX_PATH}")
     path = tuple(decode_hash(line, "proof hash") for line in lines[2:])
-    return LogProof(parse_size(lines[1].removeprefix("index "), "proof index"), path, parse_note(rest))
+    return LogProof(parse_size(lines[1].removeprefix("index "), "proof index"), path, _note(rest))
+
+
+_note = lru_cache(16)(parse_note)  # of many proofs most stand under one checkpoint
 
 
 def parse_size(text: str, what: str) -> int:

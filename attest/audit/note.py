@@ -16,6 +16,7 @@ import hashlib
 import re
 from binascii import Error as BinasciiError
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature
@@ -159,6 +160,8 @@ def verify_note(note: Note, known: Iterable[Verifier]) -> tuple[Signed, ...]:
     return tuple(found)
 
 
+# Many proofs stand under one checkpoint: its signatures are verified once. What does not verify is not remembered.
+@lru_cache(256)
 def _verify(text: str, signature: NoteSignature, verifier: Verifier) -> int | None:
     value, time = signature.value, None
     message = text.encode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from attest.broker.presented import Memory, Presented
 from attest.endorsement.anchors import TrustAnchors
@@ -98,10 +99,15 @@ def _list_too_old(found: Found) -> Found:
 
 def anchors_of(document: PolicyDocument, endorsements: EndorsementSet) -> TrustAnchors:
     """The trust anchors a policy names, test roots taken from the certificates at hand."""
-    anchors = TrustAnchors.amd() if AMD_ROOT in document.roots else TrustAnchors({})
-    for root in endorsements.roots:
-        if f"test:{root.spki_sha256.hex()}" in document.roots:
-            anchors = anchors.with_test_root(root.der)
+    named = [root.der for root in endorsements.roots if f"test:{root.spki_sha256.hex()}" in document.roots]
+    return _anchors(AMD_ROOT in document.roots, tuple(named))
+
+
+@lru_cache(64)
+def _anchors(amd: bool, test_roots: tuple[bytes, ...]) -> TrustAnchors:
+    anchors = TrustAnchors.amd() if amd else TrustAnchors({})
+    for der in test_roots:
+        anchors = anchors.with_test_root(der)
     return anchors
 
 

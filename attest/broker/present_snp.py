@@ -74,13 +74,16 @@ _crl = lru_cache(64)(AmdCrl.parse)
 
 def restore_snp(kept: Mapping[str, Any], blob: Blob) -> PresentedSnp:
     """From what :meth:`PresentedSnp.keep` left in a record."""
-    pool = EndorsementSet.of(
-        [_certificate(blob(digest)) for digest in kept["certificates"]],
-        [_crl(blob(digest)) for digest in kept["crls"]],
-    )
-    sent = frozenset(bytes.fromhex(digest) for digest in kept["sent"])
-    pool = EndorsementSet(pool.leaves, pool.intermediates, pool.roots, pool.crls, sent)
+    certificates, crls = [blob(digest) for digest in kept["certificates"]], [blob(digest) for digest in kept["crls"]]
+    pool = _pool(tuple(certificates), tuple(crls), tuple(kept["sent"]))
     return PresentedSnp(SnpReport.parse(blob(kept["report"])), pool, kept["crl_too_old"])
+
+
+@lru_cache(1024)
+def _pool(certificates: tuple[bytes, ...], crls: tuple[bytes, ...], sent: tuple[str, ...]) -> EndorsementSet:
+    pool = EndorsementSet.of(map(_certificate, certificates), map(_crl, crls))
+    offered = frozenset(bytes.fromhex(digest) for digest in sent)
+    return EndorsementSet(pool.leaves, pool.intermediates, pool.roots, pool.crls, offered)
 
 
 def relevant(report: SnpReport, pool: EndorsementSet) -> EndorsementSet:

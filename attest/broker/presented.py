@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from attest.broker.proof_form import Shelf
 from attest.endorsement.amd import ChainCache
 from attest.endorsement.intel import IntelAnchors
 from attest.verifier.quote import QuoteVerifier
@@ -27,9 +28,10 @@ _VERIFIERS = 16
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What verifiers remember between guests: chains that were verified, never verdicts."""
+    """What verifiers remember between guests: chains that were verified and bytes that were read, never verdicts."""
 
     chains: ChainCache = field(default_factory=ChainCache)
+    shelf: Shelf = field(default_factory=Shelf, repr=False)
     _quotes: dict[frozenset[bytes], QuoteVerifier] = field(default_factory=dict, repr=False)
 
     def quote_verifier(self, anchors: IntelAnchors) -> QuoteVerifier:

@@ -15,8 +15,6 @@ record. A decision that rests on a test root says so: the chip was emulated.
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,20 +26,16 @@ from attest.audit.merkle import leaf_hash, verify_inclusion
 from attest.audit.note import ED25519, Verifier, verify_note
 from attest.audit.record import DECISION
 from attest.broker.presented import Memory
-from attest.broker.repeat import repeat_record
+from attest.broker.proof_form import read_blob, read_form, write_form
+from attest.broker.repeat import check_record, repeat_record
 from attest.store import blobs, records
 from attest.store.engine import Database
 from attest.store.errors import NotFound
-from policy.strictjson import strict_json
-
-SCHEMA = "attest.audit.proof/1"
-MAX_FILE = 64 << 20
-_MEMBERS = {"schema", "record", "proof", "blobs"}
 
 
 @dataclass(frozen=True, slots=True)
 class ProofFile:
-    """The parts, parsed and unverified; ``blobs`` by digest (32 bytes)."""
+    """The parts, parsed and unverified; ``blobs`` by their digest (32 bytes), which was compared."""
 
     record: bytes
     proof: LogProof
@@ -49,13 +43,8 @@ class ProofFile:
 
     def encode(self) -> bytes:
         """The file's bytes."""
-        document = {
-            "schema": SCHEMA,
-            "record": self.record.decode("utf-8"),
-            "proof": self.proof.encode().decode("utf-8"),
-            "blobs": {key.hex(): base64.b64encode(data).decode("ascii") for key, data in sorted(self.blobs.items())},
-        }
-        return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+        blobs = {key.hex(): base64.b64encode(data).decode("ascii") for key, data in sorted(self.blobs.items())}
+        return write_form(self.record.decode("utf-8"), self.proof.encode().decode("utf-8"), blobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +77,14 @@ def make_proof_file(database: Database, number: int, proof: LogProof) -> ProofFi
     return ProofFile(stored.record, proof, used)
 
 
-def parse_proof_file(data: bytes) -> ProofFile:
-    """Raises :class:`NoteMalformed` for anything but a complete file."""
-    document = strict_json(data, "proof file", max_bytes=MAX_FILE, error=NoteMalformed)
-    if not isinstance(document, dict) or set(document) != _MEMBERS or document["schema"] != SCHEMA:
-        raise NoteMalformed(f"proof file: want the members of {SCHEMA}")
-    if not all(isinstance(document[name], str) for name in ("record", "proof")):
-        raise NoteMalformed("proof file: record and proof must be text")
-    record, proof = _utf8(document["record"]), _utf8(document["proof"])
-    return ProofFile(record, parse_proof(proof), _blobs(document["blobs"]))
+def parse_proof_file(data: bytes, memory: Memory | None = None) -> ProofFile:
+    """Raises :class:`NoteMalformed` for anything but a complete file. With ``memory`` blobs met before are not decoded
+    again.
+    """
+    record, proof, blobs = read_form(data)
+    read = read_blob if memory is None else memory.shelf.blob
+    found = [read(name, text) for name, text in blobs.items()]
+    return ProofFile(_utf8(record), parse_proof(_utf8(proof)), {blob.digest: blob.data for blob in found})
 
 
 def check_proof_file(
@@ -117,10 +105,9 @@ def check_proof_file(
         raise ProofInvalid(f"checkpoint: {len(seen)} of the known witnesses cosigned it, want {quorum}")
     verify_inclusion(leaf_hash(file.record), file.proof.entry, point.size, file.proof.path, point.root)
     what = f"audit record {file.proof.entry + 1}"
-    record: Any = parse_record(file.record, what)
+    record, repeated = check_record(file.record, what, file.blobs, memory)
     if record.get("seq") != file.proof.entry + 1:
         raise AuditBroken(f"{what}: states number {str(record.get('seq'))[:40]}")
-    repeated = record.get("kind") == DECISION and repeat_record(record, what, file.blobs.get, memory)
     return Proven(record, point, seen, repeated)
 
 
@@ -131,22 +118,6 @@ def _check_checkpoint(file: ProofFile, log: Verifier) -> Checkpoint:
     if not verify_note(file.proof.note, [log]):
         raise ProofInvalid(f"checkpoint: not signed by the key of {log.name}")
     return point
-
-
-def _blobs(value: object) -> dict[bytes, bytes]:
-    if not isinstance(value, dict):
-        raise NoteMalformed("proof file: blobs: want an object")
-    found: dict[bytes, bytes] = {}
-    for name, text in value.items():
-        try:
-            data = base64.b64decode(text, validate=True)
-            digest = bytes.fromhex(name)
-        except (TypeError, ValueError):
-            raise NoteMalformed(f"proof file: blob {str(name)[:64]!r} is not base64 under a digest") from None
-        if hashlib.sha256(data).digest() != digest or name != digest.hex():
-            raise NoteMalformed(f"proof file: blob {name[:64]} has another digest")
-        found[digest] = data
-    return found
 
 
 def _utf8(text: str) -> bytes:

@@ -7,20 +7,22 @@ judgement has changed since; each is something an auditor wants to hear about.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection
 
-from attest.audit.canonical import canonical
+from attest.audit.canonical import canonical, is_plain, written
 from attest.audit.chain import parse_record
 from attest.audit.errors import AuditBroken
+from attest.audit.record import DECISION, SCHEMA
 from attest.broker.appraise import Bound, Found, appraise
 from attest.broker.evidence_record import RECEIVED, findings, matched
-from attest.broker.presented import Memory, Presented
+from attest.broker.presented import Blob, Memory, Presented
 from attest.broker.tees import TEES
 from attest.store import blobs
 from attest.store.records import StoredRecord
@@ -38,6 +40,12 @@ _policy = lru_cache(64)(parse_policy)
 _reference = lru_cache(1024)(reference_from_bytes)
 
 
+@lru_cache(64)
+def _names(data: bytes) -> tuple[str, ...]:
+    """Digests (hexadecimal) of the reference values in a set of them."""
+    return tuple(entry["sha256"] for entry in strict_json(data, "reference values in force", max_bytes=64 << 20))
+
+
 def repeat_decision(tx: Connection, stored: StoredRecord) -> bool:
     """Decide again and compare; false when the evidence never parsed, so there is nothing to repeat.
 
@@ -47,29 +55,83 @@ def repeat_decision(tx: Connection, stored: StoredRecord) -> bool:
     return repeat_record(parse_record(stored.record, what), what, lambda digest: blobs.get(tx, digest))
 
 
+def check_record(
+    data: bytes, what: str, kept: Mapping[bytes, bytes], memory: Memory | None = None
+) -> tuple[dict[str, Any], bool]:
+    """A record's bytes as their JSON object, and whether it is a decision that was made again.
+
+    ``kept`` are bytes by their SHA-256 (32 bytes), which was compared. Raises AuditBroken as
+    :func:`attest.audit.chain.parse_record` and :func:`repeat_record` do.
+    """
+
+    def blob(digest: str) -> bytes:
+        try:
+            return kept[bytes.fromhex(digest)]
+        except KeyError:
+            raise _gone(digest, what) from None
+
+    record = _decided_alike(data, what, blob, memory)
+    if record is not None:
+        return record, True
+    parsed: Any = parse_record(data, what)
+    return parsed, parsed.get("kind") == DECISION and _repeat(parsed, what, blob, memory)
+
+
+def _decided_alike(data: bytes, what: str, blob: Blob, memory: Memory | None) -> dict[str, Any] | None:
+    """The record of a decision that comes out the same; ``None`` for any other, with no reason given.
+
+    Written again with what was found anew in place of what it says, it has to be the very bytes that were read. So it
+    is canonical, and a reader that would pass over a second member of one name was good enough.
+    """
+    try:
+        record: dict[str, Any] = orjson.loads(data)
+        body = record["body"]
+        if (record["schema"], record["kind"]) != (SCHEMA, DECISION) or RECEIVED in body["evidence"]:
+            return None
+        again = _again(blob, body, datetime.fromisoformat(record["time"]), what, memory)
+        given = {**record, "body": {name: value for name, value in body.items() if name not in again}}
+        same = written({**record, "body": body | again}) == data and is_plain(given)
+    except (CvmError, AttributeError, KeyError, TypeError, ValueError):
+        return None
+    return record if same else None
+
+
 def repeat_record(record: Any, what: str, read: Read, memory: Memory | None = None) -> bool:
     """As :func:`repeat_decision`, for a parsed record and wherever ``read`` finds bytes by digest."""
+    return _repeat(record, what, lambda digest: _blob(read, digest, what), memory)
+
+
+def _repeat(record: Any, what: str, blob: Blob, memory: Memory | None) -> bool:
     body = record["body"]
     if RECEIVED in body["evidence"]:
         return False
     try:
-        again = _again(read, body, datetime.fromisoformat(record["time"]), what, memory)
+        again = _again(blob, body, datetime.fromisoformat(record["time"]), what, memory)
     except AuditBroken:
         raise
     except (CvmError, KeyError, TypeError, ValueError) as exc:
         raise AuditBroken(f"{what}: cannot be decided again: {exc}") from None
-    for name, value in again.items():
-        if canonical(value) != canonical(body.get(name)):
-            raise AuditBroken(f"{what}: {name} is another one when decided again from the same bytes")
+    _compare(again, {name: body.get(name) for name in again}, what)
     return True
 
 
-def _again(read: Read, body: Any, now: datetime, what: str, memory: Memory | None) -> dict[str, Any]:
+def _compare(again: dict[str, Any], before: dict[str, Any], what: str) -> None:
+    try:
+        if written(again) == written(before):
+            return
+    except TypeError:
+        pass  # large integers and bytes become text first
+    for name, value in again.items():
+        if canonical(value) != canonical(before[name]):
+            raise AuditBroken(f"{what}: {name} is another one when decided again from the same bytes")
+
+
+def _again(blob: Blob, body: Any, now: datetime, what: str, memory: Memory | None) -> dict[str, Any]:
     """What the record has to say again. Records of earlier releases do not say which reference values matched."""
-    found = decide_again(read, body, now, what, Instead(memory=memory))
+    found = _decide(blob, body, now, what, Instead(memory=memory))
     if "matched" not in body:
         return findings(found)
-    return findings(found) | {"matched": matched(found, _references(read, body, what), now)}
+    return findings(found) | {"matched": matched(found, _references(blob, body), now)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +151,10 @@ def decide_again(read: Read, body: Any, now: datetime, what: str, instead: Inste
 
     Raises AuditBroken for bytes that are gone or altered, other CvmError for what does not parse.
     """
+    return _decide(lambda digest: _blob(read, digest, what), body, now, what, instead or Instead())
 
-    def blob(digest: str) -> bytes:
-        return _blob(read, digest, what)
 
-    instead = instead or Instead()
+def _decide(blob: Blob, body: Any, now: datetime, what: str, instead: Instead) -> Found:
     binding, rules = body["binding"], body["rules"]
     expected = report_data_for(binding["nonce"], binding["tee_pubkey"], binding["additional_evidence"], binding["hash"])
     if expected.hex() != binding["report_data"]:
@@ -104,21 +165,24 @@ def decide_again(read: Read, body: Any, now: datetime, what: str, instead: Inste
     if instead.renew is not None:
         presented = instead.renew(presented)
     document = instead.document or _policy(blob(rules["policy"]))
-    references = _references(read, body, what) if instead.references is None else instead.references
+    references = _references(blob, body) if instead.references is None else instead.references
     return appraise(presented, bound, (document, references), now=now, memory=instead.memory)
 
 
-def _references(read: Read, body: Any, what: str) -> tuple[ReferenceValue, ...]:
+def _references(blob: Blob, body: Any) -> tuple[ReferenceValue, ...]:
     """The reference values that were in force."""
-    names = strict_json(_blob(read, body["rules"]["references"], what), what, max_bytes=64 << 20)
-    return tuple(_reference(_blob(read, entry["sha256"], what)) for entry in names)
+    return tuple([_reference(blob(name)) for name in _names(blob(body["rules"]["references"]))])
 
 
 def _blob(read: Read, digest: str, what: str) -> bytes:
     data = read(bytes.fromhex(digest))
     if data is None:
-        raise AuditBroken(f"{what}: the bytes {digest} it names are gone")
+        raise _gone(digest, what)
     found = hashlib.sha256(data).hexdigest()
     if found != digest:
         raise AuditBroken(f"{what}: the bytes {digest} it names were changed, they have {found}")
     return data
+
+
+def _gone(digest: str, what: str) -> AuditBroken:
+    return AuditBroken(f"{what}: the bytes {digest} it names are gone")

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from attest.audit.note import COSIGNATURE, ED25519, Verifier
 from attest.broker.consistency_file import check_consistency_file, is_consistency_file
 from attest.broker.log_folder import check_folder
 from attest.broker.presented import Memory
-from attest.broker.proof_file import MAX_FILE, Proven, check_proof_file, parse_proof_file
+from attest.broker.proof_file import Proven, check_proof_file, parse_proof_file
+from attest.broker.proof_form import MAX_FILE
 from attest.cli.common import print_json, print_text
 from policy.errors import ConfigInvalid, CvmError
 
@@ -32,6 +34,16 @@ class Keys:
     quorum: int
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one path. ``found`` stays ``None`` where only ``lines`` are wanted: processes hand over little."""
+
+    path: str
+    lines: tuple[str, ...] = ()
+    found: dict[str, object] | None = None
+    refused: str | None = None
+
+
 class ProofsRefused(ProofInvalid):
     """Some of many proofs do not hold; each was named before."""
 
@@ -45,14 +57,14 @@ def run_verify(args: Namespace) -> int:
     )
     paths = list(_expand(args.files))
     found, bad = [], 0
-    for path, result in _results(paths, keys, args.processes):
-        if isinstance(result, str):
+    for result in _results(paths, keys, args.processes, whole=args.json):
+        if result.refused is not None:
             bad += 1
-            print_text(f"{path}: REFUSED: {result}")
-        elif args.json:
-            found.append({"file": path, **result})
+            print_text(f"{result.path}: REFUSED: {result.refused}")
+        elif result.found is not None:
+            found.append({"file": result.path, **result.found})
         else:
-            print_text(*_lines(path, result))
+            print_text(*result.lines)
     if bad:
         raise ProofsRefused(f"{bad} of {len(paths)} do not hold")
     if args.json:
@@ -80,26 +92,30 @@ def _expand(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
-def _results(paths: Sequence[Path], keys: Keys, processes: int) -> Iterator[tuple[str, Any]]:
-    """Each path with what was found, or why it does not hold, in order."""
-    if processes < 2 or len(paths) < 2:
-        for path in paths:
-            yield str(path), _prove(path, keys) if len(paths) == 1 else _check(path, keys)
+def _results(paths: Sequence[Path], keys: Keys, processes: int, *, whole: bool) -> Iterator[Result]:
+    """What became of each path, in order."""
+    if len(paths) == 1:
+        yield _held(paths[0], keys, whole)
         return
+    if processes < 2:
+        yield from (_check(path, keys, whole) for path in paths)
+        return
+    check = partial(_check, keys=keys, whole=whole)
     with ProcessPoolExecutor(min(processes, os.cpu_count() or 1, len(paths))) as pool:
-        yield from pool.map(_checked, ((str(path), keys) for path in paths), chunksize=_CHUNK)
+        yield from pool.map(check, paths, chunksize=_CHUNK)
 
 
-def _checked(item: tuple[str, Keys]) -> tuple[str, Any]:
-    return item[0], _check(Path(item[0]), item[1])
-
-
-def _check(path: Path, keys: Keys) -> dict[str, object] | str:
+def _check(path: Path, keys: Keys, whole: bool) -> Result:
     """What a file proves, or why it proves nothing."""
     try:
-        return _prove(path, keys)
+        return _held(path, keys, whole)
     except CvmError as exc:
-        return exc.message
+        return Result(str(path), refused=exc.message)
+
+
+def _held(path: Path, keys: Keys, whole: bool) -> Result:
+    found = _prove(path, keys)
+    return Result(str(path), found=found) if whole else Result(str(path), _lines(str(path), found))
 
 
 def _prove(path: Path, keys: Keys) -> dict[str, object]:
@@ -111,7 +127,7 @@ def _prove(path: Path, keys: Keys) -> dict[str, object]:
     if is_consistency_file(data):
         grown = check_consistency_file(data, keys.log)
         return {"kind": "consistency", "old": grown.old.size, "size": grown.new.size}
-    file = parse_proof_file(data)
+    file = parse_proof_file(data, _MEMORY)
     proven = check_proof_file(file, keys.log, witnesses=keys.witnesses, quorum=keys.quorum, memory=_MEMORY)
     return {"kind": "record", **_json(proven)}
 

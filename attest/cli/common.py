@@ -85,4 +85,6 @@ def progress(text: str) -> None:
 
 def safe(text: str) -> str:
     """``text`` without control characters, so that it cannot drive a terminal."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

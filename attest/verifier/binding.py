@@ -8,6 +8,7 @@ device is bound without the member ``additional-evidence``.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 
 import rfc8785
@@ -15,6 +16,7 @@ import rfc8785
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
 
 REPORT_DATA_SIZE = 64
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 ALGORITHMS = ("sha256", "sha384", "sha512")
 # The members a key is hashed with: anything else a client sends beside them is not part of the key.
 _JWK_MEMBERS = {"EC": ("alg", "crv", "kty", "x", "y"), "RSA": ("alg", "e", "kty", "n")}
@@ -34,10 +36,16 @@ def report_data_for(
     if algorithm not in ALGORITHMS:
         raise EvidenceUnsupported(f"hash algorithm {algorithm[:40]!r}, want {', '.join(ALGORITHMS)}")
     try:
-        canonical = rfc8785.dumps(runtime)  # type: ignore[arg-type]  # plain strings in plain dicts
+        canonical = _canonical(runtime)
     except rfc8785.CanonicalizationError as exc:
         raise EvidenceMalformed(f"tee-pubkey: {exc}") from None
     return hashlib.new(algorithm, canonical).digest().ljust(REPORT_DATA_SIZE, b"\0")
+
+
+def _canonical(runtime: dict[str, object]) -> bytes:
+    """Of strings in dictionaries the standard library writes what RFC 8785 wants where all are ASCII, and sooner."""
+    text = _encode(runtime)
+    return text.encode("ascii") if text.isascii() else rfc8785.dumps(runtime)  # type: ignore[arg-type]  # as JSON
 
 
 def _key_members(tee_pubkey: Mapping[str, object]) -> dict[str, str]:

@@ -1,0 +1,117 @@
+"""Many proofs at once: nothing that is done sooner, or only once, lets a proof pass that would not pass alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from attest.audit.errors import AuditBroken, NoteMalformed
+from attest.broker.log import LogSigner, checkpoint, prove
+from attest.broker.presented import Memory
+from attest.broker.proof_file import ProofFile, make_proof_file, parse_proof_file
+from attest.broker.proof_form import Shelf
+from attest.broker.repeat import check_record
+from attest.keys.log_key import load_log_key, make_log_key
+from tests.fakes.service_world import ServiceWorld
+
+
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory: pytest.TempPathFactory) -> ProofFile:
+    """The proof of an accepted guest."""
+    folder: Path = tmp_path_factory.mktemp("log")
+    world = ServiceWorld(folder / "service")
+    world.client().handshake()
+    make_log_key(folder / "log.key", "kbs.example/audit")
+    note = checkpoint(
+        world.database, LogSigner(load_log_key(folder / "log.key", "kbs.example/audit"), folder / "seen"), world.now
+    )
+    number = world.records("decision")[0]["number"]
+    return make_proof_file(world.database, number, prove(world.database, number, note))
+
+
+def test_a_file_in_another_layout_proves_the_same(decided: ProofFile) -> None:
+    other = json.dumps(json.loads(decided.encode()), sort_keys=True).encode()
+    assert other != decided.encode()
+    assert parse_proof_file(other) == parse_proof_file(decided.encode(), Memory()) == decided
+
+
+@pytest.mark.parametrize("name", ["schema", "record", "proof", "blobs"])
+def test_a_member_that_stands_twice_in_the_file_is_refused(decided: ProofFile, name: str) -> None:
+    data = decided.encode()
+    line = next(line for line in data.split(b"\n") if line.startswith(f' "{name}"'.encode()))
+    more = b' "blobs": {},' if name == "blobs" else line
+    twice = data.replace(b"{\n", b"{\n" + more + b"\n", 1)
+    with pytest.raises(NoteMalformed, match="appears twice"):
+        parse_proof_file(twice)
+
+
+def test_an_attached_file_that_stands_twice_is_refused(decided: ProofFile) -> None:
+    data = decided.encode()
+    line = next(line for line in data.split(b"\n") if line.startswith(b"  "))
+    with pytest.raises(NoteMalformed, match="appears twice"):
+        parse_proof_file(data.replace(line, line + b"\n" + line, 1))
+
+
+def test_what_was_met_before_does_not_vouch_for_other_bytes_under_its_name(decided: ProofFile) -> None:
+    memory, document = Memory(), json.loads(decided.encode())
+    parse_proof_file(decided.encode(), memory)
+    document["blobs"][next(iter(document["blobs"]))] = base64.b64encode(b"other bytes").decode()
+    changed = json.dumps(document, indent=1).encode() + b"\n"
+    with pytest.raises(NoteMalformed, match="another digest"):
+        parse_proof_file(changed, memory)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda text: text.replace('{"actor":', '{"seq":1,"actor":', 1), "appears twice"),
+        (lambda text: text.replace('"kind":"decision"', '"kind": "decision"', 1), "not in canonical form"),
+        (lambda text: text.replace('"init_data":null', '"peer":1.5', 1), "not an integer"),
+        (lambda text: text.replace('"init_data":null', '"peer":9007199254740993', 1), "not in canonical form"),
+        (lambda text: text.replace('"init_data":null', f'"peer":{"[" * 40}{"]" * 40}', 1), "nested deeper"),
+        (lambda text: text.replace('"vmpl":0', '"vmpl":1', 1), "claims is another one"),
+        (lambda text: text.replace('"vmpl":0', '"vmpl":0.0', 1), "not an integer"),
+        (lambda text: text.replace('"vmpl":0', '"vmpl":false', 1), "claims is another one"),
+        (lambda text: text.replace('"outcome":"pass"', '"outcome":"fail"', 1), "decision is another one"),
+        (lambda text: text.replace('"schema":"cvm.audit/1"', '"schema":"cvm.audit/2"', 1), "not a cvm.audit/1"),
+    ],
+)  # fmt: skip
+def test_a_record_is_refused_the_fast_way_as_the_strict_way(
+    decided: ProofFile, edit: Callable[[str], str], message: str
+) -> None:
+    text = decided.record.decode()
+    changed = edit(text)
+    assert changed != text
+    with pytest.raises(AuditBroken, match=message):
+        check_record(changed.encode(), "audit record 4", decided.blobs, Memory())
+
+
+def test_what_is_remembered_of_one_proof_changes_nothing_about_the_next(decided: ProofFile) -> None:
+    memory = Memory()
+    first = check_record(decided.record, "audit record 4", decided.blobs, memory)
+    assert first == check_record(decided.record, "audit record 4", decided.blobs, memory)
+    assert first == check_record(decided.record, "audit record 4", decided.blobs)
+    for gone in decided.blobs:
+        rest = {digest: data for digest, data in decided.blobs.items() if digest != gone}
+        with pytest.raises(AuditBroken, match="are gone"):
+            check_record(decided.record, "audit record 4", rest, memory)
+
+
+def blob_text(byte: int) -> tuple[str, str]:
+    data = bytes([byte]) * 750
+    return hashlib.sha256(data).hexdigest(), base64.b64encode(data).decode()
+
+
+def test_the_shelf_forgets_what_was_not_met_for_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attest.broker.proof_form._SHELF", 2500)  # two of a thousand characters
+    shelf = Shelf()
+    first, second = shelf.blob(*blob_text(1)), shelf.blob(*blob_text(2))
+    assert shelf.blob(*blob_text(1)) is first
+    shelf.blob(*blob_text(3))
+    assert shelf.blob(*blob_text(1)) is first
+    assert shelf.blob(*blob_text(2)) is not second
