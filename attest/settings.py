@@ -60,6 +60,7 @@ class CollateralSettings:
 
     ``folder`` is filled by people, ``cache`` by the program. ``max_crl_age`` bounds how long ago a list was last
     fetched, where its own next update is too far away for the operator's taste. ``pcs`` is how Intel is asked.
+    ``renew``: a process of the service keeps the cache current, and requests ask only for what is missing or ended.
     """
 
     folder: Path | None = None
@@ -68,6 +69,7 @@ class CollateralSettings:
     kds_url: str = KDS_URL
     max_crl_age: timedelta | None = None
     pcs: PcsSettings = field(default_factory=PcsSettings)
+    renew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +237,9 @@ def _collateral(table: Table, folder: Path) -> CollateralSettings:
     cache = _path(table, "cache", folder) if table.has("cache") else None
     if online and cache is None:
         table.problem("cache", "missing, want a path: what is fetched is kept there")
+    renew = bool(table.value("renew", bool, online))
+    if renew and not online:
+        table.problem("renew", "true, but online is false: there is nobody to ask")
     hours = _number(table, "max_crl_age_hours", 1, 1, 24 * 366) if table.has("max_crl_age_hours") else None
     return CollateralSettings(
         folder=_path(table, "folder", folder) if table.has("folder") else None,
@@ -243,6 +248,7 @@ def _collateral(table: Table, folder: Path) -> CollateralSettings:
         kds_url=_url(table, "kds_url", KDS_URL),
         max_crl_age=None if hours is None else timedelta(hours=hours),
         pcs=_pcs(table, folder),
+        renew=renew,
     )
 
 

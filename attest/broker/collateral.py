@@ -11,6 +11,7 @@ import hmac
 import logging
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from attest.broker.appraise import anchors_of
 from attest.broker.collateral_intel import WAIT_SECONDS, IntelCollateralService
@@ -49,7 +50,7 @@ class AtHand:
 class ServiceCollateral:
     """The folder, and a source behind it where a cache is configured.
 
-    ``intel`` is the same for Intel's.
+    ``intel`` is the same for Intel's. ``renewed`` is the cache's folder where a timer keeps it current.
     """
 
     folder: CollateralFolder = field(default_factory=lambda: CollateralFolder(None))
@@ -57,6 +58,7 @@ class ServiceCollateral:
     max_crl_age: timedelta | None = None
     clock: Clock = field(default_factory=Clock)
     intel: IntelCollateralService = field(default_factory=IntelCollateralService)
+    renewed: Path | None = None
     _cache_only: CollateralSource | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -73,8 +75,12 @@ class ServiceCollateral:
         if settings.cache is not None:
             asked = replace(settings.pcs, turn_wait=TURN_SECONDS) if settings.online else None
             pcs = PcsSource(Cache(settings.cache, clock), asked, clock, settings.pcs.channel)
+        for keeper in (source, pcs):
+            if keeper is not None:
+                keeper.renewed_by_timer = settings.renew
         intel = IntelCollateralService(IntelFolder(settings.folder), pcs, settings.max_crl_age, clock)
-        return cls(CollateralFolder(settings.folder), source, settings.max_crl_age, clock, intel)
+        renewed = settings.cache if settings.renew else None
+        return cls(CollateralFolder(settings.folder), source, settings.max_crl_age, clock, intel, renewed)
 
     def offline(self) -> ServiceCollateral:
         """The same folder and caches; nobody is asked."""
@@ -89,7 +95,7 @@ class ServiceCollateral:
         own = self.folder.current()
         have = sent + own
         supplied = Supplied()
-        source = self.source if self._may_ask(document) else self._cache_only
+        source = self.source if self.may_ask(document) else self._cache_only
         if source is not None and hmac.compare_digest(report.report_data, report_data):
             supplier = Supplier(source, anchors_of(document, have), now, Budget(self.clock, WAIT_SECONDS))
             supplied = supplier.supply(report, have)
@@ -100,7 +106,8 @@ class ServiceCollateral:
         too_old = wants_list and self._too_old(report, own, pool, supplied, now)
         return AtHand(pool, tuple(problem.message[:300] for problem in supplied.problems), too_old)
 
-    def _may_ask(self, document: PolicyDocument) -> bool:
+    def may_ask(self, document: PolicyDocument) -> bool:
+        """Whether AMD, or who stands in for it, is asked under this policy."""
         kds = self.source.kds if self.source is not None else None
         return kds is not None and (AMD_ROOT in document.roots or kds.url != KDS_URL)
 

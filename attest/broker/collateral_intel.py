@@ -77,7 +77,7 @@ class IntelCollateralService:
         """
         own = self.folder.current()
         supplied = IntelSupplied()
-        source = self.source if self._may_ask(document) else self._cache_only
+        source = self.source if self.may_ask(document) else self._cache_only
         if source is not None and hmac.compare_digest(quote.body.report_data, report_data):
             supplied = fetch_for_quote(quote, source, anchors, now, Budget(self.clock, WAIT_SECONDS))
         for problem in supplied.problems:
@@ -87,7 +87,8 @@ class IntelCollateralService:
         too_old = wants_list and not own.crls and self._too_old(supplied, now)
         return IntelAtHand(self._joined(own, supplied), problems, too_old)
 
-    def _may_ask(self, document: PolicyDocument) -> bool:
+    def may_ask(self, document: PolicyDocument) -> bool:
+        """Whether Intel, or who stands in for it, is asked under this policy."""
         pcs = None if self.source is None else self.source.pcs
         return pcs is not None and (INTEL_ROOT in document.roots or pcs.urls != (PCS_URL,))
 

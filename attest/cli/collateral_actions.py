@@ -16,6 +16,7 @@ from attest.collateral.bundle import Intel, export_bundle, import_bundle
 from attest.collateral.clock import Budget
 from attest.collateral.errors import CollateralNotFound, CollateralUnavailable
 from attest.collateral.intel_status import IntelItemStatus, intel_failures, intel_status
+from attest.collateral.renewal import STOPPED_AFTER, RenewalState, renewal_state
 from attest.collateral.source import CollateralSource
 from attest.collateral.status import ItemStatus, cache_failures, cache_status, item_status
 from attest.collateral.supply import products_of, wanted_of_report
@@ -151,6 +152,7 @@ def status(args: Namespace) -> int:
                     {"name": item.wanted.name, "code": item.code, "message": item.message, "until": _time(item.until)}
                     for item in failures
                 ],
+                "renewal": _renewal_json(renewal_state(source.cache.folder)),
             }
         )
         return 0
@@ -163,7 +165,24 @@ def status(args: Namespace) -> int:
         print_text(f"warning: {warning}")
     for failure in failures:
         print_text(f"not asked again before {_time(failure.until)}: {failure.message}")
+    _print_renewal(renewal_state(source.cache.folder), now)
     return 0
+
+
+def _renewal_json(state: RenewalState | None) -> dict[str, Any] | None:
+    return None if state is None else {"at": _time(state.at), "failing": list(state.failing)}
+
+
+def _print_renewal(state: RenewalState | None, now: datetime) -> None:
+    """What the service that renews this cache said last; nothing where none ever did."""
+    if state is None:
+        return
+    if now - state.at > STOPPED_AFTER:
+        print_text(f"warning: no service has renewed what is here since {_time(state.at)}")
+    else:
+        print_text(f"a running service renews what is here, last seen {_time(state.at)}")
+    for name in state.failing:
+        print_text(f"warning: {name} could not be renewed; the last one stays in use")
 
 
 def bundle(args: Namespace) -> int:

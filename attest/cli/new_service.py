@@ -72,6 +72,7 @@ file = "policy.toml"                  # put in force by `attest serve` and `atte
 folder = {collateral}                 # certificates and CRLs beside those that come with the evidence
 cache = "collateral-cache"            # what was fetched or imported: attest collateral status
 online = {online}                         # ask AMD (kdsintf.amd.com) and Intel (api.trustedservices.intel.com)
+# renew = false                            # a process of the service asks again before things end; false: requests do
 # kds_url = "https://kds-mirror.example"   # ask this one instead; answers are verified all the same
 # max_crl_age_hours = 168                  # refuse to release when a list was last fetched longer ago
 # intel_urls = ["https://pccs:8081"]       # ask these instead of Intel, in order; answers are verified all the same

@@ -79,6 +79,10 @@ class PcsSource(keeper.Keeper[IntelWanted, IntelAnchors, IntelItem]):
         """See above."""
         return _REFRESH
 
+    def ends(self, item: IntelItem) -> datetime | None:
+        """Its next update, or its signer's end."""
+        return item.expires
+
     def due(self, item: IntelItem, now: datetime) -> bool:
         """Whether it has ended."""
         return item.expires <= now

@@ -52,6 +52,9 @@ class Keeper(Generic[W, A, I]):
     Subclasses say what the methods that raise NotImplementedError here promise.
     """
 
+    renewed_by_timer = False
+    """Whether :mod:`attest.collateral.renewal` keeps things current: then others ask only for what has ended."""
+
     def __init__(self, cache: Cache, clock: Clock) -> None:
         self.cache, self.clock = cache, clock
         self._known: OrderedDict[str, _Known[A, I]] = OrderedDict()
@@ -86,6 +89,10 @@ class Keeper(Generic[W, A, I]):
 
     def refresh_after(self, wanted: W) -> timedelta | None:
         """How long a thing is not asked for again; ``None`` is for ever."""
+        raise NotImplementedError
+
+    def ends(self, item: I) -> datetime | None:
+        """The last moment the item itself speaks of, where it is renewed before."""
         raise NotImplementedError
 
     def due(self, item: I, now: datetime) -> bool:
@@ -162,9 +169,10 @@ class Keeper(Generic[W, A, I]):
 
     def _fresh(self, wanted: W, held: Held[I], now: datetime) -> bool:
         refresh = self.refresh_after(wanted)
-        if refresh is None:
+        due = self.due(held.item, now)
+        if refresh is None or (self.renewed_by_timer and not due):
             return True
-        return now - held.fetched < (_REFRESH_STALE if self.due(held.item, now) else refresh)
+        return now - held.fetched < (_REFRESH_STALE if due else refresh)
 
 
 def _remember(exc: CollateralUnavailable) -> timedelta:

@@ -58,6 +58,10 @@ class CollateralSource(keeper.Keeper[Wanted, TrustAnchors, Item]):
         """See above."""
         return _REFRESH.get(wanted.kind)
 
+    def ends(self, item: Item) -> datetime | None:
+        """A list's next update."""
+        return None if item.crl is None else item.crl.next_update
+
     def due(self, item: Item, now: datetime) -> bool:
         """Whether a list is past its next update."""
         crl = item.crl

@@ -1,11 +1,13 @@
-"""Is this replica fit for work? Four checks, each with one word for operators.
+"""Is this replica fit for work? Five checks, each with one word for operators.
 
 ``database``: it answers. ``keys``: every key that a stored resource is sealed under is at hand. ``policy``: one is in
 force. A replica that fails one of these cannot release anything, and a balancer should leave it alone.
 
 ``collateral``: no revocation list in the operator's folder is past its next update, and nothing in the caches of AMD's
 and Intel's things is past its end or damaged. It never makes a replica unready: all replicas would fail together, while
-guests whose policy asks for no list could still be served, and the rest are told 503 one by one.
+guests whose policy asks for no list could still be served, and the rest are told 503 one by one. ``renewal``: where a
+timer keeps the cache current, it runs and nothing it asks for fails; like ``collateral`` it is for operators to act on
+while everything still works.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from attest.broker.appraise import anchors_of
 from attest.broker.present_tdx import intel_anchors_of
 from attest.broker.service import Service
 from attest.collateral.intel_status import intel_status
+from attest.collateral.renewal import renewal_problem
 from attest.collateral.status import DAMAGED, EXPIRED, STALE, cache_status
 from attest.store import secrets
 from policy.errors import CvmError
@@ -33,6 +36,7 @@ def checks(service: Service, now: datetime) -> dict[str, str]:
         "keys": _outcome(lambda: _keys(service)),
         "policy": _outcome(lambda: _policy(service)),
         "collateral": _outcome(lambda: _collateral(service, now)),
+        "renewal": _outcome(lambda: _renewal(service, now)),
     }
 
 
@@ -64,6 +68,11 @@ def _keys(service: Service) -> str:
 def _policy(service: Service) -> str:
     service.rules.current()
     return OK
+
+
+def _renewal(service: Service, now: datetime) -> str:
+    folder = service.collateral.renewed
+    return OK if folder is None else renewal_problem(folder, now) or OK
 
 
 def _collateral(service: Service, now: datetime) -> str:

@@ -9,6 +9,7 @@ series is fixed, and no path of a resource leaks.
 
 ``fault`` tells apart whose turn it is to act: ``guest`` (the request or the evidence is bad), ``collateral`` and
 ``storage`` (something we depend on is unavailable), ``overload`` (too many requests), ``service`` (our defect).
+``attest_collateral_renewals_total`` counts what the timer asked for, by vendor and outcome.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ FAULTS = ("guest", "collateral", "storage", "overload", "service")
 STATUSES = ("200", "400", "401", "403", "404", "405", "409", "413", "429", "500", "503", "other")
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 NO_ROUTE = "none"
+VENDORS, RENEWALS = ("amd", "intel"), ("renewed", "failed")
+_ALWAYS = ("attest_failures_total", "attest_collateral_renewals_total")
 _HELP = {
     "attest_requests_total": ("counter", "Requests by listener, route and status."),
     "attest_failures_total": ("counter", "Requests that failed, by whose fault it was."),
     "attest_request_seconds": ("histogram", "Time from a request's arrival in a worker to its answer."),
-    "attest_check": ("gauge", "1 where a readiness check passes: database, keys, policy, collateral."),
+    "attest_collateral_renewals_total": ("counter", "Collateral the timer asked for, by vendor and outcome."),
+    "attest_check": ("gauge", "1 where a readiness check passes: database, keys, policy, collateral, renewal."),
 }
 
 
@@ -59,6 +63,10 @@ class Metrics:
     def failure(self, fault: str) -> None:
         """Count one failure of that kind."""
         self._add(f'attest_failures_total{{fault="{fault}"}}', 1)
+
+    def renewal(self, vendor: str, outcome: str) -> None:
+        """Count one thing that the timer asked for."""
+        self._add(f'attest_collateral_renewals_total{{vendor="{vendor}",outcome="{outcome}"}}', 1)
 
     def text(self, checks: Mapping[str, bool]) -> str:
         """The exposition: totals of all processes, and ``checks`` as they are now."""
@@ -105,6 +113,8 @@ def _series(routes: Mapping[str, Sequence[str]]) -> Iterator[str]:
         for route in (*dict.fromkeys(names), NO_ROUTE)
     ]
     yield from (f'attest_failures_total{{fault="{fault}"}}' for fault in FAULTS)
+    renewals = [f'vendor="{vendor}",outcome="{outcome}"' for vendor in VENDORS for outcome in RENEWALS]
+    yield from (f"attest_collateral_renewals_total{{{labels}}}" for labels in renewals)
     yield from (f'attest_requests_total{{{place},status="{status}"}}' for place in places for status in STATUSES)
     for place in places:
         yield from (f'attest_request_seconds_bucket{{{place},le="{bound}"}}' for bound in (*BUCKETS, "+Inf"))
@@ -112,7 +122,7 @@ def _series(routes: Mapping[str, Sequence[str]]) -> Iterator[str]:
 
 
 def _cumulative(totals: Mapping[str, float]) -> Iterator[tuple[str, float]]:
-    """Failures always; requests that happened; histograms of routes that were used, their buckets added up."""
+    """Failures and renewals always; requests that happened; histograms of used routes, their buckets added up."""
     below = 0.0
     for name, value in totals.items():
         if name.startswith("attest_request_seconds_bucket"):
@@ -124,7 +134,7 @@ def _cumulative(totals: Mapping[str, float]) -> Iterator[tuple[str, float]]:
                 yield name, value
                 yield name.replace("_sum{", "_count{", 1), below
             below = 0.0
-        elif value > 0 or name.startswith("attest_failures_total"):
+        elif value > 0 or name.startswith(_ALWAYS):
             yield name, value
 
 

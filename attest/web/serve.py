@@ -12,8 +12,9 @@ import ctypes
 import os
 import signal
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -35,6 +36,7 @@ from attest.web.logs import log_to_stderr
 from attest.web.metrics import Metrics
 from attest.web.oidc.caller import Bearers
 from attest.web.principals import bearer_or, no_caller, tls_caller
+from attest.web.renewing import run_renewer
 from attest.web.tls import server_context
 
 ADMIN_WORKERS = 1
@@ -58,10 +60,12 @@ def admin_app(
 
 
 def counters(workers: int) -> Metrics:
-    """The counters all processes of this replica share; twice as many rows as workers, for those that take over."""
+    """The counters all processes of this replica share; twice as many rows as workers, for those that take over, and
+    one for the process that renews collateral.
+    """
     tables = {"guests": GUEST_ROUTES, "operators": ADMIN_ROUTES}
     names = {listener: [route.path for route in routes] for listener, routes in tables.items()}
-    return Metrics(names, 2 * (workers + ADMIN_WORKERS))
+    return Metrics(names, 2 * (workers + ADMIN_WORKERS) + 1)
 
 
 def serve(settings: Settings, report: Report, config: Path) -> int:
@@ -97,7 +101,10 @@ def serve(settings: Settings, report: Report, config: Path) -> int:
             ready,
         ),
     )
-    children = tuple(_start(listener) for listener in listeners)
+    # All before the supervisor, whose signal handlers are the parent's alone.
+    children = [_start(partial(run_listener, listener)) for listener in listeners]
+    if service.collateral.renewed is not None:
+        children.append(_start(lambda: run_renewer(service, metrics)))
     supervisor = _Supervisor(children)
     for bound in (guest, admin):
         bound.socket.close()
@@ -141,7 +148,7 @@ def _beside(bound: Bound, config: Path, report: Report) -> int:
 class _Supervisor:
     """Child processes; what happens to one happens to the others."""
 
-    def __init__(self, children: tuple[int, ...]) -> None:
+    def __init__(self, children: Iterable[int]) -> None:
         self._running = set(children)
         self._asked = False
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -169,7 +176,8 @@ class _Supervisor:
         return 0 if self._asked else 1
 
 
-def _start(listener: Listener) -> int:
+def _start(run: Callable[[], None]) -> int:
+    """A process of its own for ``run``, which ends with it and with this one; returns its id."""
     parent = os.getpid()
     child = os.fork()
     if child:
@@ -177,7 +185,7 @@ def _start(listener: Listener) -> int:
     code = 1
     try:
         _die_with(parent)
-        run_listener(listener)
+        run()
     except SystemExit as exc:
         code = exc.code if isinstance(exc.code, int) else 1
     finally:

@@ -225,8 +225,13 @@ def test_the_collateral_table_is_decoded(tmp_path: Path) -> None:
     table = 'folder = "f"\ncache = "c"\nonline = true\nkds_url = "https://kds.example/amd/"\nmax_crl_age_hours = 24'
     folder = tmp_path / "svc"
     assert settings(tmp_path, table) == CollateralSettings(
-        folder / "f", folder / "c", online=True, kds_url="https://kds.example/amd", max_crl_age=timedelta(hours=24)
-    )
+        folder / "f", folder / "c", online=True, kds_url="https://kds.example/amd", max_crl_age=timedelta(hours=24),
+        renew=True,
+    )  # fmt: skip
+
+
+def test_the_timer_that_renews_can_be_left_out(tmp_path: Path) -> None:
+    assert not settings(tmp_path, 'cache = "c"\nonline = true\nrenew = false').renew
 
 
 def test_an_empty_collateral_table_asks_nobody(tmp_path: Path) -> None:
@@ -240,6 +245,7 @@ def test_an_empty_collateral_table_asks_nobody(tmp_path: Path) -> None:
         ('online = "yes"', "online: got"),
         ('kds_url = "ftp://x"', "kds_url: got"),
         ("max_crl_age_hours = 0", "max_crl_age_hours: got 0"),
+        ("renew = true", "there is nobody to ask"),
         ('cach = "x"', 'did you mean "cache"'),
     ],
 )

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -222,5 +223,33 @@ def test_the_running_service_fetches_what_a_guest_does_not_send(
                 "collateral", "status", "--root", str(served.folder / "collateral" / "root"), "--json"
             )
             assert {item["kind"] for item in json.loads(listed.out)["items"]} == {"chain", "crl", "vcek"}
+        finally:
+            assert served.stop() == 0
+
+
+def test_the_running_service_renews_its_cache_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of its own does it, at once where the list at hand is twenty hours old; nobody asked for anything."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with FakeKds(PKI) as kds:
+        served = Served(tmp_path / "service").init()
+        settings = served.config.read_text()
+        served.config.write_text(settings.replace("online = false", f'online = true\nkds_url = "{kds.url}"'))
+        (served.folder / "collateral" / "root").write_bytes(PKI.ark_der)
+        old = datetime.now(UTC) - timedelta(hours=20)
+        kds.source(served.folder / "collateral-cache").get(kds.list, PKI.anchors, old, kds.time.budget())
+        served.start()
+        try:
+            deadline = time.monotonic() + 20
+            while "collateral renewed: Genoa VCEK CRL" not in served.log.read_text() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert kds.asked == [kds.list.path] * 2
+            assert len(served.processes()) == 7
+            operator = served.operator()
+            text = operator.send("GET", "/metrics", None, {}).body.decode()
+            assert 'attest_collateral_renewals_total{vendor="amd",outcome="renewed"} 1' in text
+            assert 'attest_check{check="renewal"} 1' in text
+            assert operator.send("GET", "/readyz", None, {}).json()["checks"]["renewal"] == "ok"
+            listed = served.attest("collateral", "status")
+            assert "a running service renews what is here" in listed.out
         finally:
             assert served.stop() == 0
