@@ -8,7 +8,6 @@ author sees every mistake in one run: ``$.cpu.modle: unknown key (did you mean "
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -108,6 +107,8 @@ class Table:
 
 
 def _suggest(word: str, options: Sequence[str]) -> str:
+    from difflib import get_close_matches  # only for who made a mistake
+
     close = get_close_matches(word, options, n=1)
     return f' (did you mean "{close[0]}"?)' if close else ""
 

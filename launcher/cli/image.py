@@ -75,7 +75,7 @@ def _show(args: Namespace) -> int:
 def _toolchain(args: Namespace) -> int:
     from launcher.cli import progress
     from launcher.io.storage_tools import qemu_extras
-    from launcher.io.toolchain import fetch_toolchain
+    from launcher.io.toolchain_fetch import fetch_toolchain
 
     tools = fetch_toolchain(progress=progress.show, storage=args.storage)
     described = {
@@ -92,7 +92,7 @@ def _toolchain(args: Namespace) -> int:
 def _prepare(args: Namespace) -> int:
     from launcher.cli import progress
     from launcher.io.cachedir import cache_folder
-    from launcher.io.toolchain import fetch_toolchain
+    from launcher.io.toolchain_fetch import fetch_toolchain
     from launcher.provision import ensure_image
 
     tools = fetch_toolchain(progress=progress.show)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
-from launcher.core.migration import parse_target
 from launcher.core.text import safe_text
 from launcher.errors import GuestDenied, GuestFailed, LauncherError
-from launcher.io.statedir import VmDir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from launcher.io.statedir import VmDir
 
 DESCRIPTION = """Start a VM and watch it: starting, booted, attested or refused, running, stopped.
 Stays until the VM has ended; Ctrl-C ends it. With --detach returns once the VM has attested
@@ -37,9 +40,38 @@ def add_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def run(args: Namespace) -> int:
+class _Plain:
+    """What argparse would have returned for a plain call."""
+
+    __slots__ = ("detach", "hash_table", "incoming", "json", "plain", "quiet", "timeout", "vm")
+
+    def __init__(self, words: list[str]) -> None:
+        self.vm = next(word for word in words if word not in _PLAIN)
+        self.detach, self.quiet, self.json = (word in words for word in _PLAIN)
+        self.plain = False
+        self.timeout: float | None = None
+        self.incoming: str | None = None
+        self.hash_table: str | None = None
+
+
+_PLAIN = ("--detach", "--quiet", "--json")
+
+
+def quick(words: list[str]) -> _Plain | None:
+    """The options of a plain call; ``None`` leaves everything else (and every mistake) to argparse, which takes longer
+    to load than the VM file to read.
+    """
+    rest = [word for word in words if word not in _PLAIN]
+    return _Plain(words) if len(rest) == 1 and rest[0] and not rest[0].startswith("-") else None
+
+
+def run(args: Namespace | _Plain) -> int:
     """Launch; 0 when it went well."""
-    incoming = None if args.incoming is None else parse_target(args.incoming, plain=args.plain)
+    incoming = None
+    if args.incoming is not None:
+        from launcher.core.migration import parse_target
+
+        incoming = parse_target(args.incoming, plain=args.plain)
     if args.detach:
         from launcher.service.detaching import detach
 
@@ -84,7 +116,7 @@ def _summary(document: dict[str, object]) -> str:
     return f"{document['name']}: {document['state']}{emulated}: {shown}{digest}\n"
 
 
-def _options_again(args: Namespace) -> list[str]:
+def _options_again(args: Namespace | _Plain) -> list[str]:
     options = [] if args.timeout is None else ["--timeout", str(args.timeout)]
     if args.incoming is not None:
         options += ["--incoming", args.incoming]
@@ -105,6 +137,8 @@ def _nothing(vm: VmDir) -> None:
 
 
 def _seconds(text: str) -> float:
+    from argparse import ArgumentTypeError
+
     try:
         value = float(text)
     except ValueError:

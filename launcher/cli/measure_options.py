@@ -178,7 +178,7 @@ def firmware_from(name: str) -> str:
 def _firmware_of_toolchain() -> str:
     from launcher.io.toolchain import find_toolchain
 
-    return str(find_toolchain().firmware_dir / "OVMF.amdsev.fd")
+    return f"{find_toolchain().firmware_dir}/OVMF.amdsev.fd"
 
 
 def write_out(text: str) -> None:

@@ -7,7 +7,6 @@ import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 
-from launcher.cli.td_words import td_lines, td_members
 from launcher.core.cost import MemoryCost, memory_cost
 from launcher.core.text import safe_text
 from launcher.service.planning import Prepared, prepare
@@ -33,6 +32,11 @@ def plan_document(prepared: Prepared) -> dict[str, object]:
     """The plan as JSON, schema ``cvm.plan/1``."""
     plan = prepared.plan
     cost = memory_cost(plan.spec.platform, plan.spec.memory, filled=plan.spec.ram.filled)
+    registers: dict[str, object] = {}
+    if prepared.td is not None:
+        from launcher.cli.td_words import td_members
+
+        registers = td_members(prepared.td)
     return {
         "schema": "cvm.plan/1",
         "name": plan.spec.name,
@@ -43,7 +47,7 @@ def plan_document(prepared: Prepared) -> dict[str, object]:
         "blockers": [item._asdict() for item in plan.blockers],
         "launch_digest": prepared.launch_digest,
         "inputs": [{"name": name, "path": path, "sha256": sha256} for name, path, sha256 in prepared.files()],
-        **({} if prepared.td is None else td_members(prepared.td)),
+        **registers,
         "kernel_cmdline": plan.spec.cmdline,
         "memory_cost": {**cost._asdict(), "total": cost.total},
         "timeout_seconds": plan.budget._asdict(),
@@ -64,6 +68,8 @@ def _text(prepared: Prepared) -> str:
     if prepared.launch_digest is not None:
         lines += ["", f"launch digest  {prepared.launch_digest}"]
         if prepared.td is not None:
+            from launcher.cli.td_words import td_lines
+
             lines += td_lines(prepared.td)
         for name, path, sha256 in prepared.files():
             lines.append(f"  {name:<9} sha256:{sha256}  {_shorten(path) or '(none)'}")

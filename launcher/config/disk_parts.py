@@ -16,9 +16,9 @@ from policy.vocab import ResourcePath
 MAX_DISKS = 16
 MAX_COPIES = 8
 # VIRTIO_BLK_ID_BYTES is 20 (VIRTIO 1.2, section 5.2.6): longer serials are cut.
-_DISK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,19}")
-_SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,19}")
-_PRIORITY = re.compile(r"idle|(?:best-effort|realtime):[0-7]")
+_DISK_NAME = r"[a-z0-9][a-z0-9_-]{0,19}"
+_SERIAL = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,19}"
+_PRIORITY = r"idle|(?:best-effort|realtime):[0-7]"
 
 
 def disks(tables: tuple[Table, ...]) -> tuple[Disk, ...]:
@@ -69,7 +69,7 @@ def _source(table: Table) -> tuple[str, Network | None]:
 def _identity(table: Table, number: int) -> tuple[str, ResourcePath | None]:
     """(serial, key). An encrypted disk's serial is the name the agent looks for."""
     serial = table.value("serial", str, want="at most 20 letters and digits") if table.has("serial") else None
-    if serial is not None and not _SERIAL.fullmatch(serial):
+    if serial is not None and not re.fullmatch(_SERIAL, serial):
         table.problem("serial", f"got {serial[:80]!r}, want at most 20 letters, digits, '.', '_' and '-'")
     encrypted = table.table("encrypted", required=False)
     if encrypted is None:
@@ -77,7 +77,7 @@ def _identity(table: Table, number: int) -> tuple[str, ResourcePath | None]:
     if serial is not None:
         table.problem("serial", "an encrypted disk's serial is encrypted.name")
     name = encrypted.value("name", str) or f"disk{number}"
-    if not _DISK_NAME.fullmatch(name):
+    if not re.fullmatch(_DISK_NAME, name):
         encrypted.problem("name", f"got {name[:80]!r}, want at most 20 of a-z 0-9 _ -")
     found = resource(encrypted)
     encrypted.finish()
@@ -99,7 +99,7 @@ def _priority(table: Table) -> str | None:
     if not table.has("io_priority"):
         return None
     text = table.value("io_priority", str, want='"idle", "best-effort:0" to "best-effort:7" or "realtime:0" to :7')
-    if text is not None and not _PRIORITY.fullmatch(text):
+    if text is not None and not re.fullmatch(_PRIORITY, text):
         table.problem("io_priority", f'got {text[:40]!r}, want "idle", "best-effort:N" or "realtime:N" with N 0 to 7')
     return text
 

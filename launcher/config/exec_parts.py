@@ -7,7 +7,7 @@ import re
 from policy.table import Table
 
 MAX_OPERATORS = 8
-_KEY = re.compile("[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
+_KEY = "[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"
 
 
 def operators(table: Table | None) -> tuple[str, ...]:
@@ -16,7 +16,7 @@ def operators(table: Table | None) -> tuple[str, ...]:
         return ()
     keys = table.strings("operators")
     for key in keys:
-        if not _KEY.fullmatch(key):
+        if not re.fullmatch(_KEY, key):
             table.problem("operators", f"got {key[:60]!r}, want a key as `cvm exec --new-key FILE` prints it")
     if not 1 <= len(keys) <= MAX_OPERATORS or len(set(keys)) != len(keys):
         table.problem("operators", f"got {len(keys)} keys, want 1 to {MAX_OPERATORS}, each once")

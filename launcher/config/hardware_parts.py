@@ -10,9 +10,9 @@ from launcher.core.limits import cpu_list
 from launcher.core.vm import VmConfig
 from policy.table import Problems, Table
 
-_FEATURE = re.compile(r"[+-][a-z0-9][a-z0-9._-]{0,62}")
-_ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_FEATURE = r"[+-][a-z0-9][a-z0-9._-]{0,62}"
+_ADDRESS = r"[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]"
+_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _PAGES = {"none": 0, "2MiB": 2 << 20, "1GiB": 1 << 30}
 _PROCESSORS = 'a list of processors such as "0-3,8"'
 MAX_NODES, MAX_PASSED = 16, 16
@@ -36,9 +36,9 @@ def features(table: Table) -> tuple[str, ...]:
     """``features`` of ``[cpu]``: ``+name`` or ``-name``."""
     found = table.strings("features", ())
     for item in found:
-        if not _FEATURE.fullmatch(item):
+        if not re.fullmatch(_FEATURE, item):
             table.problem("features", f'got {item[:60]!r}, want "+name" or "-name" such as "-avx10"')
-    return tuple(item for item in found if _FEATURE.fullmatch(item))
+    return tuple(item for item in found if re.fullmatch(_FEATURE, item))
 
 
 def placement(table: Table | None, vcpus: int) -> Placement:
@@ -153,10 +153,10 @@ def passthrough(tables: tuple[Table, ...]) -> tuple[Passthrough, ...]:
 
 def _passed(table: Table) -> Passthrough:
     address = table.value("address", str, want='a PCI address such as "0000:01:00.0"') or ""
-    if address and not _ADDRESS.fullmatch(address):
+    if address and not re.fullmatch(_ADDRESS, address):
         table.problem("address", f'got {address[:40]!r}, want a PCI address such as "0000:01:00.0"')
     token = table.value("vf_token", str, want="a UUID") if table.has("vf_token") else None
-    if token and not _UUID.fullmatch(token):
+    if token and not re.fullmatch(_UUID, token):
         table.problem("vf_token", f"got {token[:40]!r}, want a UUID in lower case")
     backend = table.choice("backend", (IOMMUFD, GROUP), IOMMUFD) or IOMMUFD
     table.finish()

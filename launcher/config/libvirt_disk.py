@@ -182,7 +182,7 @@ def _limits(item: Element, table: Table, left: list[tuple[str, str]]) -> tuple[s
         table["throttle"] = limits
         return None
     name = re.sub("[^a-z0-9]+", "-", group.words.lower()).strip("-")[:32].strip("-")
-    if not GROUP_NAME.fullmatch(name):
+    if not re.fullmatch(GROUP_NAME, name):
         left.append(("/iotune/group_name", "no letters or digits in it: the disk got limits of its own"))
         table["throttle"] = limits
         return None

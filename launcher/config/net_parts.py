@@ -13,11 +13,11 @@ MIN_MTU, MAX_MTU = 576, 65521
 MAX_QUEUES = 16
 MIN_RATE, MAX_RATE = 64_000, 400_000_000_000
 MAX_BURST = 256 << 20
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
-_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
-_RATE = re.compile(r"([1-9][0-9]{0,8})([kMG])bit")
-_BURST = re.compile(r"([1-9][0-9]{0,8})([KM])iB")
-_FORWARD = re.compile(r"(tcp|udp):([0-9.]*):([0-9]{1,5})-:([0-9]{1,5})")
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}"
+_MAC = r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
+_RATE = r"([1-9][0-9]{0,8})([kMG])bit"
+_BURST = r"([1-9][0-9]{0,8})([KM])iB"
+_FORWARD = r"(tcp|udp):([0-9.]*):([0-9]{1,5})-:([0-9]{1,5})"
 _DECIMAL = {"k": 1000, "M": 10**6, "G": 10**9}
 _BINARY = {"K": 1 << 10, "M": 1 << 20}
 
@@ -96,7 +96,7 @@ def _model(table: Table, found: Net) -> None:
 
 
 def _forward(table: Table, text: str) -> Forward | None:
-    match = _FORWARD.fullmatch(text)
+    match = re.fullmatch(_FORWARD, text)
     address = match[2] or "127.0.0.1" if match else ""
     if match is None or not _ipv4(address) or not all(0 < int(match[group]) < 65536 for group in (3, 4)):
         table.problem(
@@ -117,7 +117,7 @@ def _mac(table: Table) -> str | None:
     if not table.has("mac"):
         return None
     text = table.value("mac", str, want='an address such as "02:00:00:00:00:01"') or ""
-    if text and (not _MAC.fullmatch(text) or int(text[:2], 16) & 1 or text == "00:00:00:00:00:00"):
+    if text and (not re.fullmatch(_MAC, text) or int(text[:2], 16) & 1 or text == "00:00:00:00:00:00"):
         table.problem("mac", f'got {text[:40]!r}, want one station\'s address such as "02:00:00:00:00:01", lower case')
     return text
 
@@ -126,7 +126,7 @@ def _interface(table: Table, key: str) -> str | None:
     if not table.has(key):
         return None
     text = table.value(key, str, want="an interface of the host") or ""
-    if text and not _NAME.fullmatch(text):
+    if text and not re.fullmatch(_NAME, text):
         table.problem(key, f"got {text[:40]!r}, want an interface's name: at most 15 of A-Z a-z 0-9 _ . -")
     return text
 
@@ -162,7 +162,7 @@ def _rate(table: Table, which: str) -> Rate | None:
     if not table.has(f"{which}_burst"):
         return Rate(bits, network.default_burst(bits))
     words = table.value(f"{which}_burst", str, want='a size such as "128KiB"') or ""
-    match = _BURST.fullmatch(words)
+    match = re.fullmatch(_BURST, words)
     burst = int(match[1]) * _BINARY[match[2]] if match else 0
     if words and not 1 << 16 <= burst <= MAX_BURST:
         table.problem(f"{which}_burst", f"got {words[:40]!r}, want 64KiB (a segment of the guest) to 256MiB")
@@ -171,7 +171,7 @@ def _rate(table: Table, which: str) -> Rate | None:
 
 def parse_rate(text: str) -> int | None:
     """Bits per second of ``100Mbit`` and the like, ``None`` if it is none or out of range."""
-    match = _RATE.fullmatch(text)
+    match = re.fullmatch(_RATE, text)
     bits = int(match[1]) * _DECIMAL[match[2]] if match else 0
     return bits if MIN_RATE <= bits <= MAX_RATE else None
 

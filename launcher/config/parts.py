@@ -24,17 +24,15 @@ from policy.vocab import Platform
 MAX_VCPUS = 4096
 HOST_MODEL = "host"
 """The CPU model of every TD."""
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_SERVICE = re.compile(
-    r"https://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?/?"
-)
+_MODEL = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
+_SERVICE = r"https://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?/?"
 APIS = ("resource", "token", "evidence")
 """What the agent can serve inside the guest."""
-_PIN = re.compile(r"[A-Za-z0-9_-]{43}")
-_SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
-_RUN = re.compile(r"(?:/[A-Za-z0-9._+@-]+)+")
-_HOST_DATA = re.compile(r"[0-9a-f]{64}")
-_ABI = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
+_PIN = r"[A-Za-z0-9_-]{43}"
+_SECRET_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"  # noqa: S105  a pattern
+_RUN = r"(?:/[A-Za-z0-9._+@-]+)+"
+_HOST_DATA = r"[0-9a-f]{64}"
+_ABI = r"([0-9]{1,3})\.([0-9]{1,3})"
 
 
 def cpu(table: Table | None, platform: Platform) -> Cpu:
@@ -48,7 +46,7 @@ def cpu(table: Table | None, platform: Platform) -> Cpu:
     model = table.value("model", str, default.model) or ""
     if platform is Platform.TDX and model != HOST_MODEL:
         table.problem("model", f'got {model[:80]!r}, want "host": QEMU starts a TD with no named CPU model')
-    elif not _MODEL.fullmatch(model):
+    elif not re.fullmatch(_MODEL, model):
         table.problem("model", f"got {model[:80]!r}, want a QEMU CPU model such as EPYC-v4")
     elif model in (HOST_MODEL, "max") and platform not in (Platform.TDX, Platform.NONE):
         table.problem(
@@ -88,12 +86,12 @@ def attestation(table: Table | None) -> Attestation | None:
     if table is None:
         return None
     service = table.value("service", str, want="an https URL") or ""
-    match = _SERVICE.fullmatch(service)
+    match = re.fullmatch(_SERVICE, service)
     if service and (match is None or not 0 < int(match[1] or "443") < 65536):
         table.problem("service", f"got {service[:80]!r}, want https://host or https://host:port")
     ca = _path(table, "ca", None) or ""
     pins = table.strings("pins", ())
-    if len(pins) > 4 or not all(map(_PIN.fullmatch, pins)):
+    if len(pins) > 4 or not all(re.fullmatch(_PIN, pin) for pin in pins):
         table.problem("pins", "want at most 4 thumbprints of 43 characters (answer.pin of the service)")
     launch_record = table.choice("launch_record", LAUNCH_RECORDS, "send") or "send"
     table.finish()
@@ -105,7 +103,7 @@ def guest(table: Table | None) -> Guest | None:
     if table is None:
         return None
     run = table.value("run", str) if table.has("run") else None
-    if run is not None and (not _RUN.fullmatch(run) or any(set(part) == {"."} for part in run.split("/")[1:])):
+    if run is not None and (not re.fullmatch(_RUN, run) or any(set(part) == {"."} for part in run.split("/")[1:])):
         table.problem("run", f"got {run[:80]!r}, want an absolute path without '.' and '..'")
     poweroff = table.value("poweroff", bool, default=False) or False
     api = table.strings("api", ())
@@ -124,7 +122,7 @@ def guest(table: Table | None) -> Guest | None:
 def _secret(table: Table) -> Secret:
     """``[[guest.secret]]``"""
     name = table.value("name", str) or ""
-    if name and not _SECRET_NAME.fullmatch(name):
+    if name and not re.fullmatch(_SECRET_NAME, name):
         table.problem("name", f"got {name[:80]!r}, want a file name of letters, digits and . _ -")
     mode = table.value("mode", str, "0400") or ""
     if not re.fullmatch(r"0[0-7]{3}", mode):
@@ -144,12 +142,12 @@ def snp(table: Table | None) -> SnpSettings | None:
         return None
     default = SnpSettings()
     switches = {name: table.value(name, bool, getattr(default, name)) or False for name in POLICY_SWITCHES}
-    abi = _ABI.fullmatch(table.value("abi_min", str, "0.0") or "")
+    abi = re.fullmatch(_ABI, table.value("abi_min", str, "0.0") or "")
     abi_min = (int(abi[1]), int(abi[2])) if abi else (256, 0)
     if max(abi_min) > 255:
         table.problem("abi_min", 'want a firmware ABI version such as "1.51"')
     host_data = table.value("host_data", str, "00" * 32) or ""
-    if not _HOST_DATA.fullmatch(host_data):
+    if not re.fullmatch(_HOST_DATA, host_data):
         table.problem("host_data", "want 64 lower-case hexadecimal digits (32 bytes)")
         host_data = ""
     features = table.value("guest_features", int, default.guest_features) or 0

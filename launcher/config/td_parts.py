@@ -7,7 +7,7 @@ import re
 from launcher.core.vm import TD_SWITCHES, TdxSettings
 from policy.table import Table
 
-_SOCKET = re.compile(r"unix:(/[^\0,]{1,106})|vsock:([0-9]{1,10}):([0-9]{1,5})")
+_SOCKET = r"unix:(/[^\0,]{1,106})|vsock:([0-9]{1,10}):([0-9]{1,5})"
 _NO_SOCKET = "none"
 
 
@@ -48,7 +48,7 @@ def _socket(table: Table, default: str) -> str | None:
     text = table.value("quote_socket", str, default) or _NO_SOCKET
     if text == _NO_SOCKET:
         return None
-    match = _SOCKET.fullmatch(text)
+    match = re.fullmatch(_SOCKET, text)
     too_large = match is not None and match[2] is not None and (int(match[2]) >= 1 << 32 or int(match[3]) >= 1 << 16)
     if match is None or too_large:
         table.problem(

@@ -13,7 +13,7 @@ MAX_RATE = 10**15
 """THROTTLE_VALUE_MAX of QEMU's ``util/throttle.c``."""
 MAX_BURST_SECONDS = 86_400
 MAX_GROUPS = 64
-GROUP_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+GROUP_NAME = r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?"
 
 
 def shared_throttles(tables: tuple[Table, ...]) -> tuple[SharedThrottle, ...]:
@@ -23,7 +23,7 @@ def shared_throttles(tables: tuple[Table, ...]) -> tuple[SharedThrottle, ...]:
         tables[MAX_GROUPS].problem("name", f"{len(tables)} groups, want at most {MAX_GROUPS}")
     for table in tables:
         name = table.value("name", str) or "x"
-        if not GROUP_NAME.fullmatch(name):
+        if not re.fullmatch(GROUP_NAME, name):
             table.problem("name", f"got {name[:80]!r}, want at most 32 of a-z 0-9 and inner '-'")
         if name in [item.name for item in found]:
             table.problem("name", f"{name!r} is there already, want it once")

@@ -22,7 +22,7 @@ from policy.toml import TomlInvalid, strict_toml
 from policy.vocab import Platform
 
 MIN_MEMORY, MAX_MEMORY = 128 << 20, 16 << 40
-NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+NAME = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 PLATFORMS = tuple(item.value for item in Platform if item not in (Platform.SGX, Platform.EMULATED_SGX))
 _MEASURED = (Platform.SEV_SNP, Platform.EMULATED_SNP)
 
@@ -53,7 +53,7 @@ def decode(root: Table) -> VmConfig:
     if schema not in (None, 1):
         root.problem("schema", f"got {schema}, want 1")
     name = root.value("name", str) or ""
-    if name and not NAME.fullmatch(name):
+    if name and not re.fullmatch(NAME, name):
         root.problem("name", f"got {name[:80]!r}, want at most 63 of a-z 0-9 and inner '-'")
     platform = Platform(root.choice("platform", PLATFORMS) or "none")
     memory = _memory(root)

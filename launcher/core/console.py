@@ -18,26 +18,28 @@ class Sign(Enum):
     AGENT_FAILED = "agent says failed"
 
 
-_SIGNS = (
-    (re.compile(r"\[ *\d+\.\d{6}\] |EFI stub: |Linux version "), Sign.KERNEL),
-    (re.compile(r"BdsDxe: No bootable option|BdsDxe: failed to load Boot|Secure boot image verification failed"),
-     Sign.NOTHING_TO_BOOT),
-    (re.compile(r"cvm: agent started"), Sign.AGENT_BOOTED),
-    (re.compile(r"cvm: attested: "), Sign.AGENT_ATTESTED),
-    (re.compile(r"cvm: REFUSED "), Sign.AGENT_REFUSED),
-    (re.compile(r"cvm: FAILED: "), Sign.AGENT_FAILED),
-)  # fmt: skip
-_PANIC = re.compile(r"Kernel panic - not syncing: .*")
+_BEGINNINGS = (
+    ("EFI stub: ", Sign.KERNEL),
+    ("Linux version ", Sign.KERNEL),
+    ("BdsDxe: No bootable option", Sign.NOTHING_TO_BOOT),
+    ("BdsDxe: failed to load Boot", Sign.NOTHING_TO_BOOT),
+    ("Secure boot image verification failed", Sign.NOTHING_TO_BOOT),
+    ("cvm: agent started", Sign.AGENT_BOOTED),
+    ("cvm: attested: ", Sign.AGENT_ATTESTED),
+    ("cvm: REFUSED ", Sign.AGENT_REFUSED),
+    ("cvm: FAILED: ", Sign.AGENT_FAILED),
+)
+_STAMP = r"\[ *\d+\.\d{6}\] "
+"""How every line of the kernel begins."""
+_PANIC = "Kernel panic - not syncing: "
 
 
 def sign_of(line: str) -> tuple[Sign, str] | None:
     """The meaning of one cleaned console line, with the words to show; ``None`` for all the others."""
-    panic = _PANIC.search(line)
-    if panic is not None:
-        return Sign.PANIC, panic[0]
-    for pattern, sign in _SIGNS:
-        match = pattern.match(line)
-        if match is not None:
-            words = line[match.start() :] if sign in (Sign.NOTHING_TO_BOOT, Sign.KERNEL) else line[len("cvm: ") :]
-            return sign, words
-    return None
+    panic = line.find(_PANIC)
+    if panic >= 0:
+        return Sign.PANIC, line[panic:]
+    for beginning, sign in _BEGINNINGS:
+        if line.startswith(beginning):
+            return sign, line if sign in (Sign.NOTHING_TO_BOOT, Sign.KERNEL) else line.removeprefix("cvm: ")
+    return (Sign.KERNEL, line) if re.match(_STAMP, line) else None

@@ -10,7 +10,7 @@ from policy.vocab import Platform
 
 CHANNEL = "migration0"
 """The name under which QEMU is given the connection."""
-_TCP = re.compile(r"tcp:(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):([0-9]{1,5})")
+_TCP = r"tcp:(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):([0-9]{1,5})"
 _LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 _WANT = 'want "unix:/path" or "tcp:host:port"'
 
@@ -30,7 +30,7 @@ def parse_target(text: str, *, plain: bool = False) -> Target:
     """
     if text.startswith("unix:/") and "\0" not in text:
         return Target(text, text.removeprefix("unix:"))
-    match = _TCP.fullmatch(text)
+    match = re.fullmatch(_TCP, text)
     if match is None or not 0 < int(match[2]) < 65536:
         raise PlanRefused(f"migration: got {text[:80]!r}, {_WANT}")
     if match[1] not in _LOOPBACK and not plain:

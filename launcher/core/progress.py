@@ -14,8 +14,11 @@ from typing import Any, NamedTuple
 
 from launcher.core.console import Sign, sign_of
 from launcher.core.states import ATTESTED, BOOTED, FAILED, ORDER, REFUSED, RUNNING, STARTING, STOPPED
-from launcher.core.status import StatusEvent
 from launcher.core.timeouts import Budget
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.core.status import StatusEvent
 
 MAX_EVENTS = 500
 MAX_OUTPUT = 64 << 10

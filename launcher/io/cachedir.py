@@ -9,23 +9,32 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+_CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 
-def cache_folder(environ: Mapping[str, str] | None = None, checkout: Path = _CHECKOUT) -> Path:
-    """The cache folder for this process; it need not exist yet."""
+def cache_folder(environ: Mapping[str, str] | None = None, checkout: str | os.PathLike[str] = _CHECKOUT) -> Path:
+    """:func:`cache_place` as a path."""
+    from pathlib import Path
+
+    return Path(cache_place(environ, checkout))
+
+
+def cache_place(environ: Mapping[str, str] | None = None, checkout: str | os.PathLike[str] = _CHECKOUT) -> str:
+    """The cache folder for this process; it need not exist yet. A string: a launch comes by here without pathlib."""
     env = os.environ if environ is None else environ
     if env.get("CVM_CACHE"):
-        return Path(env["CVM_CACHE"]).absolute()
-    if (checkout / "pyproject.toml").is_file():
-        return checkout / ".cache" / "cvm"
-    base = env.get("XDG_CACHE_HOME") or str(Path(env.get("HOME", "/")) / ".cache")
-    return Path(base) / "cvm"
+        return os.path.abspath(env["CVM_CACHE"])
+    if os.path.isfile(f"{checkout}/pyproject.toml"):
+        return f"{checkout}/.cache/cvm"
+    base = env.get("XDG_CACHE_HOME") or f"{env.get('HOME', '')}/.cache"
+    return f"{base}/cvm"
 
 
 @contextmanager
@@ -48,6 +57,8 @@ def staged(target: Path) -> Iterator[Path]:
 
     Call it while holding the lock of ``target``: folders that an interrupted run left behind are removed first.
     """
+    import shutil  # only who makes something needs it; a launch only looks
+
     target.parent.mkdir(parents=True, exist_ok=True)
     for stale in target.parent.glob(f"{target.name}.tmp-*"):
         shutil.rmtree(stale, ignore_errors=True)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from pathlib import Path
+import os
 
 from launcher.core.facts import FirmwareFacts
 from launcher.core.td import TD_PLATFORMS
 from launcher.io.hashing import read_file
-from ovmf.errors import OvmfError
-from ovmf.firmware import MAX_FIRMWARE, Firmware
-from ovmf.kernel_hashes import KernelHashes
-from ovmf.snp_launch import check_boot_hashes
 from policy.vocab import Platform
 
-DESCRIPTOR_DIRS = (Path("/etc/qemu/firmware"), Path("/usr/share/qemu/firmware"))
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from launcher.io.sysfs import AnyPath
+    from ovmf.firmware import Firmware
+
+DESCRIPTOR_DIRS = ("/etc/qemu/firmware", "/usr/share/qemu/firmware")
 MAX_KERNEL = 1 << 30
 _AMD_SEV = "OVMF.amdsev.fd"
 _GENERIC = ("OVMF.fd",)
 _SNP_FEATURE = "amd-sev-snp"
 
 
-def find_firmware(wanted: str, platform: Platform, folder: Path | None, *, boots_kernel: bool) -> FirmwareFacts | None:
+def find_firmware(
+    wanted: str, platform: Platform, folder: AnyPath | None, *, boots_kernel: bool
+) -> FirmwareFacts | None:
     """The firmware for one VM. ``wanted`` is ``auto`` or an absolute path; ``folder`` is the toolchain's.
 
     ``None``: no file is needed (platform none with QEMU's built-in SeaBIOS) or, for a measured platform, none exists.
@@ -35,9 +39,9 @@ def find_firmware(wanted: str, platform: Platform, folder: Path | None, *, boots
         return None if boots_kernel else _generic(folder, "auto: boots a disk by UEFI")
     if platform in TD_PLATFORMS:
         return _generic(folder, "auto: beside this QEMU; starts TDs, has no Secure Boot keys, so any kernel starts")
-    candidate = None if folder is None else folder / _AMD_SEV
-    if candidate is not None and candidate.is_file():
-        return inspect_firmware(str(candidate), "auto: beside this QEMU", measured=True)
+    candidate = f"{folder}/{_AMD_SEV}"
+    if folder is not None and os.path.isfile(candidate):
+        return inspect_firmware(candidate, "auto: beside this QEMU", measured=True)
     for path, descriptor in described(DESCRIPTOR_DIRS):
         return inspect_firmware(path, f"auto: {descriptor} offers {_SNP_FEATURE}", measured=True)
     return None
@@ -45,6 +49,9 @@ def find_firmware(wanted: str, platform: Platform, folder: Path | None, *, boots
 
 def inspect_firmware(path: str, origin: str, *, measured: bool) -> FirmwareFacts:
     """Read and parse one file. ``measured``: as SEV-SNP does, so it must have what that takes."""
+    from ovmf.errors import OvmfError
+    from ovmf.firmware import MAX_FIRMWARE, Firmware
+
     data = read_file(path, "firmware", MAX_FIRMWARE)
     try:
         parsed = Firmware.from_bytes(data)
@@ -77,6 +84,7 @@ def is_signed(path: str) -> bool:
 
 def _td(data: bytes) -> tuple[bool, bool]:
     """Whether the image can start a TD, and whether it then wants signed images."""
+    from ovmf.errors import OvmfError
     from ovmf.td_firmware import TdFirmware
     from ovmf.variables import EFI_GLOBAL, secure_boot
 
@@ -92,16 +100,17 @@ def _td(data: bytes) -> tuple[bool, bool]:
         return True, False  # measuring it will say what is wrong with it
 
 
-def described(folders: Iterable[Path]) -> list[tuple[str, str]]:
+def described(folders: Iterable[AnyPath]) -> list[tuple[str, str]]:
     """(firmware file, descriptor's name) of every descriptor for SEV-SNP direct boot, in QEMU's order of preference.
 
     A file in an earlier folder hides one of the same name in a later one; an empty file hides without offering.
     Source: QEMU ``docs/interop/firmware.json``.
     """
-    chosen: dict[str, Path] = {}
+    chosen: dict[str, str] = {}
     for folder in folders:
-        for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
-            chosen.setdefault(path.name, path)
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+            if name.endswith(".json"):
+                chosen.setdefault(name, f"{folder}/{name}")
     found = []
     for name in sorted(chosen):
         filename = _snp_file(chosen[name])
@@ -110,26 +119,31 @@ def described(folders: Iterable[Path]) -> list[tuple[str, str]]:
     return found
 
 
-def _snp_file(descriptor: Path) -> str | None:
+def _snp_file(descriptor: str) -> str | None:
     try:
-        document = json.loads(descriptor.read_bytes())
+        with open(descriptor, "rb") as file:  # noqa: PTH123  pathlib costs start-up time
+            document = json.load(file)
         mapping = document["mapping"]
         features = document["features"]
-        if mapping["device"] == "memory" and _SNP_FEATURE in features and Path(mapping["filename"]).is_file():
+        if mapping["device"] == "memory" and _SNP_FEATURE in features and os.path.isfile(mapping["filename"]):
             return str(mapping["filename"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # a broken descriptor offers nothing, as to QEMU's other readers
     return None
 
 
-def _generic(folder: Path | None, origin: str) -> FirmwareFacts | None:
+def _generic(folder: AnyPath | None, origin: str) -> FirmwareFacts | None:
     for name in _GENERIC:
-        if folder is not None and (folder / name).is_file():
-            return inspect_firmware(str(folder / name), origin, measured=False)
+        if folder is not None and os.path.isfile(f"{folder}/{name}"):
+            return inspect_firmware(f"{folder}/{name}", origin, measured=False)
     return None
 
 
 def _measures(firmware: Firmware) -> bool:
+    from ovmf.errors import OvmfError
+    from ovmf.kernel_hashes import KernelHashes
+    from ovmf.snp_launch import check_boot_hashes
+
     empty = bytes(32)
     try:
         check_boot_hashes(firmware.layout, KernelHashes(empty, empty, empty))

@@ -6,9 +6,13 @@ import fcntl
 import os
 import re
 import struct
-from pathlib import Path
 
 from launcher.core.facts import HostFacts, KvmFacts
+from launcher.io.sysfs import read_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.io.sysfs import AnyPath
 
 # linux/kvm.h: _IO(KVMIO, nr) with KVMIO = 0xAE.
 _KVM_GET_API_VERSION = 0xAE00
@@ -17,13 +21,13 @@ _KVM_CAP_VM_TYPES = 235
 _API_VERSION = 12
 
 
-def probe_host(root: Path = Path("/")) -> HostFacts:
+def probe_host(root: AnyPath = "/") -> HostFacts:
     """Everything the planner asks about. ``root`` stands for ``/`` in tests."""
-    cpuinfo = _read(root / "proc/cpuinfo")
+    cpuinfo = read_text(f"{root}/proc/cpuinfo")
     flags = frozenset(_field(cpuinfo, "flags").split())
-    meminfo = _read(root / "proc/meminfo")
+    meminfo = read_text(f"{root}/proc/meminfo")
     return HostFacts(
-        kvm=_kvm(root / "dev/kvm", flags),
+        kvm=_kvm(f"{root}/dev/kvm", flags),
         vendor=_field(cpuinfo, "vendor_id"),
         flags=flags,
         cpus=len(os.sched_getaffinity(0)),
@@ -32,14 +36,14 @@ def probe_host(root: Path = Path("/")) -> HostFacts:
         kernel=os.uname().release,
         sev_snp=_parameter(root, "kvm_amd/parameters/sev_snp"),
         tdx=_parameter(root, "kvm_intel/parameters/tdx"),
-        c_bit=_c_bit(root / "dev/cpu/0/cpuid"),
-        sev_device=_sev_device(root / "dev/sev"),
-        cgroup_v2=(root / "sys/fs/cgroup/cgroup.controllers").exists(),
+        c_bit=_c_bit(f"{root}/dev/cpu/0/cpuid"),
+        sev_device=_sev_device(f"{root}/dev/sev"),
+        cgroup_v2=os.path.exists(f"{root}/sys/fs/cgroup/cgroup.controllers"),
     )
 
 
-def _kvm(device: Path, flags: frozenset[str]) -> KvmFacts:
-    if not device.exists():
+def _kvm(device: str, flags: frozenset[str]) -> KvmFacts:
+    if not os.path.exists(device):
         return KvmFacts(present=False, problem="no /dev/kvm")
     try:
         descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
@@ -60,7 +64,7 @@ def _kvm(device: Path, flags: frozenset[str]) -> KvmFacts:
     return KvmFacts(present=True, problem="", vm_types=types or 1)
 
 
-def _c_bit(device: Path) -> int | None:
+def _c_bit(device: str) -> int | None:
     """CPUID 0x8000001F EBX[5:0], through the cpuid driver; ``None`` where it is not loaded or not allowed."""
     try:
         descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
@@ -78,21 +82,14 @@ def _c_bit(device: Path) -> int | None:
     return ebx & 0x3F if eax & 2 else None
 
 
-def _sev_device(device: Path) -> str:
-    if not device.exists():
+def _sev_device(device: str) -> str:
+    if not os.path.exists(device):
         return "no /dev/sev"
     return "" if os.access(device, os.R_OK | os.W_OK) else "/dev/sev: not readable and writable for this user"
 
 
-def _parameter(root: Path, name: str) -> str | None:
-    return _read(root / "sys/module" / name).strip() or None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""
+def _parameter(root: AnyPath, name: str) -> str | None:
+    return read_text(f"{root}/sys/module/{name}") or None
 
 
 def _field(text: str, name: str) -> str:

@@ -6,24 +6,21 @@ import contextlib
 import json
 import os
 import select
-import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from launcher.core.confinement import ESSENTIAL, Confinement
 from launcher.core.limits import cpu_list
 from launcher.errors import QemuFailed
 from launcher.io import acl
-from launcher.io.process import Child, spawn
+from launcher.io.jail import become
+from launcher.io.process import Child, Forked, fork
 from launcher.io.statedir import FIRST_UID, VmDir
 from policy.errors import CvmError
 
-_JAIL = str(Path(__file__).with_name("jail.py"))
 _PATIENCE = 30.0
 _MODES = {"read": 4, "write": 6, "device": 6, "socket": 6}
 _REGISTRY = ".users"
@@ -81,9 +78,9 @@ def start_confined(
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
-        spec = _spec(jail, argv, vm, writing, fds)
-        command = (sys.executable, "-I", "-S", _JAIL, json.dumps(spec))
-        helper = spawn(command, cwd=vm.path, env=env, stderr=log, keep=(writing, *(have for have, _ in fds)))
+        spec, environment = _spec(jail, argv, vm, writing, fds), {**os.environ, **env}
+        keep = (writing, *(have for have, _ in fds))
+        helper = Forked(fork(lambda: become(spec, environment), cwd=vm.path, stderr=log, keep=keep))
         os.close(writing)
         writing = -1
         report = _report(reading)
@@ -91,10 +88,10 @@ def start_confined(
         os.close(reading)
         if writing >= 0:
             os.close(writing)
-    child: Child = helper
+    child = helper
     if "child" in report:
         helper.wait()
-        child = Adopted(report["child"])
+        child = Forked(report["child"])
     steps = tuple(Step(str(name), bool(done), str(detail)) for name, done, detail in report["steps"])
     if report["error"]:
         child.wait()
@@ -155,37 +152,6 @@ def _report(descriptor: int) -> dict[str, Any]:
     if "steps" not in document:
         raise QemuFailed("QEMU: the confinement ended before it reported", hint="its words are in qemu.log")
     return document
-
-
-class Adopted:
-    """A child of this process that another child started on its behalf; as :class:`subprocess.Popen` where used."""
-
-    stdin: IO[bytes] | None = None
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-
-    def poll(self) -> int | None:
-        """Its return code once it has ended."""
-        if self.returncode is None:
-            found, status = os.waitpid(self.pid, os.WNOHANG)
-            if found:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Its return code; raises :class:`subprocess.TimeoutExpired`."""
-        if self.poll() is None:
-            descriptor = os.pidfd_open(self.pid)
-            try:
-                if not select.select([descriptor], [], [], timeout)[0]:
-                    raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
-            finally:
-                os.close(descriptor)
-        while (code := self.poll()) is None:
-            time.sleep(0.001)
-        return code
 
 
 # The VM's own user ---------------------------------------------------------------------------------------------------

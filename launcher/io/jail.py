@@ -1,8 +1,8 @@
-"""Run as a program (``python -I -S jail.py SPEC``): close the doors one after the other, then become QEMU.
+"""In a forked child (:func:`become`): close the doors one after the other, then become QEMU.
 
-SPEC is JSON, see :class:`launcher.io.isolation.Jail`. What was enforced and what the kernel refused goes to the report
-descriptor as one JSON line before exec; nothing is assumed. Imports the standard library only: it must start fast and
-nothing of the project may be loaded in the process that becomes QEMU.
+What it is given is made by :mod:`launcher.io.isolation`. What was enforced and what the kernel refused goes to the
+report descriptor as one JSON line before exec; nothing is assumed. It uses the standard library only, and comes back to
+nobody: the child's copy of the launcher ends here whatever happens, and exec leaves nothing of it to QEMU.
 
 Order: namespaces, a root with nothing but the VM's files, rlimits, user, capabilities, no_new_privs, Landlock, exec.
 Sources: namespaces(7), pivot_root(2), capabilities(7), landlock(7).
@@ -16,7 +16,6 @@ import os
 import resource
 import signal
 import stat
-import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -309,11 +308,9 @@ def _hand_on(pairs: list[list[int]]) -> None:
         os.dup2(copy, want)
 
 
-def main() -> NoReturn:
+def become(spec: dict[str, Any], environment: dict[str, str]) -> NoReturn:
     """Never returns: exec, or status 126 (a step failed half-way) or 127 (no such program)."""
-    spec = json.loads(sys.argv[1])
     report, channel = _Report(), int(spec["report"])
-    os.set_inheritable(channel, False)
     error = ""
     try:
         _schedule(spec, report)
@@ -336,11 +333,7 @@ def main() -> NoReturn:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec would hand that on
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execve(spec["argv"][0], spec["argv"], os.environ)  # noqa: S606  exactly this program, no shell
+        os.execve(spec["argv"][0], spec["argv"], environment)  # noqa: S606  exactly this program, no shell
     except OSError as exc:
         os.write(2, f"{spec['argv'][0]}: {exc.strerror}\n".encode())
         os._exit(127)
-
-
-if __name__ == "__main__":
-    main()

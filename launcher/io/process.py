@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Protocol
+import time
+from typing import Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import IO, NoReturn
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Child(Protocol):
-    """What is used of a started process: a :class:`subprocess.Popen`, or one that was adopted."""
+    """What is used of a started process: a :class:`subprocess.Popen`, or a :class:`Forked` one."""
 
     pid: int
 
@@ -29,6 +35,39 @@ class Child(Protocol):
 
     def wait(self, timeout: float | None = None) -> int:
         """Its return code; raises :class:`subprocess.TimeoutExpired`."""
+
+
+class Forked:
+    """A child of this process that no :class:`subprocess.Popen` made, and as one where it is used."""
+
+    stdin: IO[bytes] | None = None
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Its return code once it has ended."""
+        if self.returncode is None:
+            found, status = os.waitpid(self.pid, os.WNOHANG)
+            if found:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its return code; raises :class:`subprocess.TimeoutExpired`."""
+        from subprocess import TimeoutExpired
+
+        if self.poll() is None:
+            descriptor = os.pidfd_open(self.pid)
+            try:
+                if not select.select([descriptor], [], [], timeout)[0]:
+                    raise TimeoutExpired(str(self.pid), timeout or 0.0)
+            finally:
+                os.close(descriptor)
+        while (code := self.poll()) is None:
+            time.sleep(0.001)
+        return code
 
 
 def spawn(
@@ -46,6 +85,8 @@ def spawn(
 
     Call from the main thread: PR_SET_PDEATHSIG follows the thread that forked.
     """
+    import subprocess  # 7 ms, and QEMU itself is forked
+
     channel = subprocess.PIPE if pipes else subprocess.DEVNULL
     return subprocess.Popen(
         list(argv),
@@ -67,6 +108,51 @@ def own_module(name: str, *words: str) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-P", "-m", name, *words], {**os.environ, "PYTHONPATH": paths}
 
 
+def fork(task: Callable[[], NoReturn], *, cwd: str, stderr: IO[bytes], keep: Sequence[int] = ()) -> int:
+    """As :func:`spawn`, but the child goes on in ``task`` instead of a program, which saves an interpreter's start; its
+    pid. ``task`` ends in exec or :func:`os._exit`; whatever else it does ends the child with status 126. ``keep``:
+    descriptors it may use; all others are closed. Signals are the default ones there. Raises OSError.
+    """
+    parent = os.getpid()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _run_child(task, parent, cwd, stderr.fileno(), keep)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return pid
+
+
+def _run_child(task: Callable[[], NoReturn], parent: int, cwd: str, stderr: int, keep: Sequence[int]) -> NoReturn:
+    """Never comes back into the copy of the launcher's code that it was called from."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.setsid()
+        _die_with(parent)()
+        os.dup2(stderr, 2)
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(nothing, 0)
+        os.dup2(nothing, 1)
+        _close_all_but(keep)
+        os.chdir(cwd)
+        task()
+    except BaseException as exc:  # noqa: BLE001  whatever it is, it must not unwind into the launcher's code
+        os.write(2, f"{type(exc).__name__}: {exc}\n".encode())
+    finally:
+        os._exit(126)
+
+
+def _close_all_but(keep: Sequence[int]) -> None:
+    low = 3
+    for descriptor in sorted({number for number in keep if number > 2}):
+        os.closerange(low, descriptor)
+        low = descriptor + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+
+
 def _die_with(parent: int) -> Callable[[], None]:
     def prepare() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -78,12 +164,14 @@ def _die_with(parent: int) -> Callable[[], None]:
 
 def end(child: Child, *, patience: float = 2.0) -> int:
     """End a child and everything in its session: SIGTERM, ``patience`` seconds, SIGKILL. Its return code."""
+    from subprocess import TimeoutExpired
+
     if child.stdin is not None:
         with contextlib.suppress(OSError):
             child.stdin.close()
     if child.poll() is None:
         _signal_group(child.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(TimeoutExpired):
             child.wait(patience)
     if child.poll() is None:
         _signal_group(child.pid, signal.SIGKILL)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import re
-import socket
-from collections.abc import Callable, Mapping, Sequence
-from typing import IO
-
-from launcher.core.error_words import explain
 from launcher.core.names import QEMU_LOG, QMP_SOCKET, STATUS_SOCKET
 from launcher.core.text import safe_text
 from launcher.errors import QemuFailed
-from launcher.io.isolation import Fds, Jail, Step, start_confined
-from launcher.io.process import Child, end
-from launcher.io.qmp import Qmp, QmpClosed, open_qmp
-from launcher.io.sockets import connect_soon
-from launcher.io.statedir import VmDir
-from launcher.io.tail import last_lines
+from launcher.io.isolation import start_confined
+from launcher.io.process import end
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import IO
+
+    from launcher.io.isolation import Fds, Jail, Step
+    from launcher.io.process import Child
+    from launcher.io.qmp import Qmp
+    from launcher.io.statedir import VmDir
 
 _PATIENCE = 60.0
-_PROGRAM = re.compile(r"^\S*qemu-system-x86_64: ")
 
 
 class Qemu:
@@ -58,6 +58,9 @@ def start_qemu(
         started(child.pid)
     except OSError as exc:
         raise QemuFailed(f"QEMU: {argv[0]}: {exc.strerror}") from None
+    from launcher.io.qmp import QmpClosed, open_qmp  # while QEMU starts, on another processor
+    from launcher.io.sockets import connect_soon
+
     try:
         monitor = connect_soon(vm.path, QMP_SOCKET, seconds=_PATIENCE, alive=lambda: child.poll() is None)
         if monitor is None:
@@ -78,6 +81,8 @@ def start_qemu(
 
 
 def _did_not_start(child: Child, vm: VmDir) -> QemuFailed:
+    from launcher.core.error_words import explain
+
     code = child.poll()
     how = "did not open its monitor" if code is None else f"ended with {_ending(code)}"
     words = last_words(vm)
@@ -88,7 +93,11 @@ def _did_not_start(child: Child, vm: VmDir) -> QemuFailed:
 
 def last_words(vm: VmDir) -> str:
     """The last lines QEMU wrote that are not warnings."""
-    lines = [_PROGRAM.sub("", line) for line in last_lines(vm.file(QEMU_LOG), 40)]
+    import re
+
+    from launcher.io.tail import last_lines
+
+    lines = [re.sub(r"^\S*qemu-system-x86_64: ", "", line) for line in last_lines(vm.file(QEMU_LOG), 40)]
     return "; ".join(safe_text(line, 400) for line in lines if not line.startswith("warning: "))
 
 

@@ -90,5 +90,5 @@ def _host_folders() -> list[str]:
 
     folders = [Path(folder) for folder in _SYSTEM_FOLDERS]
     with suppress(CvmError):  # without QEMU here the system's folders are left
-        folders.insert(0, find_toolchain().firmware_dir)
+        folders.insert(0, Path(find_toolchain().firmware_dir))
     return list(dict.fromkeys(str(folder.resolve()) for folder in folders if folder.is_dir()))

@@ -34,4 +34,4 @@ def _auto_firmware() -> str:
     """As `launcher.io.firmware.find_firmware` decides, without reading the file."""
     from launcher.io.toolchain import find_toolchain
 
-    return str(find_toolchain().firmware_dir / "OVMF.amdsev.fd")
+    return f"{find_toolchain().firmware_dir}/OVMF.amdsev.fd"

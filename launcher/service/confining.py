@@ -12,11 +12,14 @@ from launcher.core.hardware import Placement
 from launcher.core.limits import settings
 from launcher.core.names import CONFINEMENT_FILE
 from launcher.io import cgroup, isolation
-from launcher.io.pinning import Pinned, pin, statement
 from launcher.io.qemu import Qemu, start_qemu
 from launcher.io.statedir import VmDir
 from launcher.service.connecting import connected
-from launcher.service.planning import Prepared
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.io.pinning import Pinned
+    from launcher.service.planning import Prepared
 
 
 @contextmanager
@@ -40,8 +43,8 @@ def confined_qemu(prepared: Prepared, vm: VmDir, log: IO[bytes], say: Callable[[
         try:
             argv = (*plan.qemu.argv, *options)
             qemu = start_qemu(argv, dict(plan.qemu.env), vm, log, jail, limit, connection.fds)
-            pinned = pin(qemu.qmp, qemu.child.pid, plan.placement) if plan.placement != Placement() else ()
-            said = (*isolation.statement(qemu.steps), *cgroup.statement(placed[0]), *statement(pinned))
+            pinned, told = _pinned(qemu, plan.placement)
+            said = (*isolation.statement(qemu.steps), *cgroup.statement(placed[0]), *told)
             for line in said:
                 say(line)
             vm.write_json(CONFINEMENT_FILE, _document(qemu, placed[0], pinned))
@@ -52,6 +55,15 @@ def confined_qemu(prepared: Prepared, vm: VmDir, log: IO[bytes], say: Callable[[
         finally:
             for item in placed:
                 cgroup.release(item)
+
+
+def _pinned(qemu: Qemu, placement: Placement) -> tuple[tuple[Pinned, ...], list[str]]:
+    if placement == Placement():
+        return (), []
+    from launcher.io.pinning import pin, statement
+
+    pinned = pin(qemu.qmp, qemu.child.pid, placement)
+    return pinned, statement(pinned)
 
 
 def _document(qemu: Qemu, placed: cgroup.Placed, pinned: tuple[Pinned, ...]) -> dict[str, object]:

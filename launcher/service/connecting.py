@@ -1,6 +1,6 @@
 """Open what a VM's QEMU shall find open: its wire, passt's socket, the vsock device, PCI functions.
 
-Undone when QEMU has ended.
+Undone when QEMU has ended. What opens each is imported for the VMs that have it: this is on the way of every launch.
 """
 
 from __future__ import annotations
@@ -15,10 +15,6 @@ from launcher.core.network import FIRST_FD, PASST, VSOCK_FD, Net
 from launcher.core.spec import VmSpec
 from launcher.core.vm import VmConfig
 from launcher.io.isolation import Fds
-from launcher.io.netdev import wire
-from launcher.io.passt import passt
-from launcher.io.vfio import taken
-from launcher.io.vsock import open_vsock
 
 
 class Connection(NamedTuple):
@@ -37,18 +33,27 @@ def connected(config: VmConfig, spec: VmSpec, folder: str) -> Iterator[Connectio
             queues = _network(config.net, folder, undo)
             fds += [(descriptor, FIRST_FD + number) for number, descriptor in enumerate(queues)]
         if spec.vsock_cid is not None:
+            from launcher.io.vsock import open_vsock
+
             exactly = config.vsock is not None and config.vsock.cid is not None
             descriptor, cid = open_vsock(spec.vsock_cid, exactly=exactly)
             undo.callback(os.close, descriptor)
             fds.append((descriptor, VSOCK_FD))
             spec = spec._replace(vsock_cid=cid)
-        fds += undo.enter_context(taken(spec.passthrough))
+        if spec.passthrough:
+            from launcher.io.vfio import taken
+
+            fds += undo.enter_context(taken(spec.passthrough))
         yield Connection(spec, tuple(fds))
 
 
 def _network(net: Net, folder: str, undo: contextlib.ExitStack) -> tuple[int, ...]:
     if net.wire:
+        from launcher.io.netdev import wire
+
         return undo.enter_context(wire(net, folder))
     if net.backend == PASST:
+        from launcher.io.passt import passt
+
         return undo.enter_context(passt(net, folder))
     return ()

@@ -1,4 +1,7 @@
-"""Use case *launch*: start everything in order, watch it, end everything, tell what happened."""
+"""Use case *launch*: start everything in order, watch it, end everything, tell what happened.
+
+What only the running VM needs is imported after QEMU was started: then it starts meanwhile, on another processor.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +14,27 @@ from typing import IO, NamedTuple
 from launcher.core import names
 from launcher.core.argv import qemu_options
 from launcher.core.lifecycle import Restarts
-from launcher.core.migration import Target, refuse_protected
 from launcher.core.progress import Kind, Progress
 from launcher.core.storage_rules import refuse_moving
 from launcher.core.timeouts import Budget
 from launcher.errors import EmulatorFailed, HostNotCapable, PlanRefused
-from launcher.io.emulator import Emulator, start_emulator
 from launcher.io.hashing import read_file
-from launcher.io.ioprio import prioritise
 from launcher.io.process import end
-from launcher.io.qemu import Qemu
 from launcher.io.signals import SignalTrap
 from launcher.io.statedir import VmDir, state_root
 from launcher.service.confining import confined_qemu
 from launcher.service.listing import refuse_orphans
-from launcher.service.migrating import Arrival
 from launcher.service.planning import Prepared, prepare
 from launcher.service.record import Record
 from launcher.service.restarting import in_ledger, prepare_again, renew, wait_to_restart
-from launcher.service.storage import check_local_disks, network_disks
-from launcher.service.supervisor import Helpers, Supervisor
 from policy.vocab import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.core.migration import Target
+    from launcher.io.emulator import Emulator
+    from launcher.io.process import Child
+    from launcher.io.qemu import Qemu
 
 
 class LaunchOptions(NamedTuple):
@@ -82,6 +85,8 @@ def launch(path: str, options: LaunchOptions) -> Record:
 
 def _expecting(prepared: Prepared) -> Prepared:
     """The same VM, started empty."""
+    from launcher.core.migration import refuse_protected
+
     plan = prepared.plan
     refuse_protected(plan.spec.platform)
     spec = plan.spec._replace(incoming=True)
@@ -93,7 +98,10 @@ def prepare_to_launch(path: str) -> Prepared:
     :class:`PlanRefused` for a disk that is not there.
     """
     prepared = prepare(path)
-    check_local_disks(prepared)
+    if prepared.plan.spec.disks:
+        from launcher.service.storage import check_local_disks
+
+        check_local_disks(prepared)
     found = prepared.plan.blockers
     if found:
         text = "\n".join(f"  {item.id}: {item.seen}; {item.why}\n    fix: {item.fix}" for item in found)
@@ -144,12 +152,17 @@ def _run(prepared: Prepared, record: Record, trap: SignalTrap, options: LaunchOp
                 emulator = _start_td(prepared, record, chip_log, options)
             arrival = None
             if plan.spec.incoming and options.incoming is not None:
+                from launcher.service.migrating import Arrival
+
                 arrival = confined.enter_context(contextlib.closing(Arrival(options.incoming)))
                 options.say(f"waiting for the VM at {options.incoming.text}")
-            storage = confined.enter_context(network_disks(prepared, vm, options.say))
+            storage = confined.enter_context(_network_disks(prepared, vm, options.say))
             record.begin()
             qemu = confined.enter_context(confined_qemu(prepared, vm, qemu_log, options.say))
             record.started(qemu.child.pid, None if emulator is None else emulator.child.pid)
+            from launcher.io.ioprio import prioritise
+            from launcher.service.supervisor import Helpers, Supervisor
+
             for line in prioritise(qemu.qmp, qemu.child.pid, plan.spec.disks):
                 options.say(line)
             Supervisor(record, qemu, Helpers(emulator, storage, arrival), trap).watch()
@@ -158,6 +171,16 @@ def _run(prepared: Prepared, record: Record, trap: SignalTrap, options: LaunchOp
                 qemu.close()
             if emulator is not None:
                 end(emulator.child)
+
+
+def _network_disks(
+    prepared: Prepared, vm: VmDir, say: Callable[[str], None]
+) -> contextlib.AbstractContextManager[Child | None]:
+    if not prepared.plan.spec.disks:
+        return contextlib.nullcontext()
+    from launcher.service.storage import network_disks
+
+    return network_disks(prepared, vm, say)
 
 
 def _start_chip(prepared: Prepared, record: Record, log: IO[bytes], options: LaunchOptions) -> Emulator:
@@ -186,6 +209,8 @@ def _start_td(prepared: Prepared, record: Record, log: IO[bytes], options: Launc
 
 def _agreeing(prepared: Prepared, record: Record, log: IO[bytes], what: str, expected: str) -> Emulator:
     """The started emulator, which has computed ``expected`` (hex) for itself."""
+    from launcher.io.emulator import start_emulator
+
     emulator = start_emulator(prepared.plan, record.vm, log)
     if emulator.launch_digest != expected:
         end(emulator.child)

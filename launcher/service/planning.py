@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from shutil import which
 from typing import NamedTuple
 
 from launcher.core.admission import admission
@@ -20,14 +18,13 @@ from launcher.io.measurement import Measured, measure
 from launcher.io.statedir import state_root
 from launcher.io.storage_tools import qemu_extras
 from launcher.io.toolchain import Toolchain, find_toolchain, parse_version
-from launcher.io.topology import read_topology
 from launcher.service.id_block import check_id_block, read_id_block
 from launcher.service.neighbours import occupied, pinned_elsewhere
-from launcher.service.passing import passthrough_findings
 from launcher.service.vm_file import load_vm, read_ca
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from launcher.core.topology import HostTopology
     from launcher.io.td_measurement import TdMeasured
 
 
@@ -64,15 +61,17 @@ def prepare(path: str) -> Prepared:
         chip_state=f"{state_root()}/{CHIP_STATE}",
         id_block=read_id_block(config.snp),
         kernel_signed=td and config.boot.kernel is not None and is_signed(config.boot.kernel),
-        swtpm=which("swtpm") is not None,
+        swtpm=td and _swtpm(),
         light=_light(config, tools),
-        topology=None if config.placement == Placement() else read_topology(),
+        topology=None if config.placement == Placement() else _topology(),
         taken=pinned_elsewhere(config.name) if config.placement != Placement() else frozenset(),
     )
     plan = make_plan(config, around)
     full = admission(config, around.host.memory_total, occupied(config.name))
     plan = plan._replace(blockers=(*plan.blockers, *full))
     if config.passthrough:
+        from launcher.service.passing import passthrough_findings
+
         missing, doubts = passthrough_findings(config, plan.placement)
         plan = plan._replace(blockers=(*plan.blockers, *missing), warnings=(*plan.warnings, *doubts))
     measured = None if plan.measure is None else measure(plan.measure)
@@ -85,6 +84,18 @@ def _measured_td(plan: LaunchPlan, tools: Toolchain) -> TdMeasured:
     from launcher.io.td_measurement import TdChoices, measure_td  # what it needs would double the start of other VMs
 
     return measure_td(plan.spec, tools, TdChoices())
+
+
+def _swtpm() -> bool:
+    from shutil import which
+
+    return which("swtpm") is not None
+
+
+def _topology() -> HostTopology:
+    from launcher.io.topology import read_topology
+
+    return read_topology()
 
 
 def _light(config: VmConfig, tools: Toolchain) -> LightFiles | None:
@@ -103,5 +114,5 @@ def qemu_facts(tools: Toolchain) -> QemuFacts:
 
 def firmware_facts(config: VmConfig, tools: Toolchain) -> FirmwareFacts | None:
     """The firmware this VM gets."""
-    folder: Path = tools.firmware_dir
-    return find_firmware(config.boot.firmware, config.platform, folder, boots_kernel=config.boot.kernel is not None)
+    boots_kernel = config.boot.kernel is not None
+    return find_firmware(config.boot.firmware, config.platform, tools.firmware_dir, boots_kernel=boots_kernel)

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import select
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,15 +13,18 @@ from datetime import UTC, datetime
 from launcher.core import names
 from launcher.core.lifecycle import Ending, Restarts
 from launcher.core.text import safe_text
-from launcher.io import launch_record, ledger
+from launcher.io import ledger
 from launcher.io.hashing import hash_file
 from launcher.io.signals import SignalTrap
 from launcher.io.statedir import VmDir
 from launcher.io.times import SUFFIX
-from launcher.service import telling
 from launcher.service.planning import Prepared
 from launcher.service.record import Record
 from policy.errors import CvmError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.io.launch_record import Signed
 
 _KEPT = (names.STATE_FILE, names.LEDGER, names.SERIAL_LOG + names.PREVIOUS, names.SERIAL_LOG + names.PREVIOUS + SUFFIX)
 
@@ -44,12 +46,12 @@ def in_ledger(record: Record, restarts: int) -> Iterator[None]:
     ledger.append(record.vm, {"event": "launch", "time": started, "restarts": restarts, **found})
     signed = _sign(record, started, found)
     try:
-        telling.tell_start(record, signed)
+        _tell_start(record, signed)
         yield
     except BaseException as exc:
         reason = exc.message if isinstance(exc, CvmError) else type(exc).__name__
         ledger.append(record.vm, {"event": "failed-to-start", "time": _now(), "reason": safe_text(reason, 400)})
-        telling.tell_end(record, signed, "failed", reason)
+        _tell_end(record, signed, "failed", reason)
         raise
     progress = record.progress
     ledger.append(
@@ -65,7 +67,24 @@ def in_ledger(record: Record, restarts: int) -> Iterator[None]:
             "seconds": progress.seconds,
         },
     )
-    telling.tell_end(record, signed, record.outcome, progress.reason)
+    _tell_end(record, signed, record.outcome, progress.reason)
+
+
+# What speaks to the service is loaded for VMs that have something to tell: this is on the way of every launch.
+
+
+def _tell_start(record: Record, signed: Signed | None) -> None:
+    if signed is not None or record.prepared.config.attestation is not None:
+        from launcher.service.telling import tell_start
+
+        tell_start(record, signed)
+
+
+def _tell_end(record: Record, signed: Signed | None, outcome: str, reason: str) -> None:
+    if signed is not None:
+        from launcher.service.telling import tell_end
+
+        tell_end(record, signed, outcome, reason)
 
 
 def identities(record: Record) -> dict[str, object]:
@@ -86,11 +105,13 @@ def identities(record: Record) -> dict[str, object]:
     }
 
 
-def _sign(record: Record, started: str, found: Mapping[str, object]) -> launch_record.Signed | None:
+def _sign(record: Record, started: str, found: Mapping[str, object]) -> Signed | None:
     """The host's own word about the launch of a measured VM, where it has a key for that."""
     digest, firmware = record.prepared.launch_digest, found["firmware_sha256"]
     if digest is None or not isinstance(firmware, str):
         return None
+    from launcher.io import launch_record
+
     qemu = record.prepared.plan.qemu
     # a fetched QEMU is an argument of its own loader
     binary = next((word for word in qemu.argv if "qemu-system" in word and os.path.isfile(word)), qemu.argv[0])
@@ -100,7 +121,7 @@ def _sign(record: Record, started: str, found: Mapping[str, object]) -> launch_r
         config_sha256=str(found["config_sha256"]),
         firmware_sha256=firmware,
         measurement=digest,
-        qemu=shutil.which(binary) or binary,
+        qemu=_path_of(binary),
         qemu_version=qemu.version_text,
         argv=record.prepared.plan.argv,
     )
@@ -148,12 +169,20 @@ def _firmware(prepared: Prepared) -> str | None:
 
 
 def _binary(word: str) -> dict[str, object]:
-    path = shutil.which(word) or word
+    path = _path_of(word)
     try:
         found = os.stat(path)
     except OSError:
         return {"path": path}
     return {"path": path, "size": found.st_size, "modified_ns": found.st_mtime_ns}
+
+
+def _path_of(program: str) -> str:
+    if os.path.isabs(program):
+        return program
+    from shutil import which
+
+    return which(program) or program
 
 
 def _now() -> str:

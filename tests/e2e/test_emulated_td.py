@@ -53,7 +53,7 @@ def machine_options(tools: Toolchain, image: Path) -> list[str]:
         *tools.qemu_argv, "-nodefaults", "-no-user-config", "-display", "none",
         "-machine", "q35,accel=tcg,smm=off,vmport=off,hpet=off,usb=off,sata=off,smbus=off,graphics=off",
         "-cpu", "EPYC-v4,phys-bits=46", "-smp", "2", "-m", f"{MEMORY >> 20}M",
-        "-bios", str(tools.firmware_dir / "OVMF.fd"),
+        "-bios", f"{tools.firmware_dir}/OVMF.fd",
         "-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd.zst"), "-append", CMDLINE,
         "-device", "tpm-crb,tpmdev=tpm0", "-device", "virtio-serial-pci,disable-legacy=on,iommu_platform=on",
     ]  # fmt: skip
@@ -92,7 +92,7 @@ def predict(tools: Toolchain, image: Path) -> TdMeasurement:
     files = DirectKernel(
         (image / "vmlinuz").read_bytes(), sha384((image / "initrd.zst").read_bytes()).digest(), CMDLINE.encode()
     )
-    firmware = TdFirmware.from_bytes((tools.firmware_dir / "OVMF.fd").read_bytes())
+    firmware = TdFirmware.from_bytes(Path(tools.firmware_dir, "OVMF.fd").read_bytes())
     machine = Machine(MEMORY, shown.acpi, shown.smbios, shown.fw_cfg)
     return predict_td(firmware, machine, DirectBoot(files), flavour=FLAVOUR_EMULATED)
 
@@ -120,7 +120,7 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
     predicted = predict(tools, image)
     argv = [
         sys.executable, "-m", "attest.emulator", "td", "--state", "state", "--socket", "chip.sock",
-        "--tpm-socket", "tpm.sock", "--tpm-state", "tpm", "--firmware", str(tools.firmware_dir / "OVMF.fd"),
+        "--tpm-socket", "tpm.sock", "--tpm-state", "tpm", "--firmware", f"{tools.firmware_dir}/OVMF.fd",
     ]  # fmt: skip
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     emulator = subprocess.Popen(argv, cwd=folder, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -18,7 +18,8 @@ from launcher.io.apt import AptFolder
 from launcher.io.cachedir import cache_folder, exclusive
 from launcher.io.machine_probe import probe_machine
 from launcher.io.mirrors import FetchFailed
-from launcher.io.toolchain import TOOLCHAIN_SUITE, Toolchain, ToolchainMissing, find_toolchain
+from launcher.io.toolchain import Toolchain, ToolchainMissing, find_toolchain
+from launcher.io.toolchain_fetch import TOOLCHAIN_SUITE
 from ovmf.guid import efi_guid
 from ovmf.td_disk import DEFAULT_PATH, DiskBoot
 from ovmf.td_firmware import TdFirmware
@@ -53,7 +54,7 @@ def tools() -> Toolchain:
 
 
 def flash(tools: Toolchain, part: str) -> Path:
-    return tools.firmware_dir.parent / "OVMF" / f"OVMF_{part}_4M.ms.fd"
+    return Path(tools.firmware_dir).parent / "OVMF" / f"OVMF_{part}_4M.ms.fd"
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def real_amdsev() -> Path | None:
         from policy.errors import CvmError
 
         try:
-            places.insert(0, find_toolchain().firmware_dir / "OVMF.amdsev.fd")
+            places.insert(0, Path(find_toolchain().firmware_dir) / "OVMF.amdsev.fd")
         except CvmError:
             pass
     except ImportError:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher import errors
-from launcher.cli import VERBS, main
+from launcher.cli import VERBS, launch, main, parser_of
 from launcher.cli.failures import exit_status, report
 from policy.errors import CvmError, MalformedInput
 
@@ -112,6 +112,33 @@ def test_the_quick_verbs_import_nothing_heavy(words: list[str], tmp_path: Path) 
     )  # fmt: skip
     imported = set(done.stdout.rpartition("IMPORTED")[2].split())
     assert not imported & set(HEAVY)
+
+
+def test_what_stands_between_launch_and_qemu_is_light() -> None:
+    code = (
+        "import launcher.cli.launch, launcher.service.launching, launcher.service.confining, sys; print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    heavy = {*HEAVY, "socket", "shutil", "launcher.service.supervisor", "launcher.io.qmp"} - {"typing"}
+    assert not set(done.stdout.split()) & heavy
+
+
+@pytest.mark.parametrize("words", [["vm.toml"], ["vm.toml", "--quiet", "--json"], ["--detach", "vm.toml"]])
+def test_a_plain_launch_is_read_without_a_parser_and_alike(words: list[str]) -> None:
+    quick = launch.quick(words)
+    slow = vars(parser_of("launch", launch).parse_args(words))
+    assert quick is not None
+    assert {name: getattr(quick, name) for name in slow} == slow
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["-h"], ["a", "b"], ["a", "--timeout", "3"], ["a", "--json=1"], [""], ["--json"]]
+)
+def test_every_other_launch_is_left_to_the_parser(words: list[str]) -> None:
+    assert launch.quick(words) is None
 
 
 def test_ps_on_a_machine_without_vms_prints_its_header(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -20,6 +22,7 @@ from launcher.core.spec import VmSpec
 from launcher.core.vm import Disk
 from launcher.io import acl
 from launcher.io.isolation import IsolationRefused, Jail, allocate, jail_for, start_confined
+from launcher.io.process import Forked, fork
 from launcher.io.qemu import Qemu, start_qemu
 from launcher.io.statedir import FIRST_UID, VmDir
 from launcher.io.toolchain import ToolchainMissing, find_toolchain
@@ -191,8 +194,35 @@ def test_a_program_that_is_not_there_is_an_ordinary_ending(tmp_path: Path) -> No
 def test_the_jail_loads_nothing_of_the_project() -> None:
     text = (Path(__file__).parents[4] / "launcher/io/jail.py").read_text()
     assert "import launcher" not in text and "from launcher" not in text and "from policy" not in text
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", text.replace("main()\n", "pass\n")], check=False)
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", text], check=False)
     assert done.returncode == 0
+
+
+def test_a_forked_child_has_only_the_descriptors_it_was_given(tmp_path: Path) -> None:
+    kept, other = os.pipe()
+    script = "import os, sys; os.write(2, str(sorted(int(n) for n in os.listdir('/proc/self/fd'))).encode())"
+
+    def task() -> NoReturn:
+        os.set_inheritable(kept, True)
+        os.execv(sys.executable, (sys.executable, "-I", "-S", "-c", script))
+
+    with open(tmp_path / "log", "wb") as log:
+        child = Forked(fork(task, cwd=str(tmp_path), stderr=log, keep=(kept,)))
+        assert child.wait(30) == 0
+    os.close(kept)
+    os.close(other)
+    seen = json.loads((tmp_path / "log").read_text())
+    assert seen[:3] == [0, 1, 2] and kept in seen and other not in seen and len(seen) == 5  # one lists the folder
+
+
+def test_a_forked_child_that_fails_ends_and_never_runs_its_parents_code(tmp_path: Path) -> None:
+    def task() -> NoReturn:
+        raise KeyboardInterrupt("told to stop")
+
+    with open(tmp_path / "log", "wb") as log:
+        child = Forked(fork(task, cwd=str(tmp_path), stderr=log))
+        assert child.wait(30) == 126
+    assert (tmp_path / "log").read_text() == "KeyboardInterrupt: told to stop\n"
 
 
 def test_two_vms_never_share_a_user(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from launcher.core.debian import Package
-from launcher.io import toolchain
+from launcher.io import toolchain, toolchain_fetch
 from launcher.io.toolchain import (
     TOOLCHAIN_PACKAGES,
     ToolchainMissing,
-    fetch_toolchain,
     find_toolchain,
     parse_version,
 )
+from launcher.io.toolchain_fetch import fetch_toolchain
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bin").mkdir()
     (tmp_path / "ovmf").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr(toolchain, "_SYSTEM_FIRMWARE", tmp_path / "ovmf")
+    monkeypatch.setattr(toolchain, "_SYSTEM_FIRMWARE", str(tmp_path / "ovmf"))
     return tmp_path
 
 
@@ -53,7 +53,7 @@ def test_a_new_system_qemu_with_firmware_is_used(system: Path) -> None:
     install_qemu(system, "10.2.1")
     (system / "ovmf" / "OVMF.amdsev.fd").touch()
     found = find_toolchain(system / "cache")
-    assert (found.source, found.version, found.firmware_dir) == ("system", "10.2.1", system / "ovmf")
+    assert (found.source, found.version, found.firmware_dir) == ("system", "10.2.1", str(system / "ovmf"))
     assert found.qemu_argv == (str(system / "bin" / "qemu-system-x86_64"),)
 
 
@@ -93,5 +93,5 @@ def test_a_present_toolchain_is_not_fetched_again(system: Path, monkeypatch: pyt
     def no_network(*_: object) -> tuple[Package, ...]:
         raise AssertionError("must not fetch")
 
-    monkeypatch.setattr(toolchain.AptFolder, "fetch", no_network)
+    monkeypatch.setattr(toolchain_fetch.AptFolder, "fetch", no_network)
     assert fetch_toolchain(system / "cache", progress=lambda text: None).version == "11.1.2"
