@@ -108,7 +108,7 @@ class PolicySettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The whole file. ``database`` is a file, or a PostgreSQL address."""
+    """The whole file. ``database`` is a file, or a PostgreSQL address; ``token_key_life`` when a signing key is due."""
 
     server: ServerSettings
     database: Path | str
@@ -122,6 +122,7 @@ class Settings:
     audience: str
     token_lifetime: timedelta
     token_dialect: str
+    token_key_life: timedelta | None
     challenge_lifetime: timedelta
     limits: LimitSettings
     dashboard: DashboardSettings | None = None
@@ -199,6 +200,7 @@ def _decode(root: Table, folder: Path) -> Settings:
         issuer=_text(token, "issuer", "attest"),
         audience=_text(token, "audience", "kbs"),
         token_dialect=_dialect(token),
+        token_key_life=_key_life(token),
         token_lifetime=timedelta(seconds=_number(token, "lifetime_seconds", 300, 30, 86400)),
         limits=LimitSettings() if limits is None else _limits(limits),
         dashboard=None if dashboard is None else dashboard_of(dashboard, folder),
@@ -346,6 +348,11 @@ def _limits(table: Table) -> LimitSettings:
 
 def _dialect(table: Table | None) -> str:
     return "trustee" if table is None else table.choice("dialect", ("trustee", "ear"), "trustee") or "trustee"
+
+
+def _key_life(table: Table | None) -> timedelta | None:
+    days = _number(table, "key_days", 365, 0, 3650)
+    return timedelta(days=days) if days else None
 
 
 def _text(table: Table | None, key: str, default: str) -> str:

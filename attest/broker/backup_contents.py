@@ -60,7 +60,7 @@ def _named(settings: Settings) -> Iterator[Path]:
     server, dashboard, audit, policy = settings.server, settings.dashboard, settings.audit, settings.policy
     found: list[Path | None] = [server.certificate, server.key, server.operator_ca, server.auditor_ca]
     found += [settings.token_key_file, settings.answer_key_file, policy.file, *policy.signers]
-    found.append(settings.collateral.pcs.tls.ca)
+    found += [settings.collateral.pcs.tls.ca, None if server.oidc is None else server.oidc.ca]
     if dashboard is not None:
         found += [dashboard.certificate, dashboard.key, dashboard.auditor_ca]
     if audit is not None:

@@ -12,6 +12,7 @@ from attest.broker.operations import By
 from attest.broker.policies import apply_policy, is_in_force
 from attest.broker.service import Service
 from attest.broker.token import TokenSettings
+from attest.broker.watched import Watched
 from attest.keys.master import load_master_keys
 from attest.keys.ring import SigningRing
 from attest.keys.signing import load_signing_key
@@ -46,6 +47,7 @@ def open_service(settings: Settings) -> Service:
         challenge_lifetime=settings.challenge_lifetime,
         signers=signers_of(settings),
         answer_key=None if settings.answer_key_file is None else load_signing_key(settings.answer_key_file),
+        watched=Watched.of(settings),
         limits=Limits.of(limits.address_per_minute, limits.chip_per_minute, limits.queue, limits.host_per_minute),
     )
 

@@ -12,6 +12,7 @@ from attest.broker.limits import Limits
 from attest.broker.presented import Memory
 from attest.broker.rules import RulesInForce
 from attest.broker.token import TokenSettings
+from attest.broker.watched import Watched
 from attest.keys.master import MasterKeys
 from attest.keys.ring import SigningRing
 from attest.keys.signing import SigningKey
@@ -35,6 +36,7 @@ class Service:
     limits: Limits = field(default_factory=Limits.none)
     signers: Signers = field(default_factory=Signers)
     answer_key: SigningKey | None = None
+    watched: Watched = field(default_factory=Watched)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", RulesInForce(self.database, self.signers))

@@ -16,6 +16,7 @@ VERBS = {
     "backup": "write the whole service to one encrypted file",
     "restore": "restore a backup into an empty place",
     "drill": "try a backup: restore it, open its keys, start it, forget it",
+    "expiry": "show what ends when: certificates, collateral, keys, reference values",
     "db": "show or upgrade the database's tables",
     "dashboard": "serve the auditors' pages, read-only, as a program of their own",
     "evidence": "show or verify a report, quote or event log",

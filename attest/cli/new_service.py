@@ -92,6 +92,7 @@ seen_file = "log.seen"                # what was signed last, outside the databa
 issuer = "attest"                     # an https URL makes this an OpenID issuer: /.well-known/openid-configuration
 audience = "kbs"
 lifetime_seconds = 300
+# key_days = 365                      # a key that has signed for so long is due: attest expiry; 0: never
 # dialect = "ear"                     # names of the IETF draft instead of Trustee's
 
 [limits]

@@ -128,6 +128,22 @@ def begins_of(path: Path) -> datetime:
         raise KeyFileRefused(f"token key {path}: its name is no time, want {_FORMAT}") from None
 
 
+def ring_begins(path: Path) -> tuple[tuple[str, datetime], ...]:
+    """File name and when its key begins to sign, oldest first, without reading a key; of a single file its own time.
+
+    Raises KeyFileRefused.
+    """
+    if path.is_dir():
+        found = tuple((file.name, begins_of(file)) for file in _files(path))
+        if not found:
+            raise KeyFileRefused(f"token keys {path}: no key, want at least one")
+        return found
+    try:
+        return ((path.name, datetime.fromtimestamp(path.stat().st_mtime, UTC)),)
+    except OSError as exc:
+        raise KeyFileRefused(f"token key {path}: {exc.strerror}") from None
+
+
 def _files(folder: Path) -> Sequence[Path]:
     """Files of a ring's names, oldest first; others are passed over, as a copy in progress has another name."""
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from attest.store.columns import as_bytes
 from attest.store.schema import approvals, conditions, instances, releases
@@ -99,10 +100,17 @@ def in_force(tx: Connection, path: str, now: datetime) -> tuple[StoredApproval, 
     rows = tx.execute(
         select(approvals).where(approvals.c.path == path, approvals.c.expires > to_micros(now)).order_by(approvals.c.id)
     )
-    return tuple(
-        StoredApproval(row.id, row.purpose, row.operator, from_micros(row.given), from_micros(row.expires))
-        for row in rows
-    )
+    return tuple(map(_approval, rows))
+
+
+def all_in_force(tx: Connection, now: datetime) -> tuple[tuple[str, StoredApproval], ...]:
+    """(Path, approval) of every approval and break-glass that has not ended."""
+    rows = tx.execute(select(approvals).where(approvals.c.expires > to_micros(now)).order_by(approvals.c.id))
+    return tuple((row.path, _approval(row)) for row in rows)
+
+
+def _approval(row: Row[Any]) -> StoredApproval:
+    return StoredApproval(row.id, row.purpose, row.operator, from_micros(row.given), from_micros(row.expires))
 
 
 def use_up(tx: Connection, path: str, purpose: str, now: datetime) -> None:

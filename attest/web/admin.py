@@ -19,6 +19,7 @@ from attest.broker.operations import NewResource
 from attest.broker.token import MAX_TOKEN
 from attest.broker.views import record_json, reference_json, secret_json
 from attest.store import records, rules, secrets
+from attest.web.expiry_watch import seconds_left
 from attest.web.guest import RESOURCE, healthz, json_response, resource_path
 from attest.web.health import OK, checks, ready
 from attest.web.lifecycle import LIFECYCLE_ROUTES, operator
@@ -143,7 +144,7 @@ def readyz(call: Call) -> Response:
 def metrics(call: Call) -> Response:
     """``GET``: counters of this replica for Prometheus."""
     found = {name: outcome == OK for name, outcome in checks(call.service, call.now).items()}
-    text = "" if call.metrics is None else call.metrics.text(found)
+    text = "" if call.metrics is None else call.metrics.text(found, seconds_left(call.service, call.now))
     return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -4,8 +4,9 @@ All processes of one replica count into one piece of shared memory: each takes a
 anybody, and whoever answers a scrape adds the rows up. A row is held by a record lock, which the kernel frees however
 its process ends; the next process carries on in it, so no count is ever lost or goes back.
 
-Labels hold only what stands in this program (listener, route, status, fault), never what a client sent: the number of
-series is fixed, and no path of a resource leaks.
+Labels hold only what stands in this program (listener, route, status, fault) or name what
+expires (a file, a reference value, a chip's certificate), never what a client sent: the number of series is bounded,
+and no path of a resource leaks.
 
 ``fault`` tells apart whose turn it is to act: ``guest`` (the request or the evidence is bad), ``collateral`` and
 ``storage`` (something we depend on is unavailable), ``overload`` (too many requests), ``service`` (our defect).
@@ -28,6 +29,7 @@ VENDORS, RENEWALS = ("amd", "intel"), ("renewed", "failed")
 _ALWAYS = ("attest_failures_total", "attest_collateral_renewals_total")
 _HELP = {
     "attest_requests_total": ("counter", "Requests by listener, route and status."),
+    "attest_expiry_seconds": ("gauge", "Seconds until something ends, by kind and name; the soonest 200."),
     "attest_failures_total": ("counter", "Requests that failed, by whose fault it was."),
     "attest_request_seconds": ("histogram", "Time from a request's arrival in a worker to its answer."),
     "attest_collateral_renewals_total": ("counter", "Collateral the timer asked for, by vendor and outcome."),
@@ -68,8 +70,10 @@ class Metrics:
         """Count one thing that the timer asked for."""
         self._add(f'attest_collateral_renewals_total{{vendor="{vendor}",outcome="{outcome}"}}', 1)
 
-    def text(self, checks: Mapping[str, bool]) -> str:
-        """The exposition: totals of all processes, and ``checks`` as they are now."""
+    def text(self, checks: Mapping[str, bool], ends: Sequence[tuple[str, str, float]] = ()) -> str:
+        """The exposition: totals of all processes, ``checks`` as they are now, and (kind, name, seconds until its end)
+        of what expires.
+        """
         width, lines, last = len(self._index), [], ""
         totals = {
             name: sum(self._numbers[row * width + number] for row in range(self._rows))
@@ -83,6 +87,11 @@ class Metrics:
             lines.append(f"{name} {value:.9g}")
         lines += _head("attest_check")
         lines += [f'attest_check{{check="{name}"}} {int(passed)}' for name, passed in checks.items()]
+        lines += _head("attest_expiry_seconds") if ends else []
+        lines += [
+            f'attest_expiry_seconds{{kind="{kind}",name="{_label(name)}"}} {seconds:.0f}'
+            for kind, name, seconds in ends
+        ]
         return "\n".join(lines) + "\n"
 
     def _add(self, name: str, value: float) -> None:
@@ -140,6 +149,12 @@ def _cumulative(totals: Mapping[str, float]) -> Iterator[tuple[str, float]]:
 
 def _sum_of(bucket: str) -> str:
     return bucket.replace("_bucket{", "_sum{", 1).rpartition(",le=")[0] + "}"
+
+
+def _label(text: str) -> str:
+    """Names of things are an operator's or a vendor's, never a guest's; still nothing may end a label early."""
+    shown = "".join(char if char.isprintable() else "?" for char in text)
+    return shown.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _head(family: str) -> list[str]:

@@ -26,10 +26,11 @@ from attest.settings import ServerSettings, Settings
 from attest.settings_dashboard import DashboardSettings
 from attest.settings_oidc import OidcSettings
 from attest.web.admin import ADMIN_ROUTES
-from attest.web.app import Watch, create_app
+from attest.web.app import Watch, create_app, utc_now
 from attest.web.authorities import Authorities
 from attest.web.bind import Bound, bind
 from attest.web.dashboard.start import start_dashboard
+from attest.web.expiry_watch import ExpiryWatch
 from attest.web.guest import GUEST_ROUTES
 from attest.web.listener import Listener, run_listener
 from attest.web.logs import log_to_stderr
@@ -97,7 +98,7 @@ def serve(settings: Settings, report: Report, config: Path) -> int:
             certificate,
             admin_tls,
             ADMIN_WORKERS,
-            lambda: admin_app(service, metrics, authorities, server.oidc),
+            lambda: _watching(service, admin_app(service, metrics, authorities, server.oidc)),
             ready,
         ),
     )
@@ -114,6 +115,12 @@ def serve(settings: Settings, report: Report, config: Path) -> int:
     if _wait_ready(readable, server.workers + ADMIN_WORKERS):
         report(f"ready {guest.url} (operators: {admin.url})")
     return supervisor.wait()
+
+
+def _watching(service: Service, app: Flask) -> Flask:
+    """One process of a replica says what ends soon."""
+    ExpiryWatch(service, utc_now).start()
+    return app
 
 
 def _admin_tls(server: ServerSettings) -> tuple[ssl.SSLContext, Authorities | None]:
