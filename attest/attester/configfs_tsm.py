@@ -2,8 +2,8 @@
 
 A directory made there is one request: write 64 bytes to ``inblob``, read the report (or quote) from ``outblob`` and, of
 an SNP guest, the certificate table from ``auxblob``. ``generation`` counts writes; if it is not what we expect,
-somebody else wrote to our request and what was read may answer another question. A TD's event log is data of the ACPI
-table CCEL. Sources: Linux ``Documentation/ABI/testing/configfs-tsm-report``; UEFI 2.10, section 38.
+somebody else wrote to our request and what was read may answer another question. Source: Linux
+``Documentation/ABI/testing/configfs-tsm-report``.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from attest.attester.ccel import CCEL, event_log
 from attest.attester.errors import EvidenceUnavailable
 from attest.attester.raw_evidence import MAX_CERTIFICATES, SNP, TDX, RawEvidence, SourceAbsent
 
 ROOT = Path("/sys/kernel/config/tsm/report")
-CCEL = Path("/sys/firmware/acpi/tables/data/CCEL")
 NAME = "cvm-attester"
 PROVIDERS = {SNP: "sev_guest", TDX: "tdx_guest"}
-MAX_EVENT_LOG = 4 << 20
 
 
 def configfs_report(report_data: bytes, root: Path = ROOT) -> RawEvidence:
@@ -29,17 +28,8 @@ def configfs_report(report_data: bytes, root: Path = ROOT) -> RawEvidence:
 
 
 def configfs_quote(report_data: bytes, root: Path = ROOT, ccel: Path = CCEL) -> RawEvidence:
-    """A TD's quote for ``report_data`` and the event log of its firmware and kernel, as :func:`configfs_report`.
-
-    Firmware without a log is none of this source's business: the evidence then has none.
-    """
-    raw = _request(report_data, TDX, root)
-    try:
-        return raw._replace(event_log=_read(ccel, MAX_EVENT_LOG + 1))
-    except FileNotFoundError:
-        return raw
-    except OSError as exc:
-        raise EvidenceUnavailable(f"event log: {ccel}: {exc.strerror}") from None
+    """A TD's quote for ``report_data`` and the event log of its firmware and kernel, as :func:`configfs_report`."""
+    return _request(report_data, TDX, root)._replace(event_log=event_log(ccel))
 
 
 def _request(report_data: bytes, tee: str, root: Path) -> RawEvidence:

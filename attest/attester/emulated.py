@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from attest.attester.configfs_tsm import MAX_EVENT_LOG
+from attest.attester.ccel import MAX_EVENT_LOG
 from attest.attester.errors import EvidenceUnavailable
 from attest.attester.ports import find_port, wait_for_port, write_all
 from attest.attester.raw_evidence import SNP, TDX, RawEvidence

@@ -1,8 +1,7 @@
 """Where the guest's evidence comes from, and the choice between the places.
 
-On hardware: configfs-tsm first, ``/dev/sev-guest`` next; a TD has configfs-tsm alone, because what ``/dev/tdx_guest``
-gives is a TDREPORT, which proves nothing to anybody on another machine until the host's quoting enclave has signed it,
-and configfs-tsm is how Linux has that done. An emulated chip is asked only when the measured command line says
+On hardware: configfs-tsm first, ``/dev/sev-guest`` next; in a TD configfs-tsm first, ``/dev/tdx_guest`` with the host's
+quoting service over vsock next. An emulated chip is asked only when the measured command line says
 ``cvm.evidence=emulated``, and then nothing else is: the two are never mixed, so no host can swap real evidence for
 emulated evidence, or the other way round, without changing what was measured.
 """
@@ -17,8 +16,7 @@ from attest.attester.emulated import emulated_quote, emulated_report, emulated_t
 from attest.attester.errors import EvidenceUnavailable
 from attest.attester.raw_evidence import MAX_CERTIFICATES, TDX, RawEvidence, SourceAbsent
 from attest.attester.sev_guest import sev_guest_report
-
-TDX_DEVICE = Path("/dev/tdx_guest")
+from attest.attester.tdx_guest import DEVICE, tdx_guest_quote
 
 Source = Callable[[bytes], RawEvidence]
 
@@ -48,7 +46,7 @@ def checked(evidence: RawEvidence, report_data: bytes) -> RawEvidence:
     return evidence
 
 
-def tee_here(*, emulated_chip: bool, device: Path = TDX_DEVICE) -> str:
+def tee_here(*, emulated_chip: bool, device: Path = DEVICE) -> str:
     """The TEE this guest runs in, ``snp`` or ``tdx``: by the emulated chip's port, or by the kernel's device."""
     if emulated_chip:
         return emulated_tee()
@@ -57,7 +55,7 @@ def tee_here(*, emulated_chip: bool, device: Path = TDX_DEVICE) -> str:
 
 def hardware(tee: str) -> tuple[Source, ...]:
     """The kernel's interfaces, best first."""
-    return (configfs_quote,) if tee == TDX else (configfs_report, sev_guest_report)
+    return (configfs_quote, tdx_guest_quote) if tee == TDX else (configfs_report, sev_guest_report)
 
 
 def emulated(tee: str) -> tuple[Source, ...]:
