@@ -1,48 +1,71 @@
-"""Appending audit records with durability, and proving one of many: against one flush per record on the same disk."""
+"""Appending audit records with durability, and proving one of many.
+
+Appending is compared with what SQLite's own driver does with the same rows, in rounds that take turns.
+"""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import tempfile
-import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from attest.audit.merkle import Frontier, leaf_hash, verify_inclusion
 from attest.audit.record import Actor, Event
+from attest.broker.trail import draft
 from attest.store import tree
 from attest.store.engine import Database
 from attest.store.group import GroupCommit
-from attest.store.records import Draft
 from tests.fakes.postgres import PostgresServer, programs
 
-WRITERS, SECONDS, LARGE = 16, 3.0, int(os.environ.get("CVM_BENCH_RECORDS", "1000000"))
+WRITERS, SECONDS, ROUNDS, LARGE = 16, 1.5, 3, int(os.environ.get("CVM_BENCH_RECORDS", "1000000"))
 _EVENT = Event(
     datetime(2026, 1, 1, tzinfo=UTC), "release", "default/web-1/root", "released", Actor("guest"),
     {"decision": 17, "token_id": "ab" * 16, "emulated": False, "version": 1, "tee_pubkey": {"x": "a" * 43}},
 )  # fmt: skip
-DRAFT = Draft(_EVENT.time, _EVENT.kind, _EVENT.subject, _EVENT.outcome, _EVENT.record)
 
 
 def run() -> list[dict[str, Any]]:
     """The rows of this module."""
     with tempfile.TemporaryDirectory(dir=Path(".cache")) as name:
         folder = Path(name)
-        floor = _flushes(folder / "floor")
-        rate, latency = appends(Database(folder / "log.db"))
+        ours, floors = [], []
+        for turn in range(ROUNDS):  # in turns, for the disk is everybody's
+            floors.append(_bare(folder / f"floor{turn}.db"))
+            ours.append(appends(Database(folder / f"log{turn}.db")))
+        floor = median(floors)
         return [
-            {
-                "name": f"audit records/s, durable, {WRITERS} writers, SQLite", "ours": rate, "peer": floor,
-                "ratio": rate / floor, "target": "8000/s", "met": rate >= 8000,
-                "detail": f"peer: one fdatasync a record; median wait {latency * 1000:.2f} ms",
-            },
+            _appends_row("SQLite", 8000, ours, floor),
             *_postgres_rows(floor),
             _proof_row(folder / "large.db"),
-        ]  # fmt: skip
+        ]
+
+
+class Appended(NamedTuple):
+    """Records a second; the median wait of a writer and processor time a record, both in seconds."""
+
+    rate: float
+    wait: float
+    spent: float
+
+
+def _appends_row(where: str, target: int, found: Sequence[Appended], floor: float) -> dict[str, Any]:
+    rate, wait, spent = (median(values) for values in zip(*found, strict=True))
+    return {
+        "name": f"audit records/s, durable, {WRITERS} writers, {where}", "ours": round(rate), "peer": round(floor),
+        "ratio": round(rate / floor, 2), "target": f"{target}/s", "met": rate >= target,
+        "detail": f"peer: sqlite3 alone, {WRITERS} such rows and their nodes a commit; "
+        f"median wait {wait * 1000:.2f} ms; {spent * 1e6:.0f} µs of processor time a record; "
+        f"best round {max(item.rate for item in found):.0f}/s, "
+        f"load {os.getloadavg()[0]:.1f}",
+    }  # fmt: skip
 
 
 def _postgres_rows(floor: float) -> list[dict[str, Any]]:
@@ -51,54 +74,51 @@ def _postgres_rows(floor: float) -> list[dict[str, Any]]:
         return []
     server = PostgresServer()
     try:
-        rate, latency = appends(Database(server.new_database()))
+        found = [appends(Database(server.new_database())) for _ in range(ROUNDS)]
     finally:
         server.remove()
-    return [
-        {
-            "name": f"audit records/s, {WRITERS} writers, PostgreSQL (files in memory)", "ours": rate, "peer": floor,
-            "ratio": rate / floor, "target": "4000/s", "met": rate >= 4000,
-            "detail": f"peer: one fdatasync a record; median wait {latency * 1000:.2f} ms",
-        }
-    ]  # fmt: skip
+    return [_appends_row("PostgreSQL (files in memory)", 4000, found, floor)]
 
 
-def appends(database: Database) -> tuple[float, float]:
-    """Records a second and the median wait, by :data:`WRITERS` threads through one group commit."""
+def appends(database: Database) -> Appended:
+    """:data:`WRITERS` threads through one group commit."""
     database.create()
-    log, stop = GroupCommit(database), time.perf_counter() + SECONDS
+    log, spent = GroupCommit(database), time.process_time()
+    stop = time.perf_counter() + SECONDS
 
     def writer(_: int) -> list[float]:
         waits = []
         while (start := time.perf_counter()) < stop:
-            log.append(DRAFT)
+            log.append(draft(replace(_EVENT, body=dict(_EVENT.body))))
             waits.append(time.perf_counter() - start)
         return waits
 
     with ThreadPoolExecutor(WRITERS) as pool:
         waits = [wait for waits in pool.map(writer, range(WRITERS)) for wait in waits]
     database.close()
-    return len(waits) / SECONDS, median(waits)
+    return Appended(len(waits) / SECONDS, median(waits), (time.process_time() - spent) / len(waits))
 
 
-def _flushes(path: Path) -> float:
-    """The floor: threads that append the same bytes to a file, a flush each."""
-    line, counts, stop = _EVENT.record(1, bytes(32)), [0] * WRITERS, time.perf_counter() + 1
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-
-    def writer(index: int) -> None:
-        while time.perf_counter() < stop:
-            os.write(descriptor, line)
-            os.fdatasync(descriptor)
-            counts[index] += 1
-
-    threads = [threading.Thread(target=writer, args=(index,)) for index in range(WRITERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    os.close(descriptor)
-    return float(sum(counts))
+def _bare(path: Path) -> float:
+    """The floor: the same rows, made before, through sqlite3 alone; no hashing, one thread."""
+    Database(path).create()
+    connection = sqlite3.connect(path, isolation_level=None)
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+    record, number, stop = _EVENT.record(1, bytes(32)), 0, time.perf_counter() + SECONDS
+    while time.perf_counter() < stop:
+        places = range(number, number + WRITERS)
+        rows = [
+            (at + 1, 1, "release", _EVENT.subject, "released", record, bytes(32), None, None, None) for at in places
+        ]
+        nodes = [(level, at >> level, bytes(32)) for level in range(5) for at in places[:: 1 << level]]
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.executemany("INSERT INTO tree VALUES (?, ?, ?)", nodes)
+        connection.execute("COMMIT")
+        number += WRITERS
+    connection.close()
+    return number / SECONDS
 
 
 def _proof_row(path: Path) -> dict[str, Any]:

@@ -17,4 +17,4 @@ def append(tx: Connection, event: Event) -> int:
 def draft(event: Event) -> records.Draft:
     """The event as the store takes it, with what it can be found by."""
     about = facts_of(event.kind, event.subject, event.body)
-    return records.Draft(event.time, event.kind, event.subject, event.outcome, event.record, about)
+    return records.Draft(event.time, event.kind, event.subject, event.outcome, event.encoder(), about)

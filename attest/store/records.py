@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from attest.audit.facts import NONE, Facts
 from attest.audit.merkle import leaf_hash
 from attest.store import tree
+from attest.store.bulk import insert_rows
 from attest.store.columns import as_bytes
 from attest.store.schema import audit
 from attest.store.times import from_micros, to_micros
 
+_LAST = "SELECT seq, sha256 FROM audit ORDER BY seq DESC LIMIT 1"
 GENESIS = bytes(32)
 """What the first record carries as the digest of its predecessor."""
 
@@ -75,8 +77,8 @@ def append(tx: Connection, draft: Draft) -> int:
 
 def append_all(tx: Connection, drafts: Sequence[Draft]) -> range:
     """Append records in order, and their leaves to the tree; returns their numbers."""
-    last = tx.execute(select(audit.c.seq, audit.c.sha256).order_by(audit.c.seq.desc()).limit(1)).first()
-    seq, previous = (0, GENESIS) if last is None else (last.seq, last.sha256)
+    last = tx.exec_driver_sql(_LAST).first()
+    seq, previous = (0, GENESIS) if last is None else (last.seq, as_bytes(last.sha256))
     frontier = tree.frontier(tx, seq, previous)
     rows, nodes = [], []
     for number, draft in enumerate(drafts, seq + 1):
@@ -84,25 +86,19 @@ def append_all(tx: Connection, drafts: Sequence[Draft]) -> range:
         previous = hashlib.sha256(record).digest()
         rows.append(_row(number, draft, record, previous))
         nodes += frontier.push(leaf_hash(record))
-    tx.execute(insert(audit), rows)
+    insert_rows(tx, audit, rows)
     tree.add(tx, nodes)
     tree.remember(tx, frontier, previous)
     return range(seq + 1, seq + 1 + len(drafts))
 
 
-def _row(seq: int, draft: Draft, record: bytes, sha256: bytes) -> dict[str, object]:
-    return {
-        "seq": seq,
-        "time": to_micros(draft.time),
-        "kind": draft.kind,
-        "subject": draft.subject,
-        "outcome": draft.outcome,
-        "record": record,
-        "sha256": sha256,
-        "chip": draft.facts.chip,
-        "measurement": draft.facts.measurement,
-        "vm": draft.facts.vm,
-    }
+def _row(seq: int, draft: Draft, record: bytes, sha256: bytes) -> tuple[object, ...]:
+    """In the order of the table's columns."""
+    about = draft.facts
+    return (
+        seq, to_micros(draft.time), draft.kind, draft.subject, draft.outcome, record, sha256,
+        about.chip, about.measurement, about.vm,
+    )  # fmt: skip
 
 
 def get(tx: Connection, seq: int) -> StoredRecord | None:

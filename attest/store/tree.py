@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from sqlalchemy import Connection, and_, insert, or_, select
+from sqlalchemy import Connection, and_, or_, select
 
 from attest.audit.merkle import Frontier, Nodes, complete_subtrees, consistency_path, inclusion_path, root_of
+from attest.store.bulk import insert_rows
 from attest.store.columns import as_bytes
 from attest.store.errors import TreeIncomplete
 from attest.store.schema import tree
@@ -32,8 +33,7 @@ def remember(tx: Connection, edge: Frontier, last: bytes) -> None:
 
 def add(tx: Connection, found: Sequence[tuple[int, int, bytes]]) -> None:
     """Insert nodes (level, number, hash)."""
-    if found:
-        tx.execute(insert(tree), [{"level": level, "number": number, "hash": value} for level, number, value in found])
+    insert_rows(tx, tree, found)
 
 
 def nodes(tx: Connection, wanted: Iterable[tuple[int, int]]) -> Nodes:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, select
 
 from attest.audit.merkle import EMPTY_ROOT, Frontier, leaf_hash, verify_consistency, verify_inclusion
-from attest.store import records, tree
+from attest.store import group, records, tree
 from attest.store.engine import Database
 from attest.store.errors import StoreUnavailable, TreeIncomplete
 from attest.store.group import GroupCommit
@@ -128,3 +129,47 @@ def test_an_interrupted_leader_leaves_nobody_waiting(database: Database, monkeyp
     assert log.append(draft("y")) == 1
     with database.read() as tx:
         assert tx.scalar(select(tree_table.c.level)) == 0
+
+
+def test_writers_who_come_back_are_written_together_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    append_all = records.append_all
+
+    def counted(tx: Connection, drafts: Sequence[Draft]) -> range:
+        sizes.append(len(drafts))
+        return append_all(tx, drafts)
+
+    monkeypatch.setattr(records, "append_all", counted)
+    monkeypatch.setattr(group, "_LONGEST", 1.0)
+    monkeypatch.setattr(group, "_PATIENCE", 1000.0)
+    log, start = GroupCommit(database), threading.Barrier(4)
+
+    def write(index: int) -> None:
+        start.wait()
+        for turn in range(6):
+            log.append(draft(f"t{index}n{turn}"))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert 4 in sizes[:4]
+    assert sum(sizes) == 24
+    assert len(sizes) <= 12  # one by one there would be 24
+
+
+def test_one_writer_never_waits_for_others(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group, "_LONGEST", 100.0)
+    monkeypatch.setattr(group, "_PATIENCE", 1e9)
+    log = GroupCommit(database)
+    assert [log.append(draft("x")) for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_leader_s_patience_with_those_who_do_not_come_back_ends(database: Database) -> None:
+    log, start = GroupCommit(database), threading.Barrier(4)
+
+    def write(index: int) -> int:
+        start.wait()
+        return log.append(draft(f"t{index}"))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(write, range(4))) == [1, 2, 3, 4]
+    assert log.append(draft("alone")) == 5
