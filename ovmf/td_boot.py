@@ -14,12 +14,15 @@ from ovmf.td_layout import TdLayout
 from policy.measured import MeasuredEvent
 from policy.reference_tdx import FLAVOUR_TDX
 
+MAX_EXIT_FAILURES = 16
+
 
 class BootEvents(NamedTuple):
     """``before``: up to the boot variables; ``after``: after ready-to-boot; ``exit``: the end of boot services.
 
     ``image``: what the firmware starts, for which something has to vouch with Secure Boot on. ``loader``: what a boot
     loader adds to ``after``, known with Secure Boot on only. ``unified``: a kernel inside ``image`` is started as well.
+    ``smbios``: ``image`` measures SMBIOS structures (`ovmf.uki.smbios_events`).
     """
 
     before: tuple[MeasuredEvent, ...]
@@ -30,6 +33,7 @@ class BootEvents(NamedTuple):
     image: bytes | None = None
     loader: tuple[MeasuredEvent, ...] = ()
     unified: bool = False
+    smbios: bool = False
 
 
 class Boot(Protocol):
@@ -110,7 +114,7 @@ def stub_events(options: bytes, initrd_sha384: bytes | None) -> list[MeasuredEve
 
 def exit_events(failures: int) -> tuple[MeasuredEvent, ...]:
     """The end of boot services, asked for again after each failure."""
-    if not 0 <= failures <= 16:
+    if not 0 <= failures <= MAX_EXIT_FAILURES:
         raise ValueError(f"exit_failures: {failures}")
     failed = (make.action(make.EXIT_CALLED), make.action(make.EXIT_FAILED)) * failures
     return (*failed, make.action(make.EXIT_CALLED), make.action(make.EXIT_DONE))

@@ -25,6 +25,8 @@ DEFAULT_PATH = "EFI/BOOT/BOOTX64.EFI"
 """What firmware starts from a disk it has no boot option for."""
 _EXTRAS = ("loader/credentials", "loader/addons")
 """Folders whose files systemd's stub takes in, and measures."""
+_VARIABLES = "NvVars"
+"""Where firmware that is not in flash keeps its variables, if a disk lets it."""
 
 
 class DiskBoot(NamedTuple):
@@ -43,16 +45,18 @@ class DiskBoot(NamedTuple):
         del build  # changes nothing of this part
         table, volume, application = self.contents()
         gpt = make.event(1, make.GPT, table.measured, "gpt", f"{len(table.partitions)} partitions")
-        inside, beyond, loader = _inside(application, flavour, volume, self.path)
+        inside = _inside(application, flavour, volume, self.path)
         extras = [folder for folder in (f"{self.path}.extra.d", *_EXTRAS) if volume.holds(folder)]
-        unpredicted = [*beyond, *(f"RTMR2: what is in the folder {folder}" for folder in extras)]
+        unpredicted = [*inside.unpredicted, *(f"RTMR2: what is in the folder {folder}" for folder in extras)]
+        if volume.holds(_VARIABLES):
+            unpredicted.append(f"RTMR0: variables of an earlier boot, in the file {_VARIABLES} on the disk")
         if self.exit_failures is None:
             unpredicted.append("RTMR1: how often ending boot services fails before it succeeds")
         ending = () if self.exit_failures is None else exit_events(self.exit_failures)
-        started = make.application(application, self.path)
-        after = (gpt, started, *inside)
-        unified = uki_events(application, flavour) is not None
-        return BootEvents((), after, ending, tuple(unpredicted), True, application, loader, unified)
+        after = (gpt, make.application(application, self.path), *inside.events)
+        return BootEvents(
+            (), after, ending, tuple(unpredicted), True, application, inside.loader, inside.unified, inside.smbios
+        )
 
     def contents(self) -> tuple[PartitionTable, FatVolume, bytes]:
         """Partition table, EFI system partition and the application on it. Raises `ovmf.errors.DiskMalformed`."""
@@ -68,18 +72,25 @@ class DiskBoot(NamedTuple):
         return table, volume, application
 
 
-def _inside(
-    application: bytes, flavour: str, volume: FatVolume, path: str
-) -> tuple[tuple[MeasuredEvent, ...], tuple[str, ...], tuple[MeasuredEvent, ...]]:
-    """Events after the application was started, what cannot be known of them, and a boot loader's with Secure Boot."""
+class _Inside(NamedTuple):
+    """What happens after the application was started, and what of it cannot be known; the rest as in `BootEvents`."""
+
+    events: tuple[MeasuredEvent, ...] = ()
+    unpredicted: tuple[str, ...] = ()
+    loader: tuple[MeasuredEvent, ...] = ()
+    unified: bool = False
+    smbios: bool = False
+
+
+def _inside(application: bytes, flavour: str, volume: FatVolume, path: str) -> _Inside:
     if kernel_release(application) is not None:  # its own EFI stub measures load options and initrd, and has neither
-        return (), (), ()
-    unified = uki_events(application, flavour)
-    if unified is not None:
-        return unified.inside, unified.unpredicted, ()
+        return _Inside()
+    image = uki_events(application, flavour)
+    if image is not None:
+        return _Inside(image.inside, image.unpredicted, unified=True, smbios=image.smbios)
     if path.casefold() != DEFAULT_PATH.casefold():
-        return (), unknown_loader(f"started as {path}"), ()
+        return _Inside(unpredicted=unknown_loader(f"started as {path}"))
     try:
-        return (), (), tuple(shim_events(application, volume))
+        return _Inside(loader=tuple(shim_events(application, volume)))
     except LoaderUnknown as reason:
-        return (), unknown_loader(str(reason)), ()
+        return _Inside(unpredicted=unknown_loader(str(reason)))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from hashlib import sha384
 
+from ovmf.boot_options import BootOption
 from ovmf.pe import authenticode
-from ovmf.td_layout import BootOption
 from ovmf.variables import EFI_GLOBAL, IMAGE_SECURITY, Key, variable_data
 from policy.measured import MeasuredEvent
 

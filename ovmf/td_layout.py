@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ovmf.boot_options import ACTIVE, APPLICATION, BootOption, load_option
 from ovmf.guid import efi_guid
 from ovmf.smbios import BiosInformation, bios_information
 from ovmf.volumes import Module
@@ -25,20 +26,14 @@ _SMBIOS_MEASUREMENT = efi_guid("d27fed59-abb4-4fed-bead-2a878c7e4a7e")
 _SMBIOS_PLATFORM = efi_guid("4110465d-5ff3-4f4b-b580-24ed0d06747a")
 _BOOT_MANAGER_MENU = efi_guid("eec25bdc-67f2-4d95-b1d5-f81b2039d11d")
 _UI_APP = efi_guid("462caa21-7614-4503-836e-8ab6f4662331")
+_SHELL = efi_guid("7c04a583-9e3e-4f1c-ad65-e05268d0b4d1")
 _BDS = efi_guid("6d33944a-ec75-4855-a54d-809c75241f6c")
 _SMM_VARIABLES = "VariableSmmRuntimeDxe"
 _SETUP = "EFI Firmware Setup"
 
 _RELEASE = re.compile(r"(?:^|\D)(20[0-9]{2})[.-]?(0[1-9]|1[0-2])(?:\D|$)")
 _SEPARATOR_MOVED = (2024, 11)
-_ACTIVE, _HIDDEN_APPLICATION = 0x001, 0x109
-
-
-class BootOption(NamedTuple):
-    """A Boot#### variable: its number and whole contents."""
-
-    number: int
-    data: bytes
+_HIDDEN = 0x008
 
 
 class TdLayout(NamedTuple):
@@ -46,7 +41,8 @@ class TdLayout(NamedTuple):
 
     ``smbios``: whether, and on which side of the boot order. ``separator``: the register (0 or 1) of the separator at
     ready-to-boot. ``load_options``: where the initrd's name stands. ``boot_options``: the firmware's own, in order;
-    empty when unknown. ``bios``: its type 0 SMBIOS texts. ``release``: as found, for people.
+    empty when unknown. ``bios``: its type 0 SMBIOS texts. ``release``: as found, for people. ``shell``: the contents of
+    the option for its shell, which it adds when it starts no kernel given to QEMU.
     """
 
     secure_boot: bool
@@ -57,6 +53,7 @@ class TdLayout(NamedTuple):
     boot_options: tuple[BootOption, ...]
     bios: BiosInformation | None
     release: str
+    shell: bytes | None = None
 
     def words(self) -> tuple[str, ...]:
         """As recorded in a reference-value file."""
@@ -89,6 +86,7 @@ def layout_of_modules(modules: Sequence[Module]) -> TdLayout:
         boot_options=_boot_options(by_guid),
         bios=bios,
         release=release,
+        shell=_application(by_guid[_SHELL], "EFI Internal Shell") if _SHELL in by_guid else None,
     )
 
 
@@ -121,18 +119,14 @@ def _boot_options(by_guid: dict[bytes, Module]) -> tuple[BootOption, ...]:
     if setup is None or bds is None:
         return ()
     if menu is None or _SETUP.encode("utf-16-le") + b"\0\0" not in bds.image:
-        return (BootOption(0, _application(setup, setup.name, _HIDDEN_APPLICATION)),)
+        return (BootOption(0, _application(setup, setup.name, _HIDDEN)),)
     return (
-        BootOption(0, _application(menu, menu.name, _HIDDEN_APPLICATION)),
-        BootOption(1, _application(setup, _SETUP, _ACTIVE | 0x100)),
+        BootOption(0, _application(menu, menu.name, _HIDDEN)),
+        BootOption(1, _application(setup, _SETUP)),
     )
 
 
-def _application(module: Module, description: str, attributes: int) -> bytes:
-    """EFI_LOAD_OPTION {attributes u32, path length u16, description UTF-16 with NUL, path}: volume, file, end.
-
-    Source: UEFI specification 2.10, sections 3.1.3, 10.3.5.
-    """
-    path = b"\x04\x07\x14\0" + module.volume + b"\x04\x06\x14\0" + module.guid + b"\x7f\xff\x04\0"
-    head = attributes.to_bytes(4, "little") + len(path).to_bytes(2, "little")
-    return head + description.encode("utf-16-le") + b"\0\0" + path
+def _application(module: Module, description: str, hidden: int = 0) -> bytes:
+    """An option for a module: volume and file are its path."""
+    path = b"\x04\x07\x14\0" + module.volume + b"\x04\x06\x14\0" + module.guid
+    return load_option(description, path, attributes=ACTIVE | APPLICATION | hidden)

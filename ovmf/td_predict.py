@@ -19,11 +19,13 @@ from typing import NamedTuple
 from ovmf import td_events as make
 from ovmf.acpi_loader import measured_blobs
 from ovmf.authority import authority_events
+from ovmf.boot_options import BootOption
 from ovmf.smbios import measured_digest, parse_structures, with_firmware_structures
 from ovmf.td_boot import Boot, BootEvents, unknown_loader
 from ovmf.td_firmware import TdFirmware
 from ovmf.td_hob import td_hob
-from ovmf.td_layout import AFTER_BOOT_ORDER, NOT_MEASURED, BootOption, TdLayout
+from ovmf.td_layout import AFTER_BOOT_ORDER, NOT_MEASURED, TdLayout
+from ovmf.uki import smbios_events
 from ovmf.variables import secure_boot
 from policy.fixed import LaunchDigest
 from policy.measured import MeasuredEvent
@@ -97,6 +99,8 @@ def predict_td(
     if started.from_disk:
         result.events += authority
     result.events += started.after
+    if started.smbios and machine.smbios is not None:
+        result.events += smbios_events(parse_structures(machine.smbios))
     _loader(result, started, secure=secure)
     result.events += started.exit
     result.unpredicted += started.unpredicted

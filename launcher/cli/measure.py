@@ -21,7 +21,7 @@ DESCRIPTION = "Compute the launch digest a VM will report. Starts nothing and ne
 
 
 _MORE = ("mode", "igvm", "svsm", "vars_size", "vars_file", "dump_vmsa")
-_TD = ("order", "disk", "boot_path", "processor_id")
+_TD = ("order", "disk", "boot_path", "processor_id", "boot_variables", "exit_failures")
 _TD_PLATFORMS = ("tdx", "emulated-tdx")
 
 
@@ -45,6 +45,8 @@ class MeasureOptions(LaunchOptions):
     disk: str | None = None
     boot_path: str | None = None
     processor_id: str | None = None
+    boot_variables: str | None = None
+    exit_failures: int | None = None
 
 
 def quick(argv: list[str]) -> MeasureOptions | None:

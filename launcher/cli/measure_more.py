@@ -47,6 +47,14 @@ def add_more_arguments(parser: ArgumentParser) -> None:
     td.add_argument("--disk", metavar="IMAGE", help="a raw disk image to boot, instead of --kernel")
     td.add_argument("--boot-path", metavar="PATH", help="what the firmware starts from it (EFI/BOOT/BOOTX64.EFI)")
     td.add_argument(
+        "--boot-variables", metavar="DIR",
+        help="its boot options, for a disk: copies of BootOrder-* and Boot0000-* … of a guest's efivars",
+    )  # fmt: skip
+    td.add_argument(
+        "--exit-failures", metavar="N", type=number,
+        help="for a disk: how often ending boot services fails before it succeeds (see docs/operator.md)",
+    )  # fmt: skip
+    td.add_argument(
         "--processor-id", metavar="HEX",
         help="CPUID 1 EAX and EDX of the TD's processor, 16 digits as in memory: RTMR0 depends on it",
     )  # fmt: skip

@@ -14,6 +14,7 @@ from launcher.core.vm import Boot, Cpu, Disk, VmConfig
 from launcher.io.measurement import printable
 from launcher.io.td_measurement import TdChoices, TdMeasured
 from launcher.service.td_measuring import measure_td_config, measure_td_file
+from ovmf.td_boot import MAX_EXIT_FAILURES
 from policy.reference_tdx import TWO_PASS
 from policy.vocab import Platform
 
@@ -40,7 +41,10 @@ def run_td(args: MeasureOptions) -> int:
 def measured_td(args: MeasureOptions) -> TdMeasured:
     """Measure what the options or the VM file describe."""
     default = TdChoices()
-    choices = TdChoices(args.order or default.order, args.boot_path or default.path, _processor_id(args.processor_id))
+    choices = TdChoices(
+        args.order or default.order, args.boot_path or default.path, _processor_id(args.processor_id),
+        args.boot_variables, _exit_failures(args.exit_failures),
+    )  # fmt: skip
     if args.vm is not None:
         given = [*options_given(args), *(["--disk"] if args.disk is not None else [])]
         if given:
@@ -85,6 +89,12 @@ def _processor_id(text: str | None) -> bytes | None:
     if len(data) != 8:
         raise MeasureUsage("--processor-id: want 16 hexadecimal digits: CPUID 1 EAX and EDX, each little-endian")
     return data
+
+
+def _exit_failures(count: int | None) -> int | None:
+    if count is not None and count > MAX_EXIT_FAILURES:
+        raise MeasureUsage(f"--exit-failures: got {count}, want at most {MAX_EXIT_FAILURES}")
+    return count
 
 
 def _text(measured: TdMeasured, *, events: bool) -> str:

@@ -189,23 +189,35 @@ def _spec(config: VmConfig, around: Surroundings, accel: str, line: CommandLine 
         snp = SnpLaunch(guest_policy(config.snp), c_bit, config.snp.host_data, around.id_block)
     emulated = config.platform is Platform.EMULATED_SNP
     light = around.light
-    return VmSpec(
-        name=config.name,
-        platform=config.platform,
-        accel=accel,
-        qemu=around.qemu.version,
-        memory=config.memory,
-        vcpus=config.cpu.vcpus,
-        cpu_model=config.cpu.model,
+    return described(config, accel, around.qemu.version)._replace(
         firmware=light.firmware if light else firmware.path if firmware else None,
         kernel=light.kernel if light else config.boot.kernel,
         initrd=light.initrd if light else config.boot.initrd,
         cmdline=line.text if line is not None else None,
+        snp=snp,
+        hash_table_gpa=firmware.hash_table_gpa if emulated and firmware is not None else None,
+    )
+
+
+def described(config: VmConfig, accel: str, qemu: tuple[int, ...]) -> VmSpec:
+    """What the VM file alone says of the machine: everything but firmware, boot files and SNP's launch."""
+    return VmSpec(
+        name=config.name,
+        platform=config.platform,
+        accel=accel,
+        qemu=qemu,
+        memory=config.memory,
+        vcpus=config.cpu.vcpus,
+        cpu_model=config.cpu.model,
+        firmware=None,
+        kernel=None,
+        initrd=None,
+        cmdline=None,
         disks=config.disks,
         throttles=config.throttles,
         net=config.net,
-        snp=snp,
-        hash_table_gpa=firmware.hash_table_gpa if emulated and firmware is not None else None,
+        snp=None,
+        hash_table_gpa=None,
         tdx=config.tdx if config.platform is Platform.TDX else None,
         runs_commands=bool(config.operators),
         vsock_cid=None if config.vsock is None else config.vsock.cid or first_cid(config.name),

@@ -26,6 +26,7 @@ from launcher.io.qtest import Qtest
 from ovmf.td_predict import FW_CFG_ITEMS
 
 _PATIENCE = 30.0
+_SLOTS, _ABSENT = 32, 0xFFFF
 _MCH, _LPC = (0, 0), (0x1F, 0)
 _PCIEXBAR_LOW, _PCIEXBAR_HIGH, _PMBASE, _ACPI_CONTROL = 0x60, 0x64, 0x40, 0x44
 _ECAM = 0xE0000001
@@ -42,11 +43,13 @@ _TPM_SOCKET, _QTEST_SOCKET = "tpm.sock", "qtest.sock"
 
 
 class ShownMachine(NamedTuple):
-    """fw_cfg files by name; ``fw_cfg`` has BootMenu under that name besides."""
+    """fw_cfg files by name; ``fw_cfg`` has BootMenu under that name besides. ``pci``: (slot, device and vendor id) of
+    each device on the root bus, by slot."""
 
     acpi: dict[str, bytes]
     smbios: bytes
     fw_cfg: dict[str, bytes]
+    pci: tuple[tuple[int, int], ...] = ()
 
 
 def probe_machine(argv: Sequence[str], env: Mapping[str, str], *, tpm: bool, smm: bool = False) -> ShownMachine:
@@ -88,7 +91,10 @@ def _read(qtest: Qtest, *, smm: bool) -> ShownMachine:
     files = qtest.files((*_ACPI, _SMBIOS, *FW_CFG_ITEMS))
     acpi = {name: data for name, data in files.items() if name.startswith(_ACPI)}
     settings = {name: data for name, data in files.items() if name not in acpi and name != _SMBIOS}
-    return ShownMachine(acpi, files.get(_SMBIOS, b""), {**settings, "BootMenu": qtest.item(_BOOT_MENU, 2)})
+    settings["BootMenu"] = qtest.item(_BOOT_MENU, 2)
+    found = ((slot, qtest.pci_read((slot, 0), 0)) for slot in range(_SLOTS))
+    pci = tuple((slot, identity) for slot, identity in found if identity & 0xFFFF != _ABSENT)
+    return ShownMachine(acpi, files.get(_SMBIOS, b""), settings, pci)
 
 
 def _agree_on_smi(qtest: Qtest) -> None:
@@ -117,8 +123,8 @@ def _place_bars(qtest: Qtest, base: int) -> None:
 
 def _bars(qtest: Qtest) -> Iterator[tuple[int, tuple[int, int], int]]:
     """(size, slot, register) of every 64-bit memory BAR."""
-    for slot in ((device, function) for device in range(32) for function in range(8)):
-        if qtest.pci_read(slot, 0) & 0xFFFF == 0xFFFF:
+    for slot in ((device, function) for device in range(_SLOTS) for function in range(8)):
+        if qtest.pci_read(slot, 0) & 0xFFFF == _ABSENT:
             continue
         kind = qtest.pci_read(slot, 0xC) >> 16 & 0x7F
         register, last = 0x10, 0x24 if kind == 0 else 0x14

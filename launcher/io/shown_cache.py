@@ -20,7 +20,7 @@ from launcher.io.hashing import FileUnreadable, hash_file, read_file
 from launcher.io.machine_probe import ShownMachine, probe_machine
 from launcher.io.toolchain import Toolchain
 
-_SCHEMA = "cvm.shown/1"
+_SCHEMA = "cvm.shown/2"
 _MOST = 1 << 26
 _CONTENTS_ONLY = ("-bios", "-kernel", "-initrd", "-append")
 """Their presence changes what QEMU shows, their value does not."""
@@ -50,14 +50,16 @@ def _load(entry: Path) -> ShownMachine | None:
         body = document["shown"]
         if document["sha256"] != _digest(body):
             return None
-        return ShownMachine(_files(body["acpi"]), bytes.fromhex(body["smbios"]), _files(body["fw_cfg"]))
+        pci = tuple((int(slot), int(identity)) for slot, identity in body["pci"])
+        return ShownMachine(_files(body["acpi"]), bytes.fromhex(body["smbios"]), _files(body["fw_cfg"]), pci)
     except (FileUnreadable, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def _store(entry: Path, shown: ShownMachine) -> None:
     """Written whole or not at all; a cache that cannot be written costs time, nothing else."""
-    body = {"acpi": _hex(shown.acpi), "smbios": shown.smbios.hex(), "fw_cfg": _hex(shown.fw_cfg)}
+    files = {"acpi": _hex(shown.acpi), "fw_cfg": _hex(shown.fw_cfg)}
+    body = {**files, "smbios": shown.smbios.hex(), "pci": [list(device) for device in shown.pci]}
     with contextlib.suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=entry.parent)

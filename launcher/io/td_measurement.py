@@ -14,6 +14,7 @@ from launcher.io.firmware import MAX_KERNEL
 from launcher.io.hashing import FileUnreadable, hash_file, read_file
 from launcher.io.measurement import MeasurementImpossible, printable
 from launcher.io.shown_cache import shown_machine
+from launcher.io.td_boot_options import made_by_firmware, read_variables
 from launcher.io.toolchain import Toolchain
 from ovmf.firmware import MAX_FIRMWARE
 from ovmf.smbios import with_processor_id
@@ -33,13 +34,22 @@ _MAX_DISK = 1 << 44
 
 class TdChoices(NamedTuple):
     """What a measurement may add to a plan. ``order``: a word of `policy.reference_tdx`; ``two-pass`` stands for QEMU
-    before 9, which also patches the kernel's header and makes other tables than any QEMU here would. ``path``: the
-    application on the disk that is booted. ``processor_id``: as in `launcher.core.vm.TdxSettings`, instead of it.
+    before 9, which also patches the kernel's header and makes other tables than any QEMU here would. ``processor_id``:
+    as in `launcher.core.vm.TdxSettings`, instead of it. Of a boot from a disk: ``path``, the application on it;
+    ``boot_variables``, a folder for `launcher.io.td_boot_options.read_variables`; ``exit_failures``, see
+    `ovmf.td_disk.DiskBoot`.
     """
 
     order: str = SINGLE_PASS
     path: str = DEFAULT_PATH
     processor_id: bytes | None = None
+    boot_variables: str | None = None
+    exit_failures: int | None = None
+
+    @property
+    def of_a_disk(self) -> bool:
+        """Something is said that only a boot from a disk has."""
+        return (self.path, self.boot_variables, self.exit_failures) != (DEFAULT_PATH, None, None)
 
 
 class TdMeasured(NamedTuple):
@@ -87,7 +97,7 @@ def measure_td(spec: VmSpec, tools: Toolchain | None, choices: TdChoices) -> TdM
         raise MeasurementImpossible("--order two-pass: of old QEMUs with TDX; an emulated TD is started by this one")
     firmware = TdFirmware.from_bytes(read_file(spec.firmware, "firmware", MAX_FIRMWARE))
     boot, boot_inputs = _boot(spec, choices)
-    machine = _machine(spec, tools if choices.order == SINGLE_PASS else None, choices.processor_id)
+    machine = _machine(spec, firmware, tools if choices.order == SINGLE_PASS else None, choices)
     prediction = predict_td(firmware, machine, boot, flavour=_flavour(spec), order=choices.order)
     inputs = (("firmware", printable(spec.firmware), firmware.sha256.hex()), *boot_inputs)
     return TdMeasured(spec, choices.order, firmware, prediction, inputs)
@@ -97,22 +107,29 @@ def _flavour(spec: VmSpec) -> str:
     return FLAVOUR_EMULATED if spec.platform is Platform.EMULATED_TDX else FLAVOUR_TDX
 
 
-def _machine(spec: VmSpec, tools: Toolchain | None, processor_id: bytes | None) -> Machine:
+def _machine(spec: VmSpec, firmware: TdFirmware, tools: Toolchain | None, choices: TdChoices) -> Machine:
     """What QEMU shows the firmware. A TD's processor is its host's, so its SMBIOS structures are known only when the
-    owner says which."""
-    if tools is None:
-        return Machine(spec.memory, None, None, None)
+    owner says which. With a function of the host's PCI bus nothing is known: it cannot be shown without it."""
+    options = None if choices.boot_variables is None else read_variables(choices.boot_variables)
+    if tools is None or spec.passthrough:
+        return Machine(spec.memory, None, None, None, options)
     shown = shown_machine(tools, without_tee(qemu_options(spec)), tpm=spec.platform is Platform.EMULATED_TDX)
     smbios: bytes | None = shown.smbios
     if spec.tdx is not None:
-        known = processor_id or spec.tdx.processor_id
+        known = choices.processor_id or spec.tdx.processor_id
         smbios = None if known is None else with_processor_id(shown.smbios, known)
-    return Machine(spec.memory, shown.acpi, smbios, shown.fw_cfg)
+    if spec.kernel is None and options is None:
+        options = made_by_firmware(spec, firmware.layout, shown)
+    return Machine(spec.memory, shown.acpi, smbios, shown.fw_cfg, options)
 
 
 def _boot(spec: VmSpec, choices: TdChoices) -> tuple[Boot, list[tuple[str, str, str]]]:
     if spec.kernel is None:
         return _disk_boot(spec, choices)
+    if choices.of_a_disk:
+        raise MeasurementImpossible(
+            "--boot-path, --boot-variables, --exit-failures: this VM boots a kernel, not a disk"
+        )
     kernel = read_file(spec.kernel, "kernel", MAX_KERNEL)
     cmdline = os.fsencode(spec.cmdline or "")
     inputs = [("kernel", printable(spec.kernel), sha256(kernel).hexdigest())]
@@ -131,7 +148,7 @@ def _disk_boot(spec: VmSpec, choices: TdChoices) -> tuple[Boot, list[tuple[str, 
     if not spec.disks:
         raise MeasurementImpossible("nothing to boot: want a kernel or a disk")
     path = spec.disks[0].path
-    boot = DiskBoot(_mapped(path), choices.path)
+    boot = DiskBoot(_mapped(path), choices.path, choices.exit_failures)
     table, _, application = boot.contents()
     return boot, [
         ("gpt", printable(path), sha256(table.measured).hexdigest()),

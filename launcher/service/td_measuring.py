@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from launcher.core.cmdline import compose
-from launcher.core.spec import VmSpec
+from launcher.core.plan import described
 from launcher.core.td import refuse_td
 from launcher.core.vm import VmConfig
 from launcher.io.firmware import find_firmware, is_signed
 from launcher.io.td_measurement import TdChoices, TdMeasured, measure_td
 from launcher.io.toolchain import Toolchain, ToolchainMissing, find_toolchain, parse_version
 from launcher.service.vm_file import load_vm, read_ca
-from policy.vocab import Platform
 
 
 def measure_td_file(path: str, choices: TdChoices) -> TdMeasured:
@@ -32,23 +31,11 @@ def measure_td_config(config: VmConfig, cmdline: str | None, choices: TdChoices)
     kernel = config.boot.kernel
     signed = firmware is not None and firmware.secure_boot and kernel is not None and is_signed(kernel)
     refuse_td(config, firmware, kernel_signed=signed)
-    spec = VmSpec(
-        name=config.name,
-        platform=config.platform,
-        accel="tcg",
-        qemu=(0, 0) if tools is None else parse_version(tools.version),
-        memory=config.memory,
-        vcpus=config.cpu.vcpus,
-        cpu_model=config.cpu.model,
+    spec = described(config, "tcg", (0, 0) if tools is None else parse_version(tools.version))._replace(
         firmware=None if firmware is None else firmware.path,
         kernel=kernel,
         initrd=config.boot.initrd,
         cmdline=cmdline,
-        disks=config.disks,
-        net=config.net,
-        snp=None,
-        hash_table_gpa=None,
-        tdx=config.tdx if config.platform is Platform.TDX else None,
     )
     return measure_td(spec, tools, choices)
 

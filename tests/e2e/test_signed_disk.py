@@ -20,10 +20,10 @@ from launcher.io.machine_probe import probe_machine
 from launcher.io.mirrors import FetchFailed
 from launcher.io.toolchain import Toolchain, ToolchainMissing, find_toolchain
 from launcher.io.toolchain_fetch import TOOLCHAIN_SUITE
+from ovmf.boot_options import BootOption
 from ovmf.guid import efi_guid
 from ovmf.td_disk import DEFAULT_PATH, DiskBoot
 from ovmf.td_firmware import TdFirmware
-from ovmf.td_layout import BootOption
 from ovmf.td_predict import Machine, TdMeasurement, predict_td
 from policy.reference_tdx import FLAVOUR_EMULATED
 from tests.e2e.test_emulated_td import wait_until_booted

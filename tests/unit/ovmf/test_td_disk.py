@@ -14,9 +14,9 @@ from ovmf.gpt import parse_gpt
 from ovmf.pe import authenticode
 from ovmf.td_disk import DEFAULT_PATH, DiskBoot
 from ovmf.td_predict import predict_td
-from tests.fakes.disks import FIRST, SECTOR, fat16, gpt_disk
+from tests.fakes.disks import FIRST, SECTOR, fat16, fat16_of, gpt_disk
 from tests.unit.ovmf.test_pe import small_pe
-from tests.unit.ovmf.test_td_predict import MACHINE, NEW, firmware, kernel
+from tests.unit.ovmf.test_td_predict import MACHINE, NEW, SMBIOS, firmware, kernel
 
 VOLUME = fat16(DEFAULT_PATH, kernel())
 DISK = gpt_disk(VOLUME)
@@ -122,10 +122,52 @@ def test_a_unified_kernel_image_is_predicted_section_by_section() -> None:
     assert unpredicted == set()
 
 
+def archive(mode: str, name: bytes, data: bytes, number: int) -> bytes:
+    head = (
+        b"070701"
+        + f"{number:08x}{mode:0>8}{0:016x}{1:08x}{0:08x}{len(data):08x}{0:032x}{len(name):08x}{0:08x}".encode()
+    )
+    return (head + name).ljust(-(-(len(head) + len(name)) // 4) * 4, b"\0") + data
+
+
+def test_a_stub_of_release_257_puts_an_archive_with_the_os_release_behind_the_initrd() -> None:
+    found = DiskBoot(gpt_disk(fat16(DEFAULT_PATH, uki(b"257.1"))), exit_failures=0).events(NEW, "emulated")
+    data = {event.name: event.digest for event in found.after}
+    extra = archive("416d", b".extra\0", b"", 1) + archive("8124", b".extra/os-release\0", b"ID=x", 2)
+    end = archive("0", b"TRAILER!!!\0", b"", 0).replace(b"0000000b", b"0000000B")
+    assert data["initrd"] == hashlib.sha384(b"initrd\0\0" + extra + end).digest()
+    assert data["application"] == authenticode(kernel())
+    assert "ipl:.sbat" in data
+    assert found.unpredicted == ()
+    assert not found.smbios
+
+
+def test_a_stub_of_release_262_measures_smbios_and_only_its_initrd_is_named() -> None:
+    disk = DiskBoot(gpt_disk(fat16(DEFAULT_PATH, uki(b"262.1"))), exit_failures=0)
+    system = b"\x01\x1b\x01\x00" + bytes(20) + b"\x06\0\0QEMU\0\0"
+    machine = MACHINE._replace(smbios=system + SMBIOS, boot_options=NEW.boot_options)
+    found = predict_td(firmware(), machine, disk, flavour="emulated", layout=NEW, rtmr3_stays_zero=True)
+    names = [event.name for event in found.events]
+    assert found.unpredicted == ("RTMR2: the initrd: the stub puts a secret of random numbers into it",)
+    assert names[-4:] == ["load-options", "smbios:type1", *names[-2:]]
+    assert found.events[-3].digest == hashlib.sha384(system.replace(b"\x06", b"\0")).digest()
+    assert names.count("application") == 1
+
+
 def test_what_a_stub_does_that_is_not_known_is_named() -> None:
-    assert inside(uki(b"257.1"))[1] == {"RTMR1", "RTMR2"}
-    assert "ipl:.sbat" in inside(uki(b"257.1"))[0]
     assert inside(uki(b"300.1")) == ([], {"RTMR0", "RTMR1", "RTMR2"})
-    assert inside(uki(b"262.1"))[1] == {"RTMR0", "RTMR1", "RTMR2"}
+    assert inside(uki(b"262.1", pcrsig=b"{}")) == ([], {"RTMR0", "RTMR1", "RTMR2"})
     assert inside(uki(splash=b"picture")) == ([], {"RTMR1", "RTMR2"})
     assert inside(uki(), "tdx") == ([], {"RTMR1", "RTMR2"})
+
+
+@pytest.mark.parametrize("change", [{"initrd": b""}, {"osrel": b""}, {"cmdline": b"a  b"}, {"cmdline": b"quiet\n"}])
+def test_an_image_unlike_those_that_were_watched_is_named(change: dict[str, bytes]) -> None:
+    for release in (b"252.39", b"257.1"):
+        assert inside(uki(release, **change)) == ([], {"RTMR1", "RTMR2"})
+
+
+def test_variables_of_an_earlier_boot_on_the_disk_are_named() -> None:
+    disk = gpt_disk(fat16_of({DEFAULT_PATH: kernel(), "NVVARS": b"x"}))
+    found = DiskBoot(disk, exit_failures=0).events(NEW, "emulated")
+    assert found.unpredicted == ("RTMR0: variables of an earlier boot, in the file NvVars on the disk",)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ovmf.acpi_loader import measured_blobs
+from ovmf.boot_options import BootOption
 from ovmf.errors import AcpiMalformed, LaunchInvalid, PeMalformed, SmbiosMalformed, VariablesMalformed
 from ovmf.smbios import measured_digest, parse_structures
 from ovmf.td_boot import DirectBoot
@@ -17,7 +18,7 @@ from ovmf.td_explain import explain_td
 from ovmf.td_firmware import TdFirmware
 from ovmf.td_hob import td_hob
 from ovmf.td_kernel import DirectKernel, load_options, patched_by_old_qemu
-from ovmf.td_layout import INITRD_FIRST, INITRD_LAST, NOT_MEASURED, BootOption, TdLayout
+from ovmf.td_layout import INITRD_FIRST, INITRD_LAST, NOT_MEASURED, TdLayout
 from ovmf.td_metadata import TD_HOB, TEMP_MEM, TdSection
 from ovmf.td_predict import DIRECT_BOOT_ORDER, Machine, TdMeasurement, predict_td
 from ovmf.variables import EFI_GLOBAL, parse_variables, secure_boot

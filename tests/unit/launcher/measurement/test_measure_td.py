@@ -176,6 +176,64 @@ def test_a_disk_is_measured_by_its_table_and_its_application(
         run(*words[:-1], str(tmp_path / "none.img"))
 
 
+@needs_firmware
+def test_with_boot_options_and_failures_given_a_disk_boot_has_all_registers(
+    words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    image = (tmp_path / "kernel").read_bytes().ljust(0x300, b"\0")
+    linux = image[:0x202] + b"HdrS\x0f\x02" + bytes(6) + b"\x10\0" + b"6.12".ljust(0x50, b"\0") + image[0x260:]
+    (tmp_path / "disk.img").write_bytes(gpt_disk(fat16("EFI/BOOT/BOOTX64.EFI", linux)))
+    for name, data in (("BootOrder", b"\7\0"), ("Boot0007", b"option")):
+        (tmp_path / f"{name}-8be4df61-93ca-11d2-aa0d-00e098032b8c").write_bytes(bytes(4) + data)
+    words = [*words[: words.index("--kernel")], "--disk", str(tmp_path / "disk.img"), "--processor-id", PROCESSOR]
+    found = document(capsys, *words, "--events", "--boot-variables", str(tmp_path), "--exit-failures", "1")
+    assert isinstance(found["events"], list)
+    assert found["unpredicted"] == ["RTMR3: what the guest extends while it runs"]
+    digests = {item["name"]: item["digest"] for item in found["events"]}
+    assert digests["boot-option:Boot0007"] == sha384(b"option").hexdigest()
+    assert [item["name"] for item in found["events"]].count("action:Exit Boot Services Invocation") == 2
+
+
+@needs_firmware
+@pytest.mark.parametrize("words_of_a_disk", [["--exit-failures", "0"], ["--boot-path", "X"], ["--boot-variables", "."]])
+def test_what_only_a_disk_boot_has_is_refused_with_a_kernel(words: list[str], words_of_a_disk: list[str]) -> None:
+    with pytest.raises(MeasurementImpossible, match="boots a kernel, not a disk"):
+        run(*words, *words_of_a_disk)
+
+
+@needs_firmware
+def test_an_absurd_number_of_failures_is_a_usage_error(words: list[str]) -> None:
+    with pytest.raises(MeasureUsage, match="at most 16"):
+        run(*words, "--exit-failures", "17")
+
+
+@needs_firmware
+def test_the_machine_measured_from_a_vm_file_has_every_device_the_file_names(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "launcher.io.td_measurement.shown_machine", lambda _tools, options, **_named: asked.extend(options) or SHOWN
+    )
+    (tmp_path / "vm.toml").write_text(f"""
+        schema = 1
+        name = "vm"
+        platform = "tdx"
+        memory = "2GiB"
+        [boot]
+        firmware = "{GENERIC}"
+        kernel = "{tmp_path / "kernel"}"
+        [devices]
+        rng = true
+        [vsock]
+        """)
+    assert run(str(tmp_path / "vm.toml")) == 0
+    assert {
+        "virtio-rng-pci,id=vsock0",
+        "virtio-rng-pci,id=entropy0,rng=rng0,disable-legacy=on,iommu_platform=on",
+    } <= set(asked)
+
+
 def test_only_the_processors_number_is_replaced_in_the_smbios_table() -> None:
     processor = b"\x04\x2a\x00\x04" + bytes(38) + b"CPU\0\0"
     table = processor + SMBIOS
