@@ -76,13 +76,15 @@ class CollateralSettings:
 class AuditSettings:
     """The audit log's name and key, and the file outside the database that remembers what was signed last.
 
-    ``witnesses`` are (URL, public key text) of those who are asked to cosign its checkpoints.
+    ``witnesses`` are (URL, public key text) of those who are asked to cosign its checkpoints. ``checkpoint_every``: how
+    often the service signs one by itself; nothing: never.
     """
 
     origin: str
     key_file: Path
     seen_file: Path
     witnesses: tuple[tuple[str, str], ...] = ()
+    checkpoint_every: timedelta = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,7 @@ def _audit(table: Table, folder: Path) -> AuditSettings:
         _path(table, "log_key_file", folder),
         _path(table, "seen_file", folder),
         tuple(_witness(entry) for entry in witnesses),
+        timedelta(seconds=_number(table, "checkpoint_seconds", 300, 0, 86400)),
     )
 
 

@@ -36,6 +36,10 @@ LAUNCH = "launch"
 LAUNCH_END = "launch-end"
 HOST_ADD = "host-add"
 HOST_RETIRE = "host-retire"
+COLLATERAL_CHANGE = "collateral-change"
+KEYS_CHANGE = "keys-change"
+ROLES_CHANGE = "roles-change"
+SETTINGS_CHANGE = "settings-change"
 BACKUP = "backup"
 RESTORE = "restore"
 TOKEN_REVOKE = "token-revoke"  # noqa: S105  # the name of an event
@@ -44,7 +48,8 @@ TOKEN_REVOKE = "token-revoke"  # noqa: S105  # the name of an event
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Who caused a record: ``guest`` (name empty), ``operator`` (by client certificate or bearer token), ``local`` (a
-    user's shell) or ``host`` (by the name its key is registered under). An ``auditor`` asks and causes none.
+    user's shell), ``host`` (by the name its key is registered under) or ``service`` (a replica, of what it noticed
+    itself). An ``auditor`` asks and causes none.
 
     ``issuer`` and ``subject`` are those of a bearer token; a subject is never given to somebody else, a name may be.
     """

@@ -57,6 +57,19 @@ def checkpoint(database: Database, signer: LogSigner, now: datetime) -> Note:
     return note
 
 
+def follow(database: Database, signer: LogSigner) -> None:
+    """Note what another replica signed. Raises :class:`AuditBroken` as :func:`checkpoint` does."""
+    with database.read() as tx:
+        size, last = checkpoints.size_of_log(tx), checkpoints.newest(tx)
+        seen = _seen(signer)
+        check_follows(tx, size, seen, "the file of what was signed last")
+        if last is None or (seen is not None and seen.size >= last.size):
+            return
+        point = checkpoint_in(last.note, signer)
+        check_follows(tx, size, point, "the newest checkpoint")
+    _remember(signer.seen, parse_note(last.note))
+
+
 def prove(database: Database, number: int, note: Note) -> LogProof:
     """The proof that record ``number`` (from 1) is in the log that ``note`` is the checkpoint of, or NotFound."""
     size = checkpoint_of(note).size

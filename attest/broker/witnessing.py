@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import http.client
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from attest.audit.checkpoint import checkpoint_of, parse_size
 from attest.audit.errors import NoteMalformed, ProofInvalid
-from attest.audit.note import MAX_NOTE, Note, Verifier, parse_signatures, verify_note
+from attest.audit.note import COSIGNATURE, MAX_NOTE, Note, Verifier, parse_signatures, verify_note
 from attest.audit.witness import AddCheckpoint
 from attest.store import checkpoints, tree
 from attest.store.engine import Database
@@ -37,9 +38,19 @@ class Cosigned:
     missing: dict[str, str]
 
 
+def witnesses_of(entries: Sequence[tuple[str, str]]) -> tuple[Witness, ...]:
+    """By (URL, public key text) of the settings. Raises NoteMalformed."""
+    found = tuple(Witness(url, Verifier.parse(key)) for url, key in entries)
+    for witness in found:
+        if witness.key.kind != COSIGNATURE:
+            raise NoteMalformed(f"witness {witness.key.name}: its key signs logs, want one that cosigns them")
+    return found
+
+
 def cosign_checkpoint(database: Database, note: Note, witnesses: tuple[Witness, ...]) -> Cosigned:
     """Ask each witness that has not cosigned ``note`` yet; keep what came with the checkpoint."""
     missing: dict[str, str] = {}
+    before = note
     for witness in witnesses:
         if verify_note(note, [witness.key]):
             continue
@@ -49,8 +60,9 @@ def cosign_checkpoint(database: Database, note: Note, witnesses: tuple[Witness, 
             missing[witness.key.name] = f"cannot be reached: {exc}"
         except (NoteMalformed, ProofInvalid) as exc:
             missing[witness.key.name] = exc.message
-    with database.write() as tx:
-        checkpoints.cosign(tx, checkpoint_of(note).size, note.encode())
+    if note != before:
+        with database.write() as tx:
+            checkpoints.cosign(tx, checkpoint_of(note).size, note.encode())
     return Cosigned(note, missing)
 
 

@@ -7,14 +7,13 @@ from argparse import Namespace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from attest.audit.note import COSIGNATURE, Note
+from attest.audit.note import Note
 from attest.broker.consistency_file import make_consistency_file
 from attest.broker.log import LogSigner, checkpoint, prove
 from attest.broker.log_tiles import export_tiles
 from attest.broker.opening import open_database
 from attest.broker.proof_file import make_proof_file
-from attest.broker.witnessing import Witness, cosign_checkpoint
-from attest.cli.audit_verify import verifier
+from attest.broker.witnessing import cosign_checkpoint, witnesses_of
 from attest.cli.common import print_json, print_text, read_file, safe, settings_of
 from attest.keys.log_key import load_log_key
 from attest.settings import Settings
@@ -76,10 +75,7 @@ def run_tiles(args: Namespace) -> int:
 def _cosigned(settings: Settings, database: Database) -> Note:
     """The newest checkpoint, with what the witnesses of the settings say to it; who is missing is said."""
     note = checkpoint(database, _signer(settings), datetime.now(UTC))
-    entries = () if settings.audit is None else settings.audit.witnesses
-    if not entries:
-        return note
-    asked = tuple(Witness(url, verifier(key, COSIGNATURE)) for url, key in entries)
+    asked = () if settings.audit is None else witnesses_of(settings.audit.witnesses)
     cosigned = cosign_checkpoint(database, note, asked)
     for name, why in cosigned.missing.items():
         sys.stderr.write(f"attest: witness {safe(name)}: {safe(why)}\n")

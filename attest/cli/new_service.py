@@ -84,6 +84,7 @@ online = {online}                         # ask AMD (kdsintf.amd.com) and Intel 
 origin = "{origin}"                # the audit log's name; log.pub is its public key
 log_key_file = "log.key"
 seen_file = "log.seen"                # what was signed last, outside the database: keep it when you restore a backup
+checkpoint_seconds = 300              # the service signs one by itself this often; 0: only attest audit checkpoint does
 # [[audit.witness]]                   # asked to cosign every checkpoint that is published
 # url = "https://witness.example"
 # key = "witness.example/w1+abcdef01+BA…"

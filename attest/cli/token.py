@@ -92,7 +92,9 @@ def _rotate(args: Namespace) -> int:
     from datetime import UTC, datetime, timedelta
 
     from attest.audit.canonical import rfc3339
-    from attest.cli.common import settings_of
+    from attest.broker.housekeeping import Housekeeper
+    from attest.broker.opening import open_database, open_service
+    from attest.cli.common import by_local_user, settings_of
     from attest.keys.ring import add_key, retire_keys
     from attest.keys.signing import ALGORITHMS
     from policy.errors import ConfigInvalid
@@ -104,8 +106,10 @@ def _rotate(args: Namespace) -> int:
     if not folder.is_dir():
         hint = f"name a folder in token_key_file and move the key there as {now:%Y%m%dT%H%M%SZ}.key"
         raise ConfigInvalid(str(folder), (f"one key file cannot overlap with the next: {hint}",))
+    open_database(settings)  # a rotation nobody could put on record does not begin
     made = add_key(folder, now + timedelta(seconds=args.after), ALGORITHMS[args.alg])
     old = retire_keys(folder, now, settings.token_lifetime)
+    Housekeeper.of(open_service(settings), settings).look_at_keys(now, by_local_user().actor)
     found = {
         "kid": made.key.kid,
         "alg": made.key.algorithm,

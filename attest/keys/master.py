@@ -60,6 +60,11 @@ class MasterKeys:
         self._look()
         return next(reversed(self._keys))
 
+    def ids(self) -> tuple[str, ...]:
+        """Of every key, the newest last."""
+        self._look()
+        return tuple(self._keys)
+
     def get(self, key_id: str) -> WrappingKey:
         """The key of that id. Raises SealBroken if it is not in the file."""
         if key_id not in self._keys:

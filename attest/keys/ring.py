@@ -65,6 +65,10 @@ class SigningRing:
         """The key of that name, whatever its time."""
         return next((entry.key for entry in self._current() if entry.key.kid == kid), None)
 
+    def entries(self) -> tuple[RingKey, ...]:
+        """Every key with its time, oldest first."""
+        return self._current()
+
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         """The JSON Web Key Set: every key, the next one included."""
         return {"keys": [dict(entry.key.jwk) for entry in self._current()]}

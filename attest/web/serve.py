@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import ssl
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -20,6 +21,7 @@ from types import FrameType
 
 from flask import Flask
 
+from attest.broker.housekeeping import Housekeeper, keep_house
 from attest.broker.opening import open_service
 from attest.broker.service import Service
 from attest.settings import ServerSettings, Settings
@@ -75,11 +77,13 @@ def serve(settings: Settings, report: Report, config: Path) -> int:
     ``config`` is the settings' file, for the dashboard's process, which reads its own part of it.
     """
     service = open_service(settings)
+    keeper = Housekeeper.of(service, settings)
     server = settings.server
     guest_tls = server_context(server.certificate, server.key)
     admin_tls, authorities = _admin_tls(server)
     guest, admin, pages = bind(server.listen), bind(server.admin_listen), _pages(settings.dashboard)
     log_to_stderr()
+    keeper.begin(utc_now())
     metrics = counters(server.workers)
     readable, writable = os.pipe()
 
@@ -104,6 +108,7 @@ def serve(settings: Settings, report: Report, config: Path) -> int:
     )
     # All before the supervisor, whose signal handlers are the parent's alone.
     children = [_start(partial(run_listener, listener)) for listener in listeners]
+    children.append(_start(lambda: _keep_house(keeper)))
     if service.collateral.renewed is not None:
         children.append(_start(lambda: run_renewer(service, metrics)))
     supervisor = _Supervisor(children)
@@ -196,7 +201,15 @@ def _start(run: Callable[[], None]) -> int:
     except SystemExit as exc:
         code = exc.code if isinstance(exc.code, int) else 1
     finally:
+        if sys.exc_info()[0] is not None:
+            sys.excepthook(*sys.exc_info())  # nobody else would say it
         os._exit(code)
+
+
+def _keep_house(keeper: Housekeeper) -> None:
+    """Ended by a signal's own action: whatever it does can be cut off anywhere."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    keep_house(keeper)
 
 
 def _die_with(parent: int) -> None:

@@ -1,0 +1,125 @@
+"""What the service does without being asked: it puts on record what it stands on, and signs the log's checkpoints.
+
+One replica signs, the one that holds the lease; the others note what it signed in their own ``log.seen``, so that each
+of them notices a database that was put back. Witnesses are asked here and nowhere near a request: one that is down is
+named in the log and delays nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from attest.audit.record import COLLATERAL_CHANGE, KEYS_CHANGE, ROLES_CHANGE, SETTINGS_CHANGE, Actor
+from attest.broker.log import LogSigner, checkpoint, follow
+from attest.broker.operations import By
+from attest.broker.service import Service
+from attest.broker.standing import Inventory, record_change, replica_name
+from attest.broker.standing_collateral import collateral_inventory
+from attest.broker.standing_house import keys_inventory, roles_inventory, settings_inventory
+from attest.broker.witnessing import Witness, cosign_checkpoint, witnesses_of
+from attest.keys.log_key import load_log_key
+from attest.settings import Settings
+from attest.store import leases
+from policy.errors import CvmError
+
+LOOK_SECONDS = 30.0
+"""Between two looks at collateral and keys."""
+_SLACK = timedelta(seconds=60)
+_log = logging.getLogger("attest.housekeeping")
+
+
+@dataclass(slots=True)
+class Housekeeper:
+    """Of one replica. ``signer`` and ``interval`` are ``None`` where it signs no checkpoints by itself."""
+
+    service: Service
+    settings: Settings
+    replica: str = field(default_factory=replica_name)
+    signer: LogSigner | None = None
+    witnesses: tuple[Witness, ...] = ()
+    interval: timedelta | None = None
+    _due: datetime | None = None
+    _told: str = ""
+
+    @classmethod
+    def of(cls, service: Service, settings: Settings) -> Housekeeper:
+        """As the settings say. Raises KeyFileRefused, NoteMalformed for a witness's key."""
+        audit = settings.audit
+        if audit is None:
+            return cls(service, settings)
+        signer = LogSigner(load_log_key(audit.key_file, audit.origin), audit.seen_file)
+        interval = audit.checkpoint_every
+        return cls(service, settings, signer=signer, witnesses=witnesses_of(audit.witnesses), interval=interval or None)
+
+    def begin(self, now: datetime) -> None:
+        """A start: everything the service stands on.
+
+        What cannot be read of its own (roles, keys) is raised, for then it must not start; a cache of collateral that
+        cannot be read is logged.
+        """
+        self._note(ROLES_CHANGE, roles_inventory(self.settings), now)
+        self._note(SETTINGS_CHANGE, settings_inventory(self.settings, self.service), now)
+        self.look_at_keys(now)
+        _tried(self.look_at_collateral, now)
+
+    def look_at_keys(self, now: datetime, actor: Actor | None = None) -> None:
+        """The files of keys are read again while it runs. ``actor``: who has just changed one, where that is known."""
+        log = None if self.signer is None else self.signer.key
+        self._note(KEYS_CHANGE, keys_inventory(self.service, self.settings, log), now, actor)
+
+    def look_at_collateral(self, now: datetime) -> None:
+        """Folder and caches as they are now. Raises CacheUnusable."""
+        document = self.service.rules.current().document
+        self._note(COLLATERAL_CHANGE, collateral_inventory(self.service.collateral, document, now), now)
+
+    def sign_if_due(self, now: datetime) -> None:
+        """Sign a checkpoint once an interval where this replica holds the lease, else note what was signed.
+
+        Raises AuditBroken where the log does not extend what was signed before.
+        """
+        if self.signer is None or self.interval is None or (self._due is not None and now < self._due):
+            return
+        self._due = now + self.interval
+        database = self.service.database
+        with database.write() as tx:
+            ours = leases.take(tx, "checkpoint", f"{self.replica}/{os.getpid()}", now, now + 2 * self.interval + _SLACK)
+        if not ours:
+            follow(database, self.signer)
+            return
+        cosigned = cosign_checkpoint(database, checkpoint(database, self.signer, now), self.witnesses)
+        self._tell("; ".join(f"witness {name}: {why}" for name, why in cosigned.missing.items()))
+
+    def _tell(self, missing: str) -> None:
+        """Once for each change, not once an interval."""
+        if missing != self._told:
+            _log.warning("checkpoint: %s", missing or "all witnesses cosign again")
+        self._told = missing
+
+    def _note(self, kind: str, inventory: Inventory, now: datetime, actor: Actor | None = None) -> None:
+        by = By(actor or Actor("service", self.replica), now)
+        record_change(self.service.database, kind, inventory, self.replica, by)
+
+
+def keep_house(
+    keeper: Housekeeper,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """For as long as the process lives. What fails is logged and tried again."""
+    while True:
+        for act in (keeper.look_at_keys, keeper.look_at_collateral, keeper.sign_if_due):
+            _tried(act, clock())
+        wait = LOOK_SECONDS if keeper.interval is None else min(LOOK_SECONDS, keeper.interval.total_seconds())
+        sleep(wait)
+
+
+def _tried(act: Callable[[datetime], None], now: datetime) -> None:
+    try:
+        act(now)
+    except CvmError as exc:
+        _log.error("%s", exc.message)
