@@ -70,6 +70,7 @@ def settings_inventory(settings: Settings, service: Service) -> Inventory:
             "folder": collateral.folder is not None,
             "cache": collateral.cache is not None,
             "online": collateral.online,
+            "renew": collateral.renew,
             "max_crl_age_seconds": None if collateral.max_crl_age is None else _seconds(collateral.max_crl_age),
             "kds_url": collateral.kds_url,
             "intel_urls": list(pcs.urls),

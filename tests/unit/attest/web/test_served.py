@@ -244,7 +244,7 @@ def test_the_running_service_renews_its_cache_and_says_so(tmp_path: Path, monkey
             while "collateral renewed: Genoa VCEK CRL" not in served.log.read_text() and time.monotonic() < deadline:
                 time.sleep(0.05)
             assert kds.asked == [kds.list.path] * 2
-            assert len(served.processes()) == 7
+            assert len(served.processes()) == 8
             operator = served.operator()
             text = operator.send("GET", "/metrics", None, {}).body.decode()
             assert 'attest_collateral_renewals_total{vendor="amd",outcome="renewed"} 1' in text
