@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from policy.errors import ConfigInvalid, MalformedInput
+from policy.rego_rules import RegoRules, rego_rules
 from policy.sgx_rules import SgxRules
 from policy.sgx_table import sgx_rules
 from policy.snp_rules import SnpRules
@@ -36,7 +37,8 @@ class PolicyDocument:
     """One appraisal policy: a table per kind of evidence, at least one; evidence without its table is refused.
 
     ``measurement`` is ``registered``, ``listed`` or ``any``, and is about launch digests of SEV-SNP and TDX; enclaves
-    are named in ``[sgx]``. Compared by identity; whether two documents say the same is a question about ``raw``.
+    are named in ``[sgx]``. ``rego`` are further rules, which can only refuse. Compared by identity; whether two
+    documents say the same is a question about ``raw``.
     """
 
     name: str
@@ -48,6 +50,7 @@ class PolicyDocument:
     tdx: TdxRules | None
     sgx: SgxRules | None
     raw: bytes
+    rego: RegoRules | None = None
 
     @property
     def emulated_allowed(self) -> bool:
@@ -65,7 +68,7 @@ def parse_policy(data: bytes) -> PolicyDocument:
     name = root.value("name", str) or ""
     description = root.value("description", str) or ""
     roots = _roots(root)
-    snp, tdx, sgx = (root.table(key, required=False) for key in ("snp", "tdx", "sgx"))
+    snp, tdx, sgx, rego = (root.table(key, required=False) for key in ("snp", "tdx", "sgx", "rego"))
     if snp is tdx is sgx is None:
         root.problem("snp", "missing, and so are tdx and sgx: want a table for at least one kind of evidence")
     measurement, digests = _measurement(root, needed=sgx is None or snp is not None or tdx is not None)
@@ -79,6 +82,7 @@ def parse_policy(data: bytes) -> PolicyDocument:
         tdx=None if tdx is None else _tdx(tdx, measurement),
         sgx=None if sgx is None else sgx_rules(sgx),
         raw=bytes(data),
+        rego=None if rego is None else rego_rules(rego),
     )
     root.finish()
     if problems.found:

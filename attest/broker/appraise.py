@@ -12,6 +12,8 @@ from datetime import datetime
 from functools import lru_cache
 
 from attest.broker.presented import Memory, Presented
+from attest.broker.rego_engine import RegoUnavailable
+from attest.broker.rego_judge import with_rego
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.errors import RevocationUnknown, VerificationFailed
 from attest.endorsement.pool import EndorsementSet
@@ -70,7 +72,10 @@ def appraise(
         _check_init_data(claims, bound.init_data)
     except AttestError as exc:
         return Found(failure=exc)
-    decision = decide(claims, document, references, now=now)
+    try:
+        decision = with_rego(claims, decide(claims, document, references, now=now), document)
+    except RegoUnavailable as exc:
+        return Found(claims, failure=exc)
     found = Found(claims, decision, revocation_unknown(claims, decision))
     return _list_too_old(found) if presented.list_too_old else found
 

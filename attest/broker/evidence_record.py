@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from attest.audit.canonical import canonical
 from attest.broker.appraise import Found, matching
 from attest.broker.case import Case
+from attest.broker.rego_input import result_claims
 from attest.store import blobs
 from policy.claims import TeeClaims, claims_json
 from policy.explain import decision_json, summary
@@ -19,6 +20,7 @@ from policy.reference import ReferenceValue
 
 HASH = "sha384"
 RECEIVED = "received_sha256"
+RESULT = "result"
 
 
 def keep(tx: Connection, case: Case, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,8 +48,19 @@ def keep(tx: Connection, case: Case, found: Mapping[str, Any]) -> dict[str, Any]
         },
         "matched": matched(case.found, case.rules.references, case.now),
         "peer": case.peer,
+        **_result(tx, case),
         **found,
     }
+
+
+def _result(tx: Connection, case: Case) -> dict[str, bytes]:
+    """What a resource policy in Rego will look at when the guest asks for a resource, where there is one."""
+    rego, found = case.rules.document.rego, case.found
+    if rego is None or rego.resource is None or found.claims is None or found.decision is None:
+        return {}
+    runtime = {"nonce": case.request.nonce, "tee-pubkey": case.request.tee_pubkey.members}
+    claims = result_claims(found.claims.tee, found.decision, runtime)
+    return {RESULT: blobs.put(tx, canonical(claims))}
 
 
 def matched(found: Found, references: Sequence[ReferenceValue], now: datetime) -> list[str]:

@@ -6,7 +6,7 @@
 4. The resource exists.
 5. The resource is meant for this guest: one of the reference values it matched, where the resource names any.
    Where the guest's init-data lists resources, this is one of them.
-6. The resource is not disabled, and its release conditions hold.
+6. The resource is not disabled, and its release conditions hold; a resource policy in Rego, where there is one, allows.
 7. The value is opened and encrypted to the key the decision is about (not to a key the request brings).
 8. The audit record is on stable storage, and the release is counted. Only then is anything returned.
 
@@ -22,18 +22,21 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from attest.audit.chain import parse_record
 from attest.audit.facts import Facts
 from attest.audit.record import GUEST, REFUSED_RELEASE, RELEASE, Event
 from attest.broker.conditions import Verdict, judge, remember
-from attest.broker.errors import AccessDenied, ResourceUnknown, SessionRefused, TokenRefused
+from attest.broker.errors import AccessDenied, ResourceUnknown, ServiceMisconfigured, SessionRefused, TokenRefused
+from attest.broker.evidence_record import RESULT
 from attest.broker.guest_facts import facts_from_text
 from attest.broker.jwe import encrypt
 from attest.broker.jwk import parse_tee_pubkey
+from attest.broker.rego_judge import resource_refused
 from attest.broker.service import Service
 from attest.broker.token import token_id_of
 from attest.broker.trail import append
 from attest.keys.envelope import Sealed, unseal
-from attest.store import decisions, records, rules, secrets, sessions
+from attest.store import blobs, decisions, records, rules, secrets, sessions
 from attest.store.decisions import StoredDecision
 from attest.store.secrets import SealedRow
 from policy.decide import AFFIRMING
@@ -68,8 +71,12 @@ def release(service: Service, shown: Credential, path: ResourcePath, now: dateti
         verdict = judge(tx, path, facts, now) if refusal is None and row is not None else None  # (6)
         if refusal is None and verdict is not None and verdict.failed:
             refusal = _conditions_fail(path, decision, verdict.failed)
+        said = None if refusal is not None or row is None else _resource_policy(service, tx, decision, path)
+        if said is not None:
+            refusal = _rego_denies(path, decision)
         if refusal is not None:
-            append(tx, _event(REFUSED_RELEASE, "denied", path, decision, now, {"reasons": refusal.reasons}, about))
+            why: dict[str, object] = {"reasons": refusal.reasons, **({} if said is None else {"rego": said})}
+            append(tx, _event(REFUSED_RELEASE, "denied", path, decision, now, why, about))
         elif row is None or verdict is None:  # (4)
             raise ResourceUnknown(f"resource {path}: not found")
         else:
@@ -112,6 +119,27 @@ def _conditions_fail(path: ResourcePath, decision: StoredDecision, failed: tuple
         decision=decision.id,
         reasons=failed,
     )
+
+
+def _rego_denies(path: ResourcePath, decision: StoredDecision) -> AccessDenied:
+    return AccessDenied(
+        f"access denied by policy: the resource policy does not release {path} (decision {decision.id})",
+        decision=decision.id,
+        reasons=("rego.resource",),
+    )
+
+
+def _resource_policy(service: Service, tx: Connection, decision: StoredDecision, path: ResourcePath) -> str | None:
+    """Why the resource policy in Rego says no, for the record; ``None`` where it allows or there is none."""
+    document = service.rules.within(tx).document
+    if document.rego is None or document.rego.resource is None:
+        return None
+    stored = records.get(tx, decision.id)
+    body: Any = {} if stored is None else parse_record(stored.record, f"audit record {decision.id}")["body"]
+    data = blobs.get(tx, bytes.fromhex(body[RESULT])) if RESULT in body else None
+    if data is None:
+        raise ServiceMisconfigured(f"audit record {decision.id}: the attestation result it names is gone")
+    return resource_refused(document, path, json.loads(data), service.token.issuer)
 
 
 def _refusal(

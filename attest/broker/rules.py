@@ -44,9 +44,13 @@ class RulesInForce:
     def current(self) -> Rules:
         """Raises ServiceMisconfigured while no policy is in force, SignatureRefused, StoreUnavailable."""
         with self._database.read() as tx:
-            if self._last is None or self._last.generation != rules.generation(tx):
-                self._last = load(tx, self._signers)
-            return self._last
+            return self.within(tx)
+
+    def within(self, tx: Connection) -> Rules:
+        """As :meth:`current`, as one transaction sees them."""
+        if self._last is None or self._last.generation != rules.generation(tx):
+            self._last = load(tx, self._signers)
+        return self._last
 
 
 def load(tx: Connection, signers: Signers) -> Rules:

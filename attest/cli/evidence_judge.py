@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from attest.broker.appraise import revocation_unknown
+from attest.broker.rego_judge import with_rego
 from attest.cli.evidence_file import DENIED, GENUINE, outcome_of
 from attest.cli.evidence_quote import QuoteJudge, genuine_quote_message, tcb_of
 from attest.endorsement.errors import RevocationUnknown
@@ -132,7 +133,8 @@ class Bench:
         evidence = _parse(result, data)
         claims = self._claims(evidence)
         result.verified, result.revocation = claims, claims.revocation
-        decision = decide(claims, self.rules.document, self.rules.references, now=self.now)
+        document = self.rules.document
+        decision = with_rego(claims, decide(claims, document, self.rules.references, now=self.now), document)
         result.decision = decision
         result.launch_compared = self.rules.binding or bool(self.rules.references)
         result.message = _genuine_message(claims)

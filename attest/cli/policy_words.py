@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from hashlib import sha256
+
 from attest.cli.policy_words_intel import intel_warnings, sgx_words, tdx_words
 from policy.document import PolicyDocument
+from policy.rego_rules import RegoRules
 from policy.snp_rules import DEMANDS, PERMISSIONS, PLATFORM_BITS, CpuidPattern, FirmwareRule, SnpRules
 
 Rule = tuple[str, str, bool]
@@ -18,7 +22,23 @@ def policy_rules(document: PolicyDocument) -> tuple[Rule, ...]:
         *(() if document.snp is None else _snp_words(document.snp)),
         *(() if document.tdx is None else tdx_words(document.tdx)),
         *(() if document.sgx is None else sgx_words(document.sgx)),
+        *(() if document.rego is None else _rego(document.rego)),
     )
+
+
+def _rego(rules: RegoRules) -> tuple[Rule, ...]:
+    """By digest: what the text means only its author and the engine know."""
+    policies = (("attestation", rules.attestation), ("resource", rules.resource))
+    texts = tuple(
+        (f"rego.{name}", f"and the Rego policy of SHA-256 {sha256(text.encode()).hexdigest()} agrees", True)
+        for name, text in policies
+        if text is not None
+    )
+    values = tuple(
+        (f"rego.reference_values.{name}", json.dumps(value), True)
+        for name, value in sorted(rules.reference_values.items())
+    )
+    return (*texts, *values)
 
 
 def _snp_words(rules: SnpRules) -> tuple[Rule, ...]:
