@@ -106,12 +106,12 @@ def _sent_endorsements(entries: Sequence[CertEntry]) -> EndorsementSet:
     """Certificates and CRLs that came with the evidence. Raises EvidenceMalformed; unrelated ones are passed over."""
     certificates: list[AmdCertificate] = []
     crls: list[AmdCrl] = []
-    for entry in entries:
+    for name, der in ((entry.name, der) for entry in entries for der in entry.ders):
         try:
-            if entry.name == "CRL":
-                crls.append(AmdCrl.parse(entry.data))
+            if name == "CRL":
+                crls.append(AmdCrl.parse(der))
             else:
-                certificates.append(AmdCertificate.parse(entry.data))
+                certificates.append(AmdCertificate.parse(der))
         except UnrelatedCertificate:
             continue
     return EndorsementSet.of(certificates, crls, with_evidence=True)

@@ -13,6 +13,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from attest.evidence.errors import EvidenceMalformed
+from attest.evidence.pem import CERTIFICATE, looks_like_pem, parse_pem
+from attest.evidence.pem import CRL as PEM_CRL
 from policy.wire import ByteReader
 
 VCEK = UUID("63da758d-e664-4564-adc5-f4b93be8accd")
@@ -27,7 +29,7 @@ _MAX_ENTRIES = 64
 
 
 class CertEntry(NamedTuple):
-    """One certificate (DER) or other blob; ``name`` is ``None`` for a GUID this release does not know."""
+    """One certificate or other blob; ``name`` is ``None`` for a GUID this release does not know."""
 
     guid: UUID
     data: bytes
@@ -36,6 +38,13 @@ class CertEntry(NamedTuple):
     def name(self) -> str | None:
         """VCEK, VLEK, ASK (also used for the ASVK), ARK or CRL."""
         return NAMES.get(self.guid)
+
+    @property
+    def ders(self) -> tuple[bytes, ...]:
+        """What is inside as DER: hosts keep certificates in either form. Raises :class:`EvidenceMalformed`."""
+        if not looks_like_pem(self.data):
+            return (self.data,)
+        return tuple(block.data for block in parse_pem(self.data) if block.label in (CERTIFICATE, PEM_CRL))
 
 
 def parse_cert_table(data: bytes, *, base: int = 0) -> tuple[CertEntry, ...]:

@@ -53,7 +53,7 @@ def _blobs(data: bytes) -> Iterable[bytes]:
     if data[:2] in _SEQUENCE_LONG:
         return split_sequences(data, "certificates")
     if looks_like_cert_table(data):
-        return [entry.data for entry in parse_cert_table(data) if entry.guid in NAMES]
+        return [der for entry in parse_cert_table(data) if entry.guid in NAMES for der in entry.ders]
     try:
         evidence = parse_snp_evidence(data)
     except EvidenceMalformed:

@@ -3,7 +3,8 @@
     0x000  32    header: "HCLA", version, size of what follows is used, request type, status, three reserved
     0x020  1184  the report: an SNP report, or a TDREPORT and 160 zeros
     0x4C0  20    request data: size, version, report type (2 = SNP, 4 = TDX), hash type, size of the variable data
-    0x4D4  …     variable data: JSON with the vTPM's attestation key, VM configuration and user data; then zeros
+    0x4D4  4     versions 2 and 3 of the request data only: capabilities of the paravisor, nothing that is measured
+    …            variable data: JSON with the vTPM's attestation key, VM configuration and user data; then zeros
 
 REPORT_DATA is the hash of the variable data, padded with zeros, fixed at boot: freshness comes from a TPM quote signed
 with the attestation key in that JSON, never from this report. A TDREPORT cannot be verified elsewhere at all: what
@@ -25,6 +26,7 @@ MAGIC = b"HCLA"
 _REPORT_TYPE_SNP, _REPORT_TYPE_TDX = 2, 4
 _HASHES = {1: "sha256", 2: "sha384", 3: "sha512"}
 _REQUEST_HEADER = 20
+_EXTENSION = {1: 0, 2: 4, 3: 4}
 _MAX_SIZE = 64 * 1024
 
 
@@ -51,15 +53,19 @@ def parse_hcl(data: bytes) -> HclBlob:
         raise EvidenceMalformed(f"HCL blob: magic at 0x0 is {bytes(data[:4]).hex()}, want {MAGIC.hex()} (HCLA)")
     reader.skip(28, "header")
     raw_report = reader.take(REPORT_SIZE, "report")
-    data_size, _, report_type, hash_type, variable_size = (
+    data_size, version, report_type, hash_type, variable_size = (
         reader.u32(name) for name in ("data size", "version", "report type", "hash type", "variable data size")
     )
     if report_type not in (_REPORT_TYPE_SNP, _REPORT_TYPE_TDX):
         raise EvidenceUnsupported(f"HCL blob: report type {report_type}, want 2 (SNP) or 4 (TDX)")
     if hash_type not in _HASHES:
         raise EvidenceUnsupported(f"HCL blob: hash type {hash_type}, want 1, 2 or 3")
-    if data_size != variable_size + _REQUEST_HEADER:
-        raise reader.fail(f"request data of {data_size} bytes, want {_REQUEST_HEADER} more than the variable data")
+    if version not in _EXTENSION:
+        raise EvidenceUnsupported(f"HCL blob: request data version {version}, want 1, 2 or 3")
+    more = _REQUEST_HEADER + _EXTENSION[version]
+    if data_size != variable_size + more:
+        raise reader.fail(f"request data of {data_size} bytes, want {more} more than the variable data")
+    reader.skip(_EXTENSION[version], "capabilities")
     variable = reader.take(variable_size, "variable data")
     reader.zero(reader.remaining, "padding")
     report = SnpReport.parse(raw_report) if report_type == _REPORT_TYPE_SNP else _tdreport(raw_report)

@@ -158,8 +158,8 @@ def _with_certificates(kind: str, report: SnpReport, entries: tuple[CertEntry, .
     return SnpEvidence(
         kind,
         report,
-        certificates=tuple(entry.data for entry in known if entry.guid != CRL),
-        crls=tuple(entry.data for entry in known if entry.guid == CRL),
+        certificates=tuple(der for entry in known if entry.guid != CRL for der in entry.ders),
+        crls=tuple(der for entry in known if entry.guid == CRL for der in entry.ders),
     )
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest.audit.chain import parse_record
 from attest.broker.collateral import ServiceCollateral
@@ -81,6 +83,19 @@ def test_a_guest_without_certificates_is_accepted_with_what_the_service_fetches(
     body = decision(world)
     assert body["outcome"] == "affirming"
     assert len(body["evidence"]["crls"]) == 1
+
+
+def test_a_guest_whose_host_keeps_certificates_as_pem_is_accepted_and_its_decision_repeats(
+    tmp_path: Path, kds: FakeKds
+) -> None:
+    world = make_world(tmp_path, kds)
+    client = bare(world)
+    text = x509.load_der_x509_certificate(PKI.leaf_der).public_bytes(Encoding.PEM)
+    plain = client.attester
+    client.attester = lambda data: {**plain(data), "cert_chain": [{"cert_type": "VCEK", "data": list(text)}]}
+    assert client.handshake()
+    assert decision(world)["outcome"] == "affirming"
+    assert kds.leaf.path not in kds.asked
 
 
 def test_a_guest_that_sends_its_certificate_costs_no_vcek(tmp_path: Path, kds: FakeKds) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attest.evidence.cert_table import ARK, ASK, NAMES, VCEK, CertEntry, build_cert_table, parse_cert_table
+from attest.evidence.cert_table import ARK, ASK, CRL, NAMES, VCEK, CertEntry, build_cert_table, parse_cert_table
 from attest.evidence.collateral_file import read_collateral_file
 from attest.evidence.der import exact_ia5, exact_integer, split_sequences
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
@@ -26,6 +26,7 @@ from attest.evidence.recognise import (
     parse_snp_evidence,
     recognise,
 )
+from attest.evidence.snp_json import encode_snp_json
 from attest.evidence.tdx_json import encode_tdx_json
 from tests.fakes.amd_pki import FakeAmdPki, integer
 from tests.unit.attest.evidence.quotes import make_quote, make_tdreport
@@ -157,6 +158,24 @@ def test_collateral_is_found_whatever_it_is_wrapped_in(data: bytes) -> None:
     assert not found.damaged
 
 
+def test_a_host_may_keep_certificates_as_pem_in_its_table() -> None:
+    chain = pem(WORLD.ask_der) + pem(WORLD.ark_der)
+    entries = [
+        CertEntry(VCEK, pem(WORLD.leaf_der)),
+        CertEntry(ASK, chain),
+        CertEntry(CRL, pem(WORLD.crl(), "X509 CRL")),
+    ]
+    data = WORLD.raw + build_cert_table(entries)
+    evidence = parse_snp_evidence(data)
+    assert evidence.certificates == WORLD.certificates
+    assert len(evidence.crls) == 1
+    sent = json.dumps(encode_snp_json(evidence.report, entries)).encode()
+    assert parse_snp_evidence(sent).certificates == WORLD.certificates
+    assert tuple(found.der for found in read_collateral_file(data[1184:]).certificates) == WORLD.certificates
+    with pytest.raises(EvidenceMalformed, match="PEM"):
+        parse_snp_evidence(WORLD.raw + build_cert_table([CertEntry(VCEK, pem(WORLD.leaf_der)[:-9])]))
+
+
 def test_lists_are_found_and_other_files_passed_over() -> None:
     assert len(read_collateral_file(WORLD.crl()).crls) == 1
     assert len(read_collateral_file(pem(WORLD.crl(), "X509 CRL")).crls) == 1
@@ -170,10 +189,13 @@ def test_damaged_certificates_are_kept_as_errors() -> None:
         assert read_collateral_file(data).damaged
 
 
-def hcl(report: bytes, variable: bytes, *, kind: int = 2, hash_type: int = 1, extra: int = 20) -> bytes:
+def hcl(
+    report: bytes, variable: bytes, *, kind: int = 2, hash_type: int = 1, extra: int = 20, version: int = 1
+) -> bytes:
     header = b"HCLA" + struct.pack("<7I", 2, 0, 2, 0, 0, 0, 0)
-    request = struct.pack("<5I", len(variable) + extra, 1, kind, hash_type, len(variable))
-    return (header + report + request + variable).ljust(2600, b"\0")
+    request = struct.pack("<5I", len(variable) + extra, version, kind, hash_type, len(variable))
+    capabilities = struct.pack("<I", 0x13) if version > 1 else b""
+    return (header + report + request + capabilities + variable).ljust(2600, b"\0")
 
 
 def test_an_hcl_blob_binds_its_variable_data_by_hash() -> None:
@@ -182,9 +204,20 @@ def test_an_hcl_blob_binds_its_variable_data_by_hash() -> None:
     assert blob.expected_report_data == hashlib.sha256(b'{"keys":[]}').digest() + bytes(32)
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_newer_request_data_have_capabilities_before_the_variable_data(version: int) -> None:
+    blob = parse_hcl(hcl(WORLD.raw, b'{"keys":[]}', extra=24, version=version))
+    assert blob.variable_data == b'{"keys":[]}'
+    assert blob.expected_report_data == hashlib.sha256(b'{"keys":[]}').digest() + bytes(32)
+
+
 @pytest.mark.parametrize(
     ("data", "error"),
     [
+        (hcl(WORLD.raw, b"{}", version=2), EvidenceMalformed),
+        (hcl(WORLD.raw, b"{}", extra=24), EvidenceMalformed),
+        (hcl(WORLD.raw, b"{}", extra=24, version=4), EvidenceUnsupported),
+        (hcl(WORLD.raw, b"{}", extra=24, version=0), EvidenceUnsupported),
         (hcl(WORLD.raw, b"{}", kind=4), EvidenceUnsupported),  # no TDREPORT stands there
         (hcl(WORLD.raw, b"{}", kind=3), EvidenceUnsupported),
         (hcl(TDREPORT + bytes(159) + b"x", b"{}", kind=4), EvidenceMalformed),
