@@ -22,6 +22,8 @@ from policy.strictjson import strict_json
 
 MAX_FILE = max(MAX_EVIDENCE, MAX_BUNDLE)
 _SEQUENCE_LONG = (b"\x30\x81", b"\x30\x82", b"\x30\x83")
+MAX_DAMAGED = 100
+"""A file with more damaged things than this is not read further: errors are larger than what they are about."""
 _JSON_PEM_MEMBERS = ("vcekCert", "certificateChain")
 
 
@@ -78,6 +80,8 @@ def _parse_all(blobs: Iterable[bytes]) -> CollateralFile:
     crls: list[AmdCrl] = []
     damaged: list[EvidenceMalformed] = []
     for blob in blobs:
+        if len(damaged) > MAX_DAMAGED:
+            break
         try:
             certificates.append(AmdCertificate.parse(blob))
             continue

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from attest.evidence.bundle import MAX_BUNDLE, looks_like_bundle, parse_bundle
+from attest.evidence.collateral_file import MAX_DAMAGED
 from attest.evidence.der import split_sequences
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.intel_certificate import IntelCertificate, IntelCrl, UnrelatedIntelCertificate
@@ -36,7 +37,7 @@ from policy.strictjson import strict_json
 
 IntelThing = IntelCertificate | IntelCrl | TcbInfo | QeIdentity | EvidenceMalformed
 
-_HEX = re.compile(rb"\s*30(?:[0-9a-fA-F]{2})+\s*")
+_HEX = re.compile(rb"\s*+30[0-9a-fA-F]++\s*+")  # possessive: megabytes of digits are passed over once
 _SIGNATURE = re.compile(r"[0-9a-fA-F]{128}")
 _SEQUENCE_LONG = (b"\x30\x81", b"\x30\x82", b"\x30\x83")  # text may begin with a zero, which is 0x30 too
 _MAX_DEPTH = 3
@@ -56,7 +57,13 @@ class IntelFile:
 
 def read_intel_file(data: bytes) -> IntelFile:
     """Never raises: a folder may hold anything."""
-    found = list(_things(data))
+    found: list[IntelThing] = []
+    damaged = 0
+    for item in _things(data):
+        found.append(item)
+        damaged += isinstance(item, EvidenceMalformed)
+        if damaged > MAX_DAMAGED:
+            break
     return IntelFile(
         tuple(item for item in found if isinstance(item, IntelCertificate)),
         tuple(item for item in found if isinstance(item, IntelCrl)),
@@ -73,9 +80,15 @@ def _things(data: bytes, depth: int = 0) -> Iterator[IntelThing]:
     elif looks_like_pem(data):
         yield from _of_pem(data)
     elif _HEX.fullmatch(data):
-        yield from _of_der(bytes.fromhex(data.decode("ascii")))
+        yield from _of_hex(data)
     elif data[:2] in _SEQUENCE_LONG:
         yield from _of_der(data)
+
+
+def _of_hex(data: bytes) -> Iterator[IntelThing]:
+    digits = data.strip().decode("ascii")
+    if len(digits) % 2 == 0:  # else it only looks like hexadecimal
+        yield from _of_der(bytes.fromhex(digits))
 
 
 def _of_json(data: bytes, depth: int) -> Iterator[IntelThing]:

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from attest.evidence.event_types import SHA384
+from attest.evidence.eventlog import MAX_LOG, parse_event_log
+from attest.evidence.eventlog_build import NewEvent, build_event_log
+
 BOUND = 64 << 20
 FUZZ = Path(__file__).parent.parent / "fuzz"
 TARGETS = (
     "snp_report", "cert_table", "hcl", "snp_json", "kbs_json", "evidence_file", "ovmf", "igvm", "amd_certificate",
-    "bundle", "reference_json", "policy_toml", "vm_toml", "strict_json",
+    "bundle", "reference_json", "policy_toml", "vm_toml", "strict_json", "quote", "tdreport", "eventlog", "tdx_json",
+    "td_evidence", "intel_json", "intel_certificate", "intel_file", "tdvf", "varstore",
 )  # fmt: skip
 MEGABYTE = 1 << 20
 HUGE_LENGTHS = b"\xff\xff\xff\x7f" * 1024
@@ -27,6 +32,10 @@ EXPENSIVE: dict[str, bytes] = {
     "zeros of the largest size": bytes(4 * MEGABYTE),
     "a certificate of four gigabytes": b"\x30\x84\xff\xff\xff\xff" + bytes(64),
     "an indefinite certificate": b"\x30\x80" * 4096,
+    "hexadecimal digits": b"30" * (2 * MEGABYTE),
+    "many certificates in PEM that are none": b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
+    * 60_000,
+    "many DER values that are none": (b"\x30\x81\x80" + bytes(128)) * 30_000,
     "a TOML of many tables": b"[a]\n" + b"[[a.b]]\n" * 100_000,
     "a TOML of deep keys": b".".join([b"a"] * 100_000) + b" = 1",
     "a TOML of a deep table": b"[" + b".".join([b"a"] * 1000) + b"]\n" + b"a.b = 1\n" * 10_000,
@@ -39,7 +48,7 @@ def _one(name: str) -> Callable[[bytes], None]:
     return target
 
 
-def _peak(one: Callable[[bytes], None], data: bytes) -> int:
+def _peak(one: Callable[[bytes], object], data: bytes) -> int:
     """Bytes allocated at the worst moment beyond what was allocated before; the input itself is not counted."""
     tracemalloc.start()
     try:
@@ -69,6 +78,12 @@ def test_a_corpus_and_lying_lengths_stay_within_the_bound(name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_expensive_inputs_stay_within_the_bound(name: str, what: str) -> None:
     assert _peak(_one(name), EXPENSIVE[what]) <= BOUND
+
+
+def test_a_log_of_as_many_events_as_fit_stays_within_the_bound() -> None:
+    log = build_event_log([NewEvent(1, 4, ((SHA384, bytes(48)),), b"")] * 63_000)
+    assert MAX_LOG - len(log) < MEGABYTE
+    assert _peak(parse_event_log, log) <= BOUND
 
 
 def test_the_measurement_would_notice() -> None:
