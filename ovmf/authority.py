@@ -3,12 +3,14 @@
 A database is a row of EFI_SIGNATURE_LIST {type 16, list size u32, header size u32, signature size u32} with entries
 {owner 16, data}. Firmware takes the signatures of the image in their order, and for each the certificates of ``db`` in
 theirs; the first in the signer's chain counts, wherever it stands in it. An image whose digest stands in ``db`` needs
-no signature. The entry is measured as UEFI_VARIABLE_DATA, and once per boot however many images it vouches for.
+no signature. The entry is measured as UEFI_VARIABLE_DATA, and once per boot however many images it vouches for. ``dbx``
+may name a certificate by the hash of its signed part, with the time {EFI_TIME} from which it does not count, or zeros.
 Sources: UEFI specification 2.10, sections 32.4.1, 32.5.3; edk2 ``DxeImageVerificationLib`` (and its ``Measurement.c``).
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 from ovmf import td_events as make
@@ -22,6 +24,12 @@ from policy.wire import ByteReader
 
 X509 = efi_guid("a5c059a1-94e4-4aa7-87b5-ab155c2bf072")
 SHA256 = efi_guid("c1c41626-504c-4092-aca9-41f936934328")
+CERTIFICATE_HASHES = {
+    efi_guid("3bd2a492-96c0-4079-b420-fcf98ef103ed"): "sha256",
+    efi_guid("7076876e-80c2-4ee6-aad2-28b349a6865b"): "sha384",
+    efi_guid("446dbf63-2502-4cda-bcfa-2465d2b0fe9d"): "sha512",
+}
+_TIME = 16
 
 
 class Signature(NamedTuple):
@@ -75,13 +83,31 @@ def vouching(
     known = [(entry, certificate(entry.data)) for entry in allowed if entry.kind == X509]
     bad = [certificate(entry.data) for entry in refused if entry.kind == X509]
     for chain in chains:
-        if any(in_chain(item, chain) for item in bad):
+        if any(in_chain(item, chain) for item in bad) or _revoked(chain[0], refused):
             raise LaunchInvalid("Secure Boot: a certificate in the image's chain is refused by dbx")
     for chain in chains:
         for entry, item in known:
-            if in_chain(item, chain):
+            if in_chain(item, chain) and not _revoked(item, refused):
                 return entry
     return next((entry for entry in allowed if entry.kind == SHA256 and entry.data == digest), None)
+
+
+def _revoked(item: Certificate, refused: list[Signature]) -> bool:
+    """``dbx`` names it by its hash. Raises :class:`Unsupported` for a revocation from a date on: what was signed
+    before would need a time stamp."""
+    for entry in refused:
+        if entry.kind not in CERTIFICATE_HASHES:
+            continue
+        digest = hashlib.new(CERTIFICATE_HASHES[entry.kind], item.parsed.tbs_certificate_bytes).digest()
+        if len(entry.data) != len(digest) + _TIME:
+            raise VariablesMalformed(
+                f"dbx: a certificate's hash: got {len(entry.data)} bytes, want {len(digest) + _TIME}"
+            )
+        if entry.data[:-_TIME] == digest and any(entry.data[-_TIME:]):
+            raise Unsupported("a certificate that dbx revokes from a date on")
+        if entry.data[:-_TIME] == digest:
+            return True
+    return False
 
 
 def in_chain(item: Certificate, chain: list[Certificate]) -> bool:

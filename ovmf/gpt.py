@@ -44,8 +44,10 @@ def parse_gpt(disk: bytes | memoryview) -> PartitionTable:
     """The primary table of a whole disk image with 512-byte sectors, or :class:`DiskMalformed`.
 
     Both checksums must be right: with a damaged primary table firmware falls back to the other one and repairs it.
+    Without a protective master boot record it reads no such table at all.
     """
     view = memoryview(disk)
+    _check_protective_record(bytes(view[:SECTOR]))
     raw = bytes(view[SECTOR : SECTOR + _HEADER])
     reader = ByteReader(raw, "GPT header", error=DiskMalformed, base=SECTOR)
     if reader.take(8, "signature") != b"EFI PART":
@@ -66,6 +68,19 @@ def parse_gpt(disk: bytes | memoryview) -> PartitionTable:
     used = [table[at : at + _ENTRY] for at in range(0, len(table), _ENTRY) if any(table[at : at + 16])]
     partitions = tuple(_partition(entry, len(view)) for entry in used)
     return PartitionTable(partitions, raw + len(used).to_bytes(8, "little") + b"".join(used))
+
+
+def _check_protective_record(sector: bytes) -> None:
+    """Four entries {boot indicator u8, first CHS 3, type u8, last CHS 3, first LBA u32, sectors u32} at 446, then 55AA.
+
+    One must be of type 0xEE, not bootable, from LBA 1. Source: UEFI specification 2.10, section 5.2.3.
+    """
+    entries = (sector[at : at + 16] for at in range(446, 510, 16))
+    protective = any(entry[:1] == b"\0" and entry[4:5] == b"\xee" and entry[8:12] == b"\1\0\0\0" for entry in entries)
+    if sector[510:] != b"\x55\xaa" or not protective:
+        raise DiskMalformed(
+            "disk: no protective master boot record in the first sector: want one entry 0xEE from LBA 1"
+        )
 
 
 def _partition(entry: bytes, size: int) -> Partition:

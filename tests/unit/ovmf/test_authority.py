@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from ovmf.authority import SHA256, authority_events, parse_database
+from ovmf.authority import CERTIFICATE_HASHES, SHA256, authority_events, parse_database
 from ovmf.errors import LaunchInvalid, PeMalformed, VariablesMalformed
 from ovmf.pe import authenticode
 from ovmf.signature import signing_chains
@@ -66,6 +66,34 @@ def test_what_dbx_refuses_is_refused() -> None:
         with pytest.raises(LaunchInvalid, match="dbx"):
             measured(IMAGE, db, dbx)
     assert measured(IMAGE, db, database(OTHER.der))[0] == event_of(ROOT.der)
+
+
+def named(signer: Signer, kind: str, time: bytes = bytes(16)) -> bytes:
+    guid = next(guid for guid, name in CERTIFICATE_HASHES.items() if name == kind)
+    return database(hashlib.new(kind, signer.cert.tbs_certificate_bytes).digest() + time, kind=guid)
+
+
+@pytest.mark.parametrize("kind", ["sha256", "sha384", "sha512"])
+def test_a_signer_named_by_its_hash_in_dbx_is_refused(kind: str) -> None:
+    with pytest.raises(LaunchInvalid, match="dbx"):
+        measured(IMAGE, database(ROOT.der), named(LEAF, kind))
+    assert measured(IMAGE, database(ROOT.der), named(OTHER, kind))[0] == event_of(ROOT.der)
+
+
+def test_an_entry_of_db_named_by_its_hash_in_dbx_does_not_vouch() -> None:
+    assert measured(IMAGE, database(ROOT.der, LEAF.der), named(ROOT, "sha256"))[0] == event_of(LEAF.der)
+    assert measured(IMAGE, database(ROOT.der), named(ROOT, "sha256"))[0] is None
+
+
+def test_a_revocation_from_a_date_on_is_named() -> None:
+    digest, unknown = measured(IMAGE, database(ROOT.der), named(LEAF, "sha256", b"\xea\7" + bytes(14)))
+    assert digest is None
+    assert "revokes from a date on" in unknown[0]
+
+
+def test_a_hash_of_a_certificate_of_another_size_is_refused() -> None:
+    with pytest.raises(VariablesMalformed, match="got 47 bytes, want 48"):
+        measured(IMAGE, database(ROOT.der), named(LEAF, "sha256", bytes(15)))
 
 
 @pytest.mark.parametrize("spoil", ["image digest", "message digest", "signature", "signer"])

@@ -59,6 +59,17 @@ def test_a_disk_that_firmware_would_not_boot_is_refused(disk: bytes) -> None:
         DiskBoot(disk).events(NEW, "tdx")
 
 
+@pytest.mark.parametrize(("at", "value"), [(446, 0x80), (450, 0x0C), (454, 2), (510, 0), (511, 0)])
+def test_a_partition_table_without_a_protective_record_is_refused(at: int, value: int) -> None:
+    with pytest.raises(DiskMalformed, match="protective master boot record"):
+        parse_gpt(DISK[:at] + bytes([value]) + DISK[at + 1 :])
+
+
+def test_the_protective_entry_may_be_any_of_the_four() -> None:
+    moved = DISK[:446] + bytes(16) + DISK[446:462] + DISK[478:]
+    assert parse_gpt(moved) == parse_gpt(DISK)
+
+
 def test_a_file_is_found_by_its_path_without_regard_to_case() -> None:
     data = bytes(range(256)) * 9 + b"end"
     volume = FatVolume(memoryview(fat16("A/B.TXT", data)))
