@@ -143,8 +143,9 @@ def _signer(info: Element, brought: list[Certificate], content: Element) -> Cert
 
 
 def _serial(item: Certificate) -> bytes:
+    """As DER has it; some certificates have a negative one."""
     number = item.parsed.serial_number
-    return number.to_bytes(number.bit_length() // 8 + 1, "big")
+    return number.to_bytes((number + (number < 0)).bit_length() // 8 + 1, "big", signed=True)
 
 
 def _check_attributes(attributes: Element, want: bytes) -> None:

@@ -103,6 +103,16 @@ def test_a_signature_with_one_thing_wrong_is_refused(spoil: str) -> None:
         signing_chains(sign(LEAF, spoil=spoil))
 
 
+def test_a_negative_serial_number_is_compared_as_it_stands() -> None:
+    der = LEAF.der.replace(b"\x02\x02\x03\xe8", b"\x02\x02\x83\xe8")
+    wild = IMAGE.replace(LEAF.der, der)
+    with pytest.raises(PeMalformed, match="0 certificates of its signer"):
+        signing_chains(wild)
+    renamed = wild.replace(b"\x02\x02\x03\xe8", b"\x02\x02\x83\xe8")
+    assert signing_chains(renamed)[0][0].der == der
+    assert measured(renamed, database(ROOT.der))[0] is None  # nobody issued that certificate
+
+
 def test_a_flipped_byte_of_the_signature_never_vouches_as_another_signer() -> None:
     start = len(small_pe())
     for at in range(start, len(IMAGE), 7):
