@@ -6,6 +6,7 @@ A tile at level L with number N holds the hashes of the complete subtrees of hei
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from attest.audit.merkle import HASH_BYTES, node_hash
 
 WIDTH = 256
 HEIGHT = 8
+MAX_LEVEL = 63
+_PATH = re.compile(r"(?P<number>(?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/(?P<width>[1-9][0-9]{0,2}))?")
 MAX_ENTRY = 0xFFFF
 """An entry's length is 16 bits in a bundle."""
 
@@ -34,6 +37,20 @@ class Tile(NamedTuple):
 def entries_path(index: int, width: int) -> str:
     """``tile/entries/<index>[.p/<width>]``."""
     return f"tile/entries/{_number(index)}{_partial(width)}"
+
+
+def tile_at(level: int, path: str) -> Tile:
+    """The tile of a level by the rest of its path, ``x001/x234/067`` or ``x001/x234/067.p/8``.
+
+    Raises :class:`NoteMalformed` for another spelling of it, and for what names none.
+    """
+    match = _PATH.fullmatch(path)
+    if match is None or not 0 <= level <= MAX_LEVEL:
+        raise NoteMalformed(f"tile: got {path[:80]!r} at level {level}, want a path such as x001/234 or x001/234.p/8")
+    tile = Tile(level, int(match["number"].replace("x", "").replace("/", "")), int(match["width"] or WIDTH))
+    if f"{_number(tile.number)}{_partial(tile.width)}" != path or (match["width"] and tile.width == WIDTH):
+        raise NoteMalformed(f"tile: {path[:80]!r} is not how tile {tile.number} is written")
+    return tile
 
 
 def tiles_of(size: int, since: int = 0) -> Iterator[Tile]:

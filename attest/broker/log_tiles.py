@@ -18,6 +18,7 @@ from attest.audit.checkpoint import checkpoint_of
 from attest.audit.note import Note
 from attest.audit.tiles import HEIGHT, MAX_ENTRY, WIDTH, Tile, encode_entries, entries_path, tiles_of
 from attest.broker.errors import ServiceMisconfigured
+from attest.errors import AttestError
 from attest.store import tree
 from attest.store.columns import as_bytes
 from attest.store.engine import Database
@@ -38,12 +39,12 @@ def export_tiles(database: Database, note: Note, folder: Path) -> Exported:
     try:
         with database.read() as tx:
             for tile in tiles_of(size):
-                written += _write_missing(folder / tile.path, _hashes, tx, tile)
+                written += _write_missing(folder / tile.path, tile_hashes, tx, tile)
                 if tile.level:
                     continue
                 try:
-                    written += _write_missing(folder / entries_path(tile.number, tile.width), _bundle, tx, tile)
-                except _TooLong as exc:
+                    written += _write_missing(folder / entries_path(tile.number, tile.width), entry_bundle, tx, tile)
+                except RecordsTooLong as exc:
                     too_long += exc.numbers
         _replace(folder / "checkpoint", note.encode())
     except OSError as exc:
@@ -51,13 +52,17 @@ def export_tiles(database: Database, note: Note, folder: Path) -> Exported:
     return Exported(written + 1, tuple(too_long))
 
 
-class _TooLong(Exception):  # caught above, in this file only
+class RecordsTooLong(AttestError):
+    """Records that no bundle can hold; ``numbers`` are theirs."""
+
+    code = "audit.too-long"
+
     def __init__(self, numbers: list[int]) -> None:
-        super().__init__(numbers)
+        super().__init__(f"records {', '.join(map(str, numbers))}: too long for an entry bundle")
         self.numbers = numbers
 
 
-def _hashes(tx: Connection, tile: Tile) -> bytes:
+def tile_hashes(tx: Connection, tile: Tile) -> bytes:
     """The tile's hashes, end to end. Raises TreeIncomplete."""
     first = tile.number * WIDTH
     wanted = [(HEIGHT * tile.level, first + at) for at in range(tile.width)]
@@ -65,13 +70,14 @@ def _hashes(tx: Connection, tile: Tile) -> bytes:
     return b"".join(node(*key) for key in wanted)
 
 
-def _bundle(tx: Connection, tile: Tile) -> bytes:
+def entry_bundle(tx: Connection, tile: Tile) -> bytes:
+    """The records under a tile of level 0. Raises RecordsTooLong."""
     first = tile.number * WIDTH + 1
     query = select(audit.c.seq, audit.c.record).where(audit.c.seq >= first, audit.c.seq < first + tile.width)
     rows = [(row.seq, as_bytes(row.record)) for row in tx.execute(query.order_by(audit.c.seq))]
     long = [seq for seq, record in rows if len(record) > MAX_ENTRY]
     if long:
-        raise _TooLong(long)
+        raise RecordsTooLong(long)
     return encode_entries([record for _, record in rows])
 
 

@@ -23,6 +23,7 @@ from attest.web.expiry_watch import seconds_left
 from attest.web.guest import RESOURCE, healthz, json_response, resource_path
 from attest.web.health import OK, checks, ready
 from attest.web.lifecycle import LIFECYCLE_ROUTES, operator
+from attest.web.log import AUDITORS_LOG_ROUTES
 from attest.web.principals import Who
 from attest.web.routes import Call, Route
 from policy.secret import SecretBytes
@@ -169,6 +170,7 @@ ADMIN_ROUTES = (
     Route("GET", "/cvm/v0/decisions", Who.AUDITOR, list_decisions),
     Route("GET", "/cvm/v0/audit/<number>", Who.AUDITOR, show_record),
     Route("GET", "/cvm/v0/audit-questions/<question>", Who.AUDITOR, audit_question),
+    *AUDITORS_LOG_ROUTES,
     Route("GET", "/healthz", Who.OPERATOR, healthz),
     Route("GET", "/readyz", Who.OPERATOR, readyz),
     Route("GET", "/metrics", Who.AUDITOR, metrics),

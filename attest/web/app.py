@@ -144,7 +144,7 @@ def _prove(service: Service, now: datetime, response: Response) -> Response:
 
 def _finish(response: Response, watch: Watch) -> Response:
     for name, value in _HEADERS.items():
-        response.headers[name] = value
+        response.headers.setdefault(name, value)  # tiles of the log may be kept, and say so
     seconds = time.perf_counter() - g.started
     rule = NO_ROUTE if request.url_rule is None else request.url_rule.rule
     watch.metrics.request(watch.listener, rule, response.status_code, seconds)

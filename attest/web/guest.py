@@ -18,6 +18,7 @@ from attest.broker.protocol import MAX_ATTEST_BODY, MAX_AUTH_BODY
 from attest.broker.release import release
 from attest.broker.tokens import revocation_list
 from attest.web.health import NEEDED, OK, checks, ready
+from attest.web.log import LOG_ROUTES
 from attest.web.principals import SESSION_COOKIE, Who
 from attest.web.routes import Call, Route
 from policy.vocab import ResourcePath
@@ -126,6 +127,7 @@ GUEST_ROUTES = (
     Route("GET", "/.well-known/jwks.json", Who.ANYONE, jwks),
     Route("GET", "/.well-known/openid-configuration", Who.ANYONE, discovery),
     Route("GET", "/cvm/v0/revoked-tokens", Who.ANYONE, revoked_tokens),
+    *LOG_ROUTES,
     Route("GET", "/healthz", Who.ANYONE, healthz),
     Route("GET", "/readyz", Who.ANYONE, readyz),
 )

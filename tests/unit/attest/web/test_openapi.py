@@ -38,7 +38,7 @@ def described() -> dict[tuple[str, str, str], dict[str, Any]]:
 def served() -> dict[tuple[str, str, str], Any]:
     tables = {"guests": GUEST_ROUTES, "operators": ADMIN_ROUTES}
     return {
-        (listener, route.method, re.sub(r"<(\w+)>", r"{\1}", route.path)): route
+        (listener, route.method, re.sub(r"<(?:path:)?(\w+)>", r"{\1}", route.path)): route
         for listener, routes in tables.items()
         for route in routes
     }
