@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.core.lifecycle import CHOICES, Lifecycle
+from launcher.core.lifecycle import CHOICES, ON_REBOOT, Lifecycle
 from policy.table import Table
 
 _DAY = 86400
@@ -19,6 +19,7 @@ def lifecycle(table: Table | None) -> Lifecycle:
         backoff_max=_number(table, "backoff_max_seconds", default.backoff_max, 1, _DAY),
         retries=_number(table, "retries", default.retries, 0, 1000),
         reset=_number(table, "reset_seconds", default.reset, 1, _DAY),
+        on_reboot=table.choice("on_reboot", ON_REBOOT, default.on_reboot) or default.on_reboot,
     )
     if settings.backoff > settings.backoff_max:
         table.problem("backoff_max_seconds", f"got {settings.backoff_max}, want at least backoff_seconds")

@@ -76,6 +76,22 @@ def _snp(host: HostFacts) -> tuple[Finding, ...]:
     )  # fmt: skip
 
 
+def smt_agrees(host: HostFacts, *, allowed: bool) -> tuple[Finding, ...]:
+    """The Guest Policy's SMT bit of an SEV-SNP VM beside this host; nothing where it allows both states."""
+    if allowed:
+        return ()
+    seen = {None: "the kernel does not say", True: "SMT is on", False: "SMT is off"}[host.smt]
+    return (
+        _need(
+            "snp.smt", host.smt is not True, seen,
+            "[snp] smt = false forbids SMT, and the firmware then refuses a launch on a host that has it on "
+            "(Policy is not allowed)",
+            "switch SMT off (BIOS, nosmt, /sys/devices/system/cpu/smt/control), or smt = true",
+            (Platform.SEV_SNP.value,),
+        ),
+    )  # fmt: skip
+
+
 def _tdx(host: HostFacts) -> tuple[Finding, ...]:
     blocks = (Platform.TDX.value,)
     flag = "tdx_host_platform" in host.flags

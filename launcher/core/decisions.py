@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from launcher.core.facts import FirmwareFacts, HostFacts
 from launcher.core.hardware_words import hardware_decisions
+from launcher.core.lifecycle import IN_PLACE, RELAUNCH, STOP
 from launcher.core.network_words import network_decisions, network_warnings
 from launcher.core.refusals import hardware_warnings
 from launcher.core.spec import VmSpec
@@ -32,6 +33,10 @@ _PLATFORM = {
     Platform.NONE: "NOT PROTECTED: an ordinary VM, nothing is measured",
 }
 
+_REBOOT = {
+    RELAUNCH: "a guest that reboots gets a new QEMU, a line in the ledger, and attests again",
+    IN_PLACE: "the same QEMU launches a guest that reboots anew, after a line in the ledger; it attests again",
+}
 _LIGHT = "qboot starts a kernel that the host unpacked (PVH): no UEFI, no option ROMs, nothing unpacked in the guest"
 
 
@@ -67,6 +72,8 @@ def decide(
         Decision(f"disk {disk.name}", disk.copies[0].shown, _disk_reason(disk.resource)) for disk in config.disks
     ]
     chosen += [Decision(*item) for item in storage_decisions(config)]
+    if config.lifecycle.on_reboot != STOP:
+        chosen.append(Decision("reboot", config.lifecycle.on_reboot, _REBOOT[config.lifecycle.on_reboot]))
     return (
         *chosen,
         *(Decision(*item) for item in hardware_decisions(config)),

@@ -28,7 +28,7 @@ class HostFacts(NamedTuple):
     """One machine. ``None`` means: could not be read. Memory in bytes.
 
     ``sev_snp`` and ``tdx`` are the module parameters of kvm_amd and kvm_intel; ``c_bit`` is CPUID 0x8000001F EBX[5:0];
-    ``sev_device`` says what is wrong with ``/dev/sev``, empty if nothing.
+    ``sev_device`` says what is wrong with ``/dev/sev``, empty if nothing; ``smt``: cores run several threads now.
     """
 
     kvm: KvmFacts
@@ -43,6 +43,7 @@ class HostFacts(NamedTuple):
     c_bit: int | None
     sev_device: str
     cgroup_v2: bool
+    smt: bool | None = None
 
 
 class QemuFacts(NamedTuple):

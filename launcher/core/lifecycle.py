@@ -10,12 +10,15 @@ from typing import NamedTuple
 
 NEVER, ON_FAILURE, ALWAYS = "never", "on-failure", "always"
 CHOICES = (NEVER, ON_FAILURE, ALWAYS)
+STOP, RELAUNCH, IN_PLACE = "stop", "relaunch", "in-place"
+ON_REBOOT = (STOP, RELAUNCH, IN_PLACE)
+"""What a guest's reboot does: end the VM; start a new QEMU; have the same QEMU launch its guest anew."""
 
 
 class Lifecycle(NamedTuple):
-    """``[lifecycle]``. ``restart``: one of :data:`CHOICES`. The first wait is ``backoff`` seconds, each next one
-    twice as long, at most ``backoff_max``. After ``retries`` restarts it stays down; a VM that was up for ``reset``
-    seconds has all of them again.
+    """``[lifecycle]``. ``restart``: one of :data:`CHOICES`; ``on_reboot``: of :data:`ON_REBOOT`. The first wait is
+    ``backoff`` seconds, each next one twice as long, at most ``backoff_max``. After ``retries`` restarts it stays down;
+    a VM that was up for ``reset`` seconds has all of them again.
     """
 
     restart: str = NEVER
@@ -23,15 +26,19 @@ class Lifecycle(NamedTuple):
     backoff_max: int = 300
     retries: int = 5
     reset: int = 600
+    on_reboot: str = STOP
 
 
 class Ending(NamedTuple):
-    """How a VM ended: an outcome of `cvm.launch/1`, whether somebody asked for the end, seconds it was up."""
+    """How a VM ended: an outcome of `cvm.launch/1`, whether somebody asked for the end, seconds it was up, and whether
+    the guest wanted to boot again.
+    """
 
     outcome: str
     state: str
     asked: bool
     lived: float
+    rebooted: bool = False
 
 
 class Restarts:
@@ -47,7 +54,7 @@ class Restarts:
         settings = self.settings
         if ending.lived >= settings.reset:
             self._tries = 0
-        if not _wanted(settings.restart, ending) or self._tries >= settings.retries:
+        if not _wanted(settings, ending) or self._tries >= settings.retries:
             return None
         wait = min(settings.backoff_max, settings.backoff * 2 ** min(self._tries, 32))
         self._tries += 1
@@ -60,7 +67,9 @@ class Restarts:
         return self._tries
 
 
-def _wanted(restart: str, ending: Ending) -> bool:
-    if restart == NEVER or ending.asked or ending.outcome in ("refused", "interrupted"):
+def _wanted(settings: Lifecycle, ending: Ending) -> bool:
+    if ending.asked or ending.outcome in ("refused", "interrupted"):
         return False
-    return restart == ALWAYS or ending.state == "failed"
+    if ending.rebooted and settings.on_reboot != STOP:
+        return True
+    return settings.restart == ALWAYS or (settings.restart == ON_FAILURE and ending.state == "failed")

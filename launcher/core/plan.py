@@ -11,12 +11,13 @@ from typing import NamedTuple
 from launcher.core import decisions
 from launcher.core.argv import qemu_options
 from launcher.core.argv.storage_daemon import daemon_options
-from launcher.core.capability import Finding, blockers, findings, td_tools
+from launcher.core.capability import Finding, blockers, findings, smt_agrees, td_tools
 from launcher.core.cmdline import CommandLine, compose
 from launcher.core.decisions import Decision
 from launcher.core.facts import FirmwareFacts, HostFacts, QemuFacts
 from launcher.core.hardware import Placement
 from launcher.core.inputs import measure_inputs
+from launcher.core.lifecycle import IN_PLACE
 from launcher.core.measurement import MeasureInputs
 from launcher.core.network import first_cid
 from launcher.core.placing import resolve
@@ -130,6 +131,7 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
             (
                 *findings(around.host, around.qemu, firmware),
                 *td_tools(firmware, swtpm=around.swtpm),
+                *smt_agrees(around.host, allowed=config.snp.smt),
                 *storage_tools(config, around.qemu),
             ),
             config.platform,
@@ -220,6 +222,7 @@ def described(config: VmConfig, accel: str, qemu: tuple[int, ...]) -> VmSpec:
         hash_table_gpa=None,
         tdx=config.tdx if config.platform is Platform.TDX else None,
         runs_commands=bool(config.operators),
+        in_place=config.lifecycle.on_reboot == IN_PLACE,
         vsock_cid=None if config.vsock is None else config.vsock.cid or first_cid(config.name),
         sockets=config.cpu.sockets,
         threads=config.cpu.threads,

@@ -57,6 +57,8 @@ class Progress:
         self.output = ""
         self.kernel_seen = False
         self.interrupted = False
+        self.rebooted = False
+        """Whether the guest asked to boot again; only then did it end."""
         self._port_speaks = False
 
     @property
@@ -117,9 +119,8 @@ class Progress:
         if name == "GUEST_PANICKED":
             self._conclude(FAILED, "guest.failed", "the guest panicked")
         elif name == "SHUTDOWN" and data.get("reason") == "guest-reset":
-            self.reason = (
-                self.reason or "the guest asked for a reboot; a reboot ends it, so that every launch is counted"
-            )
+            self.rebooted = True
+            self.reason = self.reason or "the guest asked for a reboot, which is a launch of its own: each is counted"
 
     def emulator_ended(self, words: str, at: float) -> None:
         """The emulated chip is gone: from now on no evidence can be had."""

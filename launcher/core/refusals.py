@@ -11,10 +11,13 @@ from typing import NamedTuple
 
 from launcher.core.facts import QemuFacts
 from launcher.core.hardware import GROUP
+from launcher.core.lifecycle import IN_PLACE
 from launcher.core.td import TD_PLATFORMS
 from launcher.core.vm import VmConfig
 from launcher.errors import PlanRefused
 from policy.vocab import Platform
+
+_HARDWARE = (Platform.SEV_SNP, Platform.TDX)
 
 
 class Refusal(NamedTuple):
@@ -65,6 +68,20 @@ def refuse_options(config: VmConfig, qemu: QemuFacts) -> None:
         raise OptionsRefused(found)
 
 
+def _in_place(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:
+    """Of a confidential VM only."""
+    if config.lifecycle.on_reboot != IN_PLACE:
+        return ()
+    where = "lifecycle.on_reboot"
+    if config.platform not in _HARDWARE:
+        why = 'an emulated chip measures one launch only; "relaunch" starts another'
+        return (Refusal("lifecycle.in-place-emulated", where, why),)
+    if qemu.version < (11, 0):
+        why = f'QEMU {qemu.version_text} cannot reset a protected guest, 11.0 can; "relaunch" works with any'
+        return (Refusal("lifecycle.in-place-qemu", where, why),)
+    return ()
+
+
 def _everywhere(config: VmConfig) -> tuple[Refusal, ...]:
     grouped = any(item.backend == GROUP for item in config.passthrough)
     if not grouped or config.isolation.mode == "off" or config.platform is not Platform.NONE:
@@ -92,7 +109,7 @@ def _confidential(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:
             found.append(Refusal(id_, where, f"{_DOUBLE}; ram.allow_double_memory = true accepts that"))
     if config.platform in TD_PLATFORMS and config.cpu.sockets > 1:
         found.append(Refusal("cpu.sockets", "cpu.sockets", "a TD has one socket"))
-    return (*found, *_passed(config, qemu))
+    return (*found, *_in_place(config, qemu), *_passed(config, qemu))
 
 
 def _passed(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:
@@ -105,7 +122,7 @@ def _passed(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:
     if qemu.version < (10, 1):
         why = f"QEMU {qemu.version_text} does not follow pages that turn private or shared; 10.1 does"
         found.append(Refusal("passthrough.qemu", "passthrough", why))
-    if config.platform not in (Platform.SEV_SNP, Platform.TDX):
+    if config.platform not in _HARDWARE:
         why = "an emulated platform encrypts nothing, so a device in it proves nothing"
         found.append(Refusal("passthrough.emulated", "passthrough", why))
     return tuple(found)

@@ -72,6 +72,8 @@ class VmSpec(NamedTuple):
     incoming: bool = False
     """Starts empty and waits for a VM that moves here."""
     runs_commands: bool = False
+    in_place: bool = False
+    """A guest that reboots, or ends, stands still until the launcher says what follows."""
 
     @property
     def machine_type(self) -> str:

@@ -83,6 +83,11 @@ class Qmp:
         """A command of the human monitor, on one vCPU; its text."""
         return str(self.execute("human-monitor-command", command_line=line, cpu_index=cpu))
 
+    @property
+    def waiting(self) -> bool:
+        """Whether events came together with the answer to a command: no select will tell."""
+        return bool(self._events) or b"\n" in self._buffer
+
     def take_events(self) -> list[Event]:
         """Events received so far, plus whatever can be read without waiting. Raises only when there are none."""
         try:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from launcher.core.argv import qemu_options
 from launcher.core.confinement import confinement
 from launcher.core.hardware import Placement
 from launcher.core.limits import settings
 from launcher.core.names import CONFINEMENT_FILE
 from launcher.io import cgroup, isolation
+from launcher.io.isolation import Fds
 from launcher.io.qemu import Qemu, start_qemu
 from launcher.io.statedir import VmDir
 from launcher.service.connecting import connected
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def confined_qemu(prepared: Prepared, vm: VmDir, log: IO[bytes], say: Callable[[str], None]) -> Iterator[Qemu]:
-    """QEMU runs inside; afterwards its user and its cgroup are taken back."""
+def confined_qemu(
+    prepared: Prepared, vm: VmDir, log: IO[bytes], say: Callable[[str], None], fds: Fds = ()
+) -> Iterator[Qemu]:
+    """QEMU runs inside and gets ``fds``; afterwards its user and its cgroup are taken back."""
     config, plan = prepared.config, prepared.plan
     wanted = settings(config.limits, config.platform, plan.placement.mems)
     placed: list[cgroup.Placed] = []
@@ -34,15 +36,11 @@ def confined_qemu(prepared: Prepared, vm: VmDir, log: IO[bytes], say: Callable[[
         placed.append(cgroup.place(vm.name, pid, wanted))
 
     with (
-        connected(config, plan.spec, vm.path) as connection,
+        connected(config, vm.path) as opened,
         isolation.jail_for(confined._replace(placement=plan.placement), vm) as jail,
     ):
-        options = qemu_options(connection.spec)
-        if connection.spec.vsock_cid != plan.spec.vsock_cid:
-            say(f"vsock address: {connection.spec.vsock_cid}, for {plan.spec.vsock_cid} is taken")
         try:
-            argv = (*plan.qemu.argv, *options)
-            qemu = start_qemu(argv, dict(plan.qemu.env), vm, log, jail, limit, connection.fds)
+            qemu = start_qemu(plan.argv, dict(plan.qemu.env), vm, log, jail, limit, (*fds, *opened))
             pinned, told = _pinned(qemu, plan.placement)
             said = (*isolation.statement(qemu.steps), *cgroup.statement(placed[0]), *told)
             for line in said:

@@ -1,50 +1,63 @@
 """Open what a VM's QEMU shall find open: its wire, passt's socket, the vsock device, PCI functions.
 
-Undone when QEMU has ended. What opens each is imported for the VMs that have it: this is on the way of every launch.
+Undone when QEMU has ended. The vsock device comes first: its address is part of the command line, which is written down
+before anything is started.
+What opens each is imported for the VMs that have it: this is on the way of every launch.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
+from launcher.core.argv import qemu_options
 from launcher.core.network import FIRST_FD, PASST, VSOCK_FD, Net
-from launcher.core.spec import VmSpec
 from launcher.core.vm import VmConfig
 from launcher.io.isolation import Fds
 
-
-class Connection(NamedTuple):
-    """``spec`` with the vsock address that was free, and the descriptors QEMU gets."""
-
-    spec: VmSpec
-    fds: Fds
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.service.planning import Prepared
 
 
 @contextmanager
-def connected(config: VmConfig, spec: VmSpec, folder: str) -> Iterator[Connection]:
-    """Before QEMU starts. Raises :class:`launcher.io.iproute.NetworkRefused`."""
+def addressed(prepared: Prepared, say: Callable[[str], None]) -> Iterator[tuple[Prepared, Fds]]:
+    """The same VM with the vsock address that was free, and the descriptor that holds it. Raises
+    :class:`launcher.io.iproute.NetworkRefused`.
+    """
+    plan, vsock = prepared.plan, prepared.config.vsock
+    wanted = plan.spec.vsock_cid
+    if wanted is None:
+        yield prepared, ()
+        return
+    from launcher.io.vsock import open_vsock
+
+    descriptor, cid = open_vsock(wanted, exactly=vsock is not None and vsock.cid is not None)
+    try:
+        if cid != wanted:
+            say(f"vsock address: {cid}, for {wanted} is taken")
+            spec = plan.spec._replace(vsock_cid=cid)
+            prepared = prepared._replace(plan=plan._replace(spec=spec, options=qemu_options(spec)))
+        yield prepared, ((descriptor, VSOCK_FD),)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def connected(config: VmConfig, folder: str) -> Iterator[Fds]:
+    """The descriptors of network and PCI functions. Raises :class:`launcher.io.iproute.NetworkRefused`."""
     with contextlib.ExitStack() as undo:
         fds: list[tuple[int, int]] = []
         if config.net is not None:
             queues = _network(config.net, folder, undo)
             fds += [(descriptor, FIRST_FD + number) for number, descriptor in enumerate(queues)]
-        if spec.vsock_cid is not None:
-            from launcher.io.vsock import open_vsock
-
-            exactly = config.vsock is not None and config.vsock.cid is not None
-            descriptor, cid = open_vsock(spec.vsock_cid, exactly=exactly)
-            undo.callback(os.close, descriptor)
-            fds.append((descriptor, VSOCK_FD))
-            spec = spec._replace(vsock_cid=cid)
-        if spec.passthrough:
+        if config.passthrough:
             from launcher.io.vfio import taken
 
-            fds += undo.enter_context(taken(spec.passthrough))
-        yield Connection(spec, tuple(fds))
+            fds += undo.enter_context(taken(config.passthrough))
+        yield tuple(fds)
 
 
 def _network(net: Net, folder: str, undo: contextlib.ExitStack) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from launcher.io.process import end
 from launcher.io.signals import SignalTrap
 from launcher.io.statedir import VmDir, state_root
 from launcher.service.confining import confined_qemu
+from launcher.service.connecting import addressed
 from launcher.service.listing import refuse_orphans
 from launcher.service.planning import Prepared, prepare
 from launcher.service.record import Record
@@ -33,8 +34,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from launcher.core.migration import Target
     from launcher.io.emulator import Emulator
+    from launcher.io.isolation import Fds
     from launcher.io.process import Child
     from launcher.io.qemu import Qemu
+    from launcher.service.rebooting import InPlace
 
 
 class LaunchOptions(NamedTuple):
@@ -69,11 +72,13 @@ def launch(path: str, options: LaunchOptions) -> Record:
         options.started(vm)
         restarts = Restarts(prepared.config.lifecycle)
         while True:
-            record = _record(prepared, vm, path, options)
-            with SignalTrap() as trap, _written(record):
-                with in_ledger(record, restarts.since):
-                    _run(prepared, record, trap, options)
-                again = wait_to_restart(record, restarts, trap)
+            with SignalTrap() as trap:
+                with addressed(prepared, options.say) as (prepared, fds):
+                    record = _record(prepared, vm, path, options)
+                    with _written(record), in_ledger(record, restarts.since):
+                        _run(record, trap, options, restarts, fds)
+                with _written(record):
+                    again = wait_to_restart(record, restarts, trap)
             if not again:
                 return record
             prepared = prepare_again(record, lambda: prepare_to_launch(path))
@@ -135,8 +140,8 @@ def _written(record: Record) -> Iterator[None]:
     record.save()
 
 
-def _run(prepared: Prepared, record: Record, trap: SignalTrap, options: LaunchOptions) -> None:
-    vm, plan = record.vm, prepared.plan
+def _run(record: Record, trap: SignalTrap, options: LaunchOptions, restarts: Restarts, fds: Fds) -> None:
+    vm, prepared, plan = record.vm, record.prepared, record.prepared.plan
     with (
         contextlib.ExitStack() as confined,
         _log(vm, names.EMULATOR_LOG) as chip_log,
@@ -158,14 +163,15 @@ def _run(prepared: Prepared, record: Record, trap: SignalTrap, options: LaunchOp
                 options.say(f"waiting for the VM at {options.incoming.text}")
             storage = confined.enter_context(_network_disks(prepared, vm, options.say))
             record.begin()
-            qemu = confined.enter_context(confined_qemu(prepared, vm, qemu_log, options.say))
+            qemu = confined.enter_context(confined_qemu(prepared, vm, qemu_log, options.say, fds))
             record.started(qemu.child.pid, None if emulator is None else emulator.child.pid)
             from launcher.io.ioprio import prioritise
             from launcher.service.supervisor import Helpers, Supervisor
 
             for line in prioritise(qemu.qmp, qemu.child.pid, plan.spec.disks):
                 options.say(line)
-            Supervisor(record, qemu, Helpers(emulator, storage, arrival), trap).watch()
+            in_place = _in_place(record, restarts) if plan.spec.in_place else None
+            Supervisor(record, qemu, Helpers(emulator, storage, arrival, in_place), trap).watch()
         finally:
             if qemu is not None:
                 qemu.close()
@@ -181,6 +187,12 @@ def _network_disks(
     from launcher.service.storage import network_disks
 
     return network_disks(prepared, vm, say)
+
+
+def _in_place(record: Record, restarts: Restarts) -> InPlace:
+    from launcher.service.rebooting import InPlace
+
+    return InPlace(record, restarts)
 
 
 def _start_chip(prepared: Prepared, record: Record, log: IO[bytes], options: LaunchOptions) -> Emulator:

@@ -17,6 +17,10 @@ from launcher.io.statedir import VmDir
 from launcher.service.planning import Prepared
 from policy.errors import CvmError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.io.launch_record import Signed
+
 STATE_SCHEMA, LAUNCH_SCHEMA, VM_SCHEMA = "cvm.state/1", "cvm.launch/1", "cvm.vm/1"
 
 
@@ -32,7 +36,9 @@ class Record:
         self.say = say
         self.launch_digest = prepared.launch_digest
         self.emulated_root: str | None = None
-        self.since = datetime.now(UTC).isoformat(timespec="seconds")
+        self.signed: Signed | None = None
+        """The host's signed word about the present launch."""
+        self.since = _now()
         self.zero = time.monotonic()
         self._config_path = config_path
         self._launcher = identity(os.getpid())
@@ -52,6 +58,13 @@ class Record:
     def begin(self) -> None:
         """QEMU is about to be started: its clock starts."""
         self.zero = time.monotonic()
+
+    def renew(self) -> None:
+        """The same QEMU is about to launch its guest anew: nothing that was seen of the old one counts for the new."""
+        self.progress = Progress(self.progress.kind)
+        self.since = _now()
+        self.zero = time.monotonic()
+        self.paused, self.paused_seconds, self.waiting = False, 0.0, ""
 
     def started(self, qemu: int, emulator: int | None) -> None:
         """QEMU runs and answers."""
@@ -85,7 +98,8 @@ class Record:
     def save(self) -> None:
         """Write both files if anything changed since the last time."""
         progress = self.progress
-        current = (progress.state, progress.reason, len(progress.events), self.launch_digest, self.paused, self.waiting)
+        seen = (progress.state, progress.reason, len(progress.events))
+        current = (*seen, self.since, self.launch_digest, self.paused, self.waiting)
         if current == self._saved:
             return
         self._saved = current
@@ -161,3 +175,7 @@ class Record:
             "argv": list(plan.argv),
             "launch_digest": self.prepared.launch_digest,
         }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -42,17 +42,35 @@ def renew(vm: VmDir, *keep: str) -> None:
 @contextmanager
 def in_ledger(record: Record, restarts: int) -> Iterator[None]:
     """One line before anything is started, one however it ended. Without the first there is no launch."""
-    started, found = _now(), identities(record)
-    ledger.append(record.vm, {"event": "launch", "time": started, "restarts": restarts, **found})
-    signed = _sign(record, started, found)
+    _write_launch(record, {"restarts": restarts})
     try:
-        _tell_start(record, signed)
+        _tell_start(record)
         yield
     except BaseException as exc:
         reason = exc.message if isinstance(exc, CvmError) else type(exc).__name__
         ledger.append(record.vm, {"event": "failed-to-start", "time": _now(), "reason": safe_text(reason, 400)})
-        _tell_end(record, signed, "failed", reason)
+        _tell_end(record, "failed", reason)
         raise
+    _write_end(record)
+
+
+def again_in_place(record: Record, restarts: int) -> None:
+    """The lines between two launches inside one QEMU; the service is told as of any other."""
+    record.progress.qemu_ended(0, "", record.now())
+    _write_end(record)
+    record.renew()
+    _write_launch(record, {"restarts": restarts, "in_place": True})
+    _tell_start(record)
+
+
+def _write_launch(record: Record, more: dict[str, object]) -> None:
+    started, found = _now(), identities(record)
+    ledger.append(record.vm, {"event": "launch", "time": started, **more, **found})
+    record.signed = _sign(record, started, found)
+
+
+def _write_end(record: Record) -> None:
+    """The line that tells how a launch ended."""
     progress = record.progress
     ledger.append(
         record.vm,
@@ -67,24 +85,24 @@ def in_ledger(record: Record, restarts: int) -> Iterator[None]:
             "seconds": progress.seconds,
         },
     )
-    _tell_end(record, signed, record.outcome, progress.reason)
+    _tell_end(record, record.outcome, progress.reason)
 
 
 # What speaks to the service is loaded for VMs that have something to tell: this is on the way of every launch.
 
 
-def _tell_start(record: Record, signed: Signed | None) -> None:
-    if signed is not None or record.prepared.config.attestation is not None:
+def _tell_start(record: Record) -> None:
+    if record.signed is not None or record.prepared.config.attestation is not None:
         from launcher.service.telling import tell_start
 
-        tell_start(record, signed)
+        tell_start(record, record.signed)
 
 
-def _tell_end(record: Record, signed: Signed | None, outcome: str, reason: str) -> None:
-    if signed is not None:
+def _tell_end(record: Record, outcome: str, reason: str) -> None:
+    if record.signed is not None:
         from launcher.service.telling import tell_end
 
-        tell_end(record, signed, outcome, reason)
+        tell_end(record, record.signed, outcome, reason)
 
 
 def identities(record: Record) -> dict[str, object]:
@@ -135,7 +153,7 @@ def wait_to_restart(record: Record, restarts: Restarts, trap: SignalTrap) -> boo
     """Whether to start it again; returns when it is time. A signal meanwhile leaves it down."""
     progress = record.progress
     asked = record.asked_to_end or progress.interrupted
-    ending = Ending(record.outcome, progress.state, asked, record.now())
+    ending = Ending(record.outcome, progress.state, asked, record.now(), progress.rebooted)
     wait = restarts.after(ending)
     if wait is None:
         return False

@@ -1,5 +1,6 @@
 """Watch one VM: monitor, status port, console log, children and signals, in one thread. Decisions are made by
-:class:`launcher.core.progress.Progress`; this only carries observations to it and its consequences out.
+:class:`launcher.core.progress.Progress`; this only carries observations to it and its consequences out. What verbs ask
+for is :mod:`launcher.service.answering`'s, a reboot inside QEMU :mod:`launcher.service.rebooting`'s.
 """
 
 from __future__ import annotations
@@ -12,24 +13,24 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from launcher.core import names
-from launcher.core.firmware_watch import SPAN, FirmwareWatch, Sample, parse_dump, parse_rip
-from launcher.core.migration import parse_target
-from launcher.core.states import FAILED, REFUSED, STARTING
+from launcher.core.progress import Progress
+from launcher.core.states import FAILED, REFUSED
 from launcher.core.text import LineSplitter, safe_text
 from launcher.core.words import sentence
-from launcher.errors import QemuFailed, QmpMalformed, WrongState
+from launcher.errors import QemuFailed, QmpMalformed
 from launcher.io.control import ControlPort, Request
 from launcher.io.emulator import Emulator
-from launcher.io.process import Child, cpu_seconds
+from launcher.io.process import Child
 from launcher.io.qemu import Qemu, last_words
 from launcher.io.signals import SignalTrap
 from launcher.io.statuslog import StatusLog
 from launcher.io.storage_daemon import last_words as storage_words
 from launcher.io.tail import Tail, last_lines
 from launcher.io.times import TimeIndex
-from launcher.service import live
-from launcher.service.migrating import Arrival, Departure
-from launcher.service.mismatch import explain_refusal
+from launcher.service.answering import Answers
+from launcher.service.firmware_guard import FirmwareGuard
+from launcher.service.migrating import Arrival
+from launcher.service.rebooting import InPlace
 from launcher.service.record import Record
 
 TICK = 0.2
@@ -42,11 +43,14 @@ ROTATE_EVERY = 30.0
 
 
 class Helpers(NamedTuple):
-    """Processes besides QEMU that a VM may need: the emulated chip, the storage daemon, the place it arrives at."""
+    """What a VM may need besides QEMU: the emulated chip, the storage daemon, the place it arrives at, and who launches
+    it again inside QEMU.
+    """
 
     emulator: Emulator | None
     storage: Child | None = None
     arrival: Arrival | None = None
+    in_place: InPlace | None = None
 
 
 class Supervisor:
@@ -54,24 +58,28 @@ class Supervisor:
 
     def __init__(self, record: Record, qemu: Qemu, helpers: Helpers, trap: SignalTrap) -> None:
         self._record = record
-        self._progress = record.progress
         self._qemu = qemu
         self._emulator = helpers.emulator
         self._storage = helpers.storage
         self._arrival = helpers.arrival
-        self._departure: Departure | None = None
+        self._in_place = helpers.in_place
+        self._answers = Answers(record, qemu.qmp)
+        self._firmware = FirmwareGuard(record, qemu)
         self._trap = trap
         self._selector = selectors.DefaultSelector()
         self._serial = Tail(record.vm.file(names.SERIAL_LOG))
         self._times = TimeIndex(self._serial.path)
         self._lines = LineSplitter()
         self._status = StatusLog(record.vm.file(names.STATUS_LOG))
-        self._firmware = FirmwareWatch()
         self._told = 0
         self._ended = False
         self._deadline: float | None = None
         self._quit_sent = False
         self._rotated = 0.0
+
+    @property
+    def _progress(self) -> Progress:
+        return self._record.progress  # another one after a reboot inside QEMU
 
     def watch(self) -> None:
         """Until the end."""
@@ -118,41 +126,21 @@ class Supervisor:
                 if event.name == "MIGRATION" and self._arrival is not None:
                     self._arrival.event(event.data, self._progress, self._record.now())
                 self._progress.qemu_event(event.name, event.data, self._record.now())
+                if self._in_place is not None:
+                    self._in_place_event(event.name, self._in_place)
         except (QemuFailed, QmpMalformed):
-            self._selector.unregister(self._qemu.qmp)  # it ends, or talks nonsense: the pidfd tells the rest
+            self._forget(self._monitor)  # it ends, or talks nonsense: the pidfd tells the rest
+
+    def _in_place_event(self, name: str, in_place: InPlace) -> None:
+        """QEMU has stopped its guest and waits, for a relaunch or for the end; or it has reset it."""
+        if name == "RESET":
+            in_place.was_reset(self._qemu.qmp)
+        elif name == "SHUTDOWN" and self._deadline is None and not in_place.asked_for():
+            self._quit(self._record.now())
 
     def _asked(self, request: Request) -> dict[str, object]:
         """A command from the control socket."""
-        if request.word == "migration":
-            return {"problem": "" if self._departure is None else self._departure.problem}
-        if self._progress.decided or self._deadline is not None:
-            raise WrongState("it is ending")
-        if request.word in live.COMMANDS:
-            answer = live.COMMANDS[request.word](self._record.prepared, self._qemu.qmp, request.about)
-            self._record.say(f"{request.word}: {safe_text(str(answer.get('said', 'done')), 400)}")
-            return answer
-        if request.word == "migrate":
-            return self._migrate(request)
-        return self._pause(request.word)
-
-    def _pause(self, word: str) -> dict[str, object]:
-        """``paused`` or ``running`` afterwards."""
-        commands = {"pause": "stop", "resume": "cont"}
-        if word not in commands:
-            raise WrongState(f"its launcher knows no command {word[:20]!r}")
-        if (word == "pause") == self._record.paused:
-            raise WrongState("it is paused already" if self._record.paused else "it is not paused")
-        self._qemu.qmp.execute(commands[word])
-        self._record.pause(on=word == "pause")
-        self._record.save()
-        return {"state": "paused" if self._record.paused else "running"}
-
-    def _migrate(self, request: Request) -> dict[str, object]:
-        if self._departure is not None and not self._departure.problem:
-            raise WrongState("it is on its way already")
-        target = parse_target(str(request.about.get("to")), plain=True)  # who asked has said so, or was not let through
-        self._departure = Departure(self._qemu.qmp, self._record.prepared.plan.spec, target)
-        return {"said": f"on its way to {target.text}"}
+        return self._answers.answer(request, ending=self._progress.decided or self._deadline is not None)
 
     def _arriving(self) -> None:
         arrival = self._arrival
@@ -166,15 +154,6 @@ class Supervisor:
             self._progress.arrival_failed(f"the VM could not arrive: {exc}", self._record.now())
         finally:
             arrival.close()
-
-    def _moving(self, now: float) -> None:
-        departure = self._departure
-        if departure is None or departure.problem or self._progress.decided:
-            return
-        problem = departure.look(self._progress, now)
-        if problem is not None:
-            self._record.asked_to_end = self._record.asked_to_end or not problem
-            self._record.say(f"migration: {problem or self._progress.reason}")
 
     def _guest(self) -> None:
         try:
@@ -199,7 +178,8 @@ class Supervisor:
             if self._record.paused:
                 self._command("cont")  # a guest that stands still cannot see the power button
             self._command("system_powerdown")
-            self._deadline = self._record.now() + (STOP_GRACE if booted and not again else 0.0)
+            listens = booted and not again and not self._record.waiting
+            self._deadline = self._record.now() + (STOP_GRACE if listens else 0.0)
 
     def _qemu_ended(self) -> None:
         self._ended = True
@@ -229,18 +209,24 @@ class Supervisor:
     def _look(self) -> None:
         now = self._record.now()
         self._console(now)
-        self._moving(now)
+        if self._qemu.qmp.waiting:
+            self._monitor()
+        self._answers.follow(now)
         expected = self._arrival is not None and not self._arrival.over
-        if not self._record.paused and not expected:
-            self._watch_firmware(now)
+        if not self._record.paused and not expected and not self._record.waiting:
+            if self._emulator is not None:
+                self._firmware.look(now)
             self._progress.tick(now - self._record.paused_seconds)
         self._tell()
+        if self._in_place is not None and self._deadline is None and self._in_place.due():
+            self._in_place.relaunch(self._qemu.qmp)
+            self._told = 0
         self._record.save()
         if now - self._rotated > ROTATE_EVERY:
             self._rotated = now
             if self._serial.rotate():
                 self._times.rotate()
-        if self._progress.decided and not self._ended:
+        if (self._progress.decided or self._quit_sent) and not self._ended:
             self._bring_down(now)
 
     def _console(self, now: float) -> None:
@@ -249,26 +235,6 @@ class Supervisor:
             self._times.mark(self._serial.offset, time.time())
         for line in self._lines.feed(data):
             self._progress.line(line, now)
-
-    def _watch_firmware(self, now: float) -> None:
-        """Only until the first sign of a kernel, and only where the firmware checks what it boots."""
-        progress = self._progress
-        if self._emulator is None or progress.state != STARTING or progress.kernel_seen or progress.decided:
-            return
-        qmp = self._qemu.qmp
-        try:
-            rip = parse_rip(qmp.hmp("info registers"))
-            if rip is None:
-                return
-            self._firmware.add(Sample(rip, cpu_seconds(self._qemu.child.pid), now))
-            stuck = self._firmware.stuck_at()
-            if stuck is None:
-                return
-            code = parse_dump(qmp.hmp(f"x /{2 * SPAN}xb {stuck - SPAN // 2:#x}"))
-        except (QemuFailed, QmpMalformed):
-            return
-        if self._firmware.confirm(code):
-            progress.firmware_refused(explain_refusal(self._record), now)
 
     def _bring_down(self, now: float) -> None:
         """The outcome is decided, QEMU still runs: let the guest end, then QEMU, then use force."""
@@ -283,9 +249,12 @@ class Supervisor:
         if self._quit_sent:
             self._ended = True  # close() kills it
         else:
-            self._quit_sent = True
-            self._command("quit")
-            self._deadline = now + QUIT_GRACE
+            self._quit(now)
+
+    def _quit(self, now: float) -> None:
+        self._quit_sent = True
+        self._command("quit")
+        self._deadline = now + QUIT_GRACE
 
     def _command(self, name: str) -> None:
         try:

@@ -9,7 +9,9 @@ The scene is JSON in ``FAKE_QEMU_SCENE``: a list of steps, played in order.
     ["event", "NAME", {...}]        a monitor event
     ["sleep", seconds]
     ["say", "text"]                 write to stderr
+    ["argv"]                        write its options to stderr, as a line of JSON
     ["hang"]                        until told to quit
+    ["await", "command"]            until the monitor was given that command
     ["spin"]                        as hang, but burn processor time at one address (a firmware's dead loop)
     ["exit", status]
 """
@@ -37,7 +39,7 @@ class FakeQemu:
         self.spinning = False
         self.monitor: socket.socket | None = None
         self.status: socket.socket | None = None
-        self.ready = threading.Event()
+        self.heard: list[str] = []
         self.obey_power = os.environ.get("FAKE_QEMU_POWER") == "obey"
         self.sockets: dict[str, socket.socket] = {}
         for option in options:
@@ -62,7 +64,10 @@ class FakeQemu:
         )
         for line in self.monitor.makefile("r"):
             request = json.loads(line)
+            self.heard.append(request["execute"])
             self.send({"return": self.answer(request["execute"], request.get("arguments", {}))})
+            if request["execute"] == "system_reset":
+                self.event("RESET", {"guest": False, "reason": "host-qmp-system-reset"})
             if request["execute"] == "quit" or (request["execute"] == "system_powerdown" and self.obey_power):
                 self.event("SHUTDOWN", {"guest": False, "reason": "host-qmp-quit"})
                 self.quit.set()
@@ -109,10 +114,17 @@ class FakeQemu:
             self.event(rest[0], rest[1])
         elif name == "say":
             print(rest[0], file=sys.stderr, flush=True)
+        elif name == "argv":
+            print(json.dumps(sys.argv[1:]), file=sys.stderr, flush=True)
         elif name == "sleep":
             self.quit.wait(rest[0])
         elif name == "hang":
             self.quit.wait()
+        elif name == "await":
+            while rest[0] not in self.heard and not self.quit.wait(0.01):
+                pass
+            if rest[0] in self.heard:
+                self.heard.remove(rest[0])
         elif name == "spin":
             self.spinning = True
             while not self.quit.is_set():

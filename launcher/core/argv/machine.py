@@ -108,11 +108,13 @@ def monitor(spec: VmSpec) -> tuple[str, ...]:
 
 
 def safety(spec: VmSpec) -> tuple[str, ...]:
-    """A reboot ends the process, because every launch must be seen by whoever counts key releases; seccomp; and QEMU
-    ends with the launcher that started it (10.2 and later do it themselves, the launcher does it for all).
+    """A reboot ends the process, or with ``in_place`` halts it until the launcher has it reset, because every launch
+    must be seen by whoever counts key releases; seccomp; and QEMU ends with the launcher that started it (from 10.2 on
+    it does so itself, the launcher does it for all).
     """
+    end = "pause" if spec.in_place else "poweroff"
     options = [
-        "-action", "reboot=shutdown,shutdown=poweroff,panic=exit-failure",
+        "-action", f"reboot=shutdown,shutdown={end},panic=exit-failure",
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
     ]  # fmt: skip
     if spec.incoming:

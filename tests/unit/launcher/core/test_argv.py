@@ -15,6 +15,7 @@ from launcher.core.argv import qemu_options
 from launcher.core.argv.shown import without_tee
 from launcher.core.argv.words import json_value, word
 from launcher.core.hardware import Passthrough, Ram
+from launcher.core.lifecycle import IN_PLACE, Lifecycle
 from launcher.core.network import Vsock
 from launcher.core.plan import make_plan
 from launcher.core.spec import LightFiles
@@ -78,6 +79,7 @@ bus = "ide"
 cache = "writethrough"
 """
 STORAGE_CONFIG = parse_vm(PLAIN.encode() + STORAGE, "plain.toml")
+OLDER = ((9, 1), (10, 0), (10, 2))
 CASES = {
     "none-storage": (STORAGE_CONFIG, around(firmware=None, host=host(kvm=False))),
     "none-storage-qemu-10.1": (STORAGE_CONFIG, around(firmware=None, host=host(kvm=False), qemu=qemu(10, 1, 0))),
@@ -137,6 +139,13 @@ CASES = {
         around(),
     ),
     "net-tap-e1000e": (_on('kind = "tap"\ninterface = "tap0"\nmodel = "e1000e"', "none"), around(firmware=None)),
+    **{f"sev-snp-qemu-{major}.{minor}": (web_1(), around(qemu=qemu(major, minor, 0))) for major, minor in OLDER},
+    **{
+        f"none-qemu-{major}.{minor}": (STORAGE_CONFIG, around(firmware=None, qemu=qemu(major, minor, 0)))
+        for major, minor in OLDER
+    },
+    "tdx-qemu-10.2": (web_1("tdx"), around(firmware=GENERIC, qemu=qemu(10, 2, 0))),
+    "sev-snp-in-place": (web_1()._replace(lifecycle=Lifecycle(on_reboot=IN_PLACE)), around()),
     "exec": (web_1("emulated-snp")._replace(operators=("A" * 43,)), around()),
     "vsock": (PLAIN_CONFIG._replace(vsock=Vsock()), around(firmware=None)),
     "none-disk": (

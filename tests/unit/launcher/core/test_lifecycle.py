@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from launcher.core.boot_time import missing, stages
-from launcher.core.lifecycle import ALWAYS, NEVER, ON_FAILURE, Ending, Lifecycle, Restarts
+from launcher.core.lifecycle import ALWAYS, IN_PLACE, NEVER, ON_FAILURE, RELAUNCH, STOP, Ending, Lifecycle, Restarts
 
 CRASH = Ending("failed", "failed", asked=False, lived=3.0)
 WELL = Ending("attested", "stopped", asked=False, lived=3.0)
@@ -61,3 +61,28 @@ def test_stages_of_a_boot_follow_each_other_without_gaps() -> None:
 
 def test_a_stage_that_was_seen_too_early_is_empty_and_never_negative() -> None:
     assert [stage.seconds for stage in stages({"kernel": 5.0, "booted": 4.0, "running": 6.0})] == [5.0, 0.0, 1.0]
+
+
+REBOOT = WELL._replace(rebooted=True)
+
+
+@pytest.mark.parametrize(
+    ("on_reboot", "ending", "again"),
+    [
+        (STOP, REBOOT, False),
+        (RELAUNCH, REBOOT, True),
+        (IN_PLACE, REBOOT, True),
+        (RELAUNCH, WELL, False),
+        (RELAUNCH, REBOOT._replace(asked=True), False),
+        (RELAUNCH, REBOOT._replace(outcome="refused"), False),
+    ],
+)
+def test_a_guest_that_reboots_is_launched_again_only_as_its_owner_said(
+    on_reboot: str, ending: Ending, *, again: bool
+) -> None:
+    assert (Restarts(Lifecycle(on_reboot=on_reboot)).after(ending) is not None) is again
+
+
+def test_a_guest_that_reboots_for_ever_stays_down_in_the_end() -> None:
+    restarts = Restarts(Lifecycle(on_reboot=RELAUNCH, retries=2))
+    assert [restarts.after(REBOOT) for _ in range(3)] == [1.0, 2.0, None]

@@ -7,9 +7,11 @@ from base64 import b64encode
 import pytest
 
 from launcher.config.vm_toml import parse_vm
-from launcher.core.capability import blockers, findings
+from launcher.core.capability import blockers, findings, smt_agrees
 from launcher.core.cmdline import LIMIT, compose
+from launcher.core.lifecycle import IN_PLACE, Lifecycle
 from launcher.core.plan import LaunchPlan, make_plan
+from launcher.core.refusals import OptionsRefused
 from launcher.core.timeouts import budget
 from launcher.core.vm import Boot, SnpSettings, TdxSettings, td_attributes
 from launcher.errors import PlanRefused
@@ -211,3 +213,35 @@ def test_a_tds_choices_are_told_and_stand_in_every_quote() -> None:
     assert value(plan, "mrowner") == "07" * 48
     assert "cannot prove anything" in reason(plan, "quotes")
     assert td_attributes(TdxSettings()) == 1 << 28
+
+
+@pytest.mark.parametrize(("smt", "state"), [(True, "missing"), (None, "ok"), (False, "ok")])
+def test_a_guest_policy_without_smt_is_held_against_the_host(smt: bool | None, state: str) -> None:
+    (found,) = smt_agrees(host(smt=smt), allowed=False)
+    assert (found.id, found.state) == ("snp.smt", state)
+    strict = web_1()._replace(snp=SnpSettings(smt=False))
+    blocked = {item.id for item in make_plan(strict, around(host=host(snp=True, smt=smt))).blockers}
+    assert ("snp.smt" in blocked) is (smt is True)
+    assert smt_agrees(host(smt=smt), allowed=True) == ()
+
+
+@pytest.mark.parametrize(
+    ("platform", "qemu_version", "id_"),
+    [
+        ("sev-snp", (10, 2, 0), "lifecycle.in-place-qemu"),
+        ("tdx", (10, 2, 0), "lifecycle.in-place-qemu"),
+        ("emulated-snp", (11, 1, 0), "lifecycle.in-place-emulated"),
+        ("sev-snp", (11, 0, 0), None),
+    ],
+)
+def test_a_reboot_inside_qemu_is_refused_where_it_could_not_work(
+    platform: str, qemu_version: tuple[int, ...], id_: str | None
+) -> None:
+    config = web_1(platform)._replace(lifecycle=Lifecycle(on_reboot=IN_PLACE))
+    surroundings = around(qemu=qemu(*qemu_version), firmware=GENERIC if platform == "tdx" else AMDSEV)
+    if id_ is None:
+        assert make_plan(config, surroundings).spec.in_place
+        return
+    with pytest.raises(OptionsRefused) as caught:
+        make_plan(config, surroundings)
+    assert [item.id for item in caught.value.refusals] == [id_]

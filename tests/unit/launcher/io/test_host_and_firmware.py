@@ -27,6 +27,8 @@ def epyc(root: Path) -> Path:
     (root / "sys/module/kvm_amd/parameters/sev_snp").write_text("Y\n")
     (root / "sys/fs/cgroup").mkdir(parents=True)
     (root / "sys/fs/cgroup/cgroup.controllers").write_text("cpu memory")
+    (root / "sys/devices/system/cpu/smt").mkdir(parents=True)
+    (root / "sys/devices/system/cpu/smt/active").write_text("1\n")
     (root / "dev").mkdir()
     (root / "dev/sev").touch()
     return root
@@ -39,12 +41,13 @@ def test_an_epyc_is_read(tmp_path: Path) -> None:
     assert (facts.memory_total, facts.memory_available) == (1 << 20, 512 << 10)
     assert (facts.sev_snp, facts.tdx, facts.cgroup_v2, facts.sev_device) == ("Y", None, True, "")
     assert facts.kvm.problem == "no /dev/kvm"
+    assert facts.smt is True
 
 
 def test_an_empty_machine_is_read_without_error(tmp_path: Path) -> None:
     facts = probe_host(tmp_path)
     assert (facts.vendor, facts.flags, facts.memory_total, facts.c_bit) == ("", frozenset(), None, None)
-    assert facts.sev_device == "no /dev/sev"
+    assert (facts.sev_device, facts.smt) == ("no /dev/sev", None)
 
 
 def test_a_file_in_place_of_kvm_is_no_kvm(tmp_path: Path) -> None:

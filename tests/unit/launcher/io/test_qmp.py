@@ -123,3 +123,19 @@ def test_each_kind_of_message_is_understood() -> None:
 def test_what_is_no_message_is_our_error(line: bytes) -> None:
     with pytest.raises(QmpMalformed):
         parse_message(line)
+
+
+def test_an_event_that_came_with_an_answer_is_known_to_wait() -> None:
+    """No select tells of it: its bytes were read already."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(json.dumps(GREETING).encode() + b'\n{"return": {}}\n')
+        client = open_qmp(ours)
+        assert not client.waiting
+        theirs.sendall(
+            b'{"return": {}}\n{"event": "RESET", "timestamp": {"seconds": 1, "microseconds": 2}, "data": {}}\n'
+        )
+        client.execute("system_reset")
+        assert client.waiting
+        assert [event.name for event in client.take_events()] == ["RESET"]
+        assert not client.waiting

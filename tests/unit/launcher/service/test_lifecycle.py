@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from attest.broker.launches import parse_launch
+from attest.broker.launch_statement import parse_statement
 from attest.keys.statement import LAUNCH, Signers, key_id, public_key, unwrap
 from launcher.cli import main
 from launcher.io.statedir import state_root
 from tests.unit.launcher.service.conftest import Scene
-from tests.unit.launcher.service.test_launching import KERNEL, status
+from tests.unit.launcher.service.test_launching import KERNEL, state_folder, status
 from tests.unit.launcher.service.test_lives import UP, recorded, rows, start, wait_for
 
 
@@ -118,7 +120,7 @@ def test_a_measured_launch_is_signed_by_the_hosts_key_as_the_service_reads_it(
     signed = unwrap(capsys.readouterr().out.encode(), LAUNCH)
     key = public_key(pem, "host")
     assert Signers(((key_id(key), key),)).check(signed, LAUNCH, "launch") == (key_id(key),)
-    statement = parse_launch(signed.data)
+    statement = parse_statement(signed.data).members
     entry = ledger(path, capsys)[0]
     assert (statement["vm"], statement["measurement"]) == (name, entry["expected_measurement"])
     assert statement["config_sha256"] == entry["config_sha256"]
@@ -146,3 +148,25 @@ def test_a_launch_key_that_others_can_read_or_that_is_damaged_stops_the_launch(
     key.chmod(0o600)
     key.write_text("nonsense")
     assert main(["ledger", "--host-key"]) == 8
+
+
+def test_what_is_written_down_is_the_command_line_that_ran_although_the_vsock_address_moved(
+    scene: Scene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def next_one(wanted: int, *, exactly: bool) -> tuple[int, int]:
+        assert not exactly
+        return os.open(os.devnull, os.O_RDWR), wanted + 1
+
+    monkeypatch.setattr("launcher.io.vsock.open_vsock", next_one)
+    path = scene(KERNEL, ["argv"], ["exit", 0])
+    path.write_text(f"{path.read_text()}\n[vsock]\n")
+    assert main(["plan", str(path), "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)["argv"]
+    assert main(["launch", str(path)]) == 0
+    assert "is taken" in capsys.readouterr().err
+    ran = json.loads((state_folder(path) / "qemu.log").read_text().splitlines()[0])
+    written = json.loads((state_folder(path) / "vm.json").read_text())["argv"]
+    assert planned != written
+    assert written[-len(ran) :] == ran
+    digest = hashlib.sha256(b"".join(word.encode() + b"\0" for word in written)).hexdigest()
+    assert ledger(path, capsys)[0]["argv_sha256"] == digest
