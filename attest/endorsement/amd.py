@@ -291,7 +291,7 @@ def _check_issued(certificate: AmdCertificate, issuer: AmdCertificate, step: str
             step, f"certificate {issuer.subject_cn}: key is not RSA of {_MIN_RSA_BITS} bits or more"
         )
     try:
-        key.verify(certificate.parsed.signature, certificate.parsed.tbs_certificate_bytes, PSS_SHA384_48, SHA384)
+        key.verify(certificate.parsed.signature, certificate.signed, PSS_SHA384_48, SHA384)
     except InvalidSignature:
         raise VerificationFailed(
             step, f"certificate {subject}: the signature of {issuer.subject_cn} does not verify"

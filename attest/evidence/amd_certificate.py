@@ -3,8 +3,9 @@
 ``cryptography`` reads X.509; this module turns its many exceptions into one, keeps the bytes, and says which role the
 certificate *claims* by its names. Names prove nothing: roots are pinned by key in ``attest.endorsement``.
 
-VCEK and VLEK carry serial number 0, which ``cryptography`` reads with a warning; the tests hold a canary for the day it
-refuses them.
+VCEK and VLEK carry serial number 0, which ``cryptography`` reads with a warning and has announced to refuse one day. A
+certificate it refuses for that is read by a copy with serial number 1; what is signed stays the bytes as they came. The
+tests hold a canary for that day.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from attest.evidence.x509_reading import (
     check_size,
     check_unsigned_fields,
     first_line,
+    signed_part,
+    with_serial_1,
 )
 from policy.snp import SigningKey
 from policy.vocab import SnpProduct
@@ -84,7 +87,7 @@ class AmdCertificate:
         """
         check_size(der, MAX_CERTIFICATE, "certificate")
         try:
-            certificate = cls._read(bytes(der), x509.load_der_x509_certificate(der))
+            certificate = cls._read(bytes(der), _load(bytes(der)))
         except READ_ERRORS as exc:
             raise EvidenceMalformed(f"certificate: {first_line(exc)}") from None
         if certificate.amd is not None:
@@ -108,6 +111,11 @@ class AmdCertificate:
             amd=parse_amd_extensions(values, LEAF_KIND[role]) if role in LEAF_KIND else None,
             parsed=certificate,
         )
+
+    @cached_property
+    def signed(self) -> bytes:
+        """The TBSCertificate as it came, which the issuer's signature covers."""
+        return signed_part(self.der, "certificate")
 
     @cached_property
     def subject_cn(self) -> str:
@@ -170,6 +178,17 @@ class AmdCrl:
     def pss_sha384(self) -> bool:
         """Whether the list says it is signed with RSASSA-PSS and SHA-384."""
         return _is_pss_sha384(self.parsed)
+
+
+def _load(der: bytes) -> x509.Certificate:
+    """Raises what ``cryptography`` raises."""
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError:
+        numbered = with_serial_1(der, "certificate")
+        if numbered is None:
+            raise
+    return x509.load_der_x509_certificate(numbered)
 
 
 def _is_pss_sha384(signed: x509.Certificate | x509.CertificateRevocationList) -> bool:

@@ -9,6 +9,7 @@ from attest.evidence.der import SEQUENCE, read_element
 from attest.evidence.errors import EvidenceMalformed
 
 MAX_CERTIFICATE = 16 * 1024
+_INTEGER, _VERSION = 0x02, 0xA0
 MAX_CRL = 1 << 20
 READ_ERRORS = (
     ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension,
@@ -52,3 +53,23 @@ def _algorithm(signed: bytes, what: str) -> bytes:
             return signed[offset:end]
         offset = end
     return b""
+
+
+def signed_part(der: bytes, what: str) -> bytes:
+    """The first field of a certificate or list, header included: what its signature covers."""
+    _, fields, _ = read_element(der, 0, what)
+    _, _, end = read_element(fields, 0, what)
+    return fields[:end]
+
+
+def with_serial_1(der: bytes, what: str) -> bytes | None:
+    """The same certificate with serial number 1 in place of 0, which nobody signed; ``None`` where it has another."""
+    _, fields, _ = read_element(der, 0, what)
+    _, signed, _ = read_element(fields, 0, what)
+    tag, _, start = read_element(signed, 0, what)
+    start = start if tag == _VERSION else 0
+    tag, serial, end = read_element(signed, start, what)
+    if (tag, serial) != (_INTEGER, b"\0"):
+        return None
+    at = der.index(signed) + end - 1
+    return der[:at] + b"\1" + der[at + 1 :]

@@ -10,17 +10,76 @@ from cryptography import x509
 
 from attest.endorsement.amd import ChainCache, walk_chain
 from attest.endorsement.anchors import AMD_ROOT_KEYS, TrustAnchors
-from attest.endorsement.errors import VerificationFailed
+from attest.endorsement.errors import EndorsementMissing, VerificationFailed
 from attest.endorsement.pool import EndorsementSet
 from attest.evidence.amd_certificate import LEAF_KIND, AmdCertificate, AmdCrl, Role
+from attest.evidence.errors import EvidenceMalformed
 from tests.unit.attest.verifier.vector_files import CHECKED_ON, clock_for, listed, read
 
 
 def test_cryptography_still_loads_certificates_with_serial_number_zero(vectors: Path) -> None:
-    """The canary: the day this fails, the upper bound on ``cryptography`` stays and leaves need another reader."""
+    """The canary: the day this fails, leaves are read by a copy with another number, which the next test tries."""
     (der,) = read(vectors, ["certs/milan_vcek_b67b09bf.der"])
     assert x509.load_der_x509_certificate(der).serial_number == 0
     assert AmdCertificate.parse(der).amd is not None
+
+
+@pytest.fixture
+def refuses_serial_zero(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """``cryptography`` as it may be one day; lists what it refused."""
+    load, refused = x509.load_der_x509_certificate, list[bytes]()
+
+    def strict(data: bytes) -> x509.Certificate:
+        found = load(data)
+        if found.serial_number == 0:
+            refused.append(data)
+            raise ValueError("invalid serial number")
+        return found
+
+    monkeypatch.setattr(x509, "load_der_x509_certificate", strict)
+    return refused
+
+
+def test_leaves_are_read_and_walked_alike_by_a_library_that_refuses_serial_number_zero(
+    vectors: Path, refuses_serial_zero: list[bytes]
+) -> None:
+    anchors = read(vectors, [entry["file"] for entry in listed(vectors, "ark", "ask", "asvk")])
+    cache = ChainCache()
+    for entry in listed(vectors, "vcek", "vlek"):
+        (der,) = read(vectors, [entry["file"]])
+        leaf = AmdCertificate.parse(der)
+        assert refuses_serial_zero[-1] == leaf.der == der
+        assert leaf.spki_sha256.hex() == entry["facts"]["spki_sha256"]
+        pool = EndorsementSet.from_der([der, *anchors])
+        if entry["verification"]["chain"]:
+            assert walk_chain(leaf, pool, TrustAnchors.amd(), clock_for([der]), cache).root_name == "amd"
+        else:
+            with pytest.raises(VerificationFailed):
+                walk_chain(leaf, pool, TrustAnchors.amd(), clock_for([der]), cache)
+
+
+@pytest.mark.filterwarnings("ignore:Attribute:UserWarning")
+@pytest.mark.usefixtures("refuses_serial_zero")
+def test_a_changed_leaf_is_refused_by_that_library_too(vectors: Path) -> None:
+    anchors = read(vectors, [entry["file"] for entry in listed(vectors, "ark", "ask", "asvk")])
+    (der,) = read(vectors, ["certs/milan_vcek_b67b09bf.der"])
+    now, accepted = clock_for([der]), []
+    for offset in range(len(der)):
+        changed = bytearray(der)
+        changed[offset] ^= 1 << offset % 8
+        try:
+            leaf = AmdCertificate.parse(bytes(changed))
+            walk_chain(
+                leaf,
+                EndorsementSet.of([leaf], ()) + EndorsementSet.from_der(anchors),
+                TrustAnchors.amd(),
+                now,
+                ChainCache(),
+            )
+        except (EvidenceMalformed, VerificationFailed, EndorsementMissing):
+            continue
+        accepted.append(offset)
+    assert accepted == []
 
 
 def test_every_leaf_walks_to_its_root_unless_its_chain_is_bad(vectors: Path) -> None:
