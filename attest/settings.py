@@ -16,7 +16,7 @@ from attest.collateral.limits import Tls
 from attest.collateral.pcs_settings import PcsSettings
 from attest.collateral.url import KDS_URL, base_url
 from attest.settings_dashboard import DashboardSettings, dashboard_of
-from attest.settings_oidc import OidcSettings, oidc_of
+from attest.settings_oidc import OidcSettings, TrusteeAdminSettings, oidc_of, trustee_admin_of
 from attest.settings_parts import Address
 from attest.settings_parts import address_of as _address
 from attest.settings_parts import path_of as _path
@@ -41,7 +41,8 @@ class ServerSettings:
     """Listeners, and the files of their TLS identities.
 
     Who has a certificate of ``auditor_ca`` may read on the operators' listener; ``None``: nobody but operators. With
-    ``oidc`` bearer tokens of that provider do what certificates do.
+    ``oidc`` bearer tokens of that provider do what certificates do, with ``trustee_admin`` those that Trustee's own
+    client signs do what operators' do.
     """
 
     listen: Address
@@ -52,6 +53,7 @@ class ServerSettings:
     workers: int
     auditor_ca: Path | None = None
     oidc: OidcSettings | None = None
+    trustee_admin: TrusteeAdminSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,7 @@ def _decode(root: Table, folder: Path) -> Settings:
 
 
 def _server(table: Table, folder: Path) -> ServerSettings:
-    oidc = table.table("oidc", required=False)
+    oidc, admin = table.table("oidc", required=False), table.table("trustee_admin", required=False)
     return ServerSettings(
         listen=_address(table, "listen"),
         admin_listen=_address(table, "admin_listen"),
@@ -225,6 +227,7 @@ def _server(table: Table, folder: Path) -> ServerSettings:
         workers=_number(table, "workers", 2, 1, 256),
         auditor_ca=_path(table, "auditor_ca", folder) if table.has("auditor_ca") else None,
         oidc=None if oidc is None else oidc_of(oidc, folder),
+        trustee_admin=None if admin is None else trustee_admin_of(admin, folder),
     )
 
 

@@ -39,6 +39,22 @@ class OidcSettings:
     leeway: timedelta = timedelta(seconds=_LEEWAY_SECONDS)
 
 
+@dataclass(frozen=True, slots=True)
+class TrusteeAdminSettings:
+    """``[server.trustee_admin]``: the public key (PEM, Ed25519) of Trustee's own client, and who its holders are."""
+
+    key: Path
+    name: str = "trustee-admin"
+
+
+def trustee_admin_of(table: Table, folder: Path) -> TrusteeAdminSettings:
+    """Decode the table; problems are its own."""
+    name = _word(table, "name") if table.has("name") else "trustee-admin"
+    found = TrusteeAdminSettings(path_of(table, "key", folder), name)
+    table.finish()
+    return found
+
+
 def oidc_of(table: Table, folder: Path) -> OidcSettings:
     """Decode the table; problems are its own."""
     found = OidcSettings(

@@ -10,6 +10,7 @@ functions that read a clock, roll dice or reach outside are refused by name.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from policy.table import Table
 
 MAX_REGO = 64 * 1024
 MAX_VALUES = 256 * 1024
+BEGIN = "# ---- Rego set over the administration API; replaced as a whole ----"
+END = "# ---- end of Rego ----"
 _PACKAGE = re.compile(r"^\s*package\s+policy\s*(#.*)?$", re.MULTILINE)
 _OUTSIDE = re.compile(
     r"\b(time\s*\.\s*now_ns|rand\s*\.\s*intn|uuid\s*\.\s*rfc4122|http\s*\.\s*send|net\s*\.\s*lookup_ip_addr"
@@ -58,6 +61,30 @@ def rego_problem(text: str) -> str | None:
     if (outside := _OUTSIDE.search(text)) is not None:
         return f"{''.join(outside[1].split())} is not available: a decision must follow from what the policy is shown"
     return None
+
+
+def split_rego(data: bytes) -> tuple[bytes, bool]:
+    """A document without the block the service added, and whether there was one."""
+    rest, begin, _ = data.partition(f"\n{BEGIN}\n".encode())
+    return rest, bool(begin)
+
+
+def with_rego_block(rest: bytes, rules: RegoRules) -> bytes:
+    """``rest`` and a block with ``rules``. Reading it gives the same rules again; control characters it cannot hold."""
+    lines = [BEGIN, "[rego]"]
+    lines += [
+        f"{key} = {_quoted(text)}"
+        for key, text in (("attestation", rules.attestation), ("resource", rules.resource))
+        if text is not None
+    ]
+    lines += [f"reference_values = {_quoted(json.dumps(dict(rules.reference_values)))}", END, ""]
+    return rest + ("\n" + "\n".join(lines)).encode()
+
+
+def _quoted(text: str) -> str:
+    """A multi-line basic string (TOML 1.0.0). A quotation mark is escaped wherever three could meet."""
+    body = text.replace("\\", "\\\\").replace('""', '\\"\\"').replace("\r", "\\r")
+    return f'"""\n{body}"""'
 
 
 def _text(table: Table, key: str) -> str | None:

@@ -10,6 +10,7 @@ from attest.broker.errors import ServiceMisconfigured
 from attest.broker.limits import Limits
 from attest.broker.operations import By
 from attest.broker.policies import apply_policy, is_in_force
+from attest.broker.rules import active_document
 from attest.broker.service import Service
 from attest.broker.token import TokenSettings
 from attest.broker.watched import Watched
@@ -18,8 +19,10 @@ from attest.keys.ring import SigningRing
 from attest.keys.signing import load_signing_key
 from attest.keys.statement import POLICY, Signed, Signers, signature_beside, unwrap
 from attest.settings import Settings
+from attest.store import rules
 from attest.store.engine import Database
 from policy.document import PolicyDocument, parse_policy
+from policy.rego_rules import split_rego
 
 
 def open_database(settings: Settings) -> Database:
@@ -78,9 +81,22 @@ def apply_policy_file(database: Database, settings: Settings, by: By) -> PolicyD
     """Put the policy of the settings in force; nothing changes if it is in force already.
 
     The signatures beside the file do not matter then: they are replaced first, and the machine may have stopped in
-    between.
+    between. Nor does Rego that was set over the administration API since: it only refuses, and a restart must not lose
+    that.
     """
     signers, data = signers_of(settings), read_policy(settings.policy.file)
     if is_in_force(database, data, signers):
         return parse_policy(data)
+    if not signers.keys and (extended := _with_rego_in_force(database, data)) is not None:
+        return parse_policy(extended)
     return apply_policy(database, read_signed(settings.policy.file), by, signers)
+
+
+def _with_rego_in_force(database: Database, data: bytes) -> bytes | None:
+    """The policy in force, where it is this file and Rego that the service added to it."""
+    with database.read() as tx:
+        if rules.active_policy(tx) is None:
+            return None
+        active = active_document(tx)
+    rest, marked = split_rego(active)
+    return active if marked and rest == data else None

@@ -22,7 +22,7 @@ from attest.broker.trail import append
 from attest.keys.statement import POLICY, SignatureRefused, Signed, Signers, envelope, unwrap
 from attest.store import blobs, records, rules
 from attest.store.engine import Database
-from attest.store.errors import NotFound
+from attest.store.errors import AlreadyExists, NotFound
 from policy.document import PolicyDocument, parse_policy
 
 
@@ -49,16 +49,19 @@ def apply_policy(
     signers: Signers | None = None,
     *,
     rollback_to: int | None = None,
+    instead_of: bytes | None = None,
 ) -> PolicyDocument:
     """Put a policy (or an envelope of one) in force, as a whole or not at all.
 
     Raises PolicyInvalid with every problem, SignatureRefused. Applying the one in force changes nothing; its signatures
-    on record then count where the file brings none.
+    on record then count where the file brings none. With ``instead_of``, only if that is in force: else AlreadyExists.
     """
     signed = data if isinstance(data, Signed) else unwrap(data, POLICY)
     document = parse_policy(signed.data)
     with database.write() as tx:
         previous, digest = rules.active_policy(tx), blobs.put(tx, signed.data)
+        if instead_of is not None and previous != hashlib.sha256(instead_of).digest():
+            raise AlreadyExists("policy: it was changed meanwhile: ask again")
         if digest == previous and not signed.signatures:
             signed = _with_signatures(tx, signed, rules.active_signature(tx))
         signed_by = (signers or Signers()).check(signed, POLICY, f"policy {document.name}")

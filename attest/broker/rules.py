@@ -53,12 +53,19 @@ class RulesInForce:
         return self._last
 
 
-def load(tx: Connection, signers: Signers) -> Rules:
-    """Read and parse the rules in force."""
+def active_document(tx: Connection) -> bytes:
+    """The bytes of the policy in force. Raises ServiceMisconfigured where there is none."""
     digest = rules.active_policy(tx)
     data = None if digest is None else blobs.get(tx, digest)
-    if digest is None or data is None:
+    if data is None:
         raise ServiceMisconfigured("policy: none in force", hint="attest policy apply FILE")
+    return data
+
+
+def load(tx: Connection, signers: Signers) -> Rules:
+    """Read and parse the rules in force."""
+    data = active_document(tx)
+    digest = hashlib.sha256(data).digest()
     signature = rules.active_signature(tx)
     beside = None if signature is None else blobs.get(tx, signature)
     signers.check(unwrap(data, POLICY, beside), POLICY, "policy in force")

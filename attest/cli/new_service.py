@@ -55,6 +55,10 @@ workers = 2
 # claim = "olga@example.org"
 # name = "olga"
 
+# [server.trustee_admin]                # tokens signed by kbs-client's --auth-private-key (up to 0.20) make an operator
+# key = "kbs-admin.pub"
+# name = "trustee-admin"                 # everybody with the key has this one name
+
 [store]
 {store}
 

@@ -26,6 +26,7 @@ from attest.web.lifecycle import LIFECYCLE_ROUTES, operator
 from attest.web.log import AUDITORS_LOG_ROUTES
 from attest.web.principals import Who
 from attest.web.routes import Call, Route
+from attest.web.trustee_admin import TRUSTEE_ADMIN_ROUTES
 from policy.secret import SecretBytes
 
 MAX_REFERENCE = 2 << 20
@@ -161,6 +162,7 @@ ADMIN_ROUTES = (
     Route("DELETE", RESOURCE, Who.OPERATOR, delete_resource),
     Route("GET", "/kbs/v0/resource", Who.AUDITOR, list_resources),
     *LIFECYCLE_ROUTES,
+    *TRUSTEE_ADMIN_ROUTES,
     Route("POST", "/cvm/v0/reference-value", Who.OPERATOR, add_reference, MAX_REFERENCE),
     Route("GET", "/cvm/v0/reference-value", Who.AUDITOR, list_references),
     Route("DELETE", "/cvm/v0/reference-value/<name>", Who.OPERATOR, retire_reference),

@@ -21,11 +21,12 @@ from cryptography import x509
 
 from attest.audit.record import Actor
 from attest.web.authorities import AUDITOR, OPERATOR, Authorities, common_name
-from attest.web.oidc.caller import Bearers
 from attest.web.oidc.errors import BearerMalformed, BearerRefused
 
 Environ = Mapping[str, Any]
 CallerOf = Callable[[Environ, datetime], Actor | None]
+TokenActor = Callable[[str, datetime], Actor | None]
+"""Who shows a bearer token; ``None`` for somebody without a role. Raises BearerRefused, ProviderUnavailable."""
 
 SESSION_COOKIE = "kbs-session-id"
 _SESSION = re.compile(r"[0-9a-f]{64}")
@@ -86,8 +87,8 @@ def certificate_of(environ: Environ) -> bytes | None:
     return connection.getpeercert(binary_form=True) or None
 
 
-def bearer_or(by_certificate: CallerOf, bearers: Bearers) -> CallerOf:
-    """Who shows a token of the provider, or else who ``by_certificate`` finds."""
+def bearer_or(by_certificate: CallerOf, by_token: TokenActor) -> CallerOf:
+    """Who shows a bearer token, or else who ``by_certificate`` finds."""
 
     def caller(environ: Environ, now: datetime) -> Actor | None:
         certified = by_certificate(environ, now)
@@ -99,7 +100,7 @@ def bearer_or(by_certificate: CallerOf, bearers: Bearers) -> CallerOf:
         token = token_of(header)
         if token is None:
             raise BearerMalformed("Authorization: want Bearer and a token")
-        return bearers.actor(token, now)
+        return by_token(token, now)
 
     return caller
 

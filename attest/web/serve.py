@@ -26,7 +26,6 @@ from attest.broker.opening import open_service
 from attest.broker.service import Service
 from attest.settings import ServerSettings, Settings
 from attest.settings_dashboard import DashboardSettings
-from attest.settings_oidc import OidcSettings
 from attest.web.admin import ADMIN_ROUTES
 from attest.web.app import Watch, create_app, utc_now
 from attest.web.authorities import Authorities
@@ -37,8 +36,8 @@ from attest.web.guest import GUEST_ROUTES
 from attest.web.listener import Listener, run_listener
 from attest.web.logs import log_to_stderr
 from attest.web.metrics import Metrics
-from attest.web.oidc.caller import Bearers
-from attest.web.principals import bearer_or, no_caller, tls_caller
+from attest.web.oidc.caller import token_actor
+from attest.web.principals import TokenActor, bearer_or, no_caller, tls_caller
 from attest.web.renewing import run_renewer
 from attest.web.tls import server_context
 
@@ -53,12 +52,12 @@ def guest_app(service: Service, metrics: Metrics) -> Flask:
 
 
 def admin_app(
-    service: Service, metrics: Metrics, authorities: Authorities | None = None, oidc: OidcSettings | None = None
+    service: Service, metrics: Metrics, authorities: Authorities | None = None, by_token: TokenActor | None = None
 ) -> Flask:
     """The operators' application; ``authorities`` tell auditors from operators where both are let in."""
     caller = tls_caller(authorities)
-    if oidc is not None:
-        caller = bearer_or(caller, Bearers.of(oidc))
+    if by_token is not None:
+        caller = bearer_or(caller, by_token)
     return create_app(service, ADMIN_ROUTES, caller, watch=Watch("operators", metrics))
 
 
@@ -81,6 +80,7 @@ def serve(settings: Settings, report: Report, config: Path) -> int:
     server = settings.server
     guest_tls = server_context(server.certificate, server.key)
     admin_tls, authorities = _admin_tls(server)
+    by_token = token_actor(server.oidc, server.trustee_admin)
     guest, admin, pages = bind(server.listen), bind(server.admin_listen), _pages(settings.dashboard)
     log_to_stderr()
     keeper.begin(utc_now())
@@ -102,7 +102,7 @@ def serve(settings: Settings, report: Report, config: Path) -> int:
             certificate,
             admin_tls,
             ADMIN_WORKERS,
-            lambda: _watching(service, admin_app(service, metrics, authorities, server.oidc)),
+            lambda: _watching(service, admin_app(service, metrics, authorities, by_token)),
             ready,
         ),
     )
@@ -132,7 +132,9 @@ def _admin_tls(server: ServerSettings) -> tuple[ssl.SSLContext, Authorities | No
     """The operators' listener: whose certificates it takes, and how auditors' are told apart if they are let in."""
     known = [path for path in (server.operator_ca, server.auditor_ca) if path is not None]
     authorities = None if server.auditor_ca is None else Authorities.of(server.operator_ca, server.auditor_ca).apart()
-    context = server_context(server.certificate, server.key, *known, demand=server.oidc is None)
+    context = server_context(
+        server.certificate, server.key, *known, demand=server.oidc is None and server.trustee_admin is None
+    )
     return context, authorities
 
 

@@ -58,7 +58,7 @@ class Visitors:
         if self.plain and self.bearers is None:
             host = str(environ.get("HTTP_HOST", ""))
             return Visitor(LOCAL) if host.rsplit(":", 1)[0] in _LOOPBACK else None
-        caller = self._certified if self.bearers is None else bearer_or(self._certified, self.bearers)
+        caller = self._certified if self.bearers is None else bearer_or(self._certified, self.bearers.actor)
         found = caller(environ, now)
         return None if found is None else Visitor(found.kind, found.name)
 

@@ -11,13 +11,30 @@ from datetime import datetime
 from typing import Any
 
 from attest.audit.record import Actor
-from attest.settings_oidc import OidcSettings
+from attest.settings_oidc import OidcSettings, TrusteeAdminSettings
 from attest.web.authorities import AUDITOR, OPERATOR
+from attest.web.oidc.admin_key import AdminKey
 from attest.web.oidc.errors import BearerRefused
 from attest.web.oidc.provider import Provider
-from attest.web.oidc.token import Bearer, KeyOf, verify
+from attest.web.oidc.token import Bearer, KeyOf, parts, verify
+from attest.web.principals import TokenActor
 
 MAX_NAME = 200
+
+
+def token_actor(oidc: OidcSettings | None, admin: TrusteeAdminSettings | None) -> TokenActor | None:
+    """Who a bearer token makes of somebody; ``None`` where the settings let none in.
+
+    The provider's tokens name a key (``kid``), those of the administration key do not. Raises KeyFileRefused.
+    """
+    bearers, key = (None if oidc is None else Bearers.of(oidc)), (None if admin is None else AdminKey.of(admin))
+    if bearers is None or key is None:
+        return bearers.actor if bearers is not None else None if key is None else key.actor
+
+    def actor(text: str, now: datetime) -> Actor | None:
+        return bearers.actor(text, now) if "kid" in parts(text)[0] else key.actor(text, now)
+
+    return actor
 
 
 @dataclass(frozen=True, slots=True)

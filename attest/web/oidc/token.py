@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,7 +25,7 @@ import jwt
 
 from attest.settings_oidc import OidcSettings
 from attest.web.oidc.errors import BearerMalformed, BearerRefused
-from attest.web.oidc.keys import ProviderKey
+from attest.web.oidc.keys import ProviderKey, PublicKey
 from policy.strictjson import strict_json
 
 MAX_TOKEN = 8000
@@ -48,28 +48,29 @@ class Bearer:
 
 def verify(text: str, settings: OidcSettings, key_of: KeyOf, now: datetime) -> Bearer:
     """Raises BearerRefused; ProviderUnavailable when the provider's keys are not at hand."""
-    header, payload = _parts(text)  # (1)
-    algorithm, kid = _header(header, settings)  # (2)
+    header, payload = parts(text)  # (1)
+    algorithm, kid = check_header(header, settings.algorithms), _key_name(header)  # (2)
     key = key_of(kid)  # (3)
     if key is None:
         raise BearerRefused(f"bearer: the provider has no key {kid[:60]!r}", code="bearer.unknown-key")
     if algorithm not in key.algorithms:
         raise BearerRefused(f"bearer: alg {algorithm}, but the key is for {' or '.join(key.algorithms)}")
-    _signature(text, key, algorithm)  # (4)
+    check_signature(text, key.key, algorithm)  # (4)
     _ours(payload, settings)  # (5)
-    _times(payload, settings, now.timestamp())  # (6)
+    check_times(payload, settings.leeway, now)  # (6)
     if "cnf" in payload:  # (7)
         raise BearerRefused("bearer: it is bound to a key (cnf), which is not checked here")
     return Bearer(settings.issuer, _string(payload, "sub"), payload)
 
 
-def _parts(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def parts(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and payload, of which nothing is checked yet. Raises BearerMalformed."""
     if len(text) > MAX_TOKEN:
         raise BearerMalformed(f"bearer: {len(text)} characters, want at most {MAX_TOKEN}")
-    parts = text.split(".")
-    if len(parts) != 3:
-        raise BearerMalformed(f"bearer: {len(parts)} parts, want a signed JWT: header.payload.signature")
-    return _object(parts[0], "bearer: header"), _object(parts[1], "bearer: payload")
+    pieces = text.split(".")
+    if len(pieces) != 3:
+        raise BearerMalformed(f"bearer: {len(pieces)} parts, want a signed JWT: header.payload.signature")
+    return _object(pieces[0], "bearer: header"), _object(pieces[1], "bearer: payload")
 
 
 def _object(part: str, what: str) -> dict[str, Any]:
@@ -83,8 +84,8 @@ def _object(part: str, what: str) -> dict[str, Any]:
     return found
 
 
-def _header(header: dict[str, Any], settings: OidcSettings) -> tuple[str, str]:
-    """Algorithm and key name."""
+def check_header(header: dict[str, Any], algorithms: Sequence[str]) -> str:
+    """The algorithm, one of ``algorithms``. Raises BearerRefused, also for a header that asks for more than that."""
     foreign = [name for name in _FOREIGN if name in header]
     if foreign:
         raise BearerRefused(f"bearer: header {foreign[0]} is not taken: keys are the provider's", code="bearer.header")
@@ -92,18 +93,23 @@ def _header(header: dict[str, Any], settings: OidcSettings) -> tuple[str, str]:
     if not isinstance(kind, str) or kind.lower() not in KINDS:
         raise BearerRefused(f"bearer: typ {str(kind)[:40]!r}, want JWT or at+jwt", code="bearer.header")
     algorithm = header.get("alg")
-    if algorithm not in settings.algorithms:
-        wanted = ", ".join(settings.algorithms)
+    if algorithm not in algorithms:
+        wanted = ", ".join(algorithms)
         raise BearerRefused(f"bearer: alg {str(algorithm)[:40]!r}, want one of {wanted}", code="bearer.header")
+    return str(algorithm)
+
+
+def _key_name(header: dict[str, Any]) -> str:
     kid = header.get("kid")
     if not isinstance(kid, str) or not 0 < len(kid) <= 255:
         raise BearerRefused("bearer: header kid: want the name of a key", code="bearer.header")
-    return str(algorithm), kid
+    return kid
 
 
-def _signature(text: str, key: ProviderKey, algorithm: str) -> None:
+def check_signature(text: str, key: PublicKey, algorithm: str) -> None:
+    """Over the bytes as received. Raises BearerRefused."""
     try:
-        jwt.PyJWS().decode_complete(text, key.key, algorithms=[algorithm])
+        jwt.PyJWS().decode_complete(text, key, algorithms=[algorithm])
     except jwt.InvalidTokenError as exc:
         raise BearerRefused(f"bearer: {exc}", code="bearer.signature") from None
 
@@ -121,16 +127,17 @@ def _ours(payload: dict[str, Any], settings: OidcSettings) -> None:
         raise BearerRefused(f"bearer: azp {str(asked_by)[:80]!r}, want {wanted!r}", code="bearer.client")
 
 
-def _times(payload: dict[str, Any], settings: OidcSettings, now: float) -> None:
-    leeway = settings.leeway.total_seconds()
+def check_times(payload: dict[str, Any], leeway: timedelta, now: datetime) -> None:
+    """``iat``, ``exp``, and ``nbf`` where it is there. Raises BearerRefused."""
+    slack, seconds = leeway.total_seconds(), now.timestamp()
     issued, end = _time(payload, "iat"), _time(payload, "exp")
     start = _time(payload, "nbf") if "nbf" in payload else issued
     if end - issued > MAX_LIFETIME.total_seconds():
         hours = MAX_LIFETIME // timedelta(hours=1)
         raise BearerRefused(f"bearer: made for more than {hours} hours", code="bearer.lifetime")
-    if now >= end + leeway:
+    if seconds >= end + slack:
         raise BearerRefused("bearer: expired", code="bearer.expired")
-    if now < max(issued, start) - leeway:
+    if seconds < max(issued, start) - slack:
         raise BearerRefused("bearer: not valid yet", code="bearer.early")
 
 

@@ -64,7 +64,7 @@ def test_by_bearer_token_every_route_serves_the_same_people(
     token = provider.token(world.now, roles=roles)
     headers = {} if caller == "nobody" else {"Authorization": f"Bearer {token}"}
     bearers = Bearers(provider.settings(), parse_key_set(json.dumps({"keys": provider.keys}).encode()).get)
-    client = world.admin_app_for(bearer_or(no_caller, bearers)).test_client(use_cookies=False)
+    client = world.admin_app_for(bearer_or(no_caller, bearers.actor)).test_client(use_cookies=False)
     for route in ADMIN_ROUTES:
         before = len(world.records())
         body = b"{}" if route.max_body else None
@@ -131,6 +131,9 @@ def test_what_auditors_may_use_is_this_and_only_reads() -> None:
         ("GET", "/kbs/v0/resource"),
         ("GET", "/cvm/v0/resource/<repository>/<kind>/<tag>"),
         ("GET", "/cvm/v0/reference-value"),
+        ("GET", "/kbs/v0/resource-policy"),
+        ("GET", "/kbs/v0/reference-value"),
+        ("GET", "/kbs/v0/reference-value/<name>"),
         ("GET", "/cvm/v0/decisions"),
         ("GET", "/cvm/v0/audit/<number>"),
         ("GET", "/cvm/v0/audit-questions/<question>"),

@@ -161,7 +161,7 @@ def test_when_the_provider_cannot_be_asked_the_answer_is_503_and_not_a_refusal(t
     def silent(kid: str) -> None:
         raise ProviderUnavailable("oidc: https://10.0.0.7 does not answer")
 
-    app = world.admin_app_for(bearer_or(no_caller, Bearers(provider.settings(), silent)))
+    app = world.admin_app_for(bearer_or(no_caller, Bearers(provider.settings(), silent).actor))
     answer = app.test_client().get("/healthz", headers={"Authorization": f"Bearer {provider.token(world.now)}"})
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     assert answer.json["code"] == "oidc.unavailable"
