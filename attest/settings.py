@@ -38,7 +38,7 @@ class SettingsInvalid(ConfigInvalid):
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Listeners, and the files of their TLS identities.
+    """Listeners, and the files of their TLS identities. Each of the guests' ``workers`` has so many ``threads``.
 
     Who has a certificate of ``auditor_ca`` may read on the operators' listener; ``None``: nobody but operators. With
     ``oidc`` bearer tokens of that provider do what certificates do, with ``trustee_admin`` those that Trustee's own
@@ -51,6 +51,7 @@ class ServerSettings:
     key: Path
     operator_ca: Path
     workers: int
+    threads: int = 4
     auditor_ca: Path | None = None
     oidc: OidcSettings | None = None
     trustee_admin: TrusteeAdminSettings | None = None
@@ -225,6 +226,7 @@ def _server(table: Table, folder: Path) -> ServerSettings:
         key=_path(table, "key", folder),
         operator_ca=_path(table, "operator_ca", folder),
         workers=_number(table, "workers", 2, 1, 256),
+        threads=_number(table, "threads", 4, 1, 64),
         auditor_ca=_path(table, "auditor_ca", folder) if table.has("auditor_ca") else None,
         oidc=None if oidc is None else oidc_of(oidc, folder),
         trustee_admin=None if admin is None else trustee_admin_of(admin, folder),

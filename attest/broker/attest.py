@@ -16,6 +16,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NoReturn
 
+from sqlalchemy import Connection
+
 from attest.audit.record import DECISION, GUEST, Event
 from attest.broker import evidence_record
 from attest.broker.appraise import Bound, Found, appraise, matching
@@ -72,9 +74,11 @@ def attest(service: Service, session_id: str, body: bytes, now: datetime, peer: 
 
 def consume_nonce(service: Service, session_id: str, request: AttestRequest, now: datetime) -> Session:
     """Use up the session's nonce, or raise SessionRefused. Returns the session."""
-    with service.database.write(alone=False) as tx:
-        outcome = sessions.consume(tx, session_id, request.nonce, now, request.version)
-        session = sessions.find(tx, session_id)
+
+    def consume(tx: Connection) -> tuple[Consumed, Session | None]:
+        return sessions.consume(tx, session_id, request.nonce, now, request.version), sessions.find(tx, session_id)
+
+    outcome, session = service.writes.run(consume)
     if outcome is not Consumed.NOW or session is None:
         code, text = _REFUSALS[Consumed.UNKNOWN_SESSION if session is None else outcome]
         raise SessionRefused(text, code=code)
@@ -96,14 +100,17 @@ def _record(service: Service, session_id: str, case: Case) -> tuple[int, Issued 
     found = evidence_record.findings(case.found)
     issued = _token(service, case, found["claims"])
     subject = case.presented.launch_digest.hex() if case.presented else "unreadable evidence"
-    with service.database.write() as tx:
+
+    def record(tx: Connection) -> int:
         body = evidence_record.keep(tx, case, found)
         body["token_id"] = issued.token_id if issued else None
         number = append(tx, Event(case.now, DECISION, subject, case.found.outcome, GUEST, body))
         if issued is not None:
             decisions.add(tx, _stored(number, issued, case))
             sessions.attach_decision(tx, session_id, number)
-    return number, issued
+        return number
+
+    return service.writes.run(record), issued
 
 
 def _token(service: Service, case: Case, brief: dict[str, object]) -> Issued | None:

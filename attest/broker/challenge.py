@@ -6,6 +6,8 @@ import base64
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import Connection
+
 from attest.broker.protocol import parse_auth
 from attest.broker.service import Service
 from attest.store import sessions
@@ -29,6 +31,9 @@ def challenge(service: Service, body: bytes, now: datetime) -> Challenge:
     nonce = base64.b64encode(Nonce(service.random(Nonce.LENGTH))).decode("ascii")
     session_id = service.random(_ID_BYTES).hex()
     expires = now + service.challenge_lifetime
-    with service.database.write(alone=False) as tx:
+
+    def open_session(tx: Connection) -> None:
         sessions.add(tx, session_id, nonce=nonce, tee=request.tee, now=now, expires=expires, version=request.version)
+
+    service.writes.run(open_session)
     return Challenge(session_id, nonce, expires)

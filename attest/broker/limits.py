@@ -17,6 +17,7 @@ import hashlib
 import mmap
 import os
 import struct
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -46,17 +47,19 @@ class Limiter:
         weakref.finalize(self, os.close, self._file)
         os.ftruncate(self._file, PLACES * _ENTRY.size)
         self._table = mmap.mmap(self._file, PLACES * _ENTRY.size)
+        self._threads = threading.Lock()  # a record lock keeps out other processes only
 
     def check(self, key: bytes) -> None:
         """Count one visit. Raises TooMany with the seconds to wait; such a visit is not counted."""
         if not self._cost:
             return
         name = int.from_bytes(hashlib.blake2b(key, digest_size=8, key=self._salt).digest(), "big") or 1
-        fcntl.lockf(self._file, fcntl.LOCK_EX)
-        try:
-            wait = self._visit(name, self._clock())
-        finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
+        with self._threads:
+            fcntl.lockf(self._file, fcntl.LOCK_EX)
+            try:
+                wait = self._visit(name, self._clock())
+            finally:
+                fcntl.lockf(self._file, fcntl.LOCK_UN)
         if wait > 0:
             raise TooMany(f"too many requests of this {self._what}", code=f"limit.{self._what}", retry=ceil(wait))
 

@@ -10,7 +10,8 @@
 7. The value is opened and encrypted to the key the decision is about (not to a key the request brings).
 8. The audit record is on stable storage, and the release is counted. Only then is anything returned.
 
-All of it in one writing transaction: no rule can change and no resource can be replaced in between.
+All of it in one writing transaction, which other guests of this worker may share: no rule can change and no resource can be
+replaced in between.
 """
 
 from __future__ import annotations
@@ -55,37 +56,44 @@ class Credential:
 def release(service: Service, shown: Credential, path: ResourcePath, now: datetime) -> dict[str, str]:
     """The JWE members of the resource. Raises SessionRefused, TokenRefused, AccessDenied, ResourceUnknown."""
     token_id = None if shown.token is None else token_id_of(service.signing_keys, service.token, shown.token, now=now)
-    refusal: AccessDenied | None = None
-    wrapped: dict[str, str] = {}
-    with service.database.write() as tx:
-        decision = _decision(tx, shown.session_id, token_id)  # (1)
-        if decision is None or now >= decision.expires:
-            raise _unauthorised(shown)
-        if decision.revoked is not None:
-            raise TokenRefused("an operator revoked this attestation: attest again", code="token.revoked")
-        if decision.generation != rules.generation(tx):  # (2)
-            raise TokenRefused("the rules have changed since this attestation: attest again", code="token.outdated")
-        row, facts = secrets.sealed(tx, path), facts_from_text(decision.facts)
-        refusal = _refusal(decision, path, row, facts)
-        about = records.facts(tx, decision.id)
-        verdict = judge(tx, path, facts, now) if refusal is None and row is not None else None  # (6)
-        if refusal is None and verdict is not None and verdict.failed:
-            refusal = _conditions_fail(path, decision, verdict.failed)
-        said = None if refusal is not None or row is None else _resource_policy(service, tx, decision, path)
-        if said is not None:
-            refusal = _rego_denies(path, decision)
-        if refusal is not None:
-            why: dict[str, object] = {"reasons": refusal.reasons, **({} if said is None else {"rego": said})}
-            append(tx, _event(REFUSED_RELEASE, "denied", path, decision, now, why, about))
-        elif row is None or verdict is None:  # (4)
-            raise ResourceUnknown(f"resource {path}: not found")
-        else:
-            wrapped = _wrap(service, path, row, decision)  # (7)
-            body = {"version": row.version, "tee_pubkey": json.loads(decision.tee_pubkey), **_remarks(facts, verdict)}
-            number = append(tx, _event(RELEASE, "released", path, decision, now, body, about))  # (8)
-            remember(tx, number, path, facts, verdict, now)
+    released = service.writes.run(lambda tx: _release(tx, service, (shown.session_id, token_id), path, now))
+    if released is None:
+        raise _unauthorised(shown)
+    if isinstance(released, AccessDenied):
+        raise released
+    return released
+
+
+def _release(
+    tx: Connection, service: Service, shown: tuple[str | None, str | None], path: ResourcePath, now: datetime
+) -> dict[str, str] | AccessDenied | None:
+    """What goes out, or the refusal, which is on record as well; ``None`` where ``shown`` stands for no decision."""
+    decision = _decision(tx, *shown)  # (1)
+    if decision is None or now >= decision.expires:
+        return None
+    if decision.revoked is not None:
+        raise TokenRefused("an operator revoked this attestation: attest again", code="token.revoked")
+    if decision.generation != rules.generation(tx):  # (2)
+        raise TokenRefused("the rules have changed since this attestation: attest again", code="token.outdated")
+    row, facts = secrets.sealed(tx, path), facts_from_text(decision.facts)
+    refusal = _refusal(decision, path, row, facts)
+    about = records.facts(tx, decision.id)
+    verdict = judge(tx, path, facts, now) if refusal is None and row is not None else None  # (6)
+    if refusal is None and verdict is not None and verdict.failed:
+        refusal = _conditions_fail(path, decision, verdict.failed)
+    said = None if refusal is not None or row is None else _resource_policy(service, tx, decision, path)
+    if said is not None:
+        refusal = _rego_denies(path, decision)
     if refusal is not None:
-        raise refusal
+        why: dict[str, object] = {"reasons": refusal.reasons, **({} if said is None else {"rego": said})}
+        append(tx, _event(REFUSED_RELEASE, "denied", path, decision, now, why, about))
+        return refusal
+    if row is None or verdict is None:  # (4)
+        raise ResourceUnknown(f"resource {path}: not found")
+    wrapped = _wrap(service, path, row, decision)  # (7)
+    body = {"version": row.version, "tee_pubkey": json.loads(decision.tee_pubkey), **_remarks(facts, verdict)}
+    number = append(tx, _event(RELEASE, "released", path, decision, now, body, about))  # (8)
+    remember(tx, number, path, facts, verdict, now)
     return wrapped
 
 

@@ -48,9 +48,10 @@ class RulesInForce:
 
     def within(self, tx: Connection) -> Rules:
         """As :meth:`current`, as one transaction sees them."""
-        if self._last is None or self._last.generation != rules.generation(tx):
-            self._last = load(tx, self._signers)
-        return self._last
+        last = self._last
+        if last is None or last.generation != rules.generation(tx):
+            last = self._last = load(tx, self._signers)
+        return last  # not what another thread put there meanwhile
 
 
 def active_document(tx: Connection) -> bytes:

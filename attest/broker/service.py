@@ -18,11 +18,14 @@ from attest.keys.ring import SigningRing
 from attest.keys.signing import SigningKey
 from attest.keys.statement import Signers
 from attest.store.engine import Database
+from attest.store.group import GroupWrites
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """``challenge_lifetime`` is how long a nonce may be used; a decision lives as long as its token."""
+    """``challenge_lifetime`` is how long a nonce may be used; a decision lives as long as its token.
+    ``writes`` is how guests' requests write: those of several threads together.
+    """
 
     database: Database
     master_keys: MasterKeys
@@ -32,6 +35,7 @@ class Service:
     challenge_lifetime: timedelta = timedelta(minutes=2)
     random: Callable[[int], bytes] = os.urandom
     rules: RulesInForce = field(init=False)
+    writes: GroupWrites = field(init=False)
     memory: Memory = field(default_factory=Memory)
     limits: Limits = field(default_factory=Limits.none)
     signers: Signers = field(default_factory=Signers)
@@ -40,3 +44,4 @@ class Service:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", RulesInForce(self.database, self.signers))
+        object.__setattr__(self, "writes", GroupWrites(self.database))

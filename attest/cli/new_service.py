@@ -41,7 +41,8 @@ certificate = "server.pem"
 key = "server.key"
 operator_ca = "operator-ca.pem"
 # auditor_ca = "auditor-ca.pem"      # certificates of this authority may read on the operators' listener, nothing else
-workers = 2
+workers = 2                           # processes that serve guests, about one for each core
+# threads = 4                          # of each: what they write at once is flushed to the disk once
 
 # [server.oidc]                         # operators and auditors by bearer tokens of an OpenID provider, too
 # issuer = "https://login.example/realms/ops"

@@ -1,7 +1,7 @@
-"""Group commit: audit records of many threads, flushed to stable storage together.
+"""Group commit: what many threads write, flushed to stable storage together.
 
 One flush costs as much for a hundred records as for one. The first thread that comes becomes the leader and writes for
-all that wait meanwhile; everybody returns when their own record is durable, never before. A batch that fails fails for
+all that wait meanwhile; everybody returns when their own part is durable, never before. A batch that fails fails for
 everybody in it: nothing of it was acknowledged.
 
 Writers come back as soon as their batch is written. A leader that did not wait for them would write half of them at a
@@ -13,46 +13,58 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection
 
 from attest.store import records
 from attest.store.engine import Database
 from attest.store.errors import StoreUnavailable
 from attest.store.records import Draft
+from policy.errors import CvmError
 
 MOST = 512
-"""Records in one transaction, so that no thread waits for an endless one."""
+"""Parts of one transaction, so that no thread waits for an endless one."""
 _PATIENCE, _LONGEST = 0.5, 0.002
 """How long a leader waits for those who wrote before: a part of the last batch's time, at most so many seconds."""
+T = TypeVar("T")
+Job = Callable[[Connection], T]
 
 
-class _Waiting:
-    """One record on its way. ``turn`` is released when it is written, failed, or its thread shall lead."""
+class _Waiting(Generic[T]):
+    """One part on its way. ``turn`` is released when it is written, failed, or its thread shall lead."""
 
-    __slots__ = ("draft", "failure", "seq", "turn")
+    __slots__ = ("done", "failure", "found", "item", "turn")
 
-    def __init__(self, draft: Draft) -> None:
-        self.draft = draft
-        self.seq = 0
+    def __init__(self, item: T) -> None:
+        self.item = item
+        self.found: Any = None
         self.failure: Exception | None = None
+        self.done = False
         self.turn = threading.Lock()
         self.turn.acquire()
 
 
-class GroupCommit:
-    """Appends to one database. For records that need no other statement in their transaction."""
+class _Group(Generic[T]):
+    """Threads that write to one database in turns; :meth:`_write` writes a batch in one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_Waiting[T]] = deque()
         self._led = False
         self._there = threading.Event()
         self._expected = 0
         self._spent = 0.0
 
-    def append(self, draft: Draft) -> int:
-        """The number of the durable record. Raises StoreUnavailable, and whatever ``draft.build`` raises."""
-        mine = _Waiting(draft)
+    def _write(self, tx: Connection, batch: Sequence[_Waiting[T]]) -> None:
+        """Set what each part gave: ``found`` or ``failure``. Raising fails the whole batch."""
+        raise NotImplementedError
+
+    def _submit(self, item: T) -> Any:
+        """What became of ``item``, durably."""
+        mine = _Waiting(item)
         with self._lock:
             self._waiting.append(mine)
             leader, self._led = not self._led, True
@@ -60,20 +72,18 @@ class GroupCommit:
                 self._there.set()
         if not leader:
             mine.turn.acquire()
-        if not mine.seq and mine.failure is None:
+        if not mine.done:
             self._lead()
         if mine.failure is not None:
             raise mine.failure
-        return mine.seq
+        return mine.found
 
     def _lead(self) -> None:
-        """Write what waits, this thread's own record among it, then let the next in line lead."""
+        """Write what waits, this thread's own part among it, then let the next in line lead."""
         batch, start = self._gather(), time.monotonic()
         try:
             with self._database.write() as tx:
-                numbers = records.append_all(tx, [item.draft for item in batch])
-            for item, seq in zip(batch, numbers, strict=True):
-                item.seq = seq
+                self._write(tx, batch)
         except BaseException as exc:
             interrupted = StoreUnavailable("audit record not written: the writer was interrupted")
             for item in batch:
@@ -84,7 +94,7 @@ class GroupCommit:
             self._spent = time.monotonic() - start
             self._hand_over(batch)
 
-    def _gather(self) -> list[_Waiting]:
+    def _gather(self) -> list[_Waiting[T]]:
         """Those who wait, when all who are expected do or patience has ended."""
         with self._lock:
             if len(self._waiting) < self._expected:
@@ -94,12 +104,54 @@ class GroupCommit:
         with self._lock:
             return [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
 
-    def _hand_over(self, batch: list[_Waiting]) -> None:
+    def _hand_over(self, batch: Sequence[_Waiting[T]]) -> None:
         with self._lock:
             successor = self._waiting[0] if self._waiting else None
             self._led = successor is not None
             self._expected = min(MOST, len(batch) + len(self._waiting))
-        for item in batch[1:]:
+        for item in batch:
+            item.done = True
             item.turn.release()
         if successor is not None:
             successor.turn.release()
+
+
+class GroupCommit(_Group[Draft]):
+    """Appends records that need no other statement in their transaction."""
+
+    def append(self, draft: Draft) -> int:
+        """The number of the durable record. Raises StoreUnavailable, and whatever ``draft.build`` raises."""
+        number: int = self._submit(draft)
+        return number
+
+    def _write(self, tx: Connection, batch: Sequence[_Waiting[Draft]]) -> None:
+        numbers = records.append_all(tx, [waiting.item for waiting in batch])
+        for waiting, number in zip(batch, numbers, strict=True):
+            waiting.found = number
+
+
+class GroupWrites(_Group[Job[Any]]):
+    """Runs what threads have to do in the database one after the other, several of them in one transaction."""
+
+    def run(self, job: Job[T]) -> T:
+        """What ``job`` returns, once all it wrote is durable.
+
+        An error of ours that ``job`` raises undoes what it wrote and is raised; others go on. Any other error may have
+        left the transaction unusable: it undoes all of the batch. ``job`` may run in another thread than the caller's.
+        Raises StoreUnavailable where the transaction failed.
+        """
+        found: T = self._submit(job)
+        return found
+
+    def _write(self, tx: Connection, batch: Sequence[_Waiting[Job[Any]]]) -> None:
+        if len(batch) == 1:  # whoever is alone has the transaction
+            batch[0].found = batch[0].item(tx)
+            return
+        for waiting in batch:
+            try:
+                with tx.begin_nested():
+                    waiting.found = waiting.item(tx)
+            except StoreUnavailable:
+                raise
+            except CvmError as exc:
+                waiting.failure = exc

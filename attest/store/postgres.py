@@ -63,7 +63,8 @@ class Postgres:
         )
         arguments = {"options": options, "connect_timeout": max(2, self._busy_milliseconds // 1000)}
         return create_engine(
-            self._url, pool_size=2, max_overflow=8, pool_pre_ping=True, pool_timeout=self._busy_milliseconds / 1000,
+            self._url, pool_size=2, max_overflow=8, pool_use_lifo=True, pool_pre_ping=True,
+            pool_timeout=self._busy_milliseconds / 1000,
             connect_args={"application_name": "attest", **arguments},
         )  # fmt: skip
 

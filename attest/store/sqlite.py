@@ -59,7 +59,9 @@ class Sqlite:
                 connection.set_authorizer(_only_reading)
             return connection
 
-        engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=2, max_overflow=8)
+        engine = create_engine(
+            "sqlite://", creator=connect, poolclass=QueuePool, pool_size=2, max_overflow=8, pool_use_lifo=True
+        )
         event.listen(engine, "begin", _begin)
         return engine
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, and_, select
 
 from attest.audit.merkle import Frontier, Nodes, complete_subtrees, consistency_path, inclusion_path, root_of
 from attest.store.bulk import insert_rows
@@ -43,9 +43,11 @@ def nodes(tx: Connection, wanted: Iterable[tuple[int, int]]) -> Nodes:
         levels.setdefault(level, []).append(number)
     found: dict[tuple[int, int], bytes] = {}
     if levels:
-        # Level by level: row values with IN make SQLite read the whole table.
-        places = [and_(tree.c.level == level, tree.c.number.in_(numbers)) for level, numbers in levels.items()]
-        found = {(row.level, row.number): as_bytes(row.hash) for row in tx.execute(select(tree).where(or_(*places)))}
+        # Level by level: row values with IN make SQLite read the whole table. As text, for these are numbers of ours
+        # and an expression of so many terms would take ten times as long to make as to run.
+        places = [f"level = {level} AND number IN ({', '.join(map(str, some))})" for level, some in levels.items()]
+        rows = tx.exec_driver_sql(f"SELECT level, number, hash FROM tree WHERE {' OR '.join(places)}")  # noqa: S608
+        found = {(level, number): as_bytes(value) for level, number, value in rows}
 
     def node(level: int, number: int) -> bytes:
         try:

@@ -1,15 +1,20 @@
-"""One listener: a gunicorn arbiter with synchronous workers on a socket that is already bound.
+"""One listener: a gunicorn arbiter with workers on a socket that is already bound.
 
-Synchronous workers, because the work is computation (a signature check), and one slow request must not delay the others
-in its process. A connection that says nothing is dropped after a few seconds, in the handshake too; a request that
-takes longer than the worker's time limit costs the client its connection, not the service.
+A worker is a few threads that each take one connection at a time, as so many synchronous workers would: what waits,
+waits in the kernel, where it is counted. They are threads of one process because what they write at the same time is
+flushed to the disk once. A connection that says nothing is dropped after a few seconds, in the handshake too; a request
+that takes longer than the time limit costs its worker's clients their connections, not the service.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import select
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +31,13 @@ from attest.web.logs import JsonFormatter
 SILENCE_SECONDS = 10.0
 REQUEST_SECONDS = 30
 STOP_SECONDS = 10
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
     """What one arbiter serves. ``make_app`` runs in each worker, after the fork; ``on_ready`` once per worker. Without
-    a context it is plain HTTP.
+    a context it is plain HTTP. ``threads`` of a worker share its application.
     """
 
     name: str
@@ -41,10 +47,45 @@ class Listener:
     workers: int
     make_app: Callable[[], Flask]
     on_ready: Callable[[], None]
+    threads: int = 1
 
 
 class BoundedWorker(SyncWorker):  # type: ignore[misc]  # gunicorn has no types
-    """A synchronous worker that waits for a silent client only so long."""
+    """Threads that each serve one connection at a time and wait for a silent client only so long."""
+
+    alive: bool
+
+    def run(self) -> None:
+        """Serve until told to stop; what is being answered then is answered."""
+        for listening in self.sockets:
+            listening.setblocking(False)
+        since: dict[int, float] = {}
+        threads = [threading.Thread(target=self._serve, args=(since,), daemon=True) for _ in range(self.cfg.threads)]
+        for thread in threads:
+            thread.start()
+        while self.alive and self.is_parent_alive() and all(thread.is_alive() for thread in threads):
+            self._report(since)
+            select.select([self.PIPE[0]], [], [], _LOOK_SECONDS)
+        self.alive = False
+        for thread in threads:
+            thread.join()
+
+    def _serve(self, since: dict[int, float]) -> None:
+        listening, name = self.sockets[0], threading.get_ident()
+        while self.alive:
+            select.select([listening], [], [], _LOOK_SECONDS)
+            since[name] = time.monotonic()
+            try:
+                self.accept(listening)
+            except (BlockingIOError, ConnectionAbortedError):
+                continue  # another thread or process was quicker, or the client has gone
+            finally:
+                del since[name]
+
+    def _report(self, since: dict[int, float]) -> None:
+        """Tell the arbiter since when nothing hangs: it ends a worker that has been at one request for too long."""
+        oldest = min([*since.copy().values(), time.monotonic()])
+        os.utime(self.tmp.fileno(), (oldest, oldest))
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         """One connection."""
@@ -88,6 +129,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
         settings: dict[str, Any] = {
             "bind": [f"fd://{listener.socket.detach()}"],
             "workers": listener.workers,
+            "threads": listener.threads,
             "worker_class": BoundedWorker,
             "logger_class": QuietLogger,
             "timeout": REQUEST_SECONDS,

@@ -18,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -52,6 +53,7 @@ class Metrics:
         os.ftruncate(self._file, self._width * processes)
         self._numbers = memoryview(mmap.mmap(self._file, self._width * processes)).cast("d")
         self._row = (0, -1)
+        self._threads = threading.Lock()
 
     def request(self, listener: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
@@ -96,7 +98,9 @@ class Metrics:
 
     def _add(self, name: str, value: float) -> None:
         number = self._index.get(name)
-        if number is not None:
+        if number is None:
+            return
+        with self._threads:
             self._numbers[self._own_row() * len(self._index) + number] += value
 
     def _own_row(self) -> int:

@@ -94,7 +94,14 @@ def serve(settings: Settings, report: Report, config: Path) -> int:
     certificate = server.certificate
     listeners = (
         Listener(
-            "guests", guest.socket, certificate, guest_tls, server.workers, lambda: guest_app(service, metrics), ready
+            "guests",
+            guest.socket,
+            certificate,
+            guest_tls,
+            server.workers,
+            lambda: guest_app(service, metrics),
+            ready,
+            server.threads,
         ),
         Listener(
             "operators",
