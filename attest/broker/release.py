@@ -10,8 +10,8 @@
 7. The value is opened and encrypted to the key the decision is about (not to a key the request brings).
 8. The audit record is on stable storage, and the release is counted. Only then is anything returned.
 
-All of it in one writing transaction, which other guests of this worker may share: no rule can change and no resource can be
-replaced in between.
+All of it in one writing transaction, which other guests of this worker may share: no rule can change and no resource
+can be replaced in between.
 """
 
 from __future__ import annotations
