@@ -10,7 +10,7 @@ import io
 import json
 import os
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from attest.audit.chain import parse_record
 from attest.broker.opening import open_database
 from attest.broker.views import record_json
-from attest.cli.audit_page import page
+from attest.cli.audit_page import answer_page, page
 from attest.cli.audit_questions import filter_of
 from attest.cli.common import print_json, print_text, settings_of
 from attest.evidence.event_text import shown
@@ -42,7 +42,7 @@ def run_export(args: Namespace) -> int:
     wanted, writer = filter_of(args), WRITERS[args.format]
     with open_database(settings_of(args)).read() as tx:
         count = records.count(tx, wanted)
-        size = _write(args.output, writer(tx, wanted))
+        size = write_file(args.output, writer(tx, wanted))
     if args.json:
         print_json({"schema": "attest.audit.exported/1", "file": str(args.output), "records": count, "bytes": size})
     else:
@@ -77,6 +77,24 @@ def as_html(tx: Connection, wanted: Filter) -> Chunks:
 WRITERS: dict[str, Callable[[Connection, Filter], Chunks]] = {"json": as_json, "csv": as_csv, "html": as_html}
 
 
+def answer_chunks(kind: str, document: Mapping[str, Any], now: datetime) -> Chunks:
+    """The answer to a question (`attest audit ask`) as one of the three kinds."""
+    rows: Sequence[Mapping[str, Any]] = document["answer"]
+    if kind == "json":
+        yield json.dumps(document, indent=1) + "\n"
+    elif kind == "csv":
+        names = tuple(rows[0]) if rows else ()
+        yield from (_line(line) for line in (names, *([cell(_flat(row[name])) for name in names] for row in rows)))
+    else:
+        asked = document["asked"]
+        words = [f"{name} {asked[name]}" for name in ("value", "since", "until") if asked[name] is not None]
+        yield from answer_page(f"Audit: {asked['question']}", rows, words or ["the whole log"], now)
+
+
+def _flat(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (dict, list)) else value
+
+
 def row_of(stored: StoredRecord) -> dict[str, Any]:
     """One record as the columns of a table; ``None`` where it says nothing. Raises AuditBroken."""
     record: Any = parse_record(stored.record, f"audit record {stored.seq}")
@@ -100,7 +118,8 @@ def _line(cells: Any) -> str:
     return text.getvalue()
 
 
-def _write(path: Path, chunks: Chunks) -> int:
+def write_file(path: Path, chunks: Chunks) -> int:
+    """The bytes written. The file is there when it is whole. Raises ConfigInvalid."""
     beside = path.with_name(f".{path.name}.new-{os.getpid()}")
     try:
         with beside.open("w", encoding="utf-8", newline="") as file:

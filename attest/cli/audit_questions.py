@@ -33,6 +33,8 @@ def add_question(parser: ArgumentParser) -> None:
     parser.add_argument("value", nargs="?", help="the RESOURCE, MEASUREMENT or CHIP the question is about")
     parser.add_argument("--since", metavar="TIME", help="not older than this RFC 3339 date or time")
     parser.add_argument("--until", metavar="TIME", help="older than this RFC 3339 date or time")
+    parser.add_argument("--format", choices=("json", "csv", "html"), help="write the answer as a file, with -o")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write it")
     parser.add_argument(
         "--policy", type=Path, metavar="FILE", help="today: judge by this policy, not by the one in force"
     )
@@ -40,11 +42,15 @@ def add_question(parser: ArgumentParser) -> None:
 
 def run_ask(args: Namespace) -> int:
     """Answer; 0 whatever the answer is."""
+    if (args.format is None) != (args.output is None):
+        raise ConfigInvalid("--format", ("want --format and -o FILE together",))
     settings = settings_of(args)
     database, now = open_database(settings), datetime.now(UTC)
     asked = Asked(args.question, now, args.value, parse_time(args.since, "--since"), parse_time(args.until, "--until"))
     with database.read() as tx:
         document = answer_document(asked, ask(tx, asked, _judge(settings, database, args.policy)))
+    if args.output is not None:
+        return _write_answer(args, document, now)
     if args.json:
         print_json(document)
         return 0
@@ -52,6 +58,18 @@ def run_ask(args: Namespace) -> int:
     if rows:
         print_table(_table(rows))
     print_text(f"{len(rows)} found")
+    return 0
+
+
+def _write_answer(args: Namespace, document: Mapping[str, Any], now: datetime) -> int:
+    from attest.cli.audit_export import answer_chunks, write_file
+
+    size = write_file(args.output, answer_chunks(args.format, document, now))
+    found = len(document["answer"])
+    if args.json:
+        print_json({"schema": "attest.audit.exported/1", "file": str(args.output), "records": found, "bytes": size})
+    else:
+        print_text(f"{args.output}: {found} found, {size} bytes")
     return 0
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
+from attest.cli.audit_export import as_html
+from attest.store.records import EVERY
 from tests.browser.chromium import NARROW, WIDE, chromium, look, screenshot, violations
 from tests.fakes.dashboard_world import furnish, listening, pages_over
 from tests.fakes.service_world import ServiceWorld
@@ -155,4 +158,29 @@ def test_colours_follow_the_reader_and_paper_has_no_menu(browser: Chrome, url: s
     screenshot(browser, "decision-denied-paper")
     assert not browser.find_element(By.TAG_NAME, "nav").is_displayed()
     assert browser.find_element(By.CSS_SELECTOR, ".picture-wide").is_displayed()
+    look(browser, width=WIDE, dark=False)
+
+
+def test_an_exported_page_is_readable_on_a_telephone_and_on_paper(
+    browser: Chrome, world: ServiceWorld, tmp_path: Path
+) -> None:
+    page = tmp_path / "records.html"
+    with world.database.read() as tx:
+        page.write_text("".join(as_html(tx, EVERY)))
+    for name, width, media in (("narrow", NARROW, "screen"), ("paper", 794, "print")):
+        look(browser, width=width, dark=False, media=media)
+        browser.get(page.as_uri())
+        screenshot(browser, f"export-{name}")
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width, name
+        # A word of the narrow columns is never broken in the middle: each is as wide as its longest word.
+        assert (
+            browser.execute_script(
+                "return [...document.querySelectorAll('.report td:nth-child(3) .content')]"
+                ".filter(cell => cell.scrollWidth > cell.parentElement.clientWidth + 1).length"
+            )
+            == 0
+        ), name
+    look(browser, width=NARROW, dark=False)
+    browser.get(page.as_uri())
+    assert violations(browser) == []
     look(browser, width=WIDE, dark=False)

@@ -110,3 +110,40 @@ def test_a_file_that_cannot_be_written_is_named(world: tuple[ServiceWorld, Serve
     done = export(served, "csv", tmp_path / "none" / "a.csv")
     assert done.code == 3
     assert "a.csv" in done.err
+
+
+def answer(served: Served, kind: str, path: Path, *question: str) -> Done:
+    return served.attest("audit", "ask", *question, "--format", kind, "-o", str(path))
+
+
+def test_an_answer_is_written_the_same_three_ways(world: tuple[ServiceWorld, Served], tmp_path: Path) -> None:
+    _, served = world
+    for kind in ("json", "csv", "html"):
+        assert answer(served, kind, tmp_path / f"a.{kind}", "releases", str(PATH)).code == 0
+    document = json.loads((tmp_path / "a.json").read_text())
+    (found,) = document["answer"]
+    head, row = csv.reader(io.StringIO((tmp_path / "a.csv").read_bytes().decode(), newline=""))
+    assert head == list(found)
+    assert dict(zip(head, row, strict=True))["chip"] == found["chip"]
+    assert json.loads(dict(zip(head, row, strict=True))["tcb"]) == found["tcb"]
+    page = (tmp_path / "a.html").read_text()
+    assert found["chip"] in page
+    assert "Audit: releases" in page
+    assert "<script" not in page
+
+
+def test_an_answer_that_is_hostile_or_empty_makes_a_whole_page(
+    world: tuple[ServiceWorld, Served], tmp_path: Path
+) -> None:
+    _, served = world
+    assert answer(served, "html", tmp_path / "a.html", "changes").code == 0
+    page = (tmp_path / "a.html").read_text()
+    assert "<script>alert" not in page
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", page)
+    for kind in ("csv", "html"):
+        assert answer(served, kind, tmp_path / f"none.{kind}", "releases", "a/b/c").code == 0
+    assert (tmp_path / "none.html").read_text().endswith("</body></html>\n")
+
+
+def test_a_format_without_a_file_is_refused(world: tuple[ServiceWorld, Served]) -> None:
+    assert world[1].attest("audit", "ask", "changes", "--format", "csv").code == 3
