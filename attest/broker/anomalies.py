@@ -6,6 +6,7 @@
 ``two-places``               one chip seen from two networks within :data:`TOGETHER` (IPv4 /24, IPv6 /48)
 ``tcb-went-back``            a chip reported a lower TCB version than it had before
 ``never-registered``         a genuine guest ran a measurement that was no reference value until then
+``silent-launch``            a host launched what no guest attested as within :data:`TOGETHER`, and told no end
 ``unknown-launch``           a release to a guest whose measurement no host ever said it launched, where hosts do say
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from attest.audit.record import DECISION, LAUNCH, REFERENCE_ADD, RELEASE
+from attest.audit.record import DECISION, LAUNCH, LAUNCH_END, REFERENCE_ADD, RELEASE
 from attest.broker.questions import read_record
 from attest.store import records, tree
 from attest.store.errors import TreeIncomplete
@@ -51,6 +52,7 @@ class _Seen:
     place: dict[str, tuple[str, StoredRecord]] = field(default_factory=dict)
     tcb: dict[str, tuple[Mapping[str, int], int]] = field(default_factory=dict)
     reported: set[str] = field(default_factory=set)
+    awaited: dict[int, StoredRecord] = field(default_factory=dict)
 
 
 def anomalies(tx: Connection, now: datetime, *, since: datetime | None = None) -> tuple[Anomaly, ...]:
@@ -60,7 +62,8 @@ def anomalies(tx: Connection, now: datetime, *, since: datetime | None = None) -
         hits = [*_order(stored, seen, now), *_content(stored, seen)]
         found += [hit for hit in hits if since is None or stored.time >= since]
         seen.last = stored
-    return (*found, *_size(tx, seen.last))
+    silent = [hit for hit in _silent(seen, now) if since is None or hit.time is None or hit.time >= since]
+    return (*found, *silent, *_size(tx, seen.last))
 
 
 def _order(stored: StoredRecord, seen: _Seen, now: datetime) -> Iterator[Anomaly]:
@@ -83,14 +86,32 @@ def _content(stored: StoredRecord, seen: _Seen) -> Iterator[Anomaly]:
         seen.registered.add(measurement)
     elif stored.kind == LAUNCH and measurement:
         seen.launched.add(measurement)
+        seen.awaited[stored.seq] = stored
+    elif stored.kind == LAUNCH_END:
+        seen.awaited.pop(read_record(stored)["body"]["launch"] or 0, None)
     elif stored.kind == RELEASE and measurement:
         yield from _launch(stored, measurement, seen)
     elif stored.kind == DECISION and measurement:
         body = read_record(stored)["body"]
+        _came(stored, measurement, seen)
         yield from _registration(stored, measurement, seen)
         if stored.facts.chip is not None:
             yield from _places(stored, stored.facts.chip, body.get("peer"), seen)
             yield from _tcb(stored, stored.facts.chip, body["claims"], seen)
+
+
+def _came(stored: StoredRecord, measurement: str, seen: _Seen) -> None:
+    """A guest of this measurement: whatever was launched shortly before may be it."""
+    for number, launch in list(seen.awaited.items()):
+        if launch.facts.measurement == measurement and stored.time - launch.time <= TOGETHER:
+            del seen.awaited[number]
+
+
+def _silent(seen: _Seen, now: datetime) -> Iterator[Anomaly]:
+    for number, launch in seen.awaited.items():
+        if now - launch.time > TOGETHER:
+            text = f"{launch.subject} was launched, and no guest with its measurement attested within {TOGETHER}"
+            yield Anomaly("silent-launch", launch.facts.measurement or "", text, (number,), launch.time)
 
 
 def _launch(stored: StoredRecord, measurement: str, seen: _Seen) -> Iterator[Anomaly]:

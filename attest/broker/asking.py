@@ -14,6 +14,7 @@ from attest.broker import questions
 from attest.broker.anomalies import anomalies
 from attest.broker.collateral import ServiceCollateral
 from attest.broker.errors import RequestMalformed
+from attest.broker.launch_questions import launches_of
 from attest.broker.rules import Rules
 from attest.broker.today import not_today
 from policy.vocab import ResourcePath
@@ -23,7 +24,7 @@ _HEX = re.compile(r"[0-9a-fA-F]{16,128}")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question with what limits it. ``value`` is the resource, measurement or chip it is about; ``None`` for others.
+    """A question with what limits it. ``value``: resource, measurement, chip or VM it is about, ``None`` for others.
 
     ``now`` is when it is asked. ``until`` itself is left out.
     """
@@ -71,6 +72,15 @@ def _anomalies(tx: Connection, asked: Asked, _: Judge) -> Sequence[Any]:
     return anomalies(tx, asked.now, since=asked.since)
 
 
+def _launches(tx: Connection, asked: Asked, _: Judge) -> Sequence[Any]:
+    found = launches_of(tx, asked.value or "")
+    return tuple(item for item in found if _within(item.time, asked))
+
+
+def _within(when: datetime, asked: Asked) -> bool:
+    return (asked.since is None or when >= asked.since) and (asked.until is None or when < asked.until)
+
+
 def _today(tx: Connection, asked: Asked, judge: Judge) -> Sequence[Any]:
     found = not_today(tx, judge.rules(), judge.collateral, asked.now, since=asked.since, until=asked.until)
     return tuple(found)
@@ -89,6 +99,7 @@ QUESTIONS: Mapping[str, Question] = {
     "releases": Question("all releases of a resource, and those refused", "RESOURCE", _releases),
     "ran": Question("all VMs that ran a measurement", "MEASUREMENT", _ran),
     "chip": Question("everything a chip (CHIP_ID or PPID) signed", "CHIP", _chip),
+    "launches": Question("all launches of a VM that hosts told of, and what became of them", "VM", _launches),
     "changes": Question("what operators changed between two moments", None, _changes),
     "who": Question("who is on record for which changes", None, _who),
     "today": Question("what was accepted then and would be refused today", None, _today),

@@ -19,12 +19,14 @@ from attest.audit.canonical import Json, plain
 from attest.audit.chain import parse_record
 from attest.audit.errors import AuditBroken
 from attest.audit.facts import facts_of
-from attest.audit.record import DECISION, REFUSED_RELEASE, RELEASE
+from attest.audit.record import DECISION, LAUNCH, LAUNCH_END, REFUSED_RELEASE, RELEASE
 from attest.store import records
 from attest.store.records import Filter, StoredRecord
 
 BY_GUESTS = frozenset({DECISION, RELEASE, REFUSED_RELEASE})
-"""Kinds of record that guests cause; every other kind is a change somebody is answerable for."""
+"""Kinds of record that guests cause."""
+BY_HOSTS = frozenset({LAUNCH, LAUNCH_END})
+"""Kinds of record that tell what hosts did; every other kind is a change somebody is answerable for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +158,9 @@ def signed_by(
 
 
 def changes(tx: Connection, *, since: datetime | None = None, until: datetime | None = None) -> tuple[Change, ...]:
-    """What was changed between two moments, oldest first: everything on record that no guest caused."""
-    return tuple(_change(stored) for stored in records.stream(tx, Filter(since, until)) if stored.kind not in BY_GUESTS)
+    """What was changed between two moments, oldest first: everything on record that no guest and no host caused."""
+    passed = BY_GUESTS | BY_HOSTS
+    return tuple(_change(stored) for stored in records.stream(tx, Filter(since, until)) if stored.kind not in passed)
 
 
 def approvers(tx: Connection, *, since: datetime | None = None, until: datetime | None = None) -> tuple[Approver, ...]:

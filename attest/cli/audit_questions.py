@@ -30,7 +30,7 @@ def add_question(parser: ArgumentParser) -> None:
     """The question, what it is about, between which moments."""
     words = "; ".join(f"{name}: {known.help}" for name, known in QUESTIONS.items())
     parser.add_argument("question", choices=tuple(QUESTIONS), help=words)
-    parser.add_argument("value", nargs="?", help="the RESOURCE, MEASUREMENT or CHIP the question is about")
+    parser.add_argument("value", nargs="?", help="the RESOURCE, MEASUREMENT, CHIP or VM the question is about")
     parser.add_argument("--since", metavar="TIME", help="not older than this RFC 3339 date or time")
     parser.add_argument("--until", metavar="TIME", help="older than this RFC 3339 date or time")
     parser.add_argument("--format", choices=("json", "csv", "html"), help="write the answer as a file, with -o")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from attest.audit.record import DECISION, REFUSED_RELEASE, RELEASE
+from attest.broker.launch_questions import launches_with, runs
+from attest.broker.questions import plain_json
 from attest.broker.views import reference_json
 from attest.store import decisions, rules
 from attest.store.errors import NotFound
@@ -23,7 +25,9 @@ def vms(ask: Ask) -> dict[str, Any]:
 
 
 def vm_rows(ask: Ask, *, limit: int) -> list[dict[str, Any]]:
-    """By name; ``last`` is its newest accepted decision, ``access`` whether that still opens anything."""
+    """By name; ``last`` is its newest accepted decision, ``access`` whether that still opens anything, ``runs`` whether
+    its host told of a launch that has no end yet.
+    """
     newest = {entry.name: entry for entry in rules.active_references(ask.tx)[-limit:]}
     found = [_row(ask, entry) for entry in newest.values()]
     return sorted(found, key=lambda item: (-(item["last"] or {"number": 0})["number"], item["name"]))
@@ -33,7 +37,8 @@ def _row(ask: Ask, entry: StoredReference) -> dict[str, Any]:
     found = {name: reference_json(entry)[name] for name in ("name", "platform", "launch_digest")}
     stored = newest(ask.tx, 1, of_kind(DECISION, outcome=AFFIRMING, measurement=entry.launch_digest.hex()))
     last = row(stored[0]) if stored else None
-    return {**found, "last": last, "access": None if last is None else _access(ask, last["number"])}
+    access = None if last is None else _access(ask, last["number"])
+    return {**found, "last": last, "access": access, "runs": runs(ask.tx, entry.launch_digest.hex())}
 
 
 def _access(ask: Ask, number: int) -> dict[str, Any]:
@@ -43,6 +48,12 @@ def _access(ask: Ask, number: int) -> dict[str, Any]:
     ended, revoked = decision.expires <= ask.now, decision.revoked is not None
     state = "revoked" if revoked else "ended" if ended else "in force"
     return {"state": state, "until": decision.expires.isoformat()}
+
+
+def _launches(ask: Ask, digests: list[str]) -> list[Any]:
+    """The newest launches of these digests, newest first; what hosts said of them."""
+    found = [launch for digest in digests for launch in launches_with(ask.tx, digest, PAGE_SIZE)]
+    return [plain_json(launch) for launch in sorted(found, key=lambda item: -item.number)[:PAGE_SIZE]]
 
 
 def vm(ask: Ask) -> dict[str, Any]:
@@ -55,6 +66,7 @@ def vm(ask: Ask) -> dict[str, Any]:
     return {
         "name": name,
         "references": [reference_json(entry) | {"id": entry.id} for entry in reversed(entries)],
+        "launches": _launches(ask, list(digests)),
         "decisions": rows(ask.tx, PAGE_SIZE, *(of_kind(DECISION, measurement=digest) for digest in digests)),
         "releases": rows(ask.tx, PAGE_SIZE, Filter(kinds=(RELEASE, REFUSED_RELEASE), vm=name)),
     }

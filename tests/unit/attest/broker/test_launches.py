@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attest.broker import hosts, launches, lifecycle, questions
+from attest.broker.anomalies import anomalies
 from attest.broker.errors import RequestMalformed
+from attest.broker.launch_questions import launches_of, launches_with, runs
 from attest.broker.limits import Limits
 from attest.keys.errors import KeyFileRefused
 from attest.keys.statement import LAUNCH, REFERENCE, SignatureRefused, Signed, envelope, sign
@@ -21,6 +23,7 @@ from attest.store import blobs, records
 from attest.store.errors import AlreadyExists, NotFound
 from attest.store.records import Filter
 from tests.fakes.amd_pki import NOW
+from tests.fakes.dashboard_world import pages_over
 from tests.fakes.kbs_client import Reply
 from tests.fakes.served import Served
 from tests.fakes.service_world import GOOD, PATH, ServiceWorld
@@ -154,6 +157,87 @@ def read(world: ServiceWorld, kind: str) -> list[Any]:
     """Records of a kind as they were written."""
     with world.database.read() as tx:
         return [questions.read_record(stored) for stored in records.find(tx, Filter(kinds=(kind,)))]
+
+
+def told(world: ServiceWorld, end_of: dict[str, Any] | None = None, **changes: Any) -> int:
+    """A launch, or the end of one, on record; its number."""
+    if end_of is not None:
+        digest = hashlib.sha256(json.dumps({**STATEMENT, **end_of}).encode()).hexdigest()
+        return launches.record_launch(
+            world.database, signed({**END, "launch_sha256": digest, **changes}), world.by
+        ).number
+    return launches.record_launch(world.database, signed({**STATEMENT, **changes}), world.by).number
+
+
+def test_launches_of_a_vm_are_put_together_with_their_ends_and_the_guest_that_came(world: ServiceWorld) -> None:
+    first = told(world)
+    world.client().handshake()
+    decision = [stored["seq"] for stored in read(world, "decision")][-1]
+    told(world, {}, time=(NOW + timedelta(minutes=5)).isoformat())
+    lost = told(world, time=(NOW + timedelta(minutes=6)).isoformat())
+    last = told(world, time=(NOW + timedelta(minutes=7)).isoformat())
+    other = told(world, vm="web-2", measurement=OTHER_DIGEST.hex())
+    with world.database.read() as tx:
+        found = launches_of(tx, "web-1")
+        by_digest = launches_with(tx, OTHER_DIGEST.hex(), 10)
+        assert (runs(tx, GOOD.hex()), runs(tx, OTHER_DIGEST.hex()), runs(tx, "55" * 48)) == (True, True, None)
+    assert [(item.number, item.state, item.outcome, item.attested) for item in found] == [
+        (first, "ended", "attested", decision),
+        (lost, "launched-again", None, None),
+        (last, "running", None, None),
+    ]
+    assert [(item.number, item.state) for item in by_digest] == [(other, "running")]
+    told(world, {"time": (NOW + timedelta(minutes=7)).isoformat()})
+    with world.database.read() as tx:
+        assert runs(tx, GOOD.hex()) is False
+
+
+def test_the_question_is_asked_by_name_and_launches_are_no_changes(world: ServiceWorld) -> None:
+    number = told(world)
+    told(world, {})
+    app = world.admin_app().test_client()
+    answer = app.get("/cvm/v0/audit-questions/launches?value=web-1", base_url="https://kbs.test").json["answer"]
+    assert [(item["number"], item["host"], item["state"]) for item in answer] == [(number, "h1", "ended")]
+    changed = app.get("/cvm/v0/audit-questions/changes", base_url="https://kbs.test").json["answer"]
+    assert {item["kind"] for item in changed}.isdisjoint({"launch", "launch-end"})
+    nothing = app.get("/cvm/v0/audit-questions/launches?value=web-1&until=2020-01-01", base_url="https://kbs.test")
+    assert nothing.json["answer"] == []
+
+
+def test_the_pages_of_a_vm_say_whether_it_runs_by_its_hosts_word(world: ServiceWorld) -> None:
+    pages = pages_over(world).test_client()
+
+    def shown(path: str) -> Any:
+        return pages.get(path, headers={"Host": "127.0.0.1"})
+
+    assert [vm["runs"] for vm in shown("/vms.json").json["vms"]] == [None]
+    number = told(world)
+    assert [vm["runs"] for vm in shown("/vms.json").json["vms"]] == [True]
+    text = shown("/vm?name=web-1").text
+    assert f"/records/{number}" in text
+    assert "running, as far as is known" in text
+    assert "web-1 on h1" in text
+    told(world, {})
+    assert [vm["runs"] for vm in shown("/vms.json").json["vms"]] == [False]
+    assert "attested, up 61 s" in shown("/vm?name=web-1").text
+
+
+def test_a_launch_nobody_attested_after_is_an_anomaly_unless_it_ended(world: ServiceWorld) -> None:
+    def kinds() -> list[tuple[str, tuple[int, ...]]]:
+        with world.database.read() as tx:
+            return [(item.kind, item.numbers) for item in anomalies(tx, world.now)]
+
+    quiet = told(world)
+    told(world, vm="web-2", measurement=OTHER_DIGEST.hex())
+    told(world, {"vm": "web-2", "measurement": OTHER_DIGEST.hex()})
+    assert kinds() == []
+    world.now += timedelta(minutes=61)
+    assert kinds() == [("silent-launch", (quiet,))]
+    other = told(world, time=world.now.isoformat())
+    world.client().handshake()
+    world.now += timedelta(minutes=61)
+    assert kinds() == [("silent-launch", (quiet,))]
+    assert other != quiet
 
 
 def post(world: ServiceWorld, data: bytes) -> Reply:
