@@ -55,6 +55,10 @@ class ServiceAddress(NamedTuple):
     port: int
 
 
+SPEAKS_FOR_THE_GUEST = frozenset(("evidence", "token"))
+"""Parts of ``cvm.api`` that give programs in the guest a token's key, or a report over data of their own."""
+
+
 class DiskOrder(NamedTuple):
     """Unlock the disk with serial ``name`` with the key stored as ``resource``."""
 
@@ -165,6 +169,12 @@ def _together(values: dict[str, list[str]]) -> Orders:
         raise CommandLineMalformed("command line: cvm.disk needs cvm.service, there is nobody to ask for the key")
     if orders.operators and orders.service is None:
         raise CommandLineMalformed("command line: cvm.exec needs cvm.service: only an attested guest runs commands")
+    speaking = sorted(set(orders.api) & SPEAKS_FOR_THE_GUEST)
+    if orders.operators and speaking:
+        raise CommandLineMalformed(
+            f"command line: cvm.exec beside cvm.api {', '.join(speaking)}: a program that gets an attestation of its "
+            "own from the interface could answer operators as this guest"
+        )
     if orders.run is not None and not disks:
         raise CommandLineMalformed("command line: cvm.run names a program on the first cvm.disk, but there is none")
     return orders

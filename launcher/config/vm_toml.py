@@ -174,3 +174,7 @@ def _attestation_checks(config: VmConfig, problems: Problems) -> None:
         problems.add("$.net[0].address", "missing: a guest that attests reads its address in the command line")
     if config.operators and attestation is None:
         problems.add("$.exec", "needs an [attestation] table: commands run only in a guest that a service accepted")
+    speaking = sorted(set(config.guest.api) & {"evidence", "token"})
+    if config.operators and speaking:
+        why = "a program that gets an attestation of its own from the interface could answer operators as this guest"
+        problems.add("$.exec", f"excludes {' and '.join(speaking)} in $.guest.api: {why}")

@@ -45,6 +45,7 @@ from policy.exec_channel import (
     check,
     message,
     parse_hello,
+    public_point,
     session_keys,
     sign,
     transcript,
@@ -188,6 +189,25 @@ def guest_session(guest: GuestKey | None = None) -> Session:
 def sealed(channel: Sealed, kind: int, data: bytes = b"") -> Message:
     (one,) = Stream(DATA).feed(channel.seal(kind, data))
     return one
+
+
+def test_whoever_holds_a_tokens_key_answers_as_the_guest_so_programs_must_not_get_one() -> None:
+    """Why `cvm.exec` excludes ``token`` and ``evidence`` of `cvm.api`: with what ``GET /aa/token`` gives a program, a host
+    outside the guest leads the whole handshake and reads the request. Nothing in a token says what it is for.
+    """
+    inside = GuestKey()
+    given = {"token": token(claims(inside)), "tee_keypair": inside.pem()}
+    stolen = serialization.load_pem_private_key(given["tee_keypair"], None)
+
+    class Host:
+        def agree(self, point: bytes) -> bytes:
+            return stolen.exchange(ec.ECDH(), public_point(point))  # type: ignore[union-attr,call-arg]
+
+    session = Session((raw(OPERATOR),), lambda: (given["token"], Host()), Ephemeral)
+    channel, digest = Operator().opened(session)
+    session.take(sealed(channel, AUTH, sign(OPERATOR, digest)))
+    session.take(sealed(channel, REQUEST, REQUESTED))
+    assert session.ready is not None and session.ready.argv == ("/bin/true",)
 
 
 REQUESTED = json.dumps({"argv": ["/bin/true"], "timeout": 5}).encode()

@@ -110,6 +110,10 @@ WRONG = [
     ("a net with four addresses", "cvm.net=10.0.2.15/24,10.0.2.2,10.0.2.3,10.0.2.4", "want address/prefix,gateway"),
     ("a prefix of 31", "cvm.net=10.0.2.15/31,10.0.2.2", "want 8 to 30"),
     ("commands without a service", f"cvm.exec={'A' * 43}", "cvm.exec needs cvm.service"),
+    *(
+        (f"commands beside a program's own {part}", f"{SERVICE} cvm.exec={'A' * 43} cvm.api={part}", "as this guest")
+        for part in ("token", "evidence", "resource,token")
+    ),
     ("an operator's key that is short", f"cvm.exec={'A' * 42}", "want base64url of a 32-byte Ed25519"),
     ("an operator's key twice", f"cvm.exec={'A' * 43},{'A' * 43}", "each once"),
     ("a power-off that is yes", "cvm.poweroff=yes", "want 0 or 1"),

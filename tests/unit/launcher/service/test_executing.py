@@ -65,6 +65,16 @@ def test_commands_need_a_service_that_accepts_the_guest() -> None:
         parse_vm(f'{PLAIN}[exec]\noperators = ["{KEY}"]\n'.encode(), "vm.toml")
 
 
+@pytest.mark.parametrize(("api", "wrong"), [("token", True), ("evidence", True), ("resource", False)])
+def test_commands_exclude_what_lets_a_program_speak_for_the_guest(api: str, *, wrong: bool) -> None:
+    text = f'{WEB_1.format(platform="sev-snp")}[guest]\napi = ["{api}"]\n[exec]\noperators = ["{KEY}"]\n'
+    if not wrong:
+        assert parse_vm(text.encode(), "vm.toml").operators == (KEY,)
+        return
+    with pytest.raises(VmConfigInvalid, match=rf"\$\.exec: excludes {api} in \$\.guest\.api"):
+        parse_vm(text.encode(), "vm.toml")
+
+
 @pytest.mark.parametrize(
     ("state", "said"),
     [
