@@ -25,6 +25,8 @@ VERBS = {
     "snapshot": "snapshots of a VM's disks: create, list, delete, revert",
     "throttle": "see and change the limits of a running VM's disks",
     "migrate": "move a running ordinary VM to another host",
+    "move": "move a VM to another host, stopped; it attests again there",
+    "receive": "wait for a VM that another host moves here",
     "memory": "show or change a running ordinary VM's memory",
     "top": "what every VM uses now, and signs of noisy neighbours",
     "console": "attach to a VM's serial console",

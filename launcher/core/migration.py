@@ -67,5 +67,5 @@ def refuse_protected(platform: Platform) -> None:
         why = "its memory is encrypted with a key of this chip, and QEMU blocks migration of such guests"
     raise PlanRefused(
         f"platform {platform.value} cannot move while it runs: {why}",
-        hint="cvm stop it here and cvm launch it there: it attests again before it gets its key",
+        hint="cvm move: it is stopped here and started there, and attests again before it gets its key",
     )

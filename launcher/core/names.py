@@ -29,6 +29,8 @@ LEDGER = "ledger.jsonl"
 PREVIOUS = ".previous"
 """Suffix of the console log of the launch before this one."""
 RESULT_FILE = "result.json"
+MOVED_FILE = "moved.json"
+"""The VM left for another host, or is leaving."""
 CHIP_STATE = ".emulated-chip"
 """Below the state root: one emulated chip per host, unless a VM names its own folder."""
 

@@ -10,6 +10,9 @@ REFUSED, FAILED, STOPPED = "refused", "failed", "stopped"
 KILLED, ORPHANED = "killed", "orphaned"
 """Only ever seen from outside: the launcher is gone without a word; its QEMU with it, or still there."""
 
+MOVING, MOVED = "moving", "moved"
+"""It is down here and goes, or went, to another host."""
+
 LIVE = (STARTING, BOOTED, ATTESTED, RUNNING, STOPPING, RESTARTING)
 """States in which a launcher must be at work; REFUSED and FAILED become final when the VM has ended."""
 

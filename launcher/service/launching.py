@@ -19,6 +19,7 @@ from launcher.core.storage_rules import refuse_moving
 from launcher.core.timeouts import Budget
 from launcher.errors import EmulatorFailed, HostNotCapable, PlanRefused
 from launcher.io.hashing import read_file
+from launcher.io.moved import refuse_moved
 from launcher.io.process import end
 from launcher.io.signals import SignalTrap
 from launcher.io.statedir import VmDir, state_root
@@ -68,6 +69,7 @@ def launch(path: str, options: LaunchOptions) -> Record:
     vm.lock()
     try:
         refuse_orphans(vm)
+        refuse_moved(vm)
         renew(vm)
         options.started(vm)
         restarts = Restarts(prepared.config.lifecycle)
@@ -107,6 +109,12 @@ def prepare_to_launch(path: str) -> Prepared:
         from launcher.service.storage import check_local_disks
 
         check_local_disks(prepared)
+    refuse_blocked(prepared)
+    return prepared
+
+
+def refuse_blocked(prepared: Prepared) -> None:
+    """Raise :class:`HostNotCapable` with everything this host lacks for the plan."""
     found = prepared.plan.blockers
     if found:
         text = "\n".join(f"  {item.id}: {item.seen}; {item.why}\n    fix: {item.fix}" for item in found)
@@ -114,7 +122,6 @@ def prepare_to_launch(path: str) -> Prepared:
         instead = Platform.EMULATED_TDX if wanted is Platform.TDX else Platform.EMULATED_SNP
         hint = f'cvm doctor shows all of it; platform = "{instead.value}" runs without the hardware'
         raise HostNotCapable(f"this host cannot run {wanted.value}:\n{text}", hint=hint)
-    return prepared
 
 
 def _record(prepared: Prepared, vm: VmDir, path: str, options: LaunchOptions) -> Record:

@@ -22,6 +22,7 @@ from launcher.errors import NotFound, PlanRefused, StorageFailed, WrongState
 from launcher.io import ledger
 from launcher.io.control import ask
 from launcher.io.disk_files import check_disk
+from launcher.io.moved import refuse_moved
 from launcher.io.statedir import VmDir, existing, state_root
 from launcher.io.toolchain import find_toolchain
 from launcher.service.listing import describe
@@ -100,6 +101,7 @@ def snapshot_disks(config: VmConfig) -> list[Disk]:
 def _stopped(vm: VmDir, disks: Sequence[Disk], what: str, name: str) -> list[Snapshot]:
     vm.lock()
     try:
+        refuse_moved(vm)
         for disk in disks:
             check_disk(disk)
         before = _listed(disks)

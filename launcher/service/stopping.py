@@ -10,6 +10,7 @@ from typing import Any
 from launcher.core import names
 from launcher.core.states import KILLED, ORPHANED, STOPPED
 from launcher.errors import QemuFailed, WrongState
+from launcher.io.moved import refuse_moved
 from launcher.io.procid import is_alive, send
 from launcher.io.statedir import VmDir, existing, state_root
 from launcher.service.listing import describe, true_state
@@ -41,6 +42,7 @@ def forget(name: str) -> None:
     vm = existing(state_root(), name)
     vm.lock()
     try:
+        refuse_moved(vm)
         recorded = vm.read_json(names.STATE_FILE)
         if true_state(recorded) in (KILLED, ORPHANED):
             raise WrongState(f"VM {name} is {true_state(recorded)}", hint=f"cvm stop {name} first")

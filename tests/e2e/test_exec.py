@@ -1,5 +1,6 @@
 """``cvm exec`` for real: an emulated chip, a service, QEMU, the measured image. A refused guest runs nothing; an accepted one
-runs what the operator of its measured command line asks for.
+runs what the operator of its measured command line asks for. In the end it moves to another state folder, cold, where the
+same policy releases its disk's key again.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ memory = "768MiB"
 [boot]
 kernel = "{image}/vmlinuz"
 initrd = "{image}/initrd.zst"
+[[disk]]
+path = "disks/guest.img"
+encrypted = {{ resource = "default/guest/root", name = "root" }}
 [[net]]
 kind = "user"
 backend = "{backend}"
 [emulator]
-state = "chip"
+state = "{chip}"
 [attestation]
 service = "https://127.0.0.1:{port}"
 ca = "service/ca.pem"
@@ -51,16 +55,20 @@ def test_commands_run_in_the_accepted_guest_and_in_no_refused_one(tmp_path: Path
 
 
 def _scenario(world: World) -> None:
-    port = free_port()
+    port, admin = free_port(), free_port()
     emulator = [sys.executable, "-m", "attest.emulator", "--state", str(world.folder / "chip"), "--init"]
     made = subprocess.run(emulator, check=True, capture_output=True, text=True, cwd=world.folder)
     root = made.stdout.split("root ", 1)[1].split()[0]
     world.run("attest", "init", "service", "--policy", "demo", "--emulated-root", root,
-              "--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{free_port()}")  # fmt: skip
+              "--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin}")  # fmt: skip
     world.start("attest", "serve", "service/attest.toml", ready="ready https://")
+    (world.folder / "disks").mkdir()
+    world.run("cvm", "disk", "create", "disks/guest.img", "--size", "32MiB", "--resource", "default/guest/root",
+              "--service", f"https://127.0.0.1:{admin}", "--ca", "service/ca.pem",
+              "--operator-cert", "service/operator.pem", "--operator-key", "service/operator.key")  # fmt: skip
     enabling = world.run("cvm", "exec", "--new-key", "op.key").out
     backend = "passt" if which("passt") else "slirp"
-    text = VM.format(image=world.image, port=port, backend=backend)
+    text = VM.format(image=world.image, port=port, backend=backend, chip=world.folder / "chip")
     (world.folder / "vm.toml").write_text(text + enabling)
 
     # The service does not know this guest yet, and refuses it.
@@ -91,8 +99,27 @@ def _scenario(world: World) -> None:
     # An operator whom the measured command line does not name.
     world.run("cvm", "exec", "--new-key", "other.key")
     assert "does not have this key" in run("/bin/true", want=10, key="other.key")[1]
-    world.run("cvm", "stop", "guest")
-    assert "is stopped" in run("/bin/true", want=10)[1]
+    _moves(world)
+    assert "is moved" in run("/bin/true", want=10)[1]
+
+
+def _moves(world: World) -> None:
+    """Its disk goes along; there it attests again, and the service records a second release under the same policy."""
+    here, there = World(world.folder, world.image), World(world.folder / "there", world.image)
+    there.folder.mkdir()
+    there.start("cvm", "receive", f"unix:{there.folder}/in.sock", "--into", str(there.folder), ready="waiting at")
+    try:
+        moved = here.run("cvm", "move", "guest", f"unix:{there.folder}/in.sock")
+        assert "and attested there" in moved.out, moved
+        (row,) = there.run("cvm", "ps", "--json").json()["vms"]
+        assert (row["attested"], row["config"]) == (True, str(there.folder / "vm.toml"))
+        assert "it starts on one host" in here.run("cvm", "launch", "vm.toml", want=10).err
+        assert (there.folder / "disks/guest.img").stat().st_size == (here.folder / "disks/guest.img").stat().st_size
+        listed = here.run("attest", "audit", "list", "--json", "--config", "service/attest.toml").json()["records"]
+        assert [item["outcome"] for item in listed if item["kind"] == "release"] == ["released", "released"]
+    finally:
+        there.run("cvm", "stop", "guest", "--force", want=None)
+        there.close()
 
 
 def _wait_until_attested(world: World) -> None:
