@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, NamedTuple, TypeVar
@@ -12,9 +12,10 @@ from typing import Generic, NamedTuple, TypeVar
 from policy.claims import SgxClaims, SnpClaims, TdxClaims, TeeClaims
 from policy.document import PolicyDocument, TeeRules
 from policy.intel_rules import IntelRules
-from policy.reference import ReferenceValue
+from policy.reference_set import ReferenceSet
 from policy.sgx_rules import SgxRules
 from policy.snp_rules import SnpRules
+from policy.stage import NOBODY, Guest
 from policy.tdx import Xfam
 from policy.tdx_rules import TdxRules
 from policy.vocab import Platform
@@ -47,8 +48,9 @@ class Appraisal(Generic[ClaimsT, RulesT]):
     rules: RulesT
     platform: Platform
     document: PolicyDocument
-    references: Sequence[ReferenceValue]
+    references: ReferenceSet
     now: datetime
+    guest: Guest = NOBODY
 
 
 SnpAppraisal = Appraisal[SnpClaims, SnpRules]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from policy.check import FAIL, Check, SnpAppraisal, SnpRule, bit, compared, left_out, one_of
+from policy.check_measured import registered
 from policy.snp import GuestPolicy
 from policy.snp_rules import DEMANDS, PERMISSIONS
 
@@ -140,11 +141,7 @@ def measurement(of: SnpAppraisal) -> Check:
     if document.measurement == "listed":
         wanted, clause = list(document.launch_digests), "measurement.launch_digests: listed in the policy"
     else:
-        known = [item for item in of.references if item.platform is of.platform]
-        wanted = [item.launch_digest for item in known if item.expires is None or of.now < item.expires]
-        names = [item.name for item in known if item.launch_digest == got]
-        clause = "measurement.accept = registered: reference values added by an operator"
-        clause += f" (matches {', '.join(names)})" if names else ""
+        return registered(of, got)
     expected = " or ".join(dict.fromkeys(item.hex() for item in wanted)) or "no reference value for this platform"
     return compared("measurement", expected, got.hex(), got in wanted, clause)
 

@@ -8,8 +8,10 @@ one image and half of another would pass together.
 from __future__ import annotations
 
 from policy.check import FAIL, PASS, Check, TdxAppraisal, TdxRule, compared, left_out, one_of
+from policy.check_measured import REGISTERED, expected, usable
 from policy.measured_diff import event_differences, first_differences
 from policy.reference import LaunchRecipe, ReferenceValue
+from policy.reference_set import SHOWN, standing
 
 _WHAT = (
     "configuration, Secure Boot variables and ACPI tables (BadAML: the host's ACPI code runs in the guest's kernel)",
@@ -28,18 +30,17 @@ def measurement(of: TdxAppraisal) -> Check:
         wanted = " or ".join(item.hex() for item in document.launch_digests)
         clause = "measurement.launch_digests: MRTD is listed in the policy; it holds the firmware only"
         return compared("measurement", wanted, got.hex(), got in document.launch_digests, clause)
-    clause = "measurement.accept = registered: reference values added by an operator"
-    known = _known(of)
-    matching = _matching(of, known)
+    named = of.references.equal(of.platform, got)
+    said = standing(named, of.guest, of.now)
+    same = usable(of, named)
+    matching = _matching(of, same)
     if matching:
         names = ", ".join(item.name for item in matching)
-        return Check("measurement", got.hex(), got.hex(), PASS, f"{clause} (matches {names})")
-    same = [item for item in known if item.launch_digest == got]
+        return Check("measurement", got.hex(), got.hex(), PASS, f"{REGISTERED} (matches {names}){said}")
     if not same:
-        wanted = " or ".join(dict.fromkeys(item.launch_digest.hex() for item in known))
-        return Check("measurement", wanted or "no reference value for this platform", got.hex(), FAIL, clause)
+        return Check("measurement", expected(of), got.hex(), FAIL, REGISTERED + said)
     nearest = min(same, key=lambda item: len(_differing(of, item)))
-    return _mismatch(of, nearest, clause)
+    return _mismatch(of, nearest, REGISTERED + said)
 
 
 def register(index: int) -> TdxRule:
@@ -53,20 +54,22 @@ def register(index: int) -> TdxRule:
             return left_out(name, got.hex(), f"{what}; any is accepted: {of.rules.rtmr_reason}")
         if not isinstance(wanted, str):
             return one_of(name, wanted, got, what)
-        known = _known(of)
-        same = [item for item in known if item.launch_digest == of.claims.mrtd]
-        believed = _matching(of, known) or same or known
+        same = usable(of, of.references.equal(of.platform, of.claims.mrtd))
+        believed = _matching(of, same) or same or _few(of)
         values = dict.fromkeys(value for item in believed if (value := _predicted(item).get(index)) is not None)
-        expected = " or ".join(value.hex() for value in values) or "no reference value predicts it"
-        return compared(name, expected, got.hex(), got in values, f"{what}; as its reference value predicts")
+        wanted_text = " or ".join(value.hex() for value in values) or "no reference value predicts it"
+        return compared(name, wanted_text, got.hex(), got in values, f"{what}; as its reference value predicts")
 
     return check
 
 
-def _known(of: TdxAppraisal) -> list[ReferenceValue]:
-    """The unexpired reference values of this platform."""
-    found = (item for item in of.references if item.platform is of.platform)
-    return [item for item in found if item.expires is None or of.now < item.expires]
+def _few(of: TdxAppraisal) -> list[ReferenceValue]:
+    """Reference values of other firmware, to compare a register with. Where MRTD had to be registered this can only
+    show what was expected, so many are left out.
+    """
+    known = of.references.of_platform(of.platform)
+    shown = len(known) <= SHOWN or of.document.measurement != "registered"
+    return usable(of, known) if shown else []
 
 
 def _predicted(item: ReferenceValue) -> dict[int, bytes]:
@@ -77,8 +80,8 @@ def _differing(of: TdxAppraisal, item: ReferenceValue) -> list[int]:
     return [index for index, value in _predicted(item).items() if value != of.claims.rtmrs[index]]
 
 
-def _matching(of: TdxAppraisal, known: list[ReferenceValue]) -> list[ReferenceValue]:
-    return [item for item in known if item.launch_digest == of.claims.mrtd and not _differing(of, item)]
+def _matching(of: TdxAppraisal, same: list[ReferenceValue]) -> list[ReferenceValue]:
+    return [item for item in same if not _differing(of, item)]
 
 
 def _mismatch(of: TdxAppraisal, nearest: ReferenceValue, clause: str) -> Check:

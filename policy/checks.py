@@ -7,18 +7,19 @@ The rules of a kind of evidence, and the comparisons that are not made, stand in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from policy.check import FAIL, IGNORED, PASS, Appraisal, Check
+from policy.check_measured import stage_warnings
 from policy.check_tcb import tcb_warnings
 from policy.check_trust import no_table
-from policy.claims import SgxClaims, SnpClaims, TdxClaims, VerifiedClaims
+from policy.claims import SgxClaims, SnpClaims, TdxClaims, VerifiedClaims, chip_name
 from policy.document import PolicyDocument
-from policy.reference import ReferenceValue
+from policy.reference_set import ReferenceSet
 from policy.sgx_checks import SGX, SGX_CHECKS
 from policy.snp_checks import SNP, SNP_CHECKS
+from policy.stage import Guest
 from policy.tdx_checks import TDX, TDX_CHECKS
 
 LAUNCH_CHECKS = frozenset({"measurement", *(f"tdx.rtmr{index}" for index in range(4))})
@@ -33,15 +34,17 @@ class Judged(NamedTuple):
 
 
 def run_checks(
-    claims: VerifiedClaims, document: PolicyDocument, references: Sequence[ReferenceValue], now: datetime
+    claims: VerifiedClaims, document: PolicyDocument, references: ReferenceSet, now: datetime, vm: str | None = None
 ) -> Judged:
     """Every rule for this kind of evidence, in order; one failed check where the policy has no table for it."""
     tee, platform = claims.tee, claims.platform
+    guest = Guest(chip_name(tee), vm)
     if isinstance(tee, SnpClaims) and document.snp is not None:
-        return Judged(tuple(SNP.run(Appraisal(tee, document.snp, platform, document, references, now))))
+        snp = Appraisal(tee, document.snp, platform, document, references, now, guest)
+        return Judged(tuple(SNP.run(snp)), stage_warnings(snp, tee.measurement))
     if isinstance(tee, TdxClaims) and document.tdx is not None:
-        td = Appraisal(tee, document.tdx, platform, document, references, now)
-        return Judged(tuple(TDX.run(td)), tcb_warnings(td))
+        td = Appraisal(tee, document.tdx, platform, document, references, now, guest)
+        return Judged(tuple(TDX.run(td)), (*tcb_warnings(td), *stage_warnings(td, tee.mrtd)))
     if isinstance(tee, SgxClaims) and document.sgx is not None:
         enclave = Appraisal(tee, document.sgx, platform, document, references, now)
         return Judged(tuple(SGX.run(enclave)), tcb_warnings(enclave))

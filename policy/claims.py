@@ -278,6 +278,12 @@ class VerifiedClaims:
         return self.tee.mrconfigid if isinstance(self.tee, TdxClaims) else self.tee.configid
 
 
+def chip_name(claims: TeeClaims) -> str | None:
+    """Lower-case hex of CHIP_ID or PPID; ``None`` where the host masks it (all zeros)."""
+    found = claims.chip_id if isinstance(claims, SnpClaims) else claims.pck.ppid
+    return found.hex() if any(found) else None
+
+
 def claims_json(claims: TeeClaims) -> dict[str, object]:
     """Claims as JSON values: byte strings in lower-case hex, TCB versions as objects, enums by value or name."""
     return _members(claims)

@@ -10,6 +10,7 @@ from policy.checks import FAIL, PASS, Check, run_checks
 from policy.claims import VerifiedClaims
 from policy.document import PolicyDocument
 from policy.reference import ReferenceValue
+from policy.reference_set import ReferenceSet
 from policy.trust_vector import trust_vector
 
 AFFIRMING, CONTRAINDICATED = "affirming", "contraindicated"
@@ -48,9 +49,14 @@ class Decision:
 
 
 def decide(
-    claims: VerifiedClaims, document: PolicyDocument, references: Sequence[ReferenceValue], *, now: datetime
+    claims: VerifiedClaims,
+    document: PolicyDocument,
+    references: Sequence[ReferenceValue],
+    *,
+    now: datetime,
+    vm: str | None = None,
 ) -> Decision:
-    """Run every check. No check passed, or any check failed: contraindicated.
+    """Run every check. No check passed, or any check failed: contraindicated. ``vm`` is the name in verified init-data.
 
     Raises ``TypeError`` for anything but :class:`VerifiedClaims` and for a ``now`` without a zone.
     """
@@ -58,7 +64,7 @@ def decide(
         raise TypeError(f"decide() wants VerifiedClaims, got {type(claims).__name__}: verify the evidence first")
     if now.tzinfo is None:
         raise TypeError("decide() wants an aware time")
-    checks, warnings = run_checks(claims, document, references, now)
+    checks, warnings = run_checks(claims, document, ReferenceSet.of(references), now, vm)
     failed = frozenset([check.id for check in checks if check.outcome == FAIL])
     accepted = not failed and any(check.outcome == PASS for check in checks)
     return Decision(

@@ -25,6 +25,7 @@ from policy.reference_fields import (
     optional_hex,
     word,
 )
+from policy.stage import Stage
 from policy.vocab import LaunchDigest, Platform
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ class ReferenceValue(NamedTuple):
     """One expected launch digest. ``created`` and ``expires`` are aware datetimes.
 
     For a TD ``launch_digest`` is MRTD and ``rtmrs`` are the four RTMRs of 48 bytes, ``None`` for one without an
-    expected value; for SEV-SNP, which has no such registers, ``rtmrs`` is empty.
+    expected value; for SEV-SNP, which has no such registers, ``rtmrs`` is empty. ``stage`` is not in the file: what
+    operators say about it during an upgrade.
     """
 
     name: str
@@ -107,6 +109,7 @@ class ReferenceValue(NamedTuple):
     expires: datetime | None = None
     recipe: LaunchRecipe | TdRecipe | None = None
     rtmrs: tuple[bytes | None, ...] = ()
+    stage: Stage | None = None
 
 
 def reference_to_json(value: ReferenceValue) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from policy.check import FAIL, Appraisal, Check
 from policy.claims import TeeClaims
 from policy.document import PolicyDocument, TeeRules
+from policy.reference_set import NONE
 from policy.vocab import Platform
 
 C = TypeVar("C", bound=TeeClaims)
@@ -61,7 +62,7 @@ class Remembered(Generic[C, R]):
         return checks
 
     def _run_remembered(self, document: PolicyDocument, rules: R, key: Sequence[object]) -> tuple[Check, ...]:
-        of = Appraisal(self._machine(key), rules, Platform.NONE, document, (), _NEVER)
+        of = Appraisal(self._machine(key), rules, Platform.NONE, document, NONE, _NEVER)
         checks = [_PENDING] * len(self.rules)
         for index, rule in self._remembered:
             checks[index] = rule(of)

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from attest.audit.record import DECISION, LAUNCH, LAUNCH_END, REFERENCE_ADD, REFERENCE_RETIRE, REFUSED_RELEASE, RELEASE
+from attest.audit.record import (
+    DECISION,
+    LAUNCH,
+    LAUNCH_END,
+    REFERENCE_ADD,
+    REFERENCE_PROMOTE,
+    REFERENCE_RETIRE,
+    REFUSED_RELEASE,
+    RELEASE,
+)
 
 _MEASUREMENTS = ("measurement", "mrtd", "mrenclave")
 
@@ -32,7 +41,7 @@ def facts_of(kind: str, subject: str, body: Mapping[str, object]) -> Facts:
         return _of_decision(body)
     if kind in (RELEASE, REFUSED_RELEASE, LAUNCH, LAUNCH_END):
         return Facts(_text(body.get("chip")), _text(body.get("measurement")), _text(body.get("vm")))
-    if kind in (REFERENCE_ADD, REFERENCE_RETIRE):
+    if kind in (REFERENCE_ADD, REFERENCE_PROMOTE, REFERENCE_RETIRE):
         return Facts(None, _text(body.get("launch_digest")), subject)
     return NONE
 

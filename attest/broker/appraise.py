@@ -19,10 +19,12 @@ from attest.endorsement.errors import RevocationUnknown, VerificationFailed
 from attest.endorsement.pool import EndorsementSet
 from attest.errors import AttestError
 from attest.evidence.errors import EvidenceMalformed
-from policy.claims import AMD_ROOT, SnpClaims, TdxClaims, TeeClaims, VerifiedClaims
+from policy.claims import AMD_ROOT, SnpClaims, TdxClaims, TeeClaims, VerifiedClaims, chip_name
 from policy.decide import CONTRAINDICATED, Decision, decide
 from policy.document import PolicyDocument
 from policy.reference import ReferenceValue
+from policy.reference_set import ReferenceSet, counts
+from policy.stage import Guest
 
 REVOCATIONS = frozenset({"snp.revocation", "tdx.revocation", "sgx.revocation"})
 NOT_GENUINE, MALFORMED, UNAVAILABLE = "not-genuine", "malformed", "unavailable"
@@ -30,10 +32,13 @@ NOT_GENUINE, MALFORMED, UNAVAILABLE = "not-genuine", "malformed", "unavailable"
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What evidence must be bound to: 64 bytes of REPORT_DATA, and the digest of init-data where some was sent."""
+    """What evidence must be bound to: 64 bytes of REPORT_DATA, and the digest of init-data where some was sent; ``vm``
+    is the name in that.
+    """
 
     report_data: bytes
     init_data: bytes | None = None
+    vm: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ def appraise(
     except AttestError as exc:
         return Found(failure=exc)
     try:
-        decision = with_rego(claims, decide(claims, document, references, now=now), document)
+        decision = with_rego(claims, decide(claims, document, references, now=now, vm=bound.vm), document)
     except RegoUnavailable as exc:
         return Found(claims, failure=exc)
     found = Found(claims, decision, revocation_unknown(claims, decision))
@@ -116,15 +121,14 @@ def _anchors(amd: bool, test_roots: tuple[bytes, ...]) -> TrustAnchors:
     return anchors
 
 
-def matching(claims: VerifiedClaims, references: Sequence[ReferenceValue], now: datetime) -> tuple[str, ...]:
-    """Names of the unexpired reference values of this platform that the guest equals, RTMRs included."""
+def matching(
+    claims: VerifiedClaims, references: Sequence[ReferenceValue], now: datetime, vm: str | None = None
+) -> tuple[str, ...]:
+    """Names of the reference values of this platform that the guest equals, RTMRs included, and that count for it."""
+    guest = Guest(chip_name(claims.tee), vm)
+    same = ReferenceSet.of(references).equal(claims.platform, claims.launch_digest)
     return tuple(
-        value.name
-        for value in references
-        if value.platform is claims.platform
-        and value.launch_digest == claims.launch_digest
-        and _registers_equal(claims.tee, value.rtmrs)
-        and (value.expires is None or now < value.expires)
+        value.name for value in same if _registers_equal(claims.tee, value.rtmrs) and counts(value, guest, now)
     )
 
 

@@ -23,7 +23,7 @@ from attest.broker import evidence_record
 from attest.broker.appraise import Bound, Found, appraise, matching
 from attest.broker.case import Case
 from attest.broker.errors import AccessDenied, SessionRefused
-from attest.broker.guest_facts import check_identity, facts_of, facts_to_text
+from attest.broker.guest_facts import facts_of, facts_to_text, vm_of
 from attest.broker.initdata import init_data_digest
 from attest.broker.limits import machine_of
 from attest.broker.protocol import AttestRequest, parse_attest
@@ -59,11 +59,11 @@ def attest(service: Service, session_id: str, body: bytes, now: datetime, peer: 
     """
     request = parse_attest(body)  # (1)
     init_data = None if request.init_data is None else init_data_digest(request.init_data)
-    check_identity(request.init_data)
+    vm = vm_of(request.init_data)
     session = consume_nonce(service, session_id, request, now)  # (2)
     request = replace(request, nonce=session.nonce)
     expected = report_data_for(session.nonce, request.tee_pubkey.members, request.additional_evidence)
-    case = replace(_examine(service, session.tee, request, Bound(expected, init_data), now), peer=peer)  # (3) (4)
+    case = replace(_examine(service, session.tee, request, Bound(expected, init_data, vm), now), peer=peer)  # (3) (4)
     if case.found.claims is not None:
         service.limits.chip.check(machine_of(case.found.claims.tee))
     number, issued = _record(service, session_id, case)  # (5)
@@ -144,7 +144,7 @@ def _stored(number: int, issued: Issued, case: Case) -> StoredDecision:
         generation=case.rules.generation,
         emulated=decision.emulated,
         tee_pubkey=json.dumps(case.request.tee_pubkey.members),
-        references=matching(claims, case.rules.references, case.now),
+        references=matching(claims, case.rules.references, case.now, case.bound.vm),
         facts=facts_to_text(facts_of(claims, case.request.init_data)),
     )
 

@@ -46,7 +46,7 @@ def keep(tx: Connection, case: Case, found: Mapping[str, Any]) -> dict[str, Any]
             "policy": case.rules.policy_sha256,
             "references": case.rules.references_sha256,
         },
-        "matched": matched(case.found, case.rules.references, case.now),
+        "matched": matched(case.found, case.rules.references, case.now, case.bound.vm),
         "peer": case.peer,
         **_result(tx, case),
         **found,
@@ -63,9 +63,9 @@ def _result(tx: Connection, case: Case) -> dict[str, bytes]:
     return {RESULT: blobs.put(tx, canonical(claims))}
 
 
-def matched(found: Found, references: Sequence[ReferenceValue], now: datetime) -> list[str]:
+def matched(found: Found, references: Sequence[ReferenceValue], now: datetime, vm: str | None) -> list[str]:
     """Names of the reference values in force that a verified guest equals."""
-    return [] if found.claims is None else list(matching(found.claims, references, now))
+    return [] if found.claims is None else list(matching(found.claims, references, now, vm))
 
 
 def findings(found: Found) -> dict[str, Any]:

@@ -27,15 +27,19 @@ MAX_RESOURCES = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@ -]{0,127}")
 
 
-def check_identity(init_data: InitData | None) -> None:
-    """Raise RequestMalformed where the identity does not parse: a guest with half a name is nobody."""
-    if init_data is not None:
-        _identity(init_data)
+def vm_of(init_data: InitData | None) -> str | None:
+    """The VM's name. Raises RequestMalformed where the identity does not parse: a guest with half a name is nobody."""
+    return None if init_data is None else vm_named(init_data.body)
+
+
+def vm_named(text: str) -> str | None:
+    """The VM's name in the text of init-data. Raises RequestMalformed."""
+    return _identity(text).get("vm")
 
 
 def facts_of(claims: VerifiedClaims, init_data: InitData | None) -> GuestFacts:
     """The facts of an accepted guest."""
-    identity = {} if init_data is None else _identity(init_data)
+    identity = {} if init_data is None else _identity(init_data.body)
     machine = machine_of(claims.tee)
     tee = claims.tee
     return GuestFacts(
@@ -71,15 +75,15 @@ def _tcb(version: TcbVersion) -> dict[str, int]:
     return {name: number for name, number in asdict(version).items() if number is not None}
 
 
-def _identity(init_data: InitData) -> dict[str, Any]:
+def _identity(text: str) -> dict[str, Any]:
     try:
-        data = strict_toml(init_data.body).get("data")
-        text = data.get(IDENTITY) if isinstance(data, dict) else None
-        if text is None:
+        data = strict_toml(text).get("data")
+        identity = data.get(IDENTITY) if isinstance(data, dict) else None
+        if identity is None:
             return {}
-        if not isinstance(text, str):
+        if not isinstance(identity, str):
             raise RequestMalformed(f"attest: init-data: {IDENTITY}: want text")
-        return _parsed(strict_toml(text))
+        return _parsed(strict_toml(identity))
     except TomlInvalid as exc:
         raise RequestMalformed(f"attest: init-data: {IDENTITY}: {exc.message}") from None
 

@@ -26,6 +26,7 @@ from attest.store import blobs, rules, secrets
 from attest.store.engine import Database
 from policy.reference import LaunchRecipe, ReferenceValue, reference_from_bytes
 from policy.secret import SecretBytes
+from policy.stage import Canary, Stage, stage_json
 from policy.vocab import ResourcePath
 
 MAX_SECRET = 64 * 1024
@@ -107,17 +108,26 @@ def delete_resource(database: Database, path: ResourcePath, by: By) -> int:
 
 
 def add_reference(
-    database: Database, document: bytes | Signed, by: By, signers: Signers | None = None
+    database: Database,
+    document: bytes | Signed,
+    by: By,
+    signers: Signers | None = None,
+    canary: Canary | None = None,
 ) -> ReferenceValue:
-    """Register a reference-value file, or an envelope of one, whose digest follows from its recipe.
+    """Register a reference-value file, or an envelope of one, whose digest follows from its recipe. With ``canary`` it
+    is the next value, to follow one that is in force.
 
-    Raises ReferenceMalformed, RequestMalformed when the digest does not follow, SignatureRefused, AlreadyExists.
+    Raises ReferenceMalformed, RequestMalformed when the digest does not follow, SignatureRefused, AlreadyExists, and
+    NotFound where there is nothing to follow.
     """
     signed = document if isinstance(document, Signed) else unwrap(document, REFERENCE)
     value = reference_from_bytes(signed.data)
     signed_by = (signers or Signers()).check(signed, REFERENCE, f"reference {value.name!r}")
     check_recipe(value)
+    stage = None if canary is None else Stage(canary)
     with database.write() as tx:
+        if canary is not None:
+            rules.get_reference(tx, canary.follows)
         rules.add_reference(
             tx,
             name=value.name,
@@ -125,16 +135,20 @@ def add_reference(
             document=signed.data,
             now=by.now,
             actor=str(by.actor),
+            stage=stage,
         )
-        remember_set(tx)
+        remember_set(tx, signed.data)
         body: dict[str, object] = {
             "document": hashlib.sha256(signed.data).digest(),
             "launch_digest": bytes(value.launch_digest),
             "signed_by": signed_by,
         }
+        if stage is not None:
+            body["stage"] = stage_json(stage)
         if signed.signatures:
             body["signature"] = blobs.put(tx, envelope(REFERENCE, signed, detached=True))
-        append(tx, Event(by.now, REFERENCE_ADD, value.name, "registered", by.actor, body))
+        outcome = "registered" if stage is None else "registered as next"
+        append(tx, Event(by.now, REFERENCE_ADD, value.name, outcome, by.actor, body))
     return value
 
 

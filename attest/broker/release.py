@@ -1,7 +1,8 @@
 """Releasing a resource to a guest whose attestation was accepted.
 
 1. The session or token names a decision of ours that has neither expired nor been revoked.
-2. The decision was made under the rules in force now; otherwise the guest must attest again.
+2. The decision was made under the rules in force now; otherwise the guest must attest again. A reference value that it
+   rests on has not retired since, and one that is not promoted yet has releases left for its canary.
 3. The decision is affirming.
 4. The resource exists.
 5. The resource is meant for this guest: one of the reference values it matched, where the resource names any.
@@ -34,6 +35,7 @@ from attest.broker.jwe import encrypt
 from attest.broker.jwk import parse_tee_pubkey
 from attest.broker.rego_judge import resource_refused
 from attest.broker.service import Service
+from attest.broker.stages import count_canary, retired, staged
 from attest.broker.token import token_id_of
 from attest.broker.trail import append
 from attest.keys.envelope import Sealed, unseal
@@ -76,7 +78,8 @@ def _release(
     if decision.generation != rules.generation(tx):  # (2)
         raise TokenRefused("the rules have changed since this attestation: attest again", code="token.outdated")
     row, facts = secrets.sealed(tx, path), facts_from_text(decision.facts)
-    refusal = _refusal(decision, path, row, facts)
+    values = staged(service.rules.of_generation(tx, decision.generation), decision)
+    refusal = _refusal(decision, path, row, facts) or retired(decision, values, now)
     about = records.facts(tx, decision.id)
     verdict = judge(tx, path, facts, now) if refusal is None and row is not None else None  # (6)
     if refusal is None and verdict is not None and verdict.failed:
@@ -84,6 +87,8 @@ def _release(
     said = None if refusal is not None or row is None else _resource_policy(service, tx, decision, path)
     if said is not None:
         refusal = _rego_denies(path, decision)
+    if refusal is None and verdict is not None:
+        refusal = count_canary(tx, decision, values)
     if refusal is not None:
         why: dict[str, object] = {"reasons": refusal.reasons, **({} if said is None else {"rego": said})}
         append(tx, _event(REFUSED_RELEASE, "denied", path, decision, now, why, about))

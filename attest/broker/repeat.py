@@ -7,7 +7,7 @@ judgement has changed since; each is something an auditor wants to hear about.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -22,6 +22,7 @@ from attest.audit.errors import AuditBroken
 from attest.audit.record import DECISION, SCHEMA
 from attest.broker.appraise import Bound, Found, appraise
 from attest.broker.evidence_record import RECEIVED, findings, matched
+from attest.broker.guest_facts import vm_named
 from attest.broker.presented import Blob, Memory, Presented
 from attest.broker.tees import TEES
 from attest.store import blobs
@@ -30,6 +31,7 @@ from attest.verifier.binding import report_data_for
 from policy.document import PolicyDocument, parse_policy
 from policy.errors import CvmError
 from policy.reference import ReferenceValue, reference_from_bytes
+from policy.stage import Stage, stage_from_json
 from policy.strictjson import strict_json
 
 Read = Callable[[bytes], bytes | None]
@@ -41,9 +43,14 @@ _reference = lru_cache(1024)(reference_from_bytes)
 
 
 @lru_cache(64)
-def _names(data: bytes) -> tuple[str, ...]:
-    """Digests (hexadecimal) of the reference values in a set of them."""
-    return tuple(entry["sha256"] for entry in strict_json(data, "reference values in force", max_bytes=64 << 20))
+def _names(data: bytes) -> tuple[tuple[str, Stage | None], ...]:
+    """Digests (hexadecimal) and stages of the reference values in a set of them."""
+    found = strict_json(data, "reference values in force", max_bytes=64 << 20)
+    return tuple((entry["sha256"], _stage(entry.get("stage"))) for entry in found)
+
+
+def _stage(value: Any) -> Stage | None:
+    return None if value is None else stage_from_json(value)
 
 
 def repeat_decision(tx: Connection, stored: StoredRecord) -> bool:
@@ -131,7 +138,8 @@ def _again(blob: Blob, body: Any, now: datetime, what: str, memory: Memory | Non
     found = _decide(blob, body, now, what, Instead(memory=memory))
     if "matched" not in body:
         return findings(found)
-    return findings(found) | {"matched": matched(found, _references(blob, body), now)}
+    references = _references(blob, body)
+    return findings(found) | {"matched": matched(found, references, now, _vm(blob, body, references))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +149,7 @@ class Instead:
     """
 
     document: PolicyDocument | None = None
-    references: tuple[ReferenceValue, ...] | None = None
+    references: Sequence[ReferenceValue] | None = None
     renew: Callable[[Presented], Presented] | None = None
     memory: Memory | None = None
 
@@ -160,18 +168,31 @@ def _decide(blob: Blob, body: Any, now: datetime, what: str, instead: Instead) -
     if expected.hex() != binding["report_data"]:
         raise AuditBroken(f"{what}: report_data does not follow from the nonce and key on record")
     digest = binding["init_data_digest"]
-    bound = Bound(expected, None if digest is None else bytes.fromhex(digest))
     presented = TEES[body["tee"]].restore(body["evidence"], blob)
     if instead.renew is not None:
         presented = instead.renew(presented)
     document = instead.document or _policy(blob(rules["policy"]))
     references = _references(blob, body) if instead.references is None else instead.references
+    bound = Bound(expected, None if digest is None else bytes.fromhex(digest), _vm(blob, body, references))
     return appraise(presented, bound, (document, references), now=now, memory=instead.memory)
 
 
 def _references(blob: Blob, body: Any) -> tuple[ReferenceValue, ...]:
     """The reference values that were in force."""
-    return tuple([_reference(blob(name)) for name in _names(blob(body["rules"]["references"]))])
+    named = _names(blob(body["rules"]["references"]))
+    return tuple([_staged(_reference(blob(name)), stage) for name, stage in named])
+
+
+def _staged(value: ReferenceValue, stage: Stage | None) -> ReferenceValue:
+    return value if stage is None else value._replace(stage=stage)
+
+
+def _vm(blob: Blob, body: Any, references: Sequence[ReferenceValue]) -> str | None:
+    """The VM's name in its init-data, where a reference value asks for one."""
+    named = body["binding"].get("init_data")
+    if named is None or not any(value.stage and value.stage.canary for value in references):
+        return None
+    return vm_named(blob(named).decode())
 
 
 def _blob(read: Read, digest: str, what: str) -> bytes:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
@@ -16,17 +16,22 @@ from attest.store.engine import Database
 from attest.store.rules import StoredReference
 from policy.document import PolicyDocument, parse_policy
 from policy.reference import ReferenceValue, reference_from_bytes
+from policy.reference_set import ReferenceSet
+from policy.stage import stage_json
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a decision is made by. The digests name blobs, so that an audit record can name the rules exactly."""
+    """What a decision is made by. The digests name blobs, so that an audit record can name the rules exactly.
+    ``parsed`` are the reference values by the SHA-256 of their documents.
+    """
 
     generation: int
     policy_sha256: bytes
     document: PolicyDocument
-    references: tuple[ReferenceValue, ...]
+    references: ReferenceSet
     references_sha256: bytes
+    parsed: Mapping[bytes, ReferenceValue] = field(default_factory=dict, repr=False)
 
 
 class RulesInForce:
@@ -48,9 +53,13 @@ class RulesInForce:
 
     def within(self, tx: Connection) -> Rules:
         """As :meth:`current`, as one transaction sees them."""
+        return self.of_generation(tx, rules.generation(tx))
+
+    def of_generation(self, tx: Connection, generation: int) -> Rules:
+        """The rules in force, which ``tx`` has seen to be of this generation."""
         last = self._last
-        if last is None or last.generation != rules.generation(tx):
-            last = self._last = load(tx, self._signers)
+        if last is None or last.generation != generation:
+            last = self._last = load(tx, self._signers, last)
         return last  # not what another thread put there meanwhile
 
 
@@ -63,31 +72,57 @@ def active_document(tx: Connection) -> bytes:
     return data
 
 
-def load(tx: Connection, signers: Signers) -> Rules:
-    """Read and parse the rules in force."""
+def load(tx: Connection, signers: Signers, before: Rules | None = None) -> Rules:
+    """Read and parse the rules in force; reference values that were parsed ``before`` are not parsed again."""
     data = active_document(tx)
     digest = hashlib.sha256(data).digest()
     signature = rules.active_signature(tx)
     beside = None if signature is None else blobs.get(tx, signature)
     signers.check(unwrap(data, POLICY, beside), POLICY, "policy in force")
     stored = rules.active_references(tx)
+    parsed = _parsed(stored, before)
     return Rules(
         generation=rules.generation(tx),
         policy_sha256=digest,
         document=parse_policy(data),
-        references=tuple(reference_from_bytes(entry.document) for entry in stored),
+        references=ReferenceSet(parsed.values()),
+        parsed=parsed,
         references_sha256=hashlib.sha256(reference_set(stored)).digest(),
     )
 
 
-def reference_set(stored: Sequence[StoredReference]) -> bytes:
-    """The list of reference values a decision is made with: names and document digests, in canonical JSON."""
-    return canonical([{"name": entry.name, "sha256": hashlib.sha256(entry.document).digest()} for entry in stored])
-
-
-def remember_set(tx: Connection) -> None:
-    """Keep the present reference set and its documents as blobs; called in every transaction that changes it."""
-    stored = rules.active_references(tx)
+def _parsed(stored: Sequence[StoredReference], before: Rules | None) -> dict[bytes, ReferenceValue]:
+    """By the SHA-256 of their documents, in order."""
+    known = {} if before is None else before.parsed
+    found = {}
     for entry in stored:
-        blobs.put(tx, entry.document)
-    blobs.put(tx, reference_set(stored))
+        digest = hashlib.sha256(entry.document).digest()
+        value = known.get(digest) or reference_from_bytes(entry.document)
+        found[digest] = value if value.stage == entry.stage else value._replace(stage=entry.stage)
+    return found
+
+
+def parse_stored(entry: StoredReference) -> ReferenceValue:
+    """A stored value with its stage."""
+    return reference_from_bytes(entry.document)._replace(stage=entry.stage)
+
+
+def reference_set(stored: Sequence[StoredReference]) -> bytes:
+    """The list of reference values a decision is made with: names, document digests, and stages where there are some,
+    in canonical JSON.
+    """
+    return canonical([_set_entry(entry) for entry in stored])
+
+
+def _set_entry(entry: StoredReference) -> dict[str, object]:
+    found: dict[str, object] = {"name": entry.name, "sha256": hashlib.sha256(entry.document).digest()}
+    return found if entry.stage is None else found | {"stage": stage_json(entry.stage)}
+
+
+def remember_set(tx: Connection, added: bytes | None = None) -> None:
+    """Keep the present reference set, and the document that was ``added`` to it, as blobs; called in every transaction
+    that changes the set.
+    """
+    if added is not None:
+        blobs.put(tx, added)
+    blobs.put(tx, reference_set(rules.active_references(tx)))

@@ -10,11 +10,11 @@ from attest.audit.canonical import rfc3339
 from attest.broker.opening import open_database
 from attest.broker.policy_replay import Replay, Replayed
 from attest.broker.policy_replay import replay as replay_decisions
+from attest.broker.rules import parse_stored
 from attest.cli.common import print_json, print_table, print_text, settings_of
 from attest.cli.policy_look import policy_named
 from attest.store import rules
 from policy.errors import ConfigInvalid
-from policy.reference import reference_from_bytes
 
 _DAYS = timedelta(days=30)
 CHANGES, NONE = 7, 0
@@ -29,7 +29,7 @@ def replay(args: Namespace) -> int:
     document = policy_named(args, args.file)
     with open_database(settings_of(args)).read() as tx:
         stored = rules.active_references(tx) if args.present_references else None
-        references = None if stored is None else tuple(reference_from_bytes(entry.document) for entry in stored)
+        references = None if stored is None else tuple(map(parse_stored, stored))
         found = replay_decisions(tx, document, since, until, references=references)
     if args.json:
         print_json(_json(found, document.name, since, until))

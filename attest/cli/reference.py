@@ -13,8 +13,9 @@ DESCRIPTION = "Add, list or retire reference values; explain why a refused guest
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """``add``, ``list``, ``retire``, ``explain``."""
+    """``add``, ``promote``, ``progress``, ``list``, ``retire``, ``explain``."""
     from attest.cli.common import add_config, add_json
+    from attest.cli.reference_upgrade import add_upgrade
 
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     add = verbs.add_parser("add", help="register a file of `cvm measure -o`", allow_abbrev=False)
@@ -28,51 +29,60 @@ def add_arguments(parser: ArgumentParser) -> None:
     explain.add_argument(
         "--candidate", type=Path, action="append", default=[], metavar="FILE", help="what an SNP guest may have been"
     )
-    for child in (add, listing, retire, explain):
+    for child in (add, listing, retire, explain, *add_upgrade(verbs, add)):
         add_config(child)
         add_json(child)
 
 
 def run(args: Namespace) -> int:
-    """One of the four; 0."""
-    return {"add": _add, "list": _list, "retire": _retire, "explain": _explain}[args.action](args)
+    """One of them; 0."""
+    from attest.cli import reference_upgrade as upgrade
+
+    verbs = {"add": _add, "list": _list, "retire": _retire, "explain": _explain}
+    return (verbs | {"promote": upgrade.run_promote, "progress": upgrade.run_progress})[args.action](args)
 
 
 def _add(args: Namespace) -> int:
     from attest.broker.opening import open_database, signers_of
     from attest.broker.operations import add_reference
     from attest.cli.common import by_local_user, print_json, print_text, read_file, settings_of
+    from attest.cli.reference_upgrade import canary_of
     from attest.keys.statement import REFERENCE, signature_beside, unwrap
 
     settings, beside = settings_of(args), signature_beside(args.file)
     signatures = read_file(beside, "signatures") if beside.exists() else None
     signed = unwrap(read_file(args.file, "reference value", 2 << 20), REFERENCE, signatures)
-    value = add_reference(open_database(settings), signed, by_local_user(), signers_of(settings))
-    digest = value.launch_digest.hex()
+    canary = canary_of(args)
+    value = add_reference(open_database(settings), signed, by_local_user(), signers_of(settings), canary)
+    digest, word = value.launch_digest.hex(), "registered" if canary is None else f"registered after {canary.follows}"
     if args.json:
         print_json({"schema": "attest.reference.add/1", "name": value.name, "launch_digest": digest})
     else:
-        print_text(f"reference value {value.name} registered: {digest} ({value.platform.value})")
+        print_text(f"reference value {value.name} {word}: {digest} ({value.platform.value})")
     return 0
 
 
 def _list(args: Namespace) -> int:
+    from datetime import UTC, datetime
+
     from attest.broker.opening import open_database
+    from attest.broker.upgrades import plan_json
     from attest.broker.views import reference_json
     from attest.cli.common import print_json, print_table, settings_of
+    from attest.cli.reference_upgrade import state_text
     from attest.store import rules
 
+    now = datetime.now(UTC)
+
     with open_database(settings_of(args)).read() as tx:
-        found = [reference_json(entry) for entry in rules.all_references(tx)]
+        found = [reference_json(entry) | plan_json(entry, now) for entry in rules.all_references(tx)]
     if args.json:
         print_json({"schema": "attest.reference.list/1", "references": found})
         return 0
     rows = [("NAME", "PLATFORM", "LAUNCH DIGEST", "ADDED", "BY", "STATE")]
     for entry in found:
-        state = f"retired {entry['retired']} by {entry['retired_by']}" if entry["retired"] else "in force"
-        rows.append(
-            (entry["name"], entry["platform"], entry["launch_digest"], entry["added"], entry["added_by"], state)
-        )
+        about = (entry["name"], entry["platform"], entry["launch_digest"], entry["added"], entry["added_by"])
+        rows.append((*about, state_text(entry)))
     print_table(rows)
     return 0
 

@@ -6,14 +6,17 @@ under, so a token from before a change can be told from one after it, in any wor
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from attest.store.errors import AlreadyExists, NotFound
 from attest.store.schema import references, settings
 from attest.store.times import from_micros, to_micros
+from policy.stage import Stage, stage_from_json, stage_json
 
 _GENERATION = "generation"
 _POLICY = "policy_sha256"
@@ -22,7 +25,10 @@ _SIGNATURE = "policy_signature_sha256"
 
 @dataclass(frozen=True, slots=True)
 class StoredReference:
-    """One registered reference value; ``document`` is the file's bytes as they were added, ``id`` counts them."""
+    """One registered reference value; ``document`` is the file's bytes as they were added, ``id`` counts them.
+
+    ``stage`` is its place in an upgrade, ``canary_releases`` how many keys went out on it before it was promoted.
+    """
 
     name: str
     launch_digest: bytes
@@ -32,6 +38,8 @@ class StoredReference:
     retired: datetime | None
     retired_by: str | None
     id: int = 0
+    stage: Stage | None = None
+    canary_releases: int = 0
 
 
 def generation(tx: Connection) -> int:
@@ -61,24 +69,58 @@ def set_policy(tx: Connection, sha256: bytes, signature: bytes | None = None) ->
 
 
 def add_reference(
-    tx: Connection, *, name: str, launch_digest: bytes, document: bytes, now: datetime, actor: str
+    tx: Connection,
+    *,
+    name: str,
+    launch_digest: bytes,
+    document: bytes,
+    now: datetime,
+    actor: str,
+    stage: Stage | None = None,
 ) -> None:
     """Register a reference value. Raises AlreadyExists while one of that name is in force."""
-    if any(entry.name == name for entry in active_references(tx)):
+    if find_reference(tx, name) is not None:
         raise AlreadyExists(f"reference value {name!r}: registered already", hint=f"attest reference retire {name}")
     tx.execute(
         insert(references).values(
-            name=name, launch_digest=launch_digest, document=document, added=to_micros(now), added_by=actor
+            name=name,
+            launch_digest=launch_digest,
+            document=document,
+            added=to_micros(now),
+            added_by=actor,
+            stage=_stage_text(stage),
         )
     )
     next_generation(tx)
 
 
+def set_stage(tx: Connection, name: str, stage: Stage | None) -> None:
+    """Change the stage of the value of that name that is in force."""
+    tx.execute(
+        update(references)
+        .where(references.c.name == name, references.c.retired.is_(None))
+        .values(stage=_stage_text(stage))
+    )
+    next_generation(tx)
+
+
+def count_canary(tx: Connection, name: str, most: int) -> bool:
+    """Count one release on a next value; false where ``most`` are counted already. No new generation."""
+    done = tx.execute(
+        update(references)
+        .where(references.c.name == name, references.c.retired.is_(None), references.c.canary_releases < most)
+        .values(canary_releases=references.c.canary_releases + 1)
+    )
+    return done.rowcount == 1
+
+
+def _stage_text(stage: Stage | None) -> str | None:
+    return None if stage is None else json.dumps(stage_json(stage))
+
+
 def retire_reference(tx: Connection, name: str, *, now: datetime, actor: str) -> StoredReference:
     """Take a reference value out of force; returns it. Raises NotFound."""
-    found = next((entry for entry in active_references(tx) if entry.name == name), None)
-    if found is None:
-        raise NotFound(f"reference value {name!r}: none of that name is in force", hint="attest reference list")
+    found = get_reference(tx, name)
     tx.execute(
         update(references)
         .where(references.c.name == name, references.c.retired.is_(None))
@@ -88,26 +130,43 @@ def retire_reference(tx: Connection, name: str, *, now: datetime, actor: str) ->
     return found
 
 
+def find_reference(tx: Connection, name: str) -> StoredReference | None:
+    """The value of that name that is in force."""
+    row = tx.execute(select(references).where(references.c.name == name, references.c.retired.is_(None))).first()
+    return None if row is None else _stored(row)
+
+
+def get_reference(tx: Connection, name: str) -> StoredReference:
+    """The value of that name that is in force, or NotFound."""
+    found = find_reference(tx, name)
+    if found is None:
+        raise NotFound(f"reference value {name!r}: none of that name is in force", hint="attest reference list")
+    return found
+
+
 def active_references(tx: Connection) -> tuple[StoredReference, ...]:
-    """Reference values in force, oldest first."""
-    return tuple(entry for entry in all_references(tx) if entry.retired is None)
+    """Reference values in force, oldest first; those that are next, or retire on a date, among them."""
+    rows = tx.execute(select(references).where(references.c.retired.is_(None)).order_by(references.c.id))
+    return tuple(map(_stored, rows))
 
 
 def all_references(tx: Connection) -> tuple[StoredReference, ...]:
     """Every reference value ever registered, oldest first."""
-    rows = tx.execute(select(references).order_by(references.c.id)).all()
-    return tuple(
-        StoredReference(
-            name=row.name,
-            launch_digest=row.launch_digest,
-            document=row.document,
-            added=from_micros(row.added),
-            added_by=row.added_by,
-            retired=None if row.retired is None else from_micros(row.retired),
-            retired_by=row.retired_by,
-            id=row.id,
-        )
-        for row in rows
+    return tuple(map(_stored, tx.execute(select(references).order_by(references.c.id))))
+
+
+def _stored(row: Row[Any]) -> StoredReference:
+    return StoredReference(
+        name=row.name,
+        launch_digest=row.launch_digest,
+        document=row.document,
+        added=from_micros(row.added),
+        added_by=row.added_by,
+        retired=None if row.retired is None else from_micros(row.retired),
+        retired_by=row.retired_by,
+        id=row.id,
+        stage=None if row.stage is None else stage_from_json(json.loads(row.stage)),
+        canary_releases=row.canary_releases,
     )
 
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0008_launches"
+REVISION = "0009_stages"
 """The newest of ``attest/store/migrations/versions``. Named here so that a start needs no Alembic."""
 
 metadata = MetaData()
@@ -145,8 +145,11 @@ references = Table(
     Column("added_by", String(255), nullable=False),
     Column("retired", BigInteger),
     Column("retired_by", String(255)),
+    Column("stage", Text),
+    Column("canary_releases", Integer, nullable=False, server_default="0"),
     Index("reference_values_name", "name"),
 )
+"""``stage`` is its place in an upgrade as JSON, ``canary_releases`` how often a key went out on it before promotion."""
 
 secrets = Table(
     "secrets",

@@ -10,6 +10,7 @@ import pytest
 from policy.check import Appraisal
 from policy.claims import SnpClaims
 from policy.reference import ReferenceValue
+from policy.reference_set import ReferenceSet
 from policy.snp import GuestPolicy, KeyInfo, PlatformInfo, SigningKey, TcbVersion
 from policy.snp_checks import SNP, SNP_CHECKS
 from policy.vocab import LaunchDigest, Platform, SnpProduct
@@ -50,6 +51,6 @@ DOCUMENTS = [
 def test_a_change_of_any_claim_reaches_every_rule(name: str, document: Any) -> None:
     for claims in (GOOD, verified(**{name: other(name)}).snp):
         references = (ReferenceValue("web", Platform.SEV_SNP, GOOD.measurement, NOW),)
-        of = Appraisal(claims, document.snp, Platform.SEV_SNP, document, references, NOW)
+        of = Appraisal(claims, document.snp, Platform.SEV_SNP, document, ReferenceSet(references), NOW)
         assert SNP.run(of) == [rule(of) for rule in SNP_CHECKS]
         assert SNP.run(of) == [rule(of) for rule in SNP_CHECKS], "and once more, remembered"

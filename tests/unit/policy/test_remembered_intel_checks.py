@@ -12,6 +12,7 @@ import pytest
 from policy.check import Appraisal
 from policy.document import PolicyDocument
 from policy.measured import MeasuredEvent
+from policy.reference_set import ReferenceSet
 from policy.sgx_checks import SGX, SGX_CHECKS
 from policy.sgx_rules import SgxRules
 from policy.tdx import TcbStatus
@@ -67,12 +68,12 @@ SGX_DOCUMENTS = [sgx_policy(), sgx_policy(OURS, ('OutOfDate = "refuse"', "OutOfD
 
 def of_td(claims: Any, document: PolicyDocument) -> Appraisal[Any, TdxRules]:
     assert document.tdx is not None
-    return Appraisal(claims, document.tdx, Platform.TDX, document, (REFERENCE,), NOW)
+    return Appraisal(claims, document.tdx, Platform.TDX, document, ReferenceSet((REFERENCE,)), NOW)
 
 
 def of_enclave(claims: Any, document: PolicyDocument) -> Appraisal[Any, SgxRules]:
     assert document.sgx is not None
-    return Appraisal(claims, document.sgx, Platform.SGX, document, (), NOW)
+    return Appraisal(claims, document.sgx, Platform.SGX, document, ReferenceSet(), NOW)
 
 
 @pytest.mark.parametrize("name", leaves(TD))
@@ -124,5 +125,5 @@ def test_what_depends_on_the_clock_or_on_reference_values_is_not_remembered() ->
     for days in (0, 5, 40):
         for references in ((REFERENCE,), ()):
             now = NOW + timedelta(days=days)
-            of = Appraisal(late, document.tdx, Platform.TDX, document, references, now)
+            of = Appraisal(late, document.tdx, Platform.TDX, document, ReferenceSet(references), now)
             assert TDX.run(of) == [rule(of) for rule in TDX_CHECKS]
