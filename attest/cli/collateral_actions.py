@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from attest.cli.collateral_cache import anchors_with, pcs_source_of, source_of
 from attest.cli.collateral_intel import CACHED, FAILED, FETCHED, fetch_intel, intel_item_json, warnings_of
@@ -30,8 +30,38 @@ from policy.snp import TcbVersion
 from policy.vocab import SnpProduct
 
 
+class Fetched(NamedTuple):
+    """The cache's folder, what became of each thing, and the last failure."""
+
+    cache: str
+    items: list[dict[str, Any]]
+    failure: CollateralUnavailable | None
+
+    @property
+    def exit_code(self) -> int:
+        """0, or that of the failure."""
+        return 0 if self.failure is None else exit_code(self.failure)
+
+
 def fetch(args: Namespace) -> int:
-    """Fetch what the options mean; 0, or the exit code of the last failure."""
+    """Fetch what the options mean and say so; 0, or the exit code of the last failure."""
+    done = fetched(args)
+    if args.json:
+        print_json({"schema": "attest.collateral.fetch/1", "cache": done.cache, "items": done.items})
+    else:
+        print_fetched(done)
+    return done.exit_code
+
+
+def print_fetched(done: Fetched) -> None:
+    """A table, and the failure on standard error."""
+    print_table([(item["outcome"], item["name"], item["expires"] or item["message"] or "") for item in done.items])
+    if done.failure is not None:
+        progress(failure_text(done.failure, as_json=False))
+
+
+def fetched(args: Namespace) -> Fetched:
+    """Fetch what the options mean."""
     evidence = None if args.report is None else parse_evidence(read_file(args.report))
     if args.fmspc is not None or isinstance(evidence, QuoteEvidence):
         return _fetch_intel(args, evidence)
@@ -46,28 +76,17 @@ def fetch(args: Namespace) -> int:
         failure, results = _fetch_plan(plan, source, anchors, (now, budget, args.refresh))
         if not isinstance(failure, CollateralNotFound):
             break
-    return _fetched(args, str(source.cache.folder), results, failure)
+    return Fetched(str(source.cache.folder), results, failure)
 
 
-def _fetch_intel(args: Namespace, evidence: Evidence | None) -> int:
+def _fetch_intel(args: Namespace, evidence: Evidence | None) -> Fetched:
     if args.product is not None or args.chip is not None or args.tcb is not None:
         raise ConfigInvalid("fetch", ("--product, --chip and --tcb are AMD's; a quote or --fmspc names Intel's",))
     if args.fmspc is not None and evidence is not None and not isinstance(evidence, QuoteEvidence):
         raise ConfigInvalid("fetch", ("want either evidence or --fmspc, not both",))
     quote = evidence.quote if isinstance(evidence, QuoteEvidence) else None
     anchors = split_roots(args.root)[1]
-    return _fetched(args, *fetch_intel(args, quote, anchors, datetime.now(UTC)))
-
-
-def _fetched(args: Namespace, cache: str, results: list[dict[str, Any]], failure: CollateralUnavailable | None) -> int:
-    """Print what became of each thing; 0, or the exit code of the failure."""
-    if args.json:
-        print_json({"schema": "attest.collateral.fetch/1", "cache": cache, "items": results})
-    else:
-        print_table([(item["outcome"], item["name"], item["expires"] or item["message"] or "") for item in results])
-        if failure is not None:
-            progress(failure_text(failure, as_json=False))
-    return 0 if failure is None else exit_code(failure)
+    return Fetched(*fetch_intel(args, quote, anchors, datetime.now(UTC)))
 
 
 def _fetch_plan(

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from attest.cli.collateral_actions import Fetched
 
 DESCRIPTION = "Register hosts by their launch key, and put their signed launch records into the audit log."
 
@@ -16,6 +20,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = verbs.add_parser("add", help="register a host's public key", allow_abbrev=False)
     add.add_argument("name", metavar="NAME", help="how records name the host")
     add.add_argument("key", type=Path, metavar="KEY", help="its public key, PEM, Ed25519 or P-384")
+    add.add_argument(
+        "--evidence",
+        type=Path,
+        metavar="FILE",
+        help="report or quote of a guest there: fetch what its guests will need",
+    )
+    add.add_argument(
+        "--root", type=Path, action="append", default=[], metavar="CERT", help="also trust this root (test PKIs)"
+    )
     listing = verbs.add_parser("list", help="list hosts, retired ones too", allow_abbrev=False)
     retire = verbs.add_parser("retire", help="believe a host no more", allow_abbrev=False)
     retire.add_argument("name", metavar="NAME", help="the host")
@@ -34,15 +47,33 @@ def run(args: Namespace) -> int:
 def _add(args: Namespace) -> int:
     from attest.broker.hosts import add_host
     from attest.broker.opening import open_database
+    from attest.cli.collateral_actions import print_fetched
     from attest.cli.common import by_local_user, print_json, print_text, read_file, settings_of
 
     key = read_file(args.key, "public key")
-    host = add_host(open_database(settings_of(args)), args.name, key, by_local_user())
+    database = open_database(settings_of(args))
+    done = None if args.evidence is None else _prefetch(args)  # first: what is no evidence registers nothing
+    host = add_host(database, args.name, key, by_local_user())
     if args.json:
-        print_json({"schema": "attest.host.add/1", "name": host.name, "key_id": host.key_id})
-    else:
-        print_text(f"host {host.name} registered, key {host.key_id}")
-    return 0
+        found = {} if done is None else {"collateral": {"cache": done.cache, "items": done.items}}
+        print_json({"schema": "attest.host.add/1", "name": host.name, "key_id": host.key_id, **found})
+        return 0 if done is None else done.exit_code
+    print_text(f"host {host.name} registered, key {host.key_id}")
+    if done is None:
+        return 0
+    print_fetched(done)
+    return done.exit_code
+
+
+def _prefetch(args: Namespace) -> Fetched:
+    """As ``attest collateral fetch`` would for the same settings."""
+    from attest.cli.collateral import add_arguments as fetch_arguments
+    from attest.cli.collateral_actions import fetched
+
+    parser = ArgumentParser()
+    fetch_arguments(parser)
+    roots = [word for root in args.root for word in ("--root", str(root))]
+    return fetched(parser.parse_args(["fetch", "--config", str(args.config), *roots, "--", str(args.evidence)]))
 
 
 def _list(args: Namespace) -> int:
