@@ -41,6 +41,8 @@ COLLATERAL_CHANGE = "collateral-change"
 KEYS_CHANGE = "keys-change"
 ROLES_CHANGE = "roles-change"
 SETTINGS_CHANGE = "settings-change"
+NOTICED = (COLLATERAL_CHANGE, KEYS_CHANGE, ROLES_CHANGE, SETTINGS_CHANGE)
+"""What the service stands on, put on record by looking."""
 BACKUP = "backup"
 RESTORE = "restore"
 TOKEN_REVOKE = "token-revoke"  # noqa: S105  # the name of an event

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from attest.audit.canonical import Json, canonical, plain
 from attest.audit.errors import AuditBroken
-from attest.audit.record import COLLATERAL_CHANGE, KEYS_CHANGE, ROLES_CHANGE, SETTINGS_CHANGE, Event
+from attest.audit.record import Event
 from attest.broker.operations import By
 from attest.broker.questions import read_record
 from attest.broker.trail import append
@@ -30,7 +30,6 @@ from attest.store import blobs, records
 from attest.store.engine import Database
 from attest.store.records import Filter, StoredRecord
 
-KINDS = (COLLATERAL_CHANGE, KEYS_CHANGE, ROLES_CHANGE, SETTINGS_CHANGE)
 _NAME_MAX = 200
 
 
@@ -53,7 +52,7 @@ def replica_name() -> str:
 
 
 def record_change(database: Database, kind: str, inventory: Inventory, replica: str, by: By) -> int | None:
-    """The number of the record, ``None`` where the log says that already. ``kind`` is one of `KINDS`.
+    """The number of the record, ``None`` where the log says that already. ``kind``: of `audit.record.NOTICED`.
 
     Raises AuditBroken where the last record or its inventory was changed.
     """

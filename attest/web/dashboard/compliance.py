@@ -50,11 +50,13 @@ ISO = Family(
             "A.8.24",
             "Use of cryptography",
             "Disk keys are stored under envelope encryption and leave only encrypted to a key in an attested guest. "
-            "Every stored, replaced and erased key is a record with its version, size and the master key's id.",
-            (kinds.RESOURCE_PUT, kinds.RESOURCE_DELETE, *_RELEASES),
+            "Every stored, replaced and erased key is a record with its version, size and the master key's id; so is "
+            "every change of the service's own keys, by their public halves or ids.",
+            (kinds.RESOURCE_PUT, kinds.RESOURCE_DELETE, *_RELEASES, kinds.KEYS_CHANGE, kinds.KEYS_REWRAP),
             (
                 "attest audit list --kind resource-put --json",
                 "attest audit list --kind release --json",
+                "attest audit list --kind keys-change --json",
                 "attest key list --json",
             ),
             "Rules for algorithms and key lengths, custody of the master key, its rotation.",
@@ -89,9 +91,14 @@ ISO = Family(
             "A.8.9",
             "Configuration management",
             "Only launches that match a registered reference value are accepted; policy and reference values change by "
-            "recorded acts that name who did it.",
-            _RULES,
-            ("attest audit list --kind policy-apply --json", "attest reference list --json"),
+            "recorded acts that name who did it. Settings that decide and the collateral in force are on record "
+            "whenever they are others than before.",
+            (*_RULES, kinds.SETTINGS_CHANGE, kinds.COLLATERAL_CHANGE),
+            (
+                "attest audit list --kind policy-apply --json",
+                "attest reference list --json",
+                "attest audit ask changes --since 2026-01-01 --json",
+            ),
             "Review and approval before a change.",
         ),
     ),
@@ -114,9 +121,13 @@ SOC2 = Family(
             "CC6.2",
             "Registering and removing access",
             "Reference values are registered and retired by name; from that moment decisions follow, and tokens given "
-            "before no longer open anything.",
-            (kinds.REFERENCE_ADD, kinds.REFERENCE_RETIRE, kinds.TOKEN_REVOKE),
-            ("attest audit list --kind reference-add --json", "attest audit list --kind reference-retire --json"),
+            "before no longer open anything. Another authority or provider behind operators or auditors is on record.",
+            (kinds.REFERENCE_ADD, kinds.REFERENCE_RETIRE, kinds.TOKEN_REVOKE, kinds.ROLES_CHANGE),
+            (
+                "attest audit list --kind reference-add --json",
+                "attest audit list --kind reference-retire --json",
+                "attest audit list --kind roles-change --json",
+            ),
             "Joiners and leavers among operators.",
         ),
         Control(
@@ -133,7 +144,11 @@ SOC2 = Family(
             "Refused attestations and refused releases are recorded like accepted ones, with reasons; counters of both "
             "are served for monitoring.",
             (kinds.DECISION, kinds.REFUSED_RELEASE),
-            ("attest audit list --kind decision --json", "attest audit list --kind release-refused --json"),
+            (
+                "attest audit list --kind decision --json",
+                "attest audit list --kind release-refused --json",
+                "attest audit ask anomalies --json",
+            ),
             "Alerting on them, and answering alerts.",
         ),
         Control(

@@ -6,9 +6,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from attest.audit.canonical import rfc3339
-from attest.audit.record import DECISION
+from attest.audit.record import DECISION, NOTICED
 from attest.broker.views import reference_json
 from attest.store import checkpoints, reading, records, rules
+from attest.store.records import Filter
 from attest.web.dashboard.endorsements import BAD, endorsement_items
 from attest.web.dashboard.house import Ask
 from attest.web.dashboard.lookup import ACCEPTED, RESULT_OF, RESULTS, of_kind, result_of, rows
@@ -100,6 +101,10 @@ def _attention(
         found.append({"text": f"{len(late)} pieces of collateral are out of date", "page": "/endorsements"})
     if policy_in_force(ask).get("emulated"):
         found.append({"text": "The policy accepts emulated hardware, which protects nothing", "page": "/policies"})
+    wanted = Filter(since=ask.now - timedelta(days=1), kinds=NOTICED, outcome="changed")
+    if changed := records.count(ask.tx, wanted):
+        text = f"{changed} changes of roles, keys, settings or collateral in the last day"
+        found.append({"text": text, "page": "/records?kind=changes"})
     if head["uncovered"]:
         text = f"{head['uncovered']} records are not covered by a signed checkpoint yet"
         found.append({"text": text, "page": "/records"})

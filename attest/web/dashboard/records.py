@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from attest.broker.questions import BY_GUESTS, BY_HOSTS
 from attest.store import checkpoints, reading
 from attest.store.records import Filter
 from attest.web.dashboard.house import Ask
 from attest.web.dashboard.lookup import before_of, page_of, record_of
 from attest.web.dashboard.overview import log_head
 
+CHANGES = "changes"
+
 
 def records_page(ask: Ask) -> dict[str, Any]:
-    """``?kind=`` and ``?before=``: records, newest first, below the tree's head."""
+    """``?kind=`` and ``?before=``: records, newest first, below the tree's head. The kind ``changes`` stands for every
+    kind that neither guests nor hosts cause.
+    """
     known, kind = reading.kinds(ask.tx), ask.query.get("kind") or None
-    kind = kind if kind in known else None
-    found, more = page_of(ask, Filter(kinds=() if kind is None else (kind,), before=before_of(ask)))
+    kind = kind if kind in known or kind == CHANGES else None
+    wanted: tuple[str, ...] = () if kind is None else (kind,)
+    if kind == CHANGES:
+        wanted = tuple(name for name in known if name not in BY_GUESTS | BY_HOSTS)
+    found, more = page_of(ask, Filter(kinds=wanted, before=before_of(ask)))
     return {"head": log_head(ask), "kinds": known, "kind": kind, "records": found, "next": more}
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from attest.audit.record import ROLES_CHANGE
 from attest.broker.proof_file import check_proof_file, parse_proof_file
+from attest.broker.standing import Piece, record_change
 from attest.settings import CollateralSettings
 from attest.web.dashboard.overview import DAYS
 from tests.fakes.amd_pki import NOW, FakeAmdPki
@@ -198,3 +200,22 @@ def test_a_database_that_is_gone_is_503_and_says_no_path(world: ServiceWorld, tm
     answer = create_dashboard(house, Visitors.anybody()).test_client().get("/overview", headers={"Host": "localhost"})
     assert answer.status_code == 503
     assert "gone.db" not in answer.text
+
+
+def test_a_change_of_what_the_service_stands_on_is_worth_a_look_for_a_day_and_stands_among_the_changes(
+    tmp_path: Path,
+) -> None:
+    quiet = ServiceWorld(tmp_path / "service")
+    pages, host = pages_over(quiet).test_client(), {"Host": "127.0.0.1"}
+    for value_now in (1, 2):
+        record_change(quiet.database, ROLES_CHANGE, {"operators": Piece({"is": value_now})}, "r1", quiet.by)
+
+    def worth() -> list[str]:
+        return [item["text"] for item in pages.get("/overview.json", headers=host).json["attention"]]
+
+    assert [text for text in worth() if text.startswith("1 changes of roles")]
+    found = pages.get("/records.json?kind=changes", headers=host).json["records"]
+    assert [item["kind"] for item in found[:2]] == ["roles-change"] * 2
+    assert "decision" not in {item["kind"] for item in found}
+    quiet.now += timedelta(days=2)
+    assert not [text for text in worth() if "changes of roles" in text]
