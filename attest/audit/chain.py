@@ -33,6 +33,11 @@ class Head:
 
 def follow(head: Head, seq: int, record: bytes, stated_sha256: bytes) -> Head:
     """The head after one more record. Raises AuditBroken, naming the record, if it does not follow."""
+    return follow_parsed(head, seq, record, stated_sha256)[0]
+
+
+def follow_parsed(head: Head, seq: int, record: bytes, stated_sha256: bytes) -> tuple[Head, dict[str, object]]:
+    """:func:`follow`, and the record as :func:`parse_record` gives it."""
     what = f"audit record {seq}"
     if seq != head.seq + 1:  # (1)
         missing = f"{head.seq + 1}" if seq == head.seq + 2 else f"{head.seq + 1} to {seq - 1}"
@@ -48,7 +53,7 @@ def follow(head: Head, seq: int, record: bytes, stated_sha256: bytes) -> Head:
             f"{what}: names {str(document.get('previous'))[:64]} as the digest of record {head.seq}, which has "
             f"{head.sha256.hex()}: a record before it was changed or removed"
         )
-    return Head(seq, digest)
+    return Head(seq, digest), document
 
 
 def parse_record(record: bytes, what: str) -> dict[str, object]:

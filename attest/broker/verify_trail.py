@@ -6,16 +6,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
-from attest.audit.chain import Head, follow, parse_record
+from attest.audit.chain import Head, follow_parsed
 from attest.audit.errors import AuditBroken
 from attest.audit.record import DECISION
 from attest.broker.errors import RequestMalformed
+from attest.broker.presented import Memory
 from attest.broker.questions import check_index
-from attest.broker.repeat import repeat_decision
-from attest.store import records
+from attest.broker.repeat import repeat_record
+from attest.store import blobs, records
 from attest.store.engine import Database
 
+_BLOBS = 256
 _HEAD = re.compile(r"([1-9][0-9]{0,15}):([0-9a-f]{64})")
 
 
@@ -32,14 +35,17 @@ class Checked:
 def verify_trail(database: Database, noted: Head | None = None) -> Checked:
     """Raises AuditBroken, naming the first record that does not fit. ``noted`` must be a head of the chain's past."""
     head, repeated, unrepeatable, seen = Head(), 0, 0, noted is None
+    memory = Memory()
     with database.read() as tx:
+        # Of many decisions most rest on the same certificates, lists, policy and reference values.
+        read = lru_cache(_BLOBS)(lambda digest: blobs.get(tx, digest))
         for stored in records.walk(tx):
-            head = follow(head, stored.seq, stored.record, stored.sha256)
+            head, record = follow_parsed(head, stored.seq, stored.record, stored.sha256)
             seen = seen or head == noted
             if stored.kind == DECISION:
-                again = repeat_decision(tx, stored)
+                again = repeat_record(record, f"audit record {stored.seq}", read, memory)
                 repeated, unrepeatable = repeated + again, unrepeatable + (not again)
-            check_index(stored, parse_record(stored.record, f"audit record {stored.seq}"))
+            check_index(stored, record)
     if not seen:
         raise AuditBroken(f"audit trail: ends at {head}; {noted} is not part of it: records were cut off or replaced")
     return Checked(head.seq, repeated, unrepeatable, head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from attest.audit.canonical import rfc3339
@@ -43,9 +44,9 @@ def reference_json(entry: StoredReference) -> dict[str, Any]:
     }
 
 
-def record_json(stored: StoredRecord) -> dict[str, Any]:
+def record_json(stored: StoredRecord, record: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """One line of a listing. A decision also says verdict, launch digest and summary; a release names its decision;
-    both say whether the chip was emulated.
+    both say whether the chip was emulated. ``record`` is what is stored, parsed, where that was done already.
     """
     entry: dict[str, Any] = {
         "number": stored.seq,
@@ -55,7 +56,8 @@ def record_json(stored: StoredRecord) -> dict[str, Any]:
         "outcome": stored.outcome,
         "sha256": stored.sha256.hex(),
     }
-    body: Any = parse_record(stored.record, f"audit record {stored.seq}").get("body")
+    record = parse_record(stored.record, f"audit record {stored.seq}") if record is None else record
+    body: Any = record.get("body")
     if stored.kind == DECISION:
         entry |= {"verdict": stored.outcome, "launch_digest": _launch_digest(body), "summary": body.get("summary")}
     if stored.kind in (RELEASE, REFUSED_RELEASE):

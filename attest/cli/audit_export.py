@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from attest.audit.chain import parse_record
 from attest.broker.opening import open_database
 from attest.broker.views import record_json
-from attest.cli.audit_page import answer_page, page
+from attest.cli.audit_page import Tally, answer_page, page
 from attest.cli.audit_questions import filter_of
 from attest.cli.common import print_json, print_text, settings_of
 from attest.evidence.event_text import shown
@@ -71,7 +71,10 @@ def as_csv(tx: Connection, wanted: Filter) -> Chunks:
 
 def as_html(tx: Connection, wanted: Filter) -> Chunks:
     """A page for people and printers."""
-    return page(lambda: (row_of(stored) for stored in records.stream(tx, wanted)), datetime.now(UTC))
+    tally = Tally()
+    for stored in records.stream(tx, wanted):
+        tally.add(stored)
+    return page(tally, (row_of(stored) for stored in records.stream(tx, wanted)), datetime.now(UTC))
 
 
 WRITERS: dict[str, Callable[[Connection, Filter], Chunks]] = {"json": as_json, "csv": as_csv, "html": as_html}
@@ -99,7 +102,7 @@ def row_of(stored: StoredRecord) -> dict[str, Any]:
     """One record as the columns of a table; ``None`` where it says nothing. Raises AuditBroken."""
     record: Any = parse_record(stored.record, f"audit record {stored.seq}")
     actor, facts = record["actor"], stored.facts
-    found = dict.fromkeys(COLUMNS) | record_json(stored)
+    found = dict.fromkeys(COLUMNS) | record_json(stored, record)
     found |= {"chip": facts.chip, "measurement": facts.measurement, "vm": facts.vm}
     return found | {"actor": f"{actor['kind']}:{actor['name']}" if actor["name"] else actor["kind"]}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from importlib.resources import files
@@ -19,10 +19,10 @@ from markupsafe import Markup
 from attest.audit.canonical import rfc3339
 from attest.audit.record import DECISION
 from attest.evidence.event_text import shown
+from attest.store.records import StoredRecord
 from attest.web.dashboard.charts import WORDS, bars_chart, days_chart
 from attest.web.dashboard.lookup import RESULTS, result_of
 
-Rows = Iterator[Mapping[str, Any]]
 DAYS = 92
 """The chart has room for so many days: the last ones of what was asked for."""
 _LEAD = ("number", "time", "first", "kind", "outcome")
@@ -38,24 +38,20 @@ class Tally:
     kinds: Counter[str] = field(default_factory=Counter)
     days: dict[date, Counter[str]] = field(default_factory=dict)
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, stored: StoredRecord) -> None:
         """Count one record."""
-        self.kinds[row["kind"]] += 1
-        if row["kind"] == DECISION:
-            day = datetime.fromisoformat(row["time"]).date()
-            self.days.setdefault(day, Counter())[result_of(row["outcome"])] += 1
+        self.kinds[stored.kind] += 1
+        if stored.kind == DECISION:
+            self.days.setdefault(stored.time.date(), Counter())[result_of(stored.outcome)] += 1
 
 
-def page(rows: Callable[[], Rows], now: datetime) -> Iterator[str]:
-    """Records, in pieces; ``rows()`` is read twice, once for the charts."""
-    tally = Tally()
-    for row in rows():
-        tally.add(row)
+def page(tally: Tally, rows: Iterator[Mapping[str, Any]], now: datetime) -> Iterator[str]:
+    """Records, in pieces: the charts of ``tally``, then ``rows``."""
     yield _head("Audit records")
     yield _summary(tally, now)
     lead = ("number", "time", "kind", "outcome")
     yield _table_head(lead, "Oldest first")
-    for row in rows():
+    for row in rows:
         yield _row(row, lead, _FACTS)
     yield _END
 
