@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from attest.broker import release as releases
 from attest.broker.conditions import judge
 from attest.broker.guest_facts import facts_from_text
-from attest.broker.release import Credential, release
+from attest.broker.release import Asked, Credential, release
 from attest.broker.service import Service
 from attest.store import records, secrets
 from tests.fakes.service_world import PATH, ServiceWorld
@@ -71,7 +71,7 @@ def _ways(world: ServiceWorld) -> tuple[Work, Work, Work]:
 
     def alone(session: str) -> None:
         with service.database.write() as tx:
-            releases._release(tx, service, (session, None), PATH, now)
+            releases._release(tx, service, Asked(Credential(session), None, PATH, now))
 
     def bare(session: str) -> None:
         with service.database.read() as tx:

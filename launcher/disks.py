@@ -35,8 +35,8 @@ class DiskOrder:
     content: Path | None = None
 
 
-def create_disk(order: DiskOrder, service: KeyService, progress: Progress) -> None:
-    """Make the disk and store its key.
+def create_disk(order: DiskOrder, service: KeyService, progress: Progress) -> str:
+    """Make the disk and store its key with the digest of its header, which is returned.
 
     Raises DiskExists, DiskFailed, ResourceExists, ServiceUnavailable, ServiceRefused.
     """
@@ -51,13 +51,14 @@ def create_disk(order: DiskOrder, service: KeyService, progress: Progress) -> No
     temporary = _temporary(order.image)
     try:
         progress(f"{order.image.name}: LUKS2 and ext4, {order.size >> 20} MiB")
-        write_disk(temporary, order.size, disk_secrets, order.content)
-        service.store(order.resource, disk_secrets.key)
+        header = write_disk(temporary, order.size, disk_secrets, order.content)
+        service.store(order.resource, disk_secrets.key, header)
         _publish(temporary, order, service)
     finally:
         temporary.unlink(missing_ok=True)
         disk_secrets.key.wipe()
         disk_secrets.volume_key.wipe()
+    return header
 
 
 def _temporary(image: Path) -> Path:

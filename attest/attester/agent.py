@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from attest.attester.clock import learn_time
 from attest.attester.cmdline import DiskOrder, NetOrder, Orders, ServiceAddress
+from attest.attester.disk_key import DiskKey
 from attest.attester.errors import PayloadFailed, Refused
 from attest.attester.exec_server import Credential
 from attest.attester.guest_api import PORT
@@ -20,6 +21,7 @@ from attest.attester.keeper import Keeper
 from attest.attester.proof import ProvenTransport
 from attest.attester.raw_evidence import TDX, RawEvidence
 from attest.attester.resident import Resident
+from attest.attester.rotation import Keyslots, rotate, wanted
 from attest.attester.session import Pace, Session, patiently
 from attest.attester.status import Status
 from policy.errors import CvmError
@@ -27,7 +29,7 @@ from policy.secret import SecretBytes
 
 
 class CheckedDisk(NamedTuple):
-    """A disk whose header is of the profile. ``header`` is the copy that was checked, in memory."""
+    """A disk whose header is of the profile. ``header`` is a file in memory with the copy that was checked."""
 
     order: DiskOrder
     node: Path
@@ -71,8 +73,14 @@ class Machine(Protocol):
     def inspect(self, order: DiskOrder) -> CheckedDisk:
         """Find the disk and check its header; nothing is opened."""
 
+    def recognise(self, disk: CheckedDisk, headers: frozenset[str]) -> Keyslots:
+        """The disk's header, if it is one of those the service knows; without any, if it is whole and simple."""
+
     def unlock(self, disk: CheckedDisk, key: SecretBytes) -> Unlocked:
-        """Open with the header that was checked, and mount."""
+        """Open with the header that was recognised, and mount."""
+
+    def discard(self, disk: CheckedDisk) -> None:
+        """Remove the header's file in memory."""
 
     def serve_exec(self, operators: tuple[bytes, ...], credential: Credential, tell: Callable[[str], None]) -> None:
         """Let these operators run commands from now on."""
@@ -230,11 +238,15 @@ class Agent:
 
     def _unlock(self, disk: CheckedDisk, session: Session) -> Unlocked:
         order = disk.order
-        key = session.secret(order.resource)
+        key = session.disk_key(order.resource)
         try:
-            unlocked = self._machine.unlock(disk, key)
+            slots = self._machine.recognise(disk, key.facts.accepted)
+            unlocked = self._machine.unlock(disk, key.key)
+            if wanted(key):
+                self._rotate(disk, slots, key, session)
         finally:
             key.wipe()
+            self._machine.discard(disk)
         mode = "read-only" if unlocked.read_only else "read-write"
         self._status.event(
             "unlocked",
@@ -246,6 +258,19 @@ class Agent:
             luks_uuid=disk.header_uuid,
         )
         return unlocked
+
+    def _rotate(self, disk: CheckedDisk, slots: Keyslots, key: DiskKey, session: Session) -> None:
+        """Replace the disk's key. What fails is tried again at the next boot: the disk is open, and stays usable."""
+        order = disk.order
+        if disk.read_only:
+            self._status.say(f"disk {order.name}: its key is to be replaced, but the disk is read-only")
+            return
+        try:
+            version = rotate(slots, key, lambda *told: session.report_header(order.resource, *told))
+        except CvmError as exc:
+            self._status.say(f"disk {order.name}: replacing its key has to go on at the next boot: {exc.message}")
+        else:
+            self._status.say(f"disk {order.name}: key version {version} is in force, the old one opens nothing")
 
     def _pass_on(self, text: str) -> None:
         self._status.event("payload-output", text=text)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from attest.attester import kernel
-from attest.attester.errors import DiskFailed, HeaderRefused
-from attest.attester.luks_header import PAYLOAD_OFFSET, LuksHeader, check_luks_header
+from attest.attester.errors import DiskFailed
+from attest.attester.header_file import HeaderFile, run_cryptsetup
+from policy.luks_header import PAYLOAD_OFFSET, HeaderRefused, check_luks_header, recognise, valid_copies
 from policy.secret import SecretBytes
 
 SYS_BLOCK = Path("/sys/block")
@@ -19,11 +19,8 @@ DEV = Path("/dev")
 HEADERS = Path("/run/cvm/header")
 MOUNTS = Path("/run/cvm/disk")
 MAPPER = Path("/dev/mapper")
-OPEN_SECONDS = 300
 # The header profile's key derivation is fast because the key is random; a guessable key must not meet it.
 KEY_BYTES = range(32, 513)
-# Nothing answers udev cookies in the initrd: device-mapper makes the nodes itself.
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DM_DISABLE_UDEV": "1", "LC_ALL": "C"}
 
 
 class BlockDevice(NamedTuple):
@@ -68,11 +65,15 @@ def read_header(device: Path) -> bytes:
     return b"".join(parts)
 
 
-def checked_copy(device: Path, name: str, folder: Path = HEADERS) -> tuple[LuksHeader, Path]:
-    """Copy the header into memory, check the copy, and put that same copy into a file of the (RAM) root."""
+def checked_copy(device: Path, name: str, folder: Path = HEADERS) -> tuple[str, Path]:
+    """Copy the header into a file of the (RAM) root if it is of the profile; its uuid, and the file.
+
+    Raises HeaderRefused. Whether it is the header this disk should have is asked once the service has said which that
+    is: :func:`recognised`.
+    """
     data = read_header(device)
     try:
-        header = check_luks_header(data)
+        header = valid_copies(data)[0]
     except HeaderRefused as exc:
         raise HeaderRefused(f"disk {name}: header refused: {exc.message}") from None
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -80,19 +81,30 @@ def checked_copy(device: Path, name: str, folder: Path = HEADERS) -> tuple[LuksH
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
         file.write(data)
-    return header, path
+    return header.uuid, path
 
 
-def open_command(device: BlockDevice, header: Path, name: str, key_bytes: int) -> list[str]:
-    """The cryptsetup call. The key comes on standard input; the disk's own header is never read."""
+def recognised(device: Path, name: str, copy: Path, digests: frozenset[str]) -> HeaderFile:
+    """The header in ``copy``, if it is one of ``digests``; without any, if it is whole and has one keyslot.
+
+    From then on the file holds this header and no other. Raises HeaderRefused, before a key meets it.
+    """
+    data = copy.read_bytes()
+    try:
+        header = recognise(data, digests) if digests else check_luks_header(data)
+    except HeaderRefused as exc:
+        raise HeaderRefused(f"disk {name}: header refused: {exc.message}") from None
+    return HeaderFile(device, name, copy, data, header)
+
+
+def open_words(device: BlockDevice, header: Path, name: str, key_bytes: int) -> list[str]:
+    """The words of the cryptsetup call. The key comes on standard input; the disk's own header is never read."""
     return [
-        "cryptsetup", "open",
+        "open",
         "--type", "luks2",
         "--header", str(header),
         "--key-file", "-",
         "--keyfile-size", str(key_bytes),
-        "--key-slot", "0",
-        "--batch-mode",
         *(["--readonly"] if device.read_only else []),
         str(device.node), name,
     ]  # fmt: skip
@@ -102,17 +114,7 @@ def open_disk(device: BlockDevice, header: Path, name: str, key: SecretBytes) ->
     """The decrypted device under /dev/mapper."""
     if len(key) not in KEY_BYTES:
         raise DiskFailed(f"disk {name}: key of {len(key)} bytes, want {KEY_BYTES.start} to {KEY_BYTES.stop - 1}")
-    command = open_command(device, header, name, len(key))
-    try:
-        done = subprocess.run(
-            command, input=key.reveal(), capture_output=True, env=ENVIRONMENT, timeout=OPEN_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        raise DiskFailed(f"disk {name}: cryptsetup: {exc}") from None
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip() or "no message"
-        hint = "the key does not open this disk" if done.returncode == 2 else f"exit {done.returncode}"
-        raise DiskFailed(f"disk {name}: cryptsetup: {hint}: {said[:400]}")
+    run_cryptsetup(name, *open_words(device, header, name, len(key)), stdin=key.reveal())
     return MAPPER / name
 
 

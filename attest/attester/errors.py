@@ -13,12 +13,6 @@ class CommandLineMalformed(MalformedInput):
     code = "guest.command-line"
 
 
-class HeaderRefused(MalformedInput):
-    """The disk's LUKS2 header is not of the one profile the agent opens."""
-
-    code = "guest.luks-header"
-
-
 class ServiceMalformed(MalformedInput):
     """The service answered something that is not the protocol."""
 

@@ -21,6 +21,7 @@ from attest.attester.agent import Agent, CheckedDisk, RunningPayload, Unlocked, 
 from attest.attester.cmdline import DiskOrder, NetOrder, parse_orders
 from attest.attester.evidence_json import kbs_evidence
 from attest.attester.exec_server import Credential, ExecServer, Port
+from attest.attester.header_file import HeaderFile
 from attest.attester.ports import wait_for_port, write_all
 from attest.attester.power_button import PowerButton
 from attest.attester.raw_evidence import RawEvidence
@@ -70,17 +71,22 @@ class Guest:
     def inspect(self, order: DiskOrder) -> CheckedDisk:
         """The header is copied into memory and the copy checked."""
         device = disk.find_disk(order.name)
-        header, copy = disk.checked_copy(device.node, order.name)
-        return CheckedDisk(order, device.node, device.read_only, copy, header.uuid)
+        uuid, copy = disk.checked_copy(device.node, order.name)
+        return CheckedDisk(order, device.node, device.read_only, copy, uuid)
+
+    def recognise(self, checked: CheckedDisk, headers: frozenset[str]) -> HeaderFile:
+        """By its digest."""
+        return disk.recognised(checked.node, checked.order.name, checked.header, headers)
 
     def unlock(self, checked: CheckedDisk, key: SecretBytes) -> Unlocked:
-        """cryptsetup with the checked copy, mount."""
+        """cryptsetup with the recognised copy, mount."""
         name, read_only = checked.order.name, checked.read_only
-        try:
-            mapped = disk.open_disk(disk.BlockDevice(checked.node, read_only), checked.header, name, key)
-        finally:
-            checked.header.unlink()
+        mapped = disk.open_disk(disk.BlockDevice(checked.node, read_only), checked.header, name, key)
         return Unlocked(disk.mount_disk(mapped, name, read_only=read_only), read_only)
+
+    def discard(self, checked: CheckedDisk) -> None:
+        """It is a file of the root file system, in memory."""
+        checked.header.unlink(missing_ok=True)
 
     def secrets_folder(self) -> Path:
         """A tmpfs of their own."""

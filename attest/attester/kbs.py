@@ -3,6 +3,7 @@
     POST /kbs/v0/auth      -> challenge (nonce), session cookie
     POST /kbs/v0/attest    -> token
     GET  /kbs/v0/resource/<repository>/<type>/<tag> -> JWE for this guest's key
+    POST /cvm/v0/disk-report/<repository>/<type>/<tag>  which header a disk has (`attest.attester.rotation`), not KBS
 
 Source: confidential-containers/trustee ``kbs/docs/kbs_attestation_protocol.md`` and the client crate ``kbs_protocol``.
 How failures are told apart: 403, or 401 that names the policy, is the service's judgement (:class:`Refused`); another
@@ -23,6 +24,7 @@ from policy.vocab import ResourcePath
 
 VERSION = "0.4.0"
 PREFIX = "/kbs/v0"
+DISK_REPORT = "/cvm/v0/disk-report"
 HASHES = ("sha256", "sha384", "sha512")
 MAX_REASONS = 32
 MAX_REASON = 400
@@ -74,9 +76,17 @@ class KbsClient:
             raise ServiceMalformed("attest: the answer holds no JWT in 'token'")
         return token
 
-    def resource(self, path: ResourcePath) -> object:
-        """The wrapped secret (a parsed JWE object, unchecked)."""
-        return _object(self._send("GET", f"/resource/{path}", None), f"resource {path}")
+    def resource(self, path: ResourcePath, *, disk: bool = False) -> dict[str, object]:
+        """The wrapped secret: a parsed JWE object, unchecked. ``disk`` asks for ``cvm-disk`` beside its members."""
+        query = "?cvm-disk=1" if disk else ""
+        return _object(self._send("GET", f"/resource/{path}{query}", None), f"resource {path}")
+
+    def report_header(self, path: ResourcePath, version: int, digest: str, step: str) -> None:
+        """Ours beside the protocol: which header the disk of that key will have, has, or has alone."""
+        body = json.dumps({"version": version, "header": digest, "step": step}).encode()
+        answer = self._transport.send("POST", f"{DISK_REPORT}/{path}", body, self._cookie)
+        if answer.status != 200:
+            raise _failure(answer, "disk-report")
 
     def _post(self, path: str, request: dict[str, object]) -> Answer:
         return self._send("POST", path, json.dumps(request, separators=(",", ":")).encode())

@@ -13,6 +13,7 @@ from itertools import chain, repeat
 from typing import NamedTuple, TypeVar
 
 from attest.attester.binding import report_data
+from attest.attester.disk_key import MEMBER, DiskKey, disk_facts
 from attest.attester.errors import ServiceUnavailable, SessionLost
 from attest.attester.jwe import GuestKey
 from attest.attester.kbs import KbsClient, token_end
@@ -71,6 +72,16 @@ class Session:
         """The secret stored as ``path``."""
         return self._patiently(lambda: self._fetch(path))
 
+    def disk_key(self, path: ResourcePath) -> DiskKey:
+        """The key of a disk, what the service knows of its header, and the key that shall replace it."""
+        return self._patiently(lambda: self._fetch_disk_key(path))
+
+    def report_header(self, path: ResourcePath, version: int, digest: str, step: str) -> None:
+        """Tell the service which header the disk *will* have, *has*, or has *only*. In the session the keys came in:
+        raises SessionLost where that is over, and begins no other.
+        """
+        patiently(lambda: self._client.report_header(path, version, digest, step), self._pace, self._say)
+
     def key_pem(self) -> bytes:
         """The private key of the present session; raises SessionLost before one is attested."""
         if self._key is None:
@@ -97,9 +108,15 @@ class Session:
         return key
 
     def _fetch(self, path: ResourcePath) -> SecretBytes:
+        return self._released(lambda key: key.open(self._client.resource(path)))
+
+    def _fetch_disk_key(self, path: ResourcePath) -> DiskKey:
+        return self._released(lambda key: opened_disk_key(key, self._client.resource(path, disk=True)))
+
+    def _released(self, fetch: Callable[[GuestKey], T]) -> T:
         key = self._key or self._handshake()
         try:
-            return key.open(self._client.resource(path))
+            return fetch(key)
         except SessionLost:
             self._key = None
             raise
@@ -122,6 +139,12 @@ class Session:
         if text != self._said:
             self._said = text
             self._tell(text)
+
+
+def opened_disk_key(key: GuestKey, answer: dict[str, object]) -> DiskKey:
+    """The key in force and, while there is one, the next. Raises ServiceMalformed."""
+    facts = disk_facts(answer.pop(MEMBER, None))
+    return DiskKey(key.open(answer), facts, None if facts.next is None else key.open(facts.next.wrapped))
 
 
 class _Again(ServiceUnavailable):

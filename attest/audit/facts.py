@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from attest.audit.record import (
     DECISION,
+    KEY_ROTATION,
     LAUNCH,
     LAUNCH_END,
     REFERENCE_ADD,
@@ -39,7 +40,7 @@ def facts_of(kind: str, subject: str, body: Mapping[str, object]) -> Facts:
     """The facts of a record, from its body as written or as read again."""
     if kind == DECISION:
         return _of_decision(body)
-    if kind in (RELEASE, REFUSED_RELEASE, LAUNCH, LAUNCH_END):
+    if kind in (RELEASE, REFUSED_RELEASE, LAUNCH, LAUNCH_END, KEY_ROTATION):
         return Facts(_text(body.get("chip")), _text(body.get("measurement")), _text(body.get("vm")))
     if kind in (REFERENCE_ADD, REFERENCE_PROMOTE, REFERENCE_RETIRE):
         return Facts(None, _text(body.get("launch_digest")), subject)

@@ -7,13 +7,16 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
+from attest.broker.errors import ApprovalMissing
 from attest.store import grants, launches
 from attest.store.grants import BREAK_GLASS
 from policy.release_conditions import (
+    Approval,
     GuestFacts,
     History,
     LaunchRecorded,
     ReleaseConditions,
+    approved,
     clone_signs,
     failing,
     parse_conditions,
@@ -67,6 +70,25 @@ def remember(tx: Connection, record: int, path: str, facts: GuestFacts, verdict:
 def approvers(tx: Connection, path: str, purpose: str, now: datetime) -> frozenset[str]:
     """Who approves ``purpose`` now."""
     return frozenset(entry.operator for entry in grants.in_force(tx, path, now) if entry.purpose == purpose)
+
+
+def approval_of(tx: Connection, path: str) -> Approval | None:
+    """Whose approval the conditions of ``path`` ask for."""
+    stored = grants.current(tx, path)
+    return (ReleaseConditions() if stored is None else parse_conditions(stored.document)).approval
+
+
+def need_approval(tx: Connection, path: str, purpose: str, now: datetime) -> frozenset[str]:
+    """Use up the approvals of ``purpose``; returns who gave them. Raises ApprovalMissing where there are too few."""
+    approval, given = approval_of(tx, path), approvers(tx, path, purpose, now)
+    if not approved(approval, given):
+        need = 0 if approval is None else approval.need
+        got = len(given & set(approval.of)) if approval else 0
+        raise ApprovalMissing(
+            f"resource {path}: {purpose} has {got} approvals, want {need}", hint=f"attest key approve {path}"
+        )
+    grants.use_up(tx, path, purpose, now)
+    return given
 
 
 def _history(

@@ -63,6 +63,13 @@ class ApprovalMissing(AttestError):
     kind: Kind = "guest"
 
 
+class RotationState(AttestError):
+    """A key is being replaced and this does not fit, or is not being replaced."""
+
+    code = "rotation.state"
+    kind: Kind = "guest"
+
+
 class TooMany(AttestError):
     """More visits than allowed; ``retry`` is when the next one is, in seconds."""
 

@@ -14,9 +14,10 @@ from sqlalchemy import Connection
 
 from attest.audit.canonical import rfc3339
 from attest.audit.record import APPROVAL, BREAK_GLASS, CONDITIONS_SET, RESOURCE_EXPORT, RESOURCE_STATE, VM_FORGET, Event
-from attest.broker.conditions import CHANGE, EXPORT, RELEASE, approvers
+from attest.broker.conditions import CHANGE, EXPORT, RELEASE, approval_of, need_approval
 from attest.broker.errors import ApprovalMissing, RequestMalformed, ResourceUnknown
 from attest.broker.operations import By
+from attest.broker.rotation import rotation_json
 from attest.broker.trail import append
 from attest.broker.views import secret_json
 from attest.keys.envelope import Sealed, unseal
@@ -25,7 +26,7 @@ from attest.store import grants, secrets
 from attest.store.engine import Database
 from attest.store.errors import NotFound
 from attest.store.grants import StoredApproval
-from policy.release_conditions import Approval, ReleaseConditions, approved, parse_conditions
+from policy.release_conditions import parse_conditions
 from policy.secret import SecretBytes
 from policy.vocab import ResourcePath
 
@@ -36,12 +37,16 @@ MAX_REASON = 500
 
 
 def resource_json(database: Database, path: ResourcePath, now: datetime) -> dict[str, Any]:
-    """A resource without its value, its conditions, who approves now. Raises ResourceUnknown."""
+    """A resource without its value, its conditions, who approves now; of a disk's key its header and replacement.
+
+    Raises ResourceUnknown.
+    """
     with database.read() as tx:
         entry = next((found for found in secrets.entries(tx) if found.path == path), None)
+        if entry is None:
+            raise ResourceUnknown(f"resource {path}: not found")
         stored, in_force = grants.current(tx, path), grants.in_force(tx, path, now)
-    if entry is None:
-        raise ResourceUnknown(f"resource {path}: not found")
+        disk = rotation_json(tx, path, entry.version)
     conditions = stored and {
         "version": stored.version,
         "document": stored.document.decode(),
@@ -52,7 +57,7 @@ def resource_json(database: Database, path: ResourcePath, now: datetime) -> dict
     approvals = [
         {"purpose": one.purpose, "operator": one.operator, "expires": rfc3339(one.expires)} for one in in_force
     ]
-    return {**secret_json(entry), "conditions": conditions, "approvals": approvals}
+    return {**secret_json(entry), "conditions": conditions, "approvals": approvals, "disk": disk}
 
 
 def set_conditions(database: Database, path: ResourcePath, document: bytes, by: By) -> int:
@@ -63,7 +68,7 @@ def set_conditions(database: Database, path: ResourcePath, document: bytes, by: 
     parse_conditions(document)
     with database.write() as tx:
         before = grants.current(tx, path)
-        _need_approval(tx, path, CHANGE, by)
+        need_approval(tx, path, CHANGE, by.now)
         disabled = before is not None and before.disabled
         version = grants.put(tx, path, document, disabled=disabled, now=by.now, actor=str(by.actor))
         body = {"version": version, "document": document.decode()}
@@ -92,7 +97,7 @@ def approve(database: Database, path: ResourcePath, purpose: str, minutes: int, 
     if purpose not in PURPOSES or not 0 < minutes <= MAX_MINUTES:
         raise RequestMalformed(f"approval: want {'|'.join(PURPOSES)} for 1..{MAX_MINUTES} minutes")
     with database.write() as tx:
-        approval = _approval(tx, path)
+        approval = approval_of(tx, path)
         if approval is None or by.actor.kind != "operator" or by.actor.name not in approval.of:
             raise ApprovalMissing(f"resource {path}: its conditions do not name {by.actor} as one who approves")
         return _grant(tx, path, purpose, minutes, APPROVAL, by, {})
@@ -122,9 +127,9 @@ def export(database: Database, keys: MasterKeys, path: ResourcePath, reason: str
         row = secrets.sealed(tx, path)
         if row is None:
             raise ResourceUnknown(f"resource {path}: not found")
-        if _approval(tx, path) is None:
+        if approval_of(tx, path) is None:
             raise ApprovalMissing(f"resource {path}: no conditions say who approves an export")
-        by_whom = _need_approval(tx, path, EXPORT, by)
+        by_whom = need_approval(tx, path, EXPORT, by.now)
         value = unseal(keys, path, row.version, Sealed(row.master_key_id, row.wrapped_key, row.ciphertext))
         body = {"version": row.version, "reason": reason, "approved_by": sorted(by_whom)}
         append(tx, Event(by.now, RESOURCE_EXPORT, str(path), "exported", by.actor, body))
@@ -140,24 +145,6 @@ def forget_vm(database: Database, vm: str, reason: str, by: By) -> int:
             raise NotFound(f"VM {vm[:80]!r}: no launch of it is on record")
         append(tx, Event(by.now, VM_FORGET, vm, "forgotten", by.actor, {"reason": reason, "launches": known}))
     return known
-
-
-def _need_approval(tx: Connection, path: str, purpose: str, by: By) -> frozenset[str]:
-    """Use up the approvals of ``purpose``; returns who gave them. Raises ApprovalMissing where there are too few."""
-    approval, given = _approval(tx, path), approvers(tx, path, purpose, by.now)
-    if not approved(approval, given):
-        need = 0 if approval is None else approval.need
-        got = len(given & set(approval.of)) if approval else 0
-        raise ApprovalMissing(
-            f"resource {path}: {purpose} has {got} approvals, want {need}", hint=f"attest key approve {path}"
-        )
-    grants.use_up(tx, path, purpose, by.now)
-    return given
-
-
-def _approval(tx: Connection, path: str) -> Approval | None:
-    stored = grants.current(tx, path)
-    return (ReleaseConditions() if stored is None else parse_conditions(stored.document)).approval
 
 
 def _grant(tx: Connection, path: str, purpose: str, minutes: int, kind: str, by: By, body: dict[str, object]) -> int:

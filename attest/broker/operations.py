@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,13 +17,13 @@ from attest.audit.record import (
     Actor,
     Event,
 )
-from attest.broker.errors import RequestMalformed
+from attest.broker.errors import RequestMalformed, RotationState
 from attest.broker.rules import remember_set
 from attest.broker.trail import append
 from attest.keys.envelope import Sealed, rewrap, seal
 from attest.keys.master import MasterKeys
 from attest.keys.statement import REFERENCE, Signed, Signers, envelope, unwrap
-from attest.store import blobs, rules, secrets
+from attest.store import blobs, disk_keys, rules, secrets
 from attest.store.engine import Database
 from policy.reference import LaunchRecipe, ReferenceValue, reference_from_bytes
 from policy.secret import SecretBytes
@@ -31,6 +32,7 @@ from policy.vocab import ResourcePath
 
 MAX_SECRET = 64 * 1024
 MAX_GENERATED = 4096
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +45,54 @@ class By:
 
 @dataclass(frozen=True, slots=True)
 class NewResource:
-    """A value to store. ``only_for`` names reference values, one of which a guest must match; ``None``: any guest."""
+    """A value to store. ``only_for`` names reference values, one of which a guest must match; ``None``: any guest.
+
+    ``luks_header`` is the digest (hexadecimal) of the header of the disk that the value opens, where it is known.
+    """
 
     path: ResourcePath
     value: SecretBytes
     replace: bool = False
     only_for: tuple[str, ...] | None = None
+    luks_header: str | None = None
 
 
 def put_resource(database: Database, keys: MasterKeys, new: NewResource, by: By) -> int:
-    """Store a resource; returns its version. Raises AlreadyExists unless ``replace``, RequestMalformed for its size."""
+    """Store a resource; returns its version. Raises AlreadyExists unless ``replace``, RequestMalformed for its size,
+    RotationState while a key of that path is being replaced from inside the guest.
+    """
     path, size = new.path, len(new.value)
     if not 0 < size <= MAX_SECRET:
         raise RequestMalformed(f"resource {path}: {size} bytes, want 1 to {MAX_SECRET}")
+    header = None if new.luks_header is None else check_digest(new.luks_header)
     with database.write() as tx:
         version = secrets.next_version(tx, path, replace=new.replace)
-        sealed = seal(keys, path, version, new.value)
-        row = secrets.SealedRow(
-            path, version, sealed.master_key_id, sealed.wrapped_key, sealed.ciphertext, new.only_for
-        )
+        if disk_keys.rotation(tx, path) is not None:
+            raise RotationState(f"key {path}: it is being replaced", hint="finish that, or attest key rotate --abort")
+        row = seal_row(keys, path, version, new.value, new.only_for)
         secrets.add(tx, row, size=size, now=by.now, actor=str(by.actor))
-        body = {"version": version, "size": size, "master_key_id": sealed.master_key_id, "only_for": new.only_for}
+        disk_keys.forget_headers(tx, path)
+        body = {"version": version, "size": size, "master_key_id": row.master_key_id, "only_for": new.only_for}
+        if header is not None:
+            disk_keys.add_header(tx, path, version, header, by.now)
+            body["luks_header"] = header
         append(tx, Event(by.now, RESOURCE_PUT, str(path), "stored", by.actor, body))
     return version
+
+
+def seal_row(
+    keys: MasterKeys, path: ResourcePath, version: int, value: SecretBytes, only_for: tuple[str, ...] | None
+) -> secrets.SealedRow:
+    """The value as it is stored. Raises KeyUnavailable."""
+    sealed = seal(keys, path, version, value)
+    return secrets.SealedRow(path, version, sealed.master_key_id, sealed.wrapped_key, sealed.ciphertext, only_for)
+
+
+def check_digest(text: str) -> str:
+    """The digest of a LUKS header as it is. Raises RequestMalformed."""
+    if not _DIGEST.fullmatch(text):
+        raise RequestMalformed(f"luks header: got {text[:80]!r}, want a SHA-256, 64 lower-case hexadecimal digits")
+    return text
 
 
 def generate_resource(
@@ -103,6 +130,8 @@ def delete_resource(database: Database, path: ResourcePath, by: By) -> int:
     """Erase a resource; returns the version it had. Raises NotFound."""
     with database.write() as tx:
         version = secrets.retire(tx, path, now=by.now)
+        disk_keys.forget_headers(tx, path)
+        disk_keys.end(tx, path)
         append(tx, Event(by.now, RESOURCE_DELETE, str(path), "erased", by.actor, {"version": version}))
     return version
 

@@ -27,6 +27,7 @@ from sqlalchemy import Connection
 from attest.audit.chain import parse_record
 from attest.audit.facts import Facts
 from attest.audit.record import GUEST, REFUSED_RELEASE, RELEASE, Event
+from attest.broker import rotation
 from attest.broker.conditions import Verdict, judge, remember
 from attest.broker.errors import AccessDenied, ResourceUnknown, ServiceMisconfigured, SessionRefused, TokenRefused
 from attest.broker.evidence_record import RESULT
@@ -34,6 +35,7 @@ from attest.broker.guest_facts import facts_from_text
 from attest.broker.jwe import encrypt
 from attest.broker.jwk import parse_tee_pubkey
 from attest.broker.rego_judge import resource_refused
+from attest.broker.rotation import HeaderReport
 from attest.broker.service import Service
 from attest.broker.stages import count_canary, retired, staged
 from attest.broker.token import token_id_of
@@ -55,28 +57,43 @@ class Credential:
     token: str | None = None
 
 
-def release(service: Service, shown: Credential, path: ResourcePath, now: datetime) -> dict[str, str]:
-    """The JWE members of the resource. Raises SessionRefused, TokenRefused, AccessDenied, ResourceUnknown."""
-    token_id = None if shown.token is None else token_id_of(service.signing_keys, service.token, shown.token, now=now)
-    released = service.writes.run(lambda tx: _release(tx, service, (shown.session_id, token_id), path, now))
-    if released is None:
-        raise _unauthorised(shown)
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request; ``token_id`` is that of the token shown, once it was checked."""
+
+    shown: Credential
+    token_id: str | None
+    path: ResourcePath
+    now: datetime
+    disk: bool = False
+
+
+def release(
+    service: Service, shown: Credential, path: ResourcePath, now: datetime, *, disk: bool = False
+) -> dict[str, Any]:
+    """The JWE members of the resource; ``disk``: and ``cvm-disk`` where it is a disk's key, for agents that ask for it.
+
+    Raises SessionRefused, TokenRefused, AccessDenied, ResourceUnknown.
+    """
+    asked = Asked(shown, _token_of(service, shown, now), path, now, disk)
+    released = service.writes.run(lambda tx: _release(tx, service, asked))
     if isinstance(released, AccessDenied):
         raise released
     return released
 
 
-def _release(
-    tx: Connection, service: Service, shown: tuple[str | None, str | None], path: ResourcePath, now: datetime
-) -> dict[str, str] | AccessDenied | None:
-    """What goes out, or the refusal, which is on record as well; ``None`` where ``shown`` stands for no decision."""
-    decision = _decision(tx, *shown)  # (1)
-    if decision is None or now >= decision.expires:
-        return None
-    if decision.revoked is not None:
-        raise TokenRefused("an operator revoked this attestation: attest again", code="token.revoked")
-    if decision.generation != rules.generation(tx):  # (2)
-        raise TokenRefused("the rules have changed since this attestation: attest again", code="token.outdated")
+def report_header(service: Service, shown: Credential, path: ResourcePath, said: HeaderReport, now: datetime) -> str:
+    """A guest's report on its disk's header, from a session that may get the key; the state then.
+
+    Raises as :func:`release`, and RotationState.
+    """
+    asked = Asked(shown, _token_of(service, shown, now), path, now)
+    return service.writes.run(lambda tx: _report(tx, asked, said))
+
+
+def _release(tx: Connection, service: Service, asked: Asked) -> dict[str, Any] | AccessDenied:
+    """What goes out, or the refusal, which is on record as well."""
+    decision, path, now = _decision_in_force(tx, asked), asked.path, asked.now
     row, facts = secrets.sealed(tx, path), facts_from_text(decision.facts)
     values = staged(service.rules.of_generation(tx, decision.generation), decision)
     refusal = _refusal(decision, path, row, facts) or retired(decision, values, now)
@@ -95,11 +112,38 @@ def _release(
         return refusal
     if row is None or verdict is None:  # (4)
         raise ResourceUnknown(f"resource {path}: not found")
-    wrapped = _wrap(service, path, row, decision)  # (7)
+    answer = _wrap(service, path, row, decision)  # (7)
     body = {"version": row.version, "tee_pubkey": json.loads(decision.tee_pubkey), **_remarks(facts, verdict)}
+    if asked.disk:
+        body |= _disk(service, tx, path, row, decision, answer)
     number = append(tx, _event(RELEASE, "released", path, decision, now, body, about))  # (8)
     remember(tx, number, path, facts, verdict, now)
-    return wrapped
+    return answer
+
+
+def _report(tx: Connection, asked: Asked, said: HeaderReport) -> str:
+    decision = _decision_in_force(tx, asked)
+    refusal = _refusal(decision, asked.path, secrets.sealed(tx, asked.path), facts_from_text(decision.facts))
+    if refusal is not None:
+        raise refusal
+    return rotation.report(tx, asked.path, said, decision, asked.now)
+
+
+def _token_of(service: Service, shown: Credential, now: datetime) -> str | None:
+    """The id of the token shown. Raises TokenRefused."""
+    return None if shown.token is None else token_id_of(service.signing_keys, service.token, shown.token, now=now)
+
+
+def _decision_in_force(tx: Connection, asked: Asked) -> StoredDecision:
+    """(1) and (2). Raises SessionRefused, TokenRefused."""
+    decision = _decision(tx, asked.shown.session_id, asked.token_id)
+    if decision is None or asked.now >= decision.expires:
+        raise _unauthorised(asked.shown)
+    if decision.revoked is not None:
+        raise TokenRefused("an operator revoked this attestation: attest again", code="token.revoked")
+    if decision.generation != rules.generation(tx):
+        raise TokenRefused("the rules have changed since this attestation: attest again", code="token.outdated")
+    return decision
 
 
 def _decision(tx: Connection, session_id: str | None, token_id: str | None) -> StoredDecision | None:
@@ -158,6 +202,7 @@ def _resource_policy(service: Service, tx: Connection, decision: StoredDecision,
 def _refusal(
     decision: StoredDecision, path: ResourcePath, row: SealedRow | None, facts: GuestFacts
 ) -> AccessDenied | None:
+    """(3) and (5)."""
     if decision.status != AFFIRMING:  # (3)
         return AccessDenied(
             f"access denied by policy: decision {decision.id} is {decision.status}",
@@ -179,13 +224,31 @@ def _refusal(
     return None
 
 
-def _wrap(service: Service, path: ResourcePath, row: SealedRow, decision: StoredDecision) -> dict[str, str]:
+def _wrap(service: Service, path: ResourcePath, row: SealedRow, decision: StoredDecision) -> dict[str, Any]:
     sealed = Sealed(row.master_key_id, row.wrapped_key, row.ciphertext)
     value = unseal(service.master_keys, path, row.version, sealed)
     recipient = parse_tee_pubkey(json.loads(decision.tee_pubkey))
     wrapped = encrypt(recipient, value, random=service.random)
     value.wipe()
-    return wrapped
+    return dict(wrapped)
+
+
+def _disk(
+    service: Service,
+    tx: Connection,
+    path: ResourcePath,
+    row: SealedRow,
+    decision: StoredDecision,
+    answer: dict[str, Any],
+) -> dict[str, Any]:
+    """Put what goes with a disk's key into ``answer``; what the record says of it."""
+    offer = rotation.offer(tx, path, row, decision)
+    if offer is None:
+        return {}
+    if offer.row is not None:
+        offer.member["next"]["key"] = _wrap(service, path, offer.row, decision)
+    answer["cvm-disk"] = offer.member
+    return {} if offer.row is None else {"next_version": offer.row.version}
 
 
 def _event(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from attest.audit.errors import AuditBroken, ProofInvalid
-from attest.broker.errors import BackupRefused
+from attest.broker.errors import BackupRefused, RotationState
 from attest.collateral.errors import BundleRefused
 from attest.endorsement.errors import VerificationFailed
 from attest.errors import AttestError
@@ -27,6 +27,7 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
     (SignatureRefused, 6),
     (AlreadyExists, 10),
     (NotFound, 10),
+    (RotationState, 10),
     (KeyFileRefused, 3),
     (StoreUnsupported, 3),
 )

@@ -20,6 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     put.add_argument(
         "--for", dest="only_for", action="append", metavar="NAME", help="only for guests that match this value"
     )
+    put.add_argument("--luks-header", metavar="FILE|SHA256", help="the LUKS2 header of the disk this key opens")
     delete = verbs.add_parser("delete", help="erase a resource", allow_abbrev=False)
     delete.add_argument("path", metavar="PATH", help="repository/type/tag")
     listing = verbs.add_parser("list", help="list resources, never values", allow_abbrev=False)
@@ -43,6 +44,7 @@ def _put(args: Namespace) -> int:
     from attest.broker.opening import open_database
     from attest.broker.operations import MAX_SECRET, NewResource, put_resource
     from attest.cli.common import by_local_user, print_json, print_text, settings_of
+    from attest.cli.key_disk import digest_of
     from attest.keys.master import load_master_keys
     from policy.secret import SecretBytes
     from policy.vocab import ResourcePath
@@ -51,7 +53,8 @@ def _put(args: Namespace) -> int:
     with os.fdopen(args.fd, "rb", closefd=False) as source:
         value = SecretBytes(source.read(MAX_SECRET + 1))
     only_for = None if args.only_for is None else tuple(args.only_for)
-    new = NewResource(path, value, replace=args.replace, only_for=only_for)
+    header = None if args.luks_header is None else digest_of(args.luks_header)
+    new = NewResource(path, value, replace=args.replace, only_for=only_for, luks_header=header)
     keys = load_master_keys(settings.master_key_file)
     version = put_resource(open_database(settings), keys, new, by_local_user())
     value.wipe()
@@ -91,7 +94,7 @@ def _list(args: Namespace) -> int:
     rows = [("PATH", "VERSION", "BYTES", "CREATED", "BY", "FOR", "STATE")]
     for entry in found:
         meant = "any accepted guest" if entry["only_for"] is None else ", ".join(entry["only_for"])
-        state = f"erased {entry['retired']}" if entry["retired"] else "in force"
+        state = f"erased {entry['retired']}" if entry["retired"] else "waiting" if entry["pending"] else "in force"
         rows.append(
             (entry["path"], entry["version"], entry["size"], entry["created"], entry["created_by"], meant, state)
         )

@@ -15,6 +15,7 @@ PURPOSES = ("release", "change", "export")
 def add_lifecycle(verbs: _SubParsersAction[ArgumentParser]) -> None:
     """The verbs beside ``put``, ``list`` and ``delete``."""
     from attest.cli.common import add_config, add_json
+    from attest.cli.key_disk import add_disk_verbs
     from attest.cli.operator import add_operator
 
     def verb(name: str, text: str, *, local: bool = True) -> ArgumentParser:
@@ -32,6 +33,7 @@ def add_lifecycle(verbs: _SubParsersAction[ArgumentParser]) -> None:
     conditions.add_argument("file", metavar="FILE", help="TOML; an empty file asks for nothing")
     for name, text in (("disable", "stop every release"), ("enable", "allow releases again")):
         verb(name, text).add_argument("--reason", required=True, metavar="TEXT", help="goes on record")
+    add_disk_verbs(verb)
     rewrap = verbs.add_parser(
         "rewrap", help="wrap every resource's key under the newest master key", allow_abbrev=False
     )
@@ -53,6 +55,8 @@ def add_lifecycle(verbs: _SubParsersAction[ArgumentParser]) -> None:
 
 def run(args: Namespace) -> int:
     """One of them; 0."""
+    from attest.cli.key_disk import luks_header, rotate
+
     actions: Mapping[str, Callable[[Namespace], dict[str, Any]]] = {
         "generate": _generate,
         "show": _show,
@@ -64,6 +68,8 @@ def run(args: Namespace) -> int:
         "export": _export,
         "rewrap": _rewrap,
         "token-key": _token_key,
+        "rotate": rotate,
+        "luks-header": luks_header,
     }
     return _print(args, actions[args.action](args))
 

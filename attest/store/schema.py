@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0009_stages"
+REVISION = "0010_disk_keys"
 """The newest of ``attest/store/migrations/versions``. Named here so that a start needs no Alembic."""
 
 metadata = MetaData()
@@ -164,8 +164,40 @@ secrets = Table(
     Column("master_key_id", String(32)),
     Column("wrapped_key", LargeBinary),
     Column("ciphertext", LargeBinary),
+    Column("pending", Boolean),
 )
-"""Resources under envelope encryption. Retiring a version erases its wrapped key and ciphertext."""
+"""Resources under envelope encryption. Retiring a version erases its wrapped key and ciphertext. A ``pending`` one
+waits to replace the version in force, and goes to no guest alone."""
+
+luks_headers = Table(
+    "luks_headers",
+    metadata,
+    Column("path", String(200), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("sha256", LargeBinary(32), primary_key=True),
+    Column("added", BigInteger, nullable=False),
+)
+"""Digests of the headers that the disk of a key may have."""
+
+rotations = Table(
+    "rotations",
+    metadata,
+    Column("path", String(200), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("started", BigInteger, nullable=False),
+    Column("started_by", String(255), nullable=False),
+    Column("vm", String(128)),
+)
+"""Disk keys that are being replaced, until the guest has removed the old keyslot."""
+
+rotation_offers = Table(
+    "rotation_offers",
+    metadata,
+    Column("path", String(200), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("decision", BigInteger, primary_key=True, autoincrement=False),
+)
+"""Which guests were given a key that is being replaced, by their decision: only they may report on it."""
 
 conditions = Table(
     "conditions",

@@ -6,11 +6,13 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, select, update
 
 from attest.store.errors import AlreadyExists, NotFound
 from attest.store.schema import secrets
 from attest.store.times import from_micros, to_micros
+
+_IN_FORCE = and_(secrets.c.retired.is_(None), secrets.c.pending.is_not(True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class SecretEntry:
     size: int
     only_for: tuple[str, ...] | None
     retired: datetime | None
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,17 @@ def next_version(tx: Connection, path: str, *, replace: bool) -> int:
 def add(tx: Connection, row: SealedRow, *, size: int, now: datetime, actor: str) -> None:
     """Store a version; earlier ones are retired and their ciphertext erased."""
     _erase(tx, row.path, now)
+    _insert(tx, row, size=size, now=now, actor=actor)
+
+
+def add_pending(tx: Connection, row: SealedRow, *, size: int, now: datetime, actor: str) -> None:
+    """Store a version that waits: the one in force stays."""
+    _insert(tx, row, size=size, now=now, actor=actor, pending=True)
+
+
+def _insert(
+    tx: Connection, row: SealedRow, *, size: int, now: datetime, actor: str, pending: bool | None = None
+) -> None:
     tx.execute(
         insert(secrets).values(
             path=row.path,
@@ -63,8 +77,26 @@ def add(tx: Connection, row: SealedRow, *, size: int, now: datetime, actor: str)
             master_key_id=row.master_key_id,
             wrapped_key=row.wrapped_key,
             ciphertext=row.ciphertext,
+            pending=pending,
         )
     )
+
+
+def pending(tx: Connection, path: str) -> SealedRow | None:
+    """The version that waits to replace the one in force."""
+    return _first(tx, and_(secrets.c.path == path, secrets.c.retired.is_(None), secrets.c.pending.is_(True)))
+
+
+def promote(tx: Connection, path: str, version: int, *, now: datetime) -> None:
+    """Put the pending version in force; the one before is retired and erased."""
+    mine = and_(secrets.c.path == path, secrets.c.version == version)
+    tx.execute(update(secrets).where(mine).values(pending=None))
+    _erase(tx, path, now, secrets.c.version != version)
+
+
+def drop_pending(tx: Connection, path: str, *, now: datetime) -> None:
+    """Retire and erase the version that waits. Its number is not given again."""
+    _erase(tx, path, now, secrets.c.pending.is_(True))
 
 
 def retire(tx: Connection, path: str, *, now: datetime) -> int:
@@ -78,24 +110,22 @@ def retire(tx: Connection, path: str, *, now: datetime) -> int:
 
 def sealed(tx: Connection, path: str) -> SealedRow | None:
     """The version in force."""
-    row = tx.execute(
-        select(secrets)
-        .where(secrets.c.path == path, secrets.c.retired.is_(None))
-        .order_by(secrets.c.version.desc())
-        .limit(1)
-    ).first()
-    if row is None:
-        return None
+    return _first(tx, and_(secrets.c.path == path, _IN_FORCE))
+
+
+def _first(tx: Connection, which: ColumnElement[bool]) -> SealedRow | None:
+    row = tx.execute(select(secrets).where(which).order_by(secrets.c.version.desc()).limit(1)).first()
+    return None if row is None else _sealed(row)
+
+
+def _sealed(row: Row[tuple[object, ...]]) -> SealedRow:
     return SealedRow(row.path, row.version, row.master_key_id, row.wrapped_key, row.ciphertext, _names(row.only_for))
 
 
 def all_sealed(tx: Connection) -> tuple[SealedRow, ...]:
-    """The rows in force of every resource."""
-    rows = tx.execute(select(secrets).where(secrets.c.retired.is_(None)).order_by(secrets.c.path))
-    return tuple(
-        SealedRow(row.path, row.version, row.master_key_id, row.wrapped_key, row.ciphertext, _names(row.only_for))
-        for row in rows
-    )
+    """Every row that holds a value: those in force, and those that wait."""
+    rows = tx.execute(select(secrets).where(secrets.c.retired.is_(None)).order_by(secrets.c.path, secrets.c.version))
+    return tuple(_sealed(row) for row in rows)
 
 
 def rewrapped(tx: Connection, row: SealedRow, master_key_id: str, wrapped_key: bytes) -> None:
@@ -108,7 +138,7 @@ def rewrapped(tx: Connection, row: SealedRow, master_key_id: str, wrapped_key: b
 
 
 def master_key_ids(tx: Connection) -> tuple[str, ...]:
-    """The ids of the master keys that resources in force are sealed under."""
+    """The ids of the master keys that values are sealed under."""
     found = select(secrets.c.master_key_id).where(secrets.c.retired.is_(None)).distinct()
     return tuple(sorted(key_id for key_id in tx.scalars(found) if key_id is not None))
 
@@ -117,7 +147,7 @@ def entries(tx: Connection, *, history: bool = False) -> tuple[SecretEntry, ...]
     """Resources in force by path, or with ``history`` every version there ever was."""
     query = select(secrets).order_by(secrets.c.path, secrets.c.version)
     if not history:
-        query = query.where(secrets.c.retired.is_(None))
+        query = query.where(_IN_FORCE)
     return tuple(_entry(row) for row in tx.execute(query).all())
 
 
@@ -131,6 +161,7 @@ def _entry(row: Row[tuple[object, ...]]) -> SecretEntry:
         size=row.size,
         only_for=_names(row.only_for),
         retired=retired,
+        pending=bool(row.pending),
     )
 
 
@@ -138,9 +169,10 @@ def _names(value: str | None) -> tuple[str, ...] | None:
     return None if value is None else tuple(json.loads(value))
 
 
-def _erase(tx: Connection, path: str, now: datetime) -> None:
+def _erase(tx: Connection, path: str, now: datetime, *which: ColumnElement[bool]) -> None:
+    """Retire every version that holds a value, or those of them that ``which`` names."""
     tx.execute(
         update(secrets)
-        .where(secrets.c.path == path, secrets.c.retired.is_(None))
+        .where(secrets.c.path == path, secrets.c.retired.is_(None), *which)
         .values(retired=to_micros(now), wrapped_key=None, ciphertext=None)
     )

@@ -34,7 +34,8 @@ MAX_LISTED = 1000
 
 
 def put_resource(call: Call) -> Response:
-    """``POST`` raw bytes; ``?replace=1`` to replace, ``?for=NAME,NAME`` to limit who gets it."""
+    """``POST`` raw bytes; ``?replace=1`` to replace, ``?for=NAME,NAME`` to limit who gets it, ``?luks-header=`` for the
+    digest of the header of the disk it opens."""
     path = resource_path(call)
     only_for = call.query.get("for")
     new = NewResource(
@@ -42,6 +43,7 @@ def put_resource(call: Call) -> Response:
         SecretBytes(call.body),
         replace=_flag(call, "replace"),
         only_for=None if only_for is None else tuple(only_for.split(",")),
+        luks_header=call.query.get("luks-header"),
     )
     version = operations.put_resource(call.service.database, call.service.master_keys, new, operator(call))
     return json_response({"path": path, "version": version})

@@ -15,7 +15,8 @@ from attest.broker.errors import ResourceUnknown
 from attest.broker.launches import MAX_LAUNCH, record_launch
 from attest.broker.operations import By
 from attest.broker.protocol import MAX_ATTEST_BODY, MAX_AUTH_BODY
-from attest.broker.release import release
+from attest.broker.release import release, report_header
+from attest.broker.rotation import MAX_REPORT, parse_report
 from attest.broker.tokens import revocation_list
 from attest.web.health import NEEDED, OK, checks, ready
 from attest.web.log import LOG_ROUTES
@@ -48,8 +49,11 @@ def attest_guest(call: Call) -> Response:
 
 
 def resource(call: Call) -> Response:
-    """``GET /kbs/v0/resource/…``: a resource, encrypted to the guest's key."""
-    return json_response(release(call.service, call.credential, resource_path(call), call.now))
+    """``GET /kbs/v0/resource/…``: a resource, encrypted to the guest's key. ``?cvm-disk=1``: with what belongs to a
+    disk's key; clients that do not ask get the protocol's five members and nothing beside them.
+    """
+    disk = call.query.get("cvm-disk") == "1"
+    return json_response(release(call.service, call.credential, resource_path(call), call.now, disk=disk))
 
 
 def launches(call: Call) -> Response:
@@ -58,6 +62,13 @@ def launches(call: Call) -> Response:
     found = record_launch(call.service.database, call.body, by, f"address:{call.peer}", call.service.limits.host)
     answer = {"schema": "attest.launch/1", "record": found.number, "host": found.host, "new": found.new}
     return json_response(answer)
+
+
+def disk_report(call: Call) -> Response:
+    """``POST /cvm/v0/disk-report/…``: which header a disk has, while its key is replaced."""
+    said = parse_report(call.body)
+    state = report_header(call.service, call.credential, resource_path(call), said, call.now)
+    return json_response({"version": said.version, "state": state})
 
 
 def jwks(call: Call) -> Response:
@@ -124,6 +135,7 @@ GUEST_ROUTES = (
     Route("POST", "/kbs/v0/attest", Who.SESSION, attest_guest, MAX_ATTEST_BODY),
     Route("GET", RESOURCE, Who.GUEST, resource),
     Route("POST", "/cvm/v0/launches", Who.ANYONE, launches, MAX_LAUNCH),
+    Route("POST", "/cvm/v0/disk-report/<repository>/<kind>/<tag>", Who.GUEST, disk_report, MAX_REPORT),
     Route("GET", "/.well-known/jwks.json", Who.ANYONE, jwks),
     Route("GET", "/.well-known/openid-configuration", Who.ANYONE, discovery),
     Route("GET", "/cvm/v0/revoked-tokens", Who.ANYONE, revoked_tokens),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from flask import Response
 
-from attest.broker import lifecycle, operations
+from attest.broker import lifecycle, operations, rotation
 from attest.broker.conditions import RELEASE
 from attest.broker.errors import RequestMalformed
 from attest.broker.operations import By
@@ -75,6 +75,28 @@ def export(call: Call) -> Response:
     return answer
 
 
+def rotate(call: Call) -> Response:
+    """``POST``: make the key that shall replace this one, ``?bytes=``; the guest goes on with it at its next boot."""
+    path, service = resource_path(call), call.service
+    size = _number(call, "bytes", 0) or None
+    version = rotation.start(service.database, service.master_keys, path, size, operator(call))
+    return json_response({"path": path, "version": version})
+
+
+def abort_rotation(call: Call) -> Response:
+    """``DELETE``: give that key up, as long as no guest has confirmed it."""
+    path = resource_path(call)
+    to_remove = rotation.abort(call.service.database, path, operator(call))
+    return json_response({"path": path, "to_remove": to_remove})
+
+
+def record_header(call: Call) -> Response:
+    """``POST``: ``?sha256=`` is the digest of the header of the disk this key opens; without it none is known."""
+    path = resource_path(call)
+    version = rotation.record_header(call.service.database, path, call.query.get("sha256"), operator(call))
+    return json_response({"path": path, "version": version, "header": call.query.get("sha256")})
+
+
 def forget_vm(call: Call) -> Response:
     """``DELETE``: ``?reason=``; the VM may come up on another machine."""
     vm = call.arguments["name"]
@@ -117,5 +139,8 @@ LIFECYCLE_ROUTES = (
     _route("POST", "enable", enable),
     _route("POST", "generate", generate),
     _route("POST", "export", export),
+    _route("POST", "rotation", rotate),
+    _route("DELETE", "rotation", abort_rotation),
+    _route("POST", "luks-header", record_header),
     Route("DELETE", "/cvm/v0/vm/<name>", Who.OPERATOR, forget_vm),
 )

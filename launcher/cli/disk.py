@@ -40,12 +40,13 @@ def run(args: Namespace) -> int:
     access = ServiceAccess(args.service, Path(args.ca), Path(args.operator_cert), Path(args.operator_key))
     resource = ResourcePath.parse(args.resource)
     order = DiskOrder(Path(args.image), size, resource, Path(args.content) if args.content else None)
-    create_disk(order, KeyService(access), show)
+    header = create_disk(order, KeyService(access), show)
     if args.json:
         from json import dumps
 
-        document = {"schema": "cvm.disk/1", "path": args.image, "size": size, "resource": resource}
+        document = {"schema": "cvm.disk/1", "path": args.image, "size": size, "resource": resource, "header": header}
         sys.stdout.write(dumps(document, indent=1) + "\n")
     else:
         sys.stdout.write(f"{args.image}: {show_size(size)} LUKS2, ext4 inside; key {resource} kept by {args.service}\n")
+        sys.stdout.write(f"header {header}\n")
     return 0

@@ -25,9 +25,9 @@ from typing import IO, Final
 
 from launcher.image.errors import DiskFailed, DiskOrderInvalid, DiskToolMissing
 from launcher.image.xts import SECTOR, VOLUME_KEY_BYTES, encrypt_sectors
+from policy.luks_header import PAYLOAD_OFFSET, check_luks_header, header_digest
 from policy.secret import SecretBytes
 
-PAYLOAD_OFFSET: Final = 16 * 1024 * 1024
 MINIMUM_SIZE: Final = PAYLOAD_OFFSET + 8 * 1024 * 1024
 KEY_BYTES: Final = 32
 PBKDF2_ITERATIONS: Final = 1000
@@ -58,8 +58,12 @@ def check_size(size: int) -> None:
         )
 
 
-def write_disk(image: Path, size: int, secrets: DiskSecrets, content: Path | None) -> None:
-    """Make the image in the empty file ``image``; ``content`` is a folder to copy into it. Raises DiskFailed."""
+def write_disk(image: Path, size: int, secrets: DiskSecrets, content: Path | None) -> str:
+    """Make the image in the empty file ``image``; ``content`` is a folder to copy into it.
+
+    Returns the digest of its header (`policy.luks_header`). Raises DiskFailed; HeaderRefused where cryptsetup made a
+    header that no guest would open.
+    """
     check_size(size)
     if content is not None and not content.is_dir():
         raise DiskOrderInvalid(f"disk: contents {content}: no such folder")
@@ -70,8 +74,11 @@ def write_disk(image: Path, size: int, secrets: DiskSecrets, content: Path | Non
             plain.truncate(size - PAYLOAD_OFFSET)
             _make_file_system(plain, content)
             _encrypt_into(image, plain, secrets.volume_key)
+        with image.open("rb") as made:
+            head = made.read(PAYLOAD_OFFSET)
     except OSError as error:
         raise DiskFailed(f"{image.name}: {error.strerror}") from error
+    return header_digest(head, check_luks_header(head))
 
 
 def _format_header(image: Path, secrets: DiskSecrets) -> None:

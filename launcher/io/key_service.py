@@ -72,9 +72,11 @@ class KeyService:
         except (ValueError, KeyError, TypeError) as error:
             raise ServiceRefused(f"service {self._url}: the list of resources is not understood: {error}") from error
 
-    def store(self, resource: ResourcePath, value: SecretBytes) -> None:
-        """Store a new resource. Raises ResourceExists, ServiceUnavailable, ServiceRefused."""
-        self._call("POST", f"/kbs/v0/resource/{resource}", value.reveal())
+    def store(self, resource: ResourcePath, value: SecretBytes, luks_header: str) -> None:
+        """Store a new disk key, and the digest of the disk's header. Raises ResourceExists, ServiceUnavailable,
+        ServiceRefused.
+        """
+        self._call("POST", f"/kbs/v0/resource/{resource}?luks-header={luks_header}", value.reveal())
 
     def erase(self, resource: ResourcePath) -> None:
         """Erase a resource. Raises ServiceUnavailable, ServiceRefused."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from attest.attester.disk import read_header
 from launcher.io.cachedir import cache_folder
+from policy.luks_header import check_luks_header, header_digest
 from tests.e2e.demo_snp import SnpDemo
 from tests.e2e.story import Narrator
 from tests.e2e.world import World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+DISK = "default/demo/root"
 PASSWORD = b"a password of the database"
 
 LASTING = """\
@@ -89,6 +93,18 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.close()
 
 
+def replaced_in_the_guest(before: dict[str, Any], after: dict[str, Any], demo: SnpDemo) -> None:
+    """The same boot replaced the disk's key: a keyslot came and one went, on a virtio disk under the real agent."""
+    assert (before["version"], after["version"], after["disk"]["rotation"]) == (1, 2, None)
+    (old,), (new,) = before["disk"]["headers"], after["disk"]["headers"]
+    data = read_header(demo.world.folder / "demo.img")
+    header = check_luks_header(data)
+    assert old != new == header_digest(data, header)
+    assert [slot.number for slot in header.slots] == [1]
+    steps = [record["outcome"] for record in demo.records() if record["kind"] == "key-rotation"]
+    assert steps == ["started", "staged", "confirmed", "staged", "finished"]
+
+
 def test_a_program_in_the_guest_uses_interface_and_file_and_the_guest_attests_again(world: World) -> None:
     demo = ResidentDemo(world, Narrator(quiet=True))
     for step in (demo.tools, demo.service, demo.disk):
@@ -96,7 +112,10 @@ def test_a_program_in_the_guest_uses_interface_and_file_and_the_guest_attests_ag
     config = ("--config", "service/attest.toml")
     world.run("attest", "key", "put", "default/demo/password", *config, stdin=PASSWORD)
     demo.measure()
+    before = world.run("attest", "key", "show", DISK, "--json", *config).json()
+    world.run("attest", "key", "rotate", DISK, *config)
     result = world.run("cvm", "launch", "demo.toml", "--json").json()
+    replaced_in_the_guest(before, world.run("attest", "key", "show", DISK, "--json", *config).json(), demo)
     output = result["payload_output"]
     assert "FOUND " in output, json.dumps(result)[:3000]
     found = json.loads(output.partition("FOUND ")[2].splitlines()[0])

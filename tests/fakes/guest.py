@@ -13,6 +13,7 @@ from attest.attester.agent import CheckedDisk, RunningPayload, Unlocked
 from attest.attester.cmdline import DiskOrder, NetOrder
 from attest.attester.evidence_json import kbs_evidence
 from attest.attester.raw_evidence import RawEvidence
+from attest.attester.rotation import Keyslots
 from attest.attester.status import Status
 from attest.emulator.chip import Chip, LaunchContext
 from attest.emulator.pki import ChipKeys, make_chip
@@ -45,6 +46,24 @@ class EndedPayload:
         return self.code
 
 
+class NoKeyslots:
+    """The header of a disk whose key nobody replaces."""
+
+    digest = "00" * 32
+
+    def opened_by(self, key: SecretBytes) -> tuple[int, ...]:
+        return (0,)
+
+    def add(self, key: SecretBytes, new: SecretBytes) -> None:
+        raise AssertionError("nothing to add")
+
+    def keep_only(self, key: SecretBytes) -> None:
+        raise AssertionError("nothing to remove")
+
+    def store(self) -> None:
+        raise AssertionError("nothing to store")
+
+
 class FakeMachine:
     """Implements :class:`attest.attester.agent.Machine` and notes what was asked of it."""
 
@@ -57,6 +76,8 @@ class FakeMachine:
         self.bad_header: Exception | None = None
         self.folder = Path("/nowhere")
         self.clock: float | None = None
+        self.asked: frozenset[str] | None = None
+        self.discarded: list[str] = []
 
     def network(self, order: NetOrder) -> str:
         self.done.append(order)
@@ -81,6 +102,13 @@ class FakeMachine:
         if self.bad_header is not None:
             raise self.bad_header
         return CheckedDisk(order, Path("/dev/vda"), False, Path("/run/cvm/header") / order.name, "uuid")
+
+    def recognise(self, disk: CheckedDisk, headers: frozenset[str]) -> Keyslots:
+        self.asked = headers
+        return NoKeyslots()
+
+    def discard(self, disk: CheckedDisk) -> None:
+        self.discarded.append(disk.order.name)
 
     def unlock(self, disk: CheckedDisk, key: SecretBytes) -> Unlocked:
         self.held.append(key)

@@ -102,7 +102,7 @@ class FakeKbs:
             return 401, _problem("TokenNotFound", "no session"), None
         if path == "/kbs/v0/attest":
             return self._attest(session, json.loads(body))
-        return self._resource(session, path.removeprefix("/kbs/v0/resource/"))
+        return self._resource(session, path.removeprefix("/kbs/v0/resource/").partition("?")[0])
 
     def _auth(self, request: dict[str, Any]) -> tuple[int, dict[str, Any], str | None]:
         if request["version"] != "0.4.0":

@@ -24,7 +24,7 @@ from attest.evidence.snp_json import encode_snp_json
 from attest.evidence.snp_report import SnpReport
 from attest.keys.master import MasterKeys
 from attest.keys.ring import SigningRing
-from attest.keys.signing import SigningKey, make_signing_key
+from attest.keys.signing import SigningKey, load_signing_key, make_signing_key
 from attest.store import records
 from attest.store.engine import Database
 from attest.web.admin import ADMIN_ROUTES
@@ -81,18 +81,23 @@ class ServiceWorld:
     collateral: ServiceCollateral = field(default_factory=ServiceCollateral)
     issuer: str = "attest"
     dialect: str = "trustee"
+    again: bool = False
+    """Whether the folder is one that a world was made in before."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
         self.database = Database(self.store or self.folder / "attest.db", busy_seconds=self.busy_seconds)
-        self.database.create()
-        self.signing: SigningKey = make_signing_key(self.folder / "token.key")
+        if not self.again:
+            self.database.create()
+            make_signing_key(self.folder / "token.key")
+        self.signing: SigningKey = load_signing_key(self.folder / "token.key")
         settings = TokenSettings(self.issuer, "kbs", timedelta(minutes=5), "attest test", self.dialect)
         ring = SigningRing(self.folder / "token.key", clock=lambda: self.now.timestamp())
         self.service = Service(self.database, self.keys, ring, settings, self.collateral)
-        self.policy(demo_policy())
-        self.add_reference()
-        self.put()
+        if not self.again:
+            self.policy(demo_policy())
+            self.add_reference()
+            self.put()
 
     @property
     def by(self) -> By:

@@ -5,8 +5,8 @@ Input that begins with ``{`` is put into binary headers with correct checksums, 
 
 from __future__ import annotations
 
-from attest.attester.luks_header import check_luks_header
 from policy.errors import CvmError
+from policy.luks_header import check_luks_header
 from tests.fakes.luks import HEADER_BYTES, header
 
 

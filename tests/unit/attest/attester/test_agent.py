@@ -17,7 +17,6 @@ from attest.attester.errors import (
     CommandLineMalformed,
     DiskFailed,
     EvidenceUnavailable,
-    HeaderRefused,
     PayloadFailed,
     Refused,
     SecretNotFound,
@@ -31,6 +30,7 @@ from attest.attester.raw_evidence import RawEvidence
 from attest.attester.session import Pace
 from policy.errors import CvmError
 from policy.exec_channel import Ephemeral
+from policy.luks_header import HeaderRefused
 from policy.vocab import ResourcePath
 from tests.fakes.guest import EndedPayload, FakeMachine, Recorder
 from tests.fakes.intel_pki import FakeIntelPki
@@ -101,7 +101,7 @@ def test_the_whole_way_from_network_to_payload(scene: Scene) -> None:
     assert scene.recorder.names == ["evidence", "attested", "unlocked", "payload-output"]
     assert scene.recorder.events[1]["detail"] == {"status": "affirming"}
     assert scene.recorder.events[3]["detail"] == {"text": "hello\n"}
-    paths = ["POST /kbs/v0/auth", "POST /kbs/v0/attest", "GET /kbs/v0/resource/default/demo/root"]
+    paths = ["POST /kbs/v0/auth", "POST /kbs/v0/attest", "GET /kbs/v0/resource/default/demo/root?cvm-disk=1"]
     assert scene.kbs.requests == paths
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from attest.attester import network, ports
 from attest.attester.cmdline import NetOrder
-from attest.attester.disk import BlockDevice, find_disk, open_command, open_disk, read_header
+from attest.attester.disk import BlockDevice, find_disk, open_disk, open_words, read_header
 from attest.attester.errors import DiskFailed, NetworkFailed, PayloadFailed
 from attest.attester.payload import MAX_OUTPUT, Payload, find_program
 from attest.attester.status import MAX_LINE, Status
@@ -114,11 +114,11 @@ def test_a_disk_smaller_than_its_header_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_the_key_is_in_no_argument_and_the_copy_is_the_header() -> None:
-    command = open_command(BlockDevice(Path("/dev/vda"), False), Path("/run/cvm/header/root"), "root", 32)
+    command = open_words(BlockDevice(Path("/dev/vda"), False), Path("/run/cvm/header/root"), "root", 32)
     assert command[command.index("--header") + 1] == "/run/cvm/header/root"
     assert command[command.index("--key-file") + 1] == "-"
     assert "--readonly" not in command
-    assert "--readonly" in open_command(BlockDevice(Path("/dev/vda"), True), Path("h"), "root", 32)
+    assert "--readonly" in open_words(BlockDevice(Path("/dev/vda"), True), Path("h"), "root", 32)
 
 
 @pytest.mark.parametrize("length", [0, 31, 513])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import luks
 from tests.fakes.served import Served, attest_command
 
 PATH = "default/web-1/root"
@@ -64,3 +65,26 @@ def test_a_certificate_that_is_none_is_said(served: Served, tmp_path: Path) -> N
     words[5] = str(tmp_path / "missing.pem")
     done = attest_command("key", "approve", PATH, *words)
     assert (done.code, "--certificate" in done.err) == (3, True), done.err
+
+
+def test_a_disk_key_is_rotated_and_its_header_recorded(served: Served, tmp_path: Path) -> None:
+    disk = "default/web-9/root"
+    assert served.attest("key", "generate", disk).code == 0
+    header = tmp_path / "header"
+    header.write_bytes(luks.header().ljust(16 * luks.MIB, b"\0"))
+    done = json.loads(served.attest("key", "luks-header", disk, str(header), "--json").out)
+    assert len(done["header"]) == 64
+    assert served.attest("key", "luks-header", disk, done["header"]).code == 0
+    again = served.attest("key", "put", disk, "--replace", "--luks-header", str(header), stdin=b"k" * 32)
+    assert again.code == 0, again.err
+    shown = json.loads(served.attest("key", "show", disk, "--json").out)["disk"]
+    assert shown == {"headers": [done["header"]], "rotation": None}
+    assert json.loads(served.attest("key", "rotate", disk, "--json").out)["version"] == 3
+    assert "waiting for the guest" in served.attest("key", "show", disk).out
+    assert "waiting" in served.attest("key", "list", "--history").out
+    assert served.attest("key", "rotate", disk).code == 10
+    assert served.attest("key", "rotate", "--abort", disk).code == 0
+    header.write_bytes(bytes(16 * luks.MIB))
+    for words, code, text in (((str(header),), 5, "magic 0000"), ((str(tmp_path / "no"),), 3, "No such file")):
+        refused = served.attest("key", "luks-header", disk, *words)
+        assert (refused.code, text in refused.err) == (code, True), refused.err

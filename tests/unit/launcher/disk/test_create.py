@@ -29,6 +29,7 @@ USAGES = (
     "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
 )  # fmt: skip
 ROOT = ResourcePath.parse("default/demo/root")
+HEADER = "ab" * 32
 
 
 class World:
@@ -37,6 +38,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.kept: dict[str, bytes] = {}
+        self.asked: list[str] = []
         self.fail: int | None = None
         self.listing: object = None
         self.port = 0
@@ -65,13 +67,14 @@ def handler(world: World) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             value = self.rfile.read(int(self.headers["Content-Length"]))
-            path = self.path.removeprefix("/kbs/v0/resource/")
+            path, _, query = self.path.removeprefix("/kbs/v0/resource/").partition("?")
             if world.fail is not None:
                 self.answer(world.fail, {"type": "t", "detail": "because\x1b[31m of this"})
             elif path in world.kept:
                 self.answer(409, {"type": "t", "detail": "exists"})
             else:
                 world.kept[path] = value
+                world.asked.append(query)
                 self.answer(200, {})
 
         def do_DELETE(self) -> None:
@@ -147,8 +150,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DiskOrder:
     """An order for a disk; the making itself is tested elsewhere and only writes a mark here."""
 
-    def mark(image: Path, size: int, secrets: DiskSecrets, content: Path | None) -> None:
+    def mark(image: Path, size: int, secrets: DiskSecrets, content: Path | None) -> str:
         image.write_bytes(b"disk of key " + secrets.key.reveal())
+        return HEADER
 
     monkeypatch.setattr(disks, "write_disk", mark)
     (tmp_path / "disks").mkdir()
@@ -156,7 +160,7 @@ def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DiskOrder:
 
 
 def make(order: DiskOrder, world: World) -> None:
-    create_disk(order, world.service(), lambda text: None)
+    assert create_disk(order, world.service(), lambda text: None) == HEADER
 
 
 def left(order: DiskOrder) -> list[str]:
@@ -167,6 +171,7 @@ def test_the_service_keeps_the_key_that_opens_the_disk(order: DiskOrder, world: 
     make(order, world)
     assert order.image.read_bytes() == b"disk of key " + world.kept[ROOT]
     assert len(world.kept[ROOT]) == 32
+    assert world.asked == [f"luks-header={HEADER}"]
     assert left(order) == ["web-1.img"]
     assert order.image.stat().st_mode & 0o777 == 0o600
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from attest.attester.luks_header import check_luks_header
 from launcher.image.errors import DiskFailed
 from launcher.image.luks_disk import MINIMUM_SIZE, PAYLOAD_OFFSET, DiskSecrets, _written, write_disk
 from launcher.image.xts import decrypt_sectors
+from policy.luks_header import HeaderRefused, check_luks_header, header_digest
 from policy.secret import SecretBytes
 
 ADMIN_PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
@@ -47,7 +47,8 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (content / "run").chmod(0o755)
     image = folder / "image"
     image.touch()
-    write_disk(image, SIZE, secrets(), content)
+    digest = write_disk(image, SIZE, secrets(), content)
+    (folder / "image.header").write_text(digest)
     return image
 
 
@@ -61,8 +62,10 @@ def test_the_key_opens_the_disk_and_another_does_not(disk: Path) -> None:
 @needs_tools
 def test_the_header_is_what_the_guest_accepts(disk: Path) -> None:
     with disk.open("rb") as file:
-        header = check_luks_header(file.read(PAYLOAD_OFFSET))
-    assert header.iterations == 1000
+        data = file.read(PAYLOAD_OFFSET)
+    header = check_luks_header(data)
+    assert header_digest(data, header) == disk.with_name("image.header").read_text()
+    assert [slot.iterations for slot in header.slots] == [1000]
 
 
 @needs_tools
@@ -96,7 +99,7 @@ def test_the_image_is_sparse_and_has_the_size_asked_for(disk: Path) -> None:
 
 @needs_tools
 def test_no_plain_text_file_is_left_beside_the_image(disk: Path) -> None:
-    assert sorted(path.name for path in disk.parent.iterdir()) == ["content", "image"]
+    assert sorted(path.name for path in disk.parent.iterdir()) == ["content", "image", "image.header"]
 
 
 def spy(folder: Path, name: str) -> None:
@@ -112,7 +115,8 @@ def test_keys_are_in_no_argument_and_no_environment(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     image = tmp_path / "image"
     image.touch()
-    write_disk(image, MINIMUM_SIZE, secrets(), None)
+    with pytest.raises(HeaderRefused, match="magic 0000"):  # what was to make the header did nothing
+        write_disk(image, MINIMUM_SIZE, secrets(), None)
     seen = (tmp_path / "cryptsetup.seen").read_bytes() + (tmp_path / "mke2fs.seen").read_bytes()
     assert b"luksFormat" in seen
     for secret in (KEY, VOLUME_KEY):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import re
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +16,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attest.attester.disk import open_command, read_header
-from attest.attester.errors import HeaderRefused
-from attest.attester.luks_header import check_luks_header
+from attest.attester.disk import open_words, read_header
+from policy.luks_header import (
+    HeaderRefused,
+    Keyslot,
+    check_luks_header,
+    header_digest,
+    in_both_copies,
+    recognise,
+    valid_copies,
+)
 from tests.fakes import luks
 
 
 def test_a_header_of_the_profile_is_accepted() -> None:
     accepted = check_luks_header(luks.header())
     assert accepted.uuid == "01234567-89ab-cdef-0123-456789abcdef"
-    assert (accepted.header_bytes, accepted.sequence, accepted.iterations) == (16384, 3, 1000)
+    assert (accepted.header_bytes, accepted.sequence, accepted.slots) == (16384, 3, (Keyslot(0, 32768, 258048, 1000),))
 
 
 def _set(path: str, value: object) -> Callable[[luks.Json], None]:
@@ -47,8 +57,19 @@ def _drop(path: str) -> Callable[[luks.Json], None]:
     return change
 
 
+def _untied_keyslot(document: Any) -> None:
+    document["keyslots"]["1"] = copy.deepcopy(document["keyslots"]["0"])
+    document["keyslots"]["1"]["area"]["offset"] = str(32768 + 258048)
+
+
 def _second_keyslot(document: Any) -> None:
-    document["keyslots"]["1"] = document["keyslots"]["0"]
+    _untied_keyslot(document)
+    document["digests"]["0"]["keyslots"] = ["1", "0"]
+
+
+def _overlapping_keyslots(document: Any) -> None:
+    _second_keyslot(document)
+    document["keyslots"]["1"]["area"]["offset"] = str(32768 + 4096)
 
 
 def _second_segment(document: Any) -> None:
@@ -63,9 +84,12 @@ METADATA = [
     ("a 256-bit keyslot key", _set("keyslots/0/key_size", 32), "key_size 32"),
     ("a 256-bit area key", _set("keyslots/0/area/key_size", 32), "key_size 32"),
     ("a key size that is true", _set("keyslots/0/key_size", True), "key_size True"),
-    ("a second keyslot", _second_keyslot, "got 2 (0, 1)"),
+    ("a second keyslot", _second_keyslot, "got 2, want exactly one"),
+    ("two keyslots in one place", _overlapping_keyslots, "overlap"),
+    ("a second keyslot that nothing ties to the data", _untied_keyslot, "keyslots ['0']"),
     ("no keyslot", _drop("keyslots/0"), "got 0"),
-    ("a keyslot of another number", lambda d: d["keyslots"].update({"1": d["keyslots"].pop("0")}), "got 1 (1)"),
+    ("a keyslot the digest does not name", lambda d: d["keyslots"].update({"1": d["keyslots"].pop("0")}), "want ['1']"),
+    ("a third keyslot's number", lambda d: d["keyslots"].update({"2": d["keyslots"].pop("0")}), "got 1 (2)"),
     ("a reencryption keyslot", _set("keyslots/0/type", "reencrypt"), "reencrypt"),
     ("a keyslot with a priority", _set("keyslots/0/priority", 2), "priority"),
     ("an unbound keyslot area type", _set("keyslots/0/area/type", "none"), "'none'"),
@@ -100,6 +124,7 @@ METADATA = [
     ("a segment flag", _set("segments/0/flags", ["in-reencryption"]), "flags"),
     ("a digest of another type", _set("digests/0/type", "sha256"), "sha256"),
     ("a digest bound to no keyslot", _set("digests/0/keyslots", []), "keyslots []"),
+    ("a digest bound to something else", _set("digests/0/keyslots", [0]), "keyslots [0]"),
     ("a digest bound to another segment", _set("digests/0/segments", ["1"]), "['1']"),
     ("a second digest", lambda d: d["digests"].update({"1": d["digests"]["0"]}), "got 2"),
     ("a digest cut short", _set("digests/0/digest", "AAAA"), "AAAA"),
@@ -146,6 +171,63 @@ def test_two_valid_copies_that_differ_are_refused() -> None:
     other = luks.changed(_set("keyslots/0/kdf/iterations", 2000))[4096:16384].rstrip(b"\0")
     with pytest.raises(HeaderRefused, match="differ in text"):
         check_luks_header(luks.header(second=other))
+
+
+def whole(**fields: Any) -> bytes:
+    """A header with the areas behind it."""
+    return luks.header(**fields).ljust(16 * luks.MIB, b"\x5a")
+
+
+def digest(data: bytes) -> str:
+    return header_digest(data, valid_copies(data)[0])
+
+
+def test_the_digest_is_over_what_a_key_meets_and_nothing_else() -> None:
+    """A foreign computation of it, from the words of the module."""
+    text = luks.header()[4096:16384].rstrip(b"\0")
+    parts = [b"cvm.luks-header/1", b"01234567-89ab-cdef-0123-456789abcdef", text, b"0", b"\x5a" * 258048]
+    want = hashlib.sha256(b"".join(struct.pack(">I", len(part)) + part for part in parts)).hexdigest()
+    assert digest(whole()) == want
+    assert digest(whole(sequence=9)) == want
+    assert digest(whole()[: 32768 + 258048] + b"other") == want
+
+
+def test_the_digest_changes_with_uuid_text_and_area() -> None:
+    known = digest(whole())
+    area = bytearray(whole())
+    area[32768 + 258047] ^= 1
+    text = luks.header()[4096:16384].rstrip(b"\0")
+    for other in (whole(uuid=b"11234567-89ab-cdef-0123-456789abcdef"), whole(text=text + b" "), bytes(area)):
+        assert digest(other) != known
+    with pytest.raises(HeaderRefused, match="cut off"):
+        digest(whole()[: 32768 + 258047])
+
+
+def test_of_two_copies_that_differ_the_one_that_is_known_counts_and_both_become_it() -> None:
+    other = luks.changed(_set("keyslots/0/kdf/iterations", 2000))[4096:16384].rstrip(b"\0")
+    data = luks.header(second=other).ljust(16 * luks.MIB, b"\0")
+    first, second = valid_copies(data)
+    for header in (first, second):
+        known = header_digest(data, header)
+        assert recognise(data, frozenset([known])) == header
+        mended = in_both_copies(data, header)
+        assert check_luks_header(mended).slots == header.slots
+        assert digest(mended) == known
+    with pytest.raises(HeaderRefused, match="not the header that the key service knows"):
+        recognise(data, frozenset(["00" * 32]))
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 16384), (16384, 32768), (4000, 4200), (20000, 20001)])
+def test_one_torn_copy_is_made_again_from_the_other(start: int, end: int) -> None:
+    torn = bytearray(whole())
+    torn[start:end] = b"\xff" * (end - start)
+    header = recognise(bytes(torn), frozenset([digest(whole())]))
+    assert digest(in_both_copies(bytes(torn), header)) == digest(whole())
+    check_luks_header(in_both_copies(bytes(torn), header))
+
+
+def test_whole_copies_are_left_as_they_are() -> None:
+    assert in_both_copies(whole(), valid_copies(whole())[0]) == whole()
 
 
 def test_a_missing_second_copy_is_refused() -> None:
@@ -252,11 +334,11 @@ def test_cryptsetup_opens_the_profile_with_the_detached_copy_and_only_its_key(
     from attest.attester.disk import BlockDevice, checked_copy
 
     image = _format(tmp_path, *PROFILE)
-    _, copy = checked_copy(image, "root", tmp_path / "headers")
+    _, detached = checked_copy(image, "root", tmp_path / "headers")
     # The disk's own header is destroyed: only the copy is used.
     with image.open("r+b") as disk:
         disk.write(bytes(1 << 20))
-    command = open_command(BlockDevice(image, False), copy, "root", len(key))
-    dry = [part for part in command if part != "root"] + ["--test-passphrase", "--disable-locks"]
-    done = subprocess.run(dry, input=key, capture_output=True, check=False)
+    words = open_words(BlockDevice(image, False), detached, "root", len(key))
+    dry = [part for part in words if part != "root"] + ["--test-passphrase", "--disable-locks"]
+    done = subprocess.run(["cryptsetup", *dry], input=key, capture_output=True, check=False)
     assert (done.returncode == 0) is opens, done.stderr
