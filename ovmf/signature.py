@@ -57,7 +57,7 @@ def certificate(der: bytes) -> Certificate:
         parsed = x509.load_der_x509_certificate(der)
         _ = parsed.subject, parsed.issuer  # read when asked for, and malformed then
         return Certificate(der, parsed)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise PeMalformed(f"certificate: {error}") from None
 
 
