@@ -112,7 +112,7 @@ def _check_digest(content: list[Element], digest: bytes) -> None:
         raise PeMalformed("signature: want the digest of an image in it")
     indirect = fields(first(content[1].value, "indirect data"), _SEQUENCE, 2, "indirect data")
     algorithm, value = fields(indirect[1], _SEQUENCE, 2, "digest")[:2]
-    if elements(algorithm.value)[0].whole != _SHA256:
+    if _algorithm(algorithm) != _SHA256:
         raise Unsupported("a digest other than SHA-256")
     if value.value != digest:
         raise PeMalformed(f"signature: it is of digest {value.value.hex()}, the image has {digest.hex()}")
@@ -124,9 +124,9 @@ def _signer(info: Element, brought: list[Certificate], content: Element) -> Cert
     found = [c for c in brought if c.parsed.issuer.public_bytes() == issuer.whole and _serial(c) == serial.value]
     if len(found) != 1:
         raise PeMalformed(f"signature: {len(found)} certificates of its signer, want one")
-    if elements(parts[2].value)[0].whole != _SHA256 or parts[3].tag != _FIRST:
+    if _algorithm(parts[2]) != _SHA256 or parts[3].tag != _FIRST:
         raise Unsupported("a digest other than SHA-256, or no signed attributes")
-    if elements(parts[4].value)[0].whole not in _RSA:
+    if _algorithm(parts[4]) not in _RSA:
         raise Unsupported("a signature other than RSA's")
     _check_attributes(parts[3], sha256(first(content.value, "content").value).digest())
     try:
@@ -140,6 +140,11 @@ def _signer(info: Element, brought: list[Certificate], content: Element) -> Cert
     except InvalidSignature:
         raise PeMalformed("signature: wrong") from None
     return found[0]
+
+
+def _algorithm(element: Element) -> bytes:
+    """The identifier in an algorithm, whatever its parameters."""
+    return fields(element, _SEQUENCE, 1, "algorithm")[0].whole
 
 
 def _serial(item: Certificate) -> bytes:
