@@ -25,12 +25,13 @@ _MAX_ENTRIES = 1024
 
 
 class Partition(NamedTuple):
-    """A used entry: ``start`` and ``size`` in bytes, GUIDs in EFI order."""
+    """A used entry: ``start`` and ``size`` in bytes, GUIDs in EFI order, ``number`` of the entry from 1 on."""
 
     type: bytes
     guid: bytes
     start: int
     size: int
+    number: int
 
 
 class PartitionTable(NamedTuple):
@@ -65,9 +66,10 @@ def parse_gpt(disk: bytes | memoryview) -> PartitionTable:
     table = bytes(view[lba * SECTOR : lba * SECTOR + count * _ENTRY])
     if len(table) != count * _ENTRY or zlib.crc32(table) != table_crc:
         raise reader.fail(f"table checksum: got {table_crc:08x}, want {zlib.crc32(table):08x}")
-    used = [table[at : at + _ENTRY] for at in range(0, len(table), _ENTRY) if any(table[at : at + 16])]
-    partitions = tuple(_partition(entry, len(view)) for entry in used)
-    return PartitionTable(partitions, raw + len(used).to_bytes(8, "little") + b"".join(used))
+    entries = ((number, table[(number - 1) * _ENTRY : number * _ENTRY]) for number in range(1, count + 1))
+    used = [(number, entry) for number, entry in entries if any(entry[:16])]
+    partitions = tuple(_partition(entry, number, len(view)) for number, entry in used)
+    return PartitionTable(partitions, raw + len(used).to_bytes(8, "little") + b"".join(entry for _, entry in used))
 
 
 def _check_protective_record(sector: bytes) -> None:
@@ -83,10 +85,10 @@ def _check_protective_record(sector: bytes) -> None:
         )
 
 
-def _partition(entry: bytes, size: int) -> Partition:
+def _partition(entry: bytes, number: int, size: int) -> Partition:
     reader = ByteReader(entry, "GPT entry", error=DiskMalformed)
     kind, guid = reader.take(16, "type"), reader.take(16, "GUID")
     first, last = reader.u64("first LBA"), reader.u64("last LBA")
     if not 2 <= first <= last < size // SECTOR:
         raise reader.fail(f"LBA {first}..{last}: want them within {size // SECTOR} sectors")
-    return Partition(kind, guid, first * SECTOR, (last - first + 1) * SECTOR)
+    return Partition(kind, guid, first * SECTOR, (last - first + 1) * SECTOR, number)

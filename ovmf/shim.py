@@ -1,11 +1,10 @@
-"""Shim, then GRUB, then a kernel, from an EFI system partition: what they measure with Secure Boot on.
+"""Shim, then GRUB, from an EFI system partition: what they measure with Secure Boot on.
 
 Shim measures the lists it works with (its vendor's certificate and revocations, as no machine owner's keys can be
 enrolled on a variable store that starts afresh), the revocation level it applies, and the certificate that vouches for
-what it starts: its vendor's, once, as GRUB asks shim about the kernel. GRUB measures its configuration, every command
-and every file; Linux's stub load options and initrd. All of this is known for releases whose boots were recorded, and
-for configurations that say what happens without conditions or variables. Anything else is named. Sources: shim 16.1
-(``mok.c``, ``tpm.c``, ``sbat.c``); GRUB 2.14 (``grub-core/commands/tpm.c``); logs of boots of Debian's signed builds.
+what it starts: its vendor's, once, as GRUB asks shim about the kernel. What GRUB measures is in `ovmf.grub`. All of
+this is known for releases whose boots were recorded. Anything else is named. Sources: shim 16.1 (``mok.c``, ``tpm.c``,
+``sbat.c``); logs of boots of Debian's signed builds.
 """
 
 from __future__ import annotations
@@ -17,25 +16,19 @@ from ovmf import td_events as make
 from ovmf.authority import X509, in_chain
 from ovmf.errors import LaunchInvalid, PeMalformed
 from ovmf.fat import FatVolume
+from ovmf.grub import LoaderUnknown, grub_events
+from ovmf.grub_disk import GrubDisk
 from ovmf.guid import efi_guid
 from ovmf.pe import parse_pe
 from ovmf.signature import Unsupported, certificate, signing_chains
-from ovmf.td_boot import stub_events
 from ovmf.variables import variable_data
 from policy.measured import MeasuredEvent
 from policy.wire import ByteReader
 
 SHIM_LOCK = efi_guid("605dab50-e046-4300-abb6-3dd810dd8b23")
 _GRUB_PATH, _CONFIG = "EFI/BOOT/GRUBX64.EFI", "EFI/debian/grub.cfg"
-_SHOWN_CONFIG = f"(hd0,gpt1)/{_CONFIG}"
 _SHIM_TEXT, _GRUB_TEXT = b"$Version: 16.1 $", re.compile(rb"\ngrub\.debian,\d+,Debian,grub2,2\.14-")
 _BESIDE = ("FBX64.EFI", "REVOCATIONS.EFI", "REVOCATIONS_SBAT.EFI", "REVOCATIONS_SKU.EFI", "SHIM_CERTIFICATE.EFI")
-_WORD = re.compile(r"[A-Za-z0-9_./=,:+@%-]+")
-_MAX_CONFIG = 1 << 16
-
-
-class LoaderUnknown(Exception):
-    """Why the rest of the boot is not predicted."""
 
 
 class _Vendor(NamedTuple):
@@ -45,8 +38,10 @@ class _Vendor(NamedTuple):
     level: bytes
 
 
-def shim_events(shim: bytes, volume: FatVolume) -> list[MeasuredEvent]:
-    """Everything between the start of shim and the end of boot services, or :class:`LoaderUnknown`.
+def shim_events(shim: bytes, volume: FatVolume, disk: GrubDisk) -> list[MeasuredEvent]:
+    """Everything between the start of shim and the end of boot services, or `ovmf.grub.LoaderUnknown`.
+
+    ``volume``: the EFI system partition of ``disk``.
 
     Raises `ovmf.errors.LaunchInvalid` for an image shim would refuse, `ovmf.errors.PeMalformed` and
     `ovmf.errors.DiskMalformed`.
@@ -64,9 +59,7 @@ def shim_events(shim: bytes, volume: FatVolume) -> list[MeasuredEvent]:
     return [
         *_shim_variables(vendor),
         make.application(grub, _GRUB_PATH),
-        # GRUB opens its configuration twice: to see that it is there, and to read it.
-        *[make.event(2, make.IPL, config, "ipl:file", _SHOWN_CONFIG)] * 2,
-        *_commands(config, volume, vendor),
+        *grub_events(config, _CONFIG, disk, lambda image, path: _check_signed(image, vendor, path)),
     ]
 
 
@@ -138,77 +131,3 @@ def _check_signed(image: bytes, vendor: _Vendor, path: str) -> None:
     owner = certificate(vendor.certificate)
     if not any(in_chain(owner, chain) for chain in chains):
         raise LaunchInvalid(f"Secure Boot: shim's vendor certificate does not vouch for {path}")
-
-
-def _commands(config: bytes, volume: FatVolume, vendor: _Vendor) -> list[MeasuredEvent]:
-    """The configuration's lines, up to ``boot``."""
-    found: list[MeasuredEvent] = []
-    options, initrd = b"", None
-    for words in _lines(config):
-        found.append(_text(f"grub_cmd: {' '.join(words)}"))
-        if words[0] == "linux":
-            found += _kernel(words, volume, vendor)
-            options = f"BOOT_IMAGE={' '.join(words[1:])}\0".encode("utf-16-le")
-        elif words[0] == "initrd":
-            data = _file(words[1], volume)
-            if len(data) % 4:
-                raise LoaderUnknown(f"GRUB pads {words[1]}, of {len(data)} bytes")
-            initrd = make.event(2, make.IPL, data, "ipl:file", words[1])
-            found.append(initrd)
-        elif words[0] == "boot":
-            return found + stub_events(options, None if initrd is None else initrd.digest)
-    raise LoaderUnknown(f"{_CONFIG} does not end in boot")
-
-
-def _lines(config: bytes) -> list[list[str]]:
-    """Commands as words, up to ``boot``; :class:`LoaderUnknown` for one whose effect or text is not plain."""
-    if len(config) > _MAX_CONFIG or not config.isascii():
-        raise LoaderUnknown(f"{_CONFIG}: {len(config)} bytes, want at most {_MAX_CONFIG} of ASCII")
-    found: list[list[str]] = []
-    started = 0
-    for line in config.decode("ascii").splitlines():
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        started += words[0] == "linux"
-        if not all(_WORD.fullmatch(word) for word in words) or not _plain(words) or started > 1:
-            raise LoaderUnknown(f"{_CONFIG}: the line {make.printable(line[:80])!r}")
-        if words[0] in ("initrd", "boot") and not started:
-            raise LoaderUnknown(f"{_CONFIG}: {words[0]} before linux")
-        found.append(words)
-        if words[0] == "boot":
-            break
-    return found
-
-
-def _plain(words: list[str]) -> bool:
-    """One of the commands whose measurement is known, in a form that has one reading."""
-    match words:
-        case ["boot"] | ["set", "timeout=0"]:
-            return True
-        case ["initrd", path] | ["linux", path, *_]:
-            return path.startswith("/") and "=" not in path
-    return False
-
-
-def _kernel(words: list[str], volume: FatVolume, vendor: _Vendor) -> list[MeasuredEvent]:
-    data = _file(words[1], volume)
-    _check_signed(data, vendor, words[1])
-    return [
-        make.event(2, make.IPL, data, "ipl:file", words[1]),
-        make.application(data, words[1]),
-        _text(f"kernel_cmdline: {' '.join(words[1:])}"),
-    ]
-
-
-def _file(path: str, volume: FatVolume) -> bytes:
-    data = volume.read(path)
-    if data is None:
-        raise LoaderUnknown(f"{path} is not on the EFI system partition")
-    return data
-
-
-def _text(text: str) -> MeasuredEvent:
-    """GRUB's line without its label and without a NUL is hashed."""
-    label, _, measured = text.partition(": ")
-    return make.event(2, make.IPL, measured.encode("ascii"), f"ipl:{label}", measured)

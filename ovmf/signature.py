@@ -30,6 +30,8 @@ _SHA256 = bytes.fromhex("0609608648016503040201")
 _RSA = (bytes.fromhex("06092a864886f70d010101"), bytes.fromhex("06092a864886f70d01010b"))
 _SEQUENCE, _SET, _OCTETS, _FIRST = 0x30, 0x31, 0x04, 0xA0
 _MAX_CHAIN = 8
+_UNREADABLE = (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion)
+"""What ``cryptography`` raises for bytes it cannot read, also when a field is looked at later."""
 
 
 class Unsupported(Exception):
@@ -46,7 +48,7 @@ class Certificate(NamedTuple):
         """Its key signed ``other``."""
         try:
             other.parsed.verify_directly_issued_by(self.parsed)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        except (*_UNREADABLE, InvalidSignature):
             return False
         return True
 
@@ -57,7 +59,7 @@ def certificate(der: bytes) -> Certificate:
         parsed = x509.load_der_x509_certificate(der)
         _ = parsed.subject, parsed.issuer  # read when asked for, and malformed then
         return Certificate(der, parsed)
-    except (ValueError, x509.InvalidVersion) as error:
+    except _UNREADABLE as error:
         raise PeMalformed(f"certificate: {error}") from None
 
 
@@ -131,7 +133,7 @@ def _signer(info: Element, brought: list[Certificate], content: Element) -> Cert
     _check_attributes(parts[3], sha256(first(content.value, "content").value).digest())
     try:
         key = found[0].parsed.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         raise PeMalformed(f"signature: its signer's key: {error}") from None
     if not isinstance(key, RSAPublicKey):
         raise Unsupported("a signature other than RSA's")

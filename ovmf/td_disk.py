@@ -14,7 +14,9 @@ from ovmf import td_events as make
 from ovmf.errors import DiskMalformed
 from ovmf.fat import FatVolume
 from ovmf.gpt import EFI_SYSTEM, PartitionTable, parse_gpt
-from ovmf.shim import LoaderUnknown, shim_events
+from ovmf.grub import LoaderUnknown
+from ovmf.grub_disk import GrubDisk
+from ovmf.shim import shim_events
 from ovmf.td_boot import BootEvents, exit_events, unknown_loader
 from ovmf.td_kernel import kernel_release
 from ovmf.td_layout import TdLayout
@@ -45,7 +47,7 @@ class DiskBoot(NamedTuple):
         del build  # changes nothing of this part
         table, volume, application = self.contents()
         gpt = make.event(1, make.GPT, table.measured, "gpt", f"{len(table.partitions)} partitions")
-        inside = _inside(application, flavour, volume, self.path)
+        inside = _inside(application, flavour, volume, GrubDisk(self.image, table), self.path)
         extras = [folder for folder in (f"{self.path}.extra.d", *_EXTRAS) if volume.holds(folder)]
         unpredicted = [*inside.unpredicted, *(f"RTMR2: what is in the folder {folder}" for folder in extras)]
         if volume.holds(_VARIABLES):
@@ -82,7 +84,7 @@ class _Inside(NamedTuple):
     smbios: bool = False
 
 
-def _inside(application: bytes, flavour: str, volume: FatVolume, path: str) -> _Inside:
+def _inside(application: bytes, flavour: str, volume: FatVolume, disk: GrubDisk, path: str) -> _Inside:
     if kernel_release(application) is not None:  # its own EFI stub measures load options and initrd, and has neither
         return _Inside()
     image = uki_events(application, flavour)
@@ -91,6 +93,6 @@ def _inside(application: bytes, flavour: str, volume: FatVolume, path: str) -> _
     if path.casefold() != DEFAULT_PATH.casefold():
         return _Inside(unpredicted=unknown_loader(f"started as {path}"))
     try:
-        return _Inside(loader=tuple(shim_events(application, volume)))
+        return _Inside(loader=tuple(shim_events(application, volume, disk)))
     except LoaderUnknown as reason:
         return _Inside(unpredicted=unknown_loader(str(reason)))

@@ -97,9 +97,10 @@ def predict(tools: Toolchain, image: Path) -> TdMeasurement:
     return predict_td(firmware, machine, DirectBoot(files), flavour=FLAVOUR_EMULATED)
 
 
-def wait_until_booted(serial: Path, qemu: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while b"agent started" not in (serial.read_bytes() if serial.exists() else b""):
+def wait_until_booted(serial: Path, qemu: subprocess.Popen[bytes], word: bytes = b"agent started") -> None:
+    """Until the console shows ``word``; a kernel that speaks has ended boot services."""
+    deadline = time.monotonic() + 150
+    while word not in (serial.read_bytes() if serial.exists() else b""):
         assert time.monotonic() < deadline, "the guest did not boot"
         assert qemu.poll() is None, "QEMU ended"
         time.sleep(0.2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from launcher.io.apt import AptFolder
 from launcher.io.cachedir import cache_folder, exclusive
 from launcher.io.mirrors import FetchFailed
 from ovmf.td_disk import DEFAULT_PATH
+from tests.e2e.test_emulated_td import wait_until_booted
 from tests.e2e.test_measured_td import answer, image, quote_from
 from tests.fakes.disks import fat16_of, gpt_disk
 from tests.fakes.unified import unified
@@ -58,11 +58,7 @@ def stub(tmp_path: Path) -> bytes:
 
 def registers_of_started_kernel(state: Path, launch: subprocess.Popen[bytes]) -> list[str]:
     """Four registers once the kernel speaks: boot services have ended then."""
-    deadline = time.monotonic() + 150
-    while not (state / SERIAL_LOG).exists() or b"Linux version" not in (state / SERIAL_LOG).read_bytes():
-        assert time.monotonic() < deadline, "the kernel did not start"
-        assert launch.poll() is None, "the launch ended"
-        time.sleep(0.2)
+    wait_until_booted(state / SERIAL_LOG, launch, b"Linux version")
     report = parse_quote(quote_from(state / "emulator.sock")).body
     assert isinstance(report, TdReportBody)
     return [value.hex() for value in report.rtmrs]

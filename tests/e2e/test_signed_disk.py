@@ -1,4 +1,4 @@
-"""Debian's signed shim, GRUB and kernel boot from a disk with Secure Boot on, and measure what was predicted."""
+"""Debian's signed shim, GRUB and kernel boot from an installed disk with Secure Boot on, and measure the prediction."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from launcher.io.mirrors import FetchFailed
 from launcher.io.toolchain import Toolchain, ToolchainMissing, find_toolchain
 from launcher.io.toolchain_fetch import TOOLCHAIN_SUITE
 from ovmf.boot_options import BootOption
+from ovmf.gpt import EFI_SYSTEM
 from ovmf.guid import efi_guid
 from ovmf.td_disk import DEFAULT_PATH, DiskBoot
 from ovmf.td_firmware import TdFirmware
@@ -28,12 +29,12 @@ from ovmf.td_predict import Machine, TdMeasurement, predict_td
 from policy.reference_tdx import FLAVOUR_EMULATED
 from tests.e2e.test_emulated_td import wait_until_booted
 from tests.e2e.test_measured_td import quote_from
-from tests.fakes.disks import fat16_of, gpt_disk
+from tests.fakes.debian_disk import FIRST_CONFIG, LINUX, ext4, installed
+from tests.fakes.disks import fat16_of, gpt_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.qemu, pytest.mark.timeout(300)]
 
 MEMORY = 768 << 20
-CONFIG = b"# plain\nset timeout=0\nlinux /VMLINUZ console=ttyS0 panic=-1\ninitrd /INITRD\nboot\n"
 SIGNED = ("shim-signed", "grub-efi-amd64-signed")
 # The option firmware makes for the disk in slot 1: PciRoot(0)/Pci(1,0), and its mark of an option made by itself.
 DISK_OPTION = BootOption(2, b"\1\0\0\0\x16\0" + "UEFI Misc Device\0".encode("utf-16-le") + bytes.fromhex(
@@ -118,17 +119,23 @@ def emulator(tmp_path: Path, tools: Toolchain) -> Iterator[Path]:
         assert child.wait(20) == 0
 
 
-def test_shim_grub_and_kernel_measure_what_was_predicted_with_secure_boot_on(
+def installed_disk(signed: Path, folder: Path) -> bytes:
+    """An EFI system partition and an ext4 root, as an installer leaves them."""
+    guest = cache_folder() / "image"
+    system = fat16_of({
+        DEFAULT_PATH: (signed / "shim/shimx64.efi.signed").read_bytes(),
+        "EFI/BOOT/GRUBX64.EFI": (signed / "grub/x86_64-efi-signed/grubx64.efi.signed").read_bytes(),
+        "EFI/DEBIAN/GRUB.CFG": FIRST_CONFIG.encode(),
+    }, clusters=5000, per_cluster=4)  # fmt: skip
+    files = installed((guest / "vmlinuz").read_bytes(), (guest / "initrd.zst").read_bytes())
+    return gpt_of((EFI_SYSTEM, system), (LINUX, ext4(folder, files, size="48M")))
+
+
+def test_an_installed_debians_boot_measures_what_was_predicted_with_secure_boot_on(
     tools: Toolchain, signed: Path, emulator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    guest = cache_folder() / "image"
-    disk = gpt_disk(fat16_of({
-        DEFAULT_PATH: (signed / "shim/shimx64.efi.signed").read_bytes(),
-        "EFI/BOOT/GRUBX64.EFI": (signed / "grub/x86_64-efi-signed/grubx64.efi.signed").read_bytes(),
-        "EFI/DEBIAN/GRUB.CFG": CONFIG,
-        "VMLINUZ": (guest / "vmlinuz").read_bytes(), "INITRD": (guest / "initrd.zst").read_bytes(),
-    }, clusters=16000, per_cluster=4))  # fmt: skip
+    disk = installed_disk(signed, tmp_path)
     Path("disk.img").write_bytes(disk)
     Path("vars.fd").write_bytes(flash(tools, "VARS").read_bytes())
     predicted = predict(tools, disk, Path("firmware.fd").read_bytes())
@@ -139,7 +146,7 @@ def test_shim_grub_and_kernel_measure_what_was_predicted_with_secure_boot_on(
     ]  # fmt: skip
     with subprocess.Popen(argv, env={**os.environ, **tools.env}, stderr=subprocess.DEVNULL) as qemu:
         try:
-            wait_until_booted(tmp_path / "serial.log", qemu)
+            wait_until_booted(tmp_path / "serial.log", qemu, b"Linux version")
             report = quoted(emulator)
         finally:
             qemu.kill()

@@ -53,21 +53,26 @@ def fat16_of(files: dict[str, bytes], *, clusters: int = _CLUSTERS, per_cluster:
 
 
 def gpt_disk(volume: bytes, kind: bytes = EFI_SYSTEM, *, copies: int = 1) -> bytes:
-    """A disk whose first partitions hold ``volume``; the backup table is left out, as nothing reads it."""
-    sectors = len(volume) // SECTOR
-    table = b""
-    for index in range(copies):
-        table += kind + bytes([index + 1]) * 16 + FIRST.to_bytes(8, "little")
-        table += (FIRST + sectors - 1).to_bytes(8, "little") + bytes(8 + 72)
-    table = table.ljust(128 * 128, b"\0")
-    last = FIRST + sectors
+    """A disk whose first partitions hold ``volume``."""
+    return gpt_of(*[(kind, volume)] * copies)
+
+
+def gpt_of(*volumes: tuple[bytes, bytes]) -> bytes:
+    """A disk with partitions of these types and contents; the backup table is left out, as nothing reads it."""
+    table, at = b"", FIRST
+    for index, (kind, volume) in enumerate(volumes):
+        end = at + len(volume) // SECTOR
+        table += kind + bytes([index + 1]) * 16 + at.to_bytes(8, "little")
+        table += (end - 1).to_bytes(8, "little") + bytes(8 + 72)
+        at = end
+    table, last = table.ljust(128 * 128, b"\0"), at
     head = b"EFI PART\0\0\1\0\x5c\0\0\0"
     places = b"".join(lba.to_bytes(8, "little") for lba in (1, last, 34, last - 1)) + b"\x0d" * 16
     rest = bytes(4) + places + (2).to_bytes(8, "little") + (128).to_bytes(4, "little") * 2
     rest += zlib.crc32(table).to_bytes(4, "little")
     header = head + zlib.crc32(head + bytes(4) + rest).to_bytes(4, "little") + rest
     disk = _protective_record(last) + header.ljust(SECTOR, b"\0") + table
-    return disk.ljust(FIRST * SECTOR, b"\0") + volume + bytes(SECTOR)
+    return disk.ljust(FIRST * SECTOR, b"\0") + b"".join(volume for _, volume in volumes) + bytes(SECTOR)
 
 
 def _protective_record(last: int) -> bytes:

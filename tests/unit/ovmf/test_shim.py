@@ -10,7 +10,10 @@ import pytest
 from ovmf.authority import X509
 from ovmf.errors import LaunchInvalid
 from ovmf.fat import FatVolume
-from ovmf.shim import SHIM_LOCK, LoaderUnknown, shim_events
+from ovmf.gpt import parse_gpt
+from ovmf.grub import LoaderUnknown
+from ovmf.grub_disk import GrubDisk
+from ovmf.shim import SHIM_LOCK, shim_events
 from ovmf.td_disk import DEFAULT_PATH, DiskBoot
 from ovmf.td_predict import predict_td
 from ovmf.variables import EFI_GLOBAL, IMAGE_SECURITY, variable_data
@@ -66,7 +69,9 @@ def files(**changes: bytes | None) -> dict[str, bytes]:
 
 def events(**changes: bytes | None) -> list[MeasuredEvent]:
     given = files(**changes)
-    return shim_events(given[DEFAULT_PATH], FatVolume(memoryview(fat16_of(given))))
+    volume = fat16_of(given)
+    disk = gpt_disk(volume)
+    return shim_events(given[DEFAULT_PATH], FatVolume(memoryview(volume)), GrubDisk(disk, parse_gpt(disk)))
 
 
 def sha(data: bytes) -> bytes:
@@ -106,20 +111,6 @@ def test_what_shim_grub_and_the_kernel_measure_is_known_in_order() -> None:
 def test_a_loader_that_is_not_known_is_named(change: dict[str, bytes | None], why: str) -> None:
     with pytest.raises(LoaderUnknown, match=re.escape(why)):
         events(**change)
-
-
-@pytest.mark.parametrize("line", [
-    b"set root=(hd0,gpt1)", b"set timeout=5", b"if true; then", b"linux $kernel", b"linux '/VMLINUZ'", b"insmod gzio",
-    b"linux VMLINUZ", b"search.fs_uuid 1234 root", b"boot", b"initrd /INITRD", b"set timeout=0; boot", b"\xff",
-])  # fmt: skip
-def test_a_line_whose_effect_is_not_plain_is_named(line: bytes) -> None:
-    with pytest.raises(LoaderUnknown, match=r"grub\.cfg"):
-        events(**{"EFI/DEBIAN/GRUB.CFG": line + b"\n" + CONFIG})
-
-
-def test_a_configuration_without_boot_waits_for_somebody() -> None:
-    with pytest.raises(LoaderUnknown, match="does not end in boot"):
-        events(**{"EFI/DEBIAN/GRUB.CFG": CONFIG.replace(b"boot\n", b"")})
 
 
 @pytest.mark.parametrize("name", ["EFI/BOOT/GRUBX64.EFI", "VMLINUZ"])
