@@ -5,7 +5,8 @@ A document is TOML; every member may be left out and then asks for nothing::
     vm = ["web-1"]                              # names that init-data gave the VM, bound to the launch
     service = ["shop"]
     launch_digest = ["<96 hex digits>"]
-    minimum_tcb = {snp = 23, microcode = 210}   # SEV-SNP only: parts of the reported TCB version
+    minimum_tcb = {snp = 23, microcode = 210}   # SEV-SNP: parts of the reported TCB version
+    minimum_tdx_tcb = {statuses = ["UpToDate"], tcb_date = 2025-08-13}   # TDX: policy.td_floor
     not_before = 2026-07-01T06:00:00Z
     not_after = 2026-07-01T08:00:00Z
     per_hour = 4
@@ -29,6 +30,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from policy.errors import ConfigInvalid
+from policy.td_floor import TdFloor, td_floor
 from policy.toml import TomlInvalid, strict_toml
 
 MAX_DOCUMENT = 16 * 1024
@@ -66,6 +68,7 @@ class ReleaseConditions:
     service: tuple[str, ...] | None = None
     launch_digest: tuple[str, ...] | None = None
     minimum_tcb: Mapping[str, int] | None = None
+    minimum_tdx_tcb: TdFloor | None = None
     not_before: datetime | None = None
     not_after: datetime | None = None
     per_hour: int | None = None
@@ -78,7 +81,8 @@ class ReleaseConditions:
 @dataclass(frozen=True, slots=True)
 class GuestFacts:
     """What a decision found out about a guest. ``machine`` names the chip, ``instance`` the launch (SNP's REPORT_ID);
-    ``vm``, ``service`` and ``resources`` are its init-data's, ``None`` where it had none.
+    ``vm``, ``service`` and ``resources`` are its init-data's, ``None`` where it had none. ``tcb`` is of SEV-SNP,
+    ``tdx_tcb`` of TDX (``status``, ``tcb_date``, ``evaluation``).
     """
 
     launch_digest: str = ""
@@ -88,6 +92,7 @@ class GuestFacts:
     machine: str | None = None
     instance: str | None = None
     tcb: Mapping[str, int] | None = None
+    tdx_tcb: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ def _of_the_guest(conditions: ReleaseConditions, facts: GuestFacts) -> tuple[str
         ("condition.vm", needs_vm or not _among(facts.vm, conditions.vm)),
         ("condition.service", not _among(facts.service, conditions.service)),
         ("condition.launch-digest", not _among(facts.launch_digest, conditions.launch_digest)),
-        ("condition.minimum-tcb", not _reaches(facts.tcb, conditions.minimum_tcb)),
+        ("condition.minimum-tcb", not _current_enough(facts, conditions)),
     )
     return tuple(name for name, bad in failed if bad)
 
@@ -163,6 +168,14 @@ def _launched(wanted: LaunchRecorded | None, history: History) -> bool:
 
 def _among(value: str | None, wanted: tuple[str, ...] | None) -> bool:
     return wanted is None or value in wanted
+
+
+def _current_enough(facts: GuestFacts, conditions: ReleaseConditions) -> bool:
+    """Each platform by its own floor. Where there is one for the other platform only, this one has none to reach."""
+    least, floor = conditions.minimum_tcb, conditions.minimum_tdx_tcb
+    if floor is not None and (facts.tdx_tcb is not None or least is None):
+        return floor.reached(facts.tdx_tcb)
+    return _reaches(facts.tcb, least)
 
 
 def _reaches(got: Mapping[str, int] | None, least: Mapping[str, int] | None) -> bool:
@@ -265,6 +278,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "service": _names,
     "launch_digest": _digests,
     "minimum_tcb": _tcb,
+    "minimum_tdx_tcb": td_floor,
     "not_before": _time,
     "not_after": _time,
     "per_hour": _number,

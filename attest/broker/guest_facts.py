@@ -15,7 +15,7 @@ from typing import Any
 from attest.broker.errors import RequestMalformed
 from attest.broker.limits import machine_of
 from attest.broker.protocol import InitData
-from policy.claims import SnpClaims, TdxClaims, VerifiedClaims
+from policy.claims import SnpClaims, TcbClaims, TdxClaims, VerifiedClaims
 from policy.errors import MalformedInput
 from policy.release_conditions import GuestFacts
 from policy.snp import TcbVersion
@@ -47,6 +47,7 @@ def facts_of(claims: VerifiedClaims, init_data: InitData | None) -> GuestFacts:
         machine=machine.hex() if any(machine) else None,
         instance=tee.report_id.hex() if isinstance(tee, SnpClaims) else "",
         tcb=_tcb(tee.reported_tcb) if isinstance(tee, SnpClaims) else None,
+        tdx_tcb=_td_tcb(tee.tcb) if isinstance(tee, TdxClaims) else None,
         **identity,
     )
 
@@ -73,6 +74,14 @@ def _digest(tee: object) -> str:
 
 def _tcb(version: TcbVersion) -> dict[str, int]:
     return {name: number for name, number in asdict(version).items() if number is not None}
+
+
+def _td_tcb(tcb: TcbClaims) -> dict[str, str | int]:
+    return {
+        "status": tcb.status.value,
+        "tcb_date": tcb.tcb_date.date().isoformat(),
+        "evaluation": tcb.evaluation_number,
+    }
 
 
 def _identity(text: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ VERBS = {
     "evidence": "show or verify a report, quote or event log",
     "reference": "add, list, retire or explain reference values",
     "host": "register hosts whose signed launch records are believed, and record launches",
+    "vm": "forget where a VM was seen, so that it may move",
     "key": "store or list the resources that guests may get",
     "token": "show, introspect or revoke attestation tokens; rotate their keys",
     "policy": "check, test, compare, sign, apply, roll back or replay an appraisal policy",

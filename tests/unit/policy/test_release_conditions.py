@@ -100,6 +100,15 @@ def test_a_machine_that_is_masked_cannot_be_watched() -> None:
         b"vm = ['a', 'a']",
         b"launch_digest = ['11']",
         b"minimum_tcb = {sev = 1}",
+        b"minimum_tdx_tcb = {}",
+        b"minimum_tdx_tcb = {status = 1}",
+        b"minimum_tdx_tcb = {statuses = []}",
+        b'minimum_tdx_tcb = {statuses = ["Fine"]}',
+        b'minimum_tdx_tcb = {statuses = [["UpToDate"]]}',
+        b'minimum_tdx_tcb = {tcb_date = "2025-08-13"}',
+        b"minimum_tdx_tcb = {tcb_date = 2025-08-13T00:00:00Z}",
+        b"minimum_tdx_tcb = {evaluation = 0}",
+        b"minimum_tdx_tcb = {evaluation = true}",
         b"minimum_tcb = {snp = 256}",
         b"not_before = 2026-07-01T06:00:00",
         b"not_before = 2026-07-01T06:00:00Z\nnot_after = 2026-07-01T06:00:00Z",
@@ -118,3 +127,33 @@ def test_a_machine_that_is_masked_cannot_be_watched() -> None:
 def test_a_document_that_says_something_else_is_refused(text: bytes) -> None:
     with pytest.raises(ConfigInvalid):
         parse_conditions(text)
+
+
+TD = {"status": "UpToDate", "tcb_date": "2025-08-13", "evaluation": 19}
+FLOOR = b'minimum_tdx_tcb = {statuses = ["UpToDate", "SWHardeningNeeded"], tcb_date = 2025-08-13, evaluation = 19}\n'
+
+
+@pytest.mark.parametrize(
+    ("tcb", "good"),
+    [
+        ({}, True),
+        ({"status": "SWHardeningNeeded", "tcb_date": "2026-01-01", "evaluation": 20}, True),
+        ({"status": "OutOfDate"}, False),
+        ({"tcb_date": "2025-08-12"}, False),
+        ({"evaluation": 18}, False),
+    ],
+)
+def test_a_td_reaches_its_floor_by_status_date_and_evaluation(tcb: dict[str, Any], good: bool) -> None:
+    facts = GuestFacts(tdx_tcb={**TD, **tcb})
+    assert (failing(parse_conditions(FLOOR), facts, History(), NOW) == ()) == good
+
+
+def test_each_platform_has_its_own_floor_and_none_means_refused_where_the_other_has_one() -> None:
+    snp, td = GuestFacts(tcb={"snp": 23}), GuestFacts(tdx_tcb=TD)
+    both = b"minimum_tcb = {snp = 23}\n" + FLOOR
+    refused = ("condition.minimum-tcb",)
+    for document, facts, want in (
+        (both, snp, ()), (both, td, ()), (both, GuestFacts(tcb={"snp": 22}), refused), (both, GuestFacts(), refused),
+        (FLOOR, snp, refused), (b"minimum_tcb = {snp = 23}\n", td, refused),
+    ):  # fmt: skip
+        assert failing(parse_conditions(document), facts, History(), NOW) == want, (document, facts)

@@ -88,3 +88,19 @@ def test_a_disk_key_is_rotated_and_its_header_recorded(served: Served, tmp_path:
     for words, code, text in (((str(header),), 5, "magic 0000"), ((str(tmp_path / "no"),), 3, "No such file")):
         refused = served.attest("key", "luks-header", disk, *words)
         assert (refused.code, text in refused.err) == (code, True), refused.err
+
+
+def test_a_vm_that_moves_is_forgotten_over_the_service(served: Served) -> None:
+    from attest.broker.opening import open_database
+    from attest.settings import load_settings
+    from attest.store import grants
+    from tests.fakes.amd_pki import NOW
+
+    words = ("vm", "forget", "web 1", "--reason", "new rack", "--json", *over(served))
+    done = attest_command(*words)
+    assert (done.code, "no launch of it is on record" in done.err) == (10, True), done.err
+    with open_database(load_settings(served.config)).write() as tx:
+        grants.add_instance(tx, "web-1", "aa", "01", NOW)
+    words = ("vm", "forget", "web-1", "--reason", "new rack", "--json", *over(served))
+    assert json.loads(attest_command(*words).out) == {"schema": "attest.vm.forget/1", "vm": "web-1", "launches": 1}
+    assert attest_command(*words).code == 10
