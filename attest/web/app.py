@@ -98,6 +98,7 @@ def _view(
             raise SessionRefused("session: the request carries neither session cookie nor token: attest first")
         request.max_content_length = route.max_body
         body = request.get_data(cache=False) if route.max_body else b""
+        HERE.read()
         query, peer = request.args.to_dict(), request.remote_addr
         return route.handler(Call(service, now, body, query, arguments, shown, actor, metrics, peer))
 

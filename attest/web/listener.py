@@ -2,8 +2,9 @@
 
 A worker is a few threads that each take one connection at a time, as so many synchronous workers would: what waits,
 waits in the kernel, where it is counted. They are threads of one process because what they write at the same time is
-flushed to the disk once. A connection that says nothing is dropped after a few seconds, in the handshake too; a request
-that takes longer than the time limit costs its worker's clients their connections, not the service.
+flushed to the disk once. A connection that says nothing is dropped after a few seconds, in the handshake too. A client
+that says little at a time has READ_SECONDS for handshake and request together, so that a few of them cannot hold all
+threads; a request that takes longer than the time limit costs its worker's clients their connections, not the service.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from attest.web.load import HERE, accept_queue
 from attest.web.logs import JsonFormatter
 
 SILENCE_SECONDS = 10.0
+READ_SECONDS = 10.0
 REQUEST_SECONDS = 30
 STOP_SECONDS = 10
 _LOOK_SECONDS = 0.5
@@ -51,7 +53,7 @@ class Listener:
 
 
 class BoundedWorker(SyncWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Threads that each serve one connection at a time and wait for a silent client only so long."""
+    """Threads that each serve one connection at a time and wait for a silent or slow client only so long."""
 
     alive: bool
 
@@ -65,6 +67,7 @@ class BoundedWorker(SyncWorker):  # type: ignore[misc]  # gunicorn has no types
             thread.start()
         while self.alive and self.is_parent_alive() and all(thread.is_alive() for thread in threads):
             self._report(since)
+            HERE.cut_off(time.monotonic() - READ_SECONDS)
             select.select([self.PIPE[0]], [], [], _LOOK_SECONDS)
         self.alive = False
         for thread in threads:
@@ -91,7 +94,11 @@ class BoundedWorker(SyncWorker):  # type: ignore[misc]  # gunicorn has no types
         """One connection."""
         HERE.queued = accept_queue(listener)
         client.settimeout(SILENCE_SECONDS)
-        super().handle(listener, client, addr)
+        HERE.begin(client, time.monotonic())
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            HERE.read()
 
 
 class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no types

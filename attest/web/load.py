@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 # struct tcp_info (linux/tcp.h): eight bytes, then 32-bit words; of a listening socket the fifth, tcpi_unacked, is the
 # number of connections that wait to be accepted.
@@ -19,9 +21,35 @@ _UNACKED = struct.Struct("=24xI")
 
 @dataclass
 class Load:
-    """Connections waiting when this worker took its last one."""
+    """Connections waiting when this worker took its last one; and those whose request still comes in, by thread.
+
+    Of those a second descriptor is kept: when a request takes too long, another thread ends the connection under the
+    one that waits for it.
+    """
 
     queued: int = 0
+    _reading: dict[int, tuple[float, socket.socket]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self, client: socket.socket, now: float) -> None:
+        """This thread took a connection at ``now`` (monotonic seconds)."""
+        with self._lock:
+            self._reading[threading.get_ident()] = now, client.dup()
+
+    def read(self) -> None:
+        """The request of this thread's connection is complete, or the connection over."""
+        with self._lock:
+            _, client = self._reading.pop(threading.get_ident(), (0.0, None))
+            if client is not None:
+                client.close()
+
+    def cut_off(self, before: float) -> None:
+        """End every connection that was taken ``before`` and whose request is not complete."""
+        with self._lock:
+            for since, client in self._reading.values():
+                if since < before:
+                    with suppress(OSError):  # the client was quicker
+                        client.shutdown(socket.SHUT_RDWR)
 
 
 HERE = Load()

@@ -55,10 +55,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @dataclass
 class Served:
-    """A service in ``folder``."""
+    """A service in ``folder``; ``before`` is Python that its process runs first."""
 
     folder: Path
     process: subprocess.Popen[bytes] = field(init=False)
+    before: str = ""
     port: int = 0
     admin_port: int = 0
 
@@ -86,7 +87,7 @@ class Served:
         """Serve; returns when the ready line is out."""
         with self.log.open("wb") as sink:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "attest", "serve", str(self.config)], stdin=subprocess.DEVNULL, stderr=sink
+                [sys.executable, *self._program(), "serve", str(self.config)], stdin=subprocess.DEVNULL, stderr=sink
             )
         atexit.register(_end, self.process)
         deadline = time.monotonic() + 30
@@ -98,6 +99,11 @@ class Served:
             assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.02)
         raise AssertionError(self.log.read_text())
+
+    def _program(self) -> list[str]:
+        if not self.before:
+            return ["-m", "attest"]
+        return ["-c", f"{self.before}; import sys; from attest.cli import main; sys.exit(main())"]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal it and wait; the exit code."""

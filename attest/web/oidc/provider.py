@@ -11,6 +11,7 @@ is let in.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ Seconds = Callable[[], float]
 
 @dataclass
 class Provider:
-    """The keys of ``settings.issuer``. Made once per process and used by one thread."""
+    """The keys of ``settings.issuer``, for any number of threads of one process: one asks, the others wait for it."""
 
     settings: OidcSettings
     clock: Seconds = time.monotonic
@@ -43,10 +44,14 @@ class Provider:
     _got: float | None = None
     _tried: float | None = None
     _failure: str | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def key(self, kid: str) -> ProviderKey | None:
         """A key by its name, ``None`` for one the provider does not have. Raises ProviderUnavailable."""
-        now = self.clock()
+        with self._lock:
+            return self._key(kid, self.clock())
+
+    def _key(self, kid: str, now: float) -> ProviderKey | None:
         if self._got is None or now - self._got >= FRESH_SECONDS or kid not in self._keys:
             self._ask(now)
         if self._got is None or now - self._got >= LAST_SECONDS or (self._failure and kid not in self._keys):

@@ -133,6 +133,44 @@ def test_connections_that_say_nothing_do_not_stop_the_service(served: Served) ->
             connection.close()
 
 
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[Served]:
+    """A service that gives a request one second to come in."""
+    found = (
+        Served(tmp_path / "service", before="import attest.web.listener as own; own.READ_SECONDS = 1.0").init().start()
+    )
+    yield found
+    found.stop()
+
+
+def test_clients_that_send_their_request_drop_by_drop_do_not_hold_the_workers(impatient: Served) -> None:
+    served = impatient
+    head = b"POST /kbs/v0/auth HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    slow = []
+    for sent in (head, head[:30], head, head[:30]):  # half of them in the body, half in the header
+        connection = served.tls().wrap_socket(
+            socket.create_connection(("127.0.0.1", served.port)), server_hostname="localhost"
+        )
+        connection.settimeout(0.3)
+        connection.sendall(sent)
+        slow.append(connection)
+    ended = time.monotonic() + 6
+    open_still = list(slow)
+    while open_still and time.monotonic() < ended:
+        for connection in list(open_still):
+            try:
+                connection.sendall(b"x")
+                if not connection.recv(1 << 16):
+                    open_still.remove(connection)
+            except TimeoutError:
+                continue
+            except OSError:
+                open_still.remove(connection)
+    assert not open_still
+    assert served.guest().auth()
+    assert "Traceback" not in served.log.read_text()
+
+
 def test_a_header_does_not_change_path_or_host(served: Served) -> None:
     transport = TlsTransport("localhost", served.port, served.tls())
     for name in ("Path-Info", "Script-Name", "X-Forwarded-Prefix", "X-Original-URL"):
