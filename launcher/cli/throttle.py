@@ -1,4 +1,4 @@
-"""``cvm throttle``: the limits of a running VM's disks."""
+"""``cvm throttle``: the limits of a running VM's disks and network."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
+from launcher.config.net_parts import parse_rate
 from launcher.config.sizes import parse_size, show_size
 from launcher.core.storage import LIMIT_NAMES, Throttle
-from launcher.service.throttling import throttle_vm
+from launcher.service.throttling import throttle_net, throttle_vm
 from policy.errors import CvmError
 
-DESCRIPTION = """Show or change how many operations and bytes per second a running VM's disks may have. Changes
-hold until the VM ends; the next launch reads the VM file again."""
+DESCRIPTION = """Show or change how many operations and bytes per second a running VM's disks may have, or (--net) how
+many bits its network. Changes hold until the VM ends; the next launch reads the VM file again."""
 EPILOG = """example: cvm throttle web-1 --disk data --iops-total 500
          cvm throttle web-1 --group tenant-a --off --bps-write 10MiB --bps-write-burst 50MiB
+         cvm throttle web-1 --net --rx-rate 200Mbit
 exit status: 0 done, 5 limits that contradict each other, 10 no such VM, not up, or no limits to change"""
+
+
+_DIRECTIONS = {"rx": "receives", "tx": "sends"}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -25,6 +30,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument("--disk", metavar="NAME", help="a disk with limits of its own, by its serial")
     whose.add_argument("--group", metavar="NAME", help="a [[throttle]] that disks share")
+    whose.add_argument("--net", action="store_true", help="its network, where the VM file limits it")
+    for name, what in _DIRECTIONS.items():
+        parser.add_argument(f"--{name}-rate", metavar="RATE", help=f"of what it {what}, such as 100Mbit (with --net)")
+        parser.add_argument(f"--{name}-burst", metavar="SIZE", help="so much at once, such as 128KiB (with --net)")
     parser.add_argument("--off", action="store_true", help="forget all limits first")
     for name in LIMIT_NAMES:
         kind = "SIZE" if name.startswith("bps") else "N"
@@ -37,12 +46,41 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Change what was asked, show what holds; 0."""
+    if args.net:
+        return _net(args)
     groups = throttle_vm(args.name, _about(args))
     if args.json:
         sys.stdout.write(json.dumps({"schema": "cvm.throttle/1", "name": args.name, "groups": groups}, indent=2) + "\n")
     else:
         sys.stdout.write("".join(_line(item) for item in groups))
     return 0
+
+
+def _net(args: Namespace) -> int:
+    if _changes(args) or args.off:
+        raise CvmError("cvm throttle --net: takes --rx-rate, --tx-rate and their bursts only", code="usage")
+    answer = throttle_net(args.name, _net_changes(args))
+    if args.json:
+        document = {"schema": "cvm.throttle/1", "name": args.name, "net": answer.get("net")}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        sys.stdout.write(f"{args.name}: {answer.get('said')}\n")
+    return 0
+
+
+def _net_changes(args: Namespace) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name in _DIRECTIONS:
+        rate, burst = getattr(args, f"{name}_rate"), getattr(args, f"{name}_burst")
+        bits, size = parse_rate(rate or ""), parse_size(burst or "")
+        if rate is not None and bits is None:
+            want = "want 64kbit to 400Gbit, such as 100Mbit"
+            raise CvmError(f"--{name}-rate: got {rate[:40]!r}, {want}", code="usage")
+        if burst is not None and (size is None or rate is None):
+            raise CvmError(f"--{name}-burst: want a size such as 128KiB, beside --{name}-rate", code="usage")
+        if bits is not None:
+            found[name] = [bits, size]
+    return found
 
 
 def _about(args: Namespace) -> dict[str, object]:

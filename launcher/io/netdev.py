@@ -24,6 +24,8 @@ _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI, _IFF_MULTI_QUEUE, _IFF_VNET_HDR = 0x2, 0x1000, 0x100, 0x4000
 _CAP_NET_ADMIN = 12
 TUN = "/dev/net/tun"
+HELPER = "cvmi"
+"""Begins the name of the interface that queues what a VM sends."""
 BRIDGE_HELPERS = ("/usr/lib/qemu/qemu-bridge-helper", "/usr/libexec/qemu-bridge-helper")
 
 
@@ -172,7 +174,7 @@ def _limit(net: Net, name: str, folder: str, undo: contextlib.ExitStack) -> None
         return
     if not may_make_interfaces():
         raise NetworkRefused(f"net: {name}: limits need CAP_NET_ADMIN", hint="start cvm as root, or take them out")
-    helper = link_name(folder, "cvmi")
+    helper = link_name(folder, HELPER)
     undo.callback(shaping.clear, name, helper)
     shaping.limit(name, helper, out=net.rx, back=net.tx)
 

@@ -108,4 +108,11 @@ def snapshot(prepared: Prepared, qmp: Qmp, about: dict[str, Any]) -> dict[str, o
     return {"said": f"snapshot {what}", "snapshots": found}
 
 
-COMMANDS: dict[str, Command] = {"throttle": throttle, "memory": memory, "snapshot": snapshot}
+def net(prepared: Prepared, qmp: Qmp, about: dict[str, Any]) -> dict[str, object]:
+    """See :mod:`launcher.service.net_limits`, which few VMs need."""
+    from launcher.service.net_limits import net_limits
+
+    return net_limits(prepared, qmp, about)
+
+
+COMMANDS: dict[str, Command] = {"throttle": throttle, "memory": memory, "snapshot": snapshot, "net": net}

@@ -60,6 +60,10 @@ def test_a_guest_on_a_bridge_answers_and_its_qemu_has_no_network_of_its_own(
             state = json.loads((tmp_path / "state/bridged/state.json").read_text())
             shown = Path(f"/proc/{state['qemu']['pid']}/net/dev").read_text().splitlines()[2:]
             assert [line.split(":")[0].strip() for line in shown] == ["lo"]
+            capsys.readouterr()
+            assert main(["throttle", "bridged", "--net", "--tx-rate", "20Mbit", "--json"]) == 0
+            limits = json.loads(capsys.readouterr().out)["net"]
+            assert (limits["rx"][0], limits["tx"][0]) == (100_000_000, 20_000_000)
         finally:
             main(["stop", "bridged"])
         ports = os.listdir("/proc/sys/net/ipv4/conf")
