@@ -54,7 +54,9 @@ def append(vm: VmDir, entry: dict[str, object]) -> None:
             line = _line(entry, _digest(last) if size else FIRST)
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 line = b"\n" + line
-            os.write(descriptor, line)
+            if os.write(descriptor, line) != len(line):
+                os.ftruncate(descriptor, size)
+                raise StateUnusable(f"{path}: no room for another line")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

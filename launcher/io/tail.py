@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 LIMIT = 16 << 20
@@ -38,7 +39,9 @@ class Tail:
         return data
 
     def rotate(self, limit: int = LIMIT) -> bool:
-        """Move a file that has passed ``limit`` aside; what arrives between copy and truncation may be lost."""
+        """Move a file that has passed ``limit`` aside; what arrives between copy and truncation may be lost, and all of
+        it where there is no room for two.
+        """
         try:
             if os.stat(self.path).st_size <= limit:
                 return False
@@ -46,8 +49,12 @@ class Tail:
             return False
         from shutil import copyfile
 
-        copyfile(self.path, f"{self.path}.1")
-        os.chmod(f"{self.path}.1", 0o600)
+        try:
+            copyfile(self.path, f"{self.path}.1")
+            os.chmod(f"{self.path}.1", 0o600)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(f"{self.path}.1")
         os.truncate(self.path, 0)
         self._offset = 0
         return True

@@ -102,9 +102,9 @@ class Record:
         current = (*seen, self.since, self.launch_digest, self.paused, self.waiting)
         if current == self._saved:
             return
-        self._saved = current
         self.vm.write_json(names.STATE_FILE, self._state_document())
         self.vm.write_json(names.RESULT_FILE, self.document())
+        self._saved = current
 
     @property
     def outcome(self) -> str:

@@ -17,7 +17,7 @@ from launcher.core.progress import Progress
 from launcher.core.states import FAILED, REFUSED
 from launcher.core.text import LineSplitter, safe_text
 from launcher.core.words import sentence
-from launcher.errors import QemuFailed, QmpMalformed
+from launcher.errors import QemuFailed, QmpMalformed, StateUnusable
 from launcher.io.control import ControlPort, Request
 from launcher.io.emulator import Emulator
 from launcher.io.process import Child
@@ -39,7 +39,7 @@ GUEST_GRACE = 5.0
 STOP_GRACE = 5.0
 """Seconds a guest has to react to the power button."""
 QUIT_GRACE = 3.0
-ROTATE_EVERY = 30.0
+ROTATE_EVERY = 5.0
 
 
 class Helpers(NamedTuple):
@@ -68,6 +68,7 @@ class Supervisor:
         self._trap = trap
         self._selector = selectors.DefaultSelector()
         self._serial = Tail(record.vm.file(names.SERIAL_LOG))
+        self._qemu_log = Tail(record.vm.file(names.QEMU_LOG))
         self._times = TimeIndex(self._serial.path)
         self._lines = LineSplitter()
         self._status = StatusLog(record.vm.file(names.STATUS_LOG))
@@ -76,6 +77,7 @@ class Supervisor:
         self._deadline: float | None = None
         self._quit_sent = False
         self._rotated = 0.0
+        self._unsaved = ""
 
     @property
     def _progress(self) -> Progress:
@@ -221,13 +223,24 @@ class Supervisor:
         if self._in_place is not None and self._deadline is None and self._in_place.due():
             self._in_place.relaunch(self._qemu.qmp)
             self._told = 0
-        self._record.save()
+        self._save()
         if now - self._rotated > ROTATE_EVERY:
             self._rotated = now
             if self._serial.rotate():
                 self._times.rotate()
+            self._qemu_log.rotate()
         if (self._progress.decided or self._quit_sent) and not self._ended:
             self._bring_down(now)
+
+    def _save(self) -> None:
+        """A disk that is full costs the record of a VM that is up, not the VM; it is tried again at every tick."""
+        try:
+            self._record.save()
+            self._unsaved = ""
+        except StateUnusable as exc:
+            if exc.message != self._unsaved:
+                self._unsaved = exc.message
+                self._record.say(f"its state is not written down: {exc.message}")
 
     def _console(self, now: float) -> None:
         data = self._serial.read()

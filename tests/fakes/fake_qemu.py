@@ -10,6 +10,10 @@ The scene is JSON in ``FAKE_QEMU_SCENE``: a list of steps, played in order.
     ["sleep", seconds]
     ["say", "text"]                 write to stderr
     ["argv"]                        write its options to stderr, as a line of JSON
+    ["babble", count]               that many bytes to stderr
+    ["fill"]                        until the disk of the state folder is full
+    ["raw-monitor", "text"]         bytes on the monitor as they are
+    ["greet", "text"]               as the first step: instead of the monitor's greeting
     ["hang"]                        until told to quit
     ["await", "command"]            until the monitor was given that command
     ["spin"]                        as hang, but burn processor time at one address (a firmware's dead loop)
@@ -39,6 +43,7 @@ class FakeQemu:
         self.spinning = False
         self.monitor: socket.socket | None = None
         self.status: socket.socket | None = None
+        self.greeting: str | None = None
         self.heard: list[str] = []
         self.obey_power = os.environ.get("FAKE_QEMU_POWER") == "obey"
         self.sockets: dict[str, socket.socket] = {}
@@ -59,6 +64,9 @@ class FakeQemu:
     def serve_monitor(self) -> None:
         """Greet, then answer every command."""
         self.monitor, _ = self.sockets["qmp"].accept()
+        if self.greeting is not None:
+            self.monitor.sendall(self.greeting.encode())
+            return
         self.send(
             {"QMP": {"version": {"qemu": {"major": 11, "minor": 1, "micro": 0}, "package": ""}, "capabilities": []}}
         )
@@ -89,6 +97,8 @@ class FakeQemu:
 
     def play(self, scene: list[list[Any]]) -> int:
         """Act; the exit status."""
+        if scene and scene[0][0] == "greet":
+            self.greeting = scene[0][1]
         threading.Thread(target=self.serve_monitor, daemon=True).start()
         self.status, _ = self.sockets["status"].accept()
         for name, *rest in scene:
@@ -114,6 +124,13 @@ class FakeQemu:
             self.event(rest[0], rest[1])
         elif name == "say":
             print(rest[0], file=sys.stderr, flush=True)
+        elif name == "babble":
+            sys.stderr.write(("x" * 79 + "\n") * (rest[0] // 80))
+            sys.stderr.flush()
+        elif name == "fill":
+            fill("filler")
+        elif name == "raw-monitor" and self.monitor is not None:
+            self.monitor.sendall(rest[0].encode())
         elif name == "argv":
             print(json.dumps(sys.argv[1:]), file=sys.stderr, flush=True)
         elif name == "sleep":
@@ -129,6 +146,16 @@ class FakeQemu:
             self.spinning = True
             while not self.quit.is_set():
                 pass
+
+
+def fill(path: str) -> None:
+    """As many bytes as the disk takes."""
+    with open(path, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return
 
 
 if __name__ == "__main__":
