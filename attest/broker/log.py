@@ -92,14 +92,31 @@ def check_follows(tx: Connection, size: int, before: Checkpoint | None, what: st
     verify_consistency(before.size, size, path, before.root, tree.root(tx, size))
 
 
+def check_against(database: Database, seen: Path) -> None:
+    """Raise :class:`AuditBroken` unless the log extends what the file says.
+
+    Whose word the file is remains unchecked: the log's key is not at hand here.
+    """
+    data = _read(seen)
+    if data is None:
+        return
+    point, _ = parse_checkpoint(data)
+    with database.read() as tx:
+        check_follows(tx, checkpoints.size_of_log(tx), point, "the file of what was signed last")
+
+
 def _seen(signer: LogSigner) -> Checkpoint | None:
+    data = _read(signer.seen)
+    return None if data is None else checkpoint_in(data, signer)
+
+
+def _read(seen: Path) -> bytes | None:
     try:
-        data = signer.seen.read_bytes()[: _SEEN_MAX + 1]
+        return seen.read_bytes()[: _SEEN_MAX + 1]
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise ServiceMisconfigured(f"audit log: {signer.seen}: {exc.strerror}") from None
-    return checkpoint_in(data, signer)
+        raise ServiceMisconfigured(f"audit log: {seen}: {exc.strerror}") from None
 
 
 def checkpoint_in(data: bytes, signer: LogSigner) -> Checkpoint:

@@ -49,6 +49,7 @@ def open_service(settings: Settings) -> Service:
         collateral=ServiceCollateral.of(settings.collateral),
         challenge_lifetime=settings.challenge_lifetime,
         signers=signers_of(settings),
+        log_seen=None if settings.audit is None else settings.audit.seen_file,
         answer_key=None if settings.answer_key_file is None else load_signing_key(settings.answer_key_file),
         watched=Watched.of(settings),
         limits=Limits.of(limits.address_per_minute, limits.chip_per_minute, limits.queue, limits.host_per_minute),

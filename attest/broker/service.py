@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 from attest.broker.collateral import ServiceCollateral
 from attest.broker.limits import Limits
@@ -24,7 +25,8 @@ from attest.store.group import GroupWrites
 @dataclass(frozen=True, slots=True)
 class Service:
     """``challenge_lifetime`` is how long a nonce may be used; a decision lives as long as its token.
-    ``writes`` is how guests' requests write: those of several threads together.
+    ``writes`` is how guests' requests write: those of several threads together. ``log_seen``: the file that says
+    what of the audit log was signed last.
     """
 
     database: Database
@@ -41,6 +43,7 @@ class Service:
     signers: Signers = field(default_factory=Signers)
     answer_key: SigningKey | None = None
     watched: Watched = field(default_factory=Watched)
+    log_seen: Path | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", RulesInForce(self.database, self.signers))

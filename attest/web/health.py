@@ -1,4 +1,4 @@
-"""Is this replica fit for work? Five checks, each with one word for operators.
+"""Is this replica fit for work? Six checks, each with one word for operators.
 
 ``database``: it answers. ``keys``: every key that a stored resource is sealed under is at hand. ``policy``: one is in
 force. A replica that fails one of these cannot release anything, and a balancer should leave it alone.
@@ -7,7 +7,8 @@ force. A replica that fails one of these cannot release anything, and a balancer
 and Intel's things is past its end or damaged. It never makes a replica unready: all replicas would fail together, while
 guests whose policy asks for no list could still be served, and the rest are told 503 one by one. ``renewal``: where a
 timer keeps the cache current, it runs and nothing it asks for fails; like ``collateral`` it is for operators to act on
-while everything still works.
+while everything still works. ``log``: the audit log extends what was signed last; a database that was put back does
+not, and goes on serving, for its records count from there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from attest.broker.appraise import anchors_of
+from attest.broker.log import check_against
 from attest.broker.present_tdx import intel_anchors_of
 from attest.broker.service import Service
 from attest.collateral.intel_status import intel_status
@@ -37,6 +39,7 @@ def checks(service: Service, now: datetime) -> dict[str, str]:
         "policy": _outcome(lambda: _policy(service)),
         "collateral": _outcome(lambda: _collateral(service, now)),
         "renewal": _outcome(lambda: _renewal(service, now)),
+        "log": _outcome(lambda: _log(service)),
     }
 
 
@@ -67,6 +70,12 @@ def _keys(service: Service) -> str:
 
 def _policy(service: Service) -> str:
     service.rules.current()
+    return OK
+
+
+def _log(service: Service) -> str:
+    if service.log_seen is not None:
+        check_against(service.database, service.log_seen)
     return OK
 
 

@@ -34,7 +34,7 @@ _HELP = {
     "attest_failures_total": ("counter", "Requests that failed, by whose fault it was."),
     "attest_request_seconds": ("histogram", "Time from a request's arrival in a worker to its answer."),
     "attest_collateral_renewals_total": ("counter", "Collateral the timer asked for, by vendor and outcome."),
-    "attest_check": ("gauge", "1 where a readiness check passes: database, keys, policy, collateral, renewal."),
+    "attest_check": ("gauge", "1 where a readiness check passes: database, keys, policy, collateral, renewal, log."),
 }
 
 

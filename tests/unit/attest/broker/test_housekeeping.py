@@ -27,6 +27,7 @@ from attest.keys.ring import add_key
 from attest.settings import Settings, load_settings
 from attest.store import blobs, checkpoints, leases, records
 from attest.store.records import Filter
+from attest.web.health import checks
 from policy.errors import CvmError
 from tests.fakes.amd_pki import NOW
 from tests.fakes.served import Served
@@ -265,6 +266,15 @@ def test_a_database_that_was_put_back_is_noticed_by_the_replica_that_only_follow
         assert leases.take(tx, "checkpoint", "somebody", NOW, NOW + timedelta(days=1))
     with pytest.raises(AuditBroken, match="records, the database"):
         second.sign_if_due(NOW + timedelta(minutes=10))
+    assert checks(first.service, NOW)["log"] == "audit.broken"
+
+
+def test_a_log_that_extends_what_was_signed_is_fit(folder: Path) -> None:
+    keeper = housekeeper(folder)
+    assert checks(keeper.service, NOW)["log"] == "ok"
+    keeper.sign_if_due(NOW)
+    record_change(keeper.service.database, "keys-change", {"x": Piece({"is": 1})}, "r9", BY)
+    assert checks(keeper.service, NOW)["log"] == "ok"
 
 
 def test_what_fails_is_logged_and_tried_again(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

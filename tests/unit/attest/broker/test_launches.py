@@ -63,14 +63,25 @@ def signed(statement: Any = None, key: Ed25519PrivateKey = KEY, kind: str = LAUN
     return envelope(kind, Signed(data, (sign(key, kind, data),)), detached=False)
 
 
-@pytest.fixture
-def world(store: str | None, tmp_path: Path) -> ServiceWorld:
-    found = ServiceWorld(tmp_path / "service", store=store)
+def with_host(folder: Path, store: str | None = None) -> ServiceWorld:
+    found = ServiceWorld(folder, store=store)
     hosts.add_host(found.database, "h1", pem(KEY), found.by)
     return found
 
 
-def test_a_launch_is_on_record_and_found_by_vm_and_measurement(world: ServiceWorld) -> None:
+@pytest.fixture
+def world(tmp_path: Path) -> ServiceWorld:
+    return with_host(tmp_path / "service")
+
+
+@pytest.fixture
+def either(store: str | None, tmp_path: Path) -> ServiceWorld:
+    """On both databases, for what is more than a refusal."""
+    return with_host(tmp_path / "service", store)
+
+
+def test_a_launch_is_on_record_and_found_by_vm_and_measurement(either: ServiceWorld) -> None:
+    world = either
     data = signed()
     launched = launches.record_launch(world.database, data, world.by)
     with world.database.read() as tx:
@@ -115,7 +126,8 @@ def test_a_statement_that_says_too_little_is_refused(world: ServiceWorld, change
         launches.record_launch(world.database, signed({**STATEMENT, **change}), world.by)
 
 
-def test_a_statement_that_comes_again_gives_the_same_record_however_it_is_wrapped(world: ServiceWorld) -> None:
+def test_a_statement_that_comes_again_gives_the_same_record_however_it_is_wrapped(either: ServiceWorld) -> None:
+    world = either
     first = launches.record_launch(world.database, signed(), world.by)
     wrapped = json.dumps(json.loads(signed()), indent=7).encode()
     for data in (signed(), wrapped):
@@ -133,7 +145,8 @@ def test_one_that_comes_again_after_its_host_was_retired_is_refused(world: Servi
         launches.record_launch(world.database, signed(), world.by)
 
 
-def test_an_end_is_on_record_with_the_launch_it_ends(world: ServiceWorld) -> None:
+def test_an_end_is_on_record_with_the_launch_it_ends(either: ServiceWorld) -> None:
+    world = either
     launched = launches.record_launch(world.database, signed(), world.by)
     digest = hashlib.sha256(json.dumps(STATEMENT).encode()).hexdigest()
     end = {**END, "launch_sha256": digest}
@@ -169,7 +182,8 @@ def told(world: ServiceWorld, end_of: dict[str, Any] | None = None, **changes: A
     return launches.record_launch(world.database, signed({**STATEMENT, **changes}), world.by).number
 
 
-def test_launches_of_a_vm_are_put_together_with_their_ends_and_the_guest_that_came(world: ServiceWorld) -> None:
+def test_launches_of_a_vm_are_put_together_with_their_ends_and_the_guest_that_came(either: ServiceWorld) -> None:
+    world = either
     first = told(world)
     world.client().handshake()
     decision = [stored["seq"] for stored in read(world, "decision")][-1]
@@ -288,7 +302,8 @@ def test_a_host_that_tells_too_much_is_told_to_wait(world: ServiceWorld) -> None
     assert statuses == [200, 429, 429]
 
 
-def test_a_resource_can_want_a_launch_on_record(world: ServiceWorld) -> None:
+def test_a_resource_can_want_a_launch_on_record(either: ServiceWorld) -> None:
+    world = either
     wanted = b'launch_recorded = {within_minutes = 30, by = ["h1"], releases = 2}'
     lifecycle.set_conditions(world.database, PATH, wanted, world.by)
 

@@ -123,7 +123,7 @@ def test_a_bad_guest_missing_collateral_and_our_defect_are_counted_apart(
 
 def test_operators_see_every_check_and_guests_one_code(world: ServiceWorld) -> None:
     assert checks(world.service, world.now) == dict.fromkeys(
-        ("database", "keys", "policy", "collateral", "renewal"), "ok"
+        ("database", "keys", "policy", "collateral", "renewal", "log"), "ok"
     )
     admin = world.admin_app().test_client()
     assert admin.get("/readyz").json["status"] == "ready"
