@@ -79,7 +79,7 @@ class IntelCollateralService:
         supplied = IntelSupplied()
         source = self.source if self.may_ask(document) else self._cache_only
         if source is not None and hmac.compare_digest(quote.body.report_data, report_data):
-            supplied = fetch_for_quote(quote, source, anchors, now, Budget(self.clock, WAIT_SECONDS))
+            supplied = fetch_for_quote(quote, source, anchors, now, Budget(self.clock, WAIT_SECONDS), own)
         for problem in supplied.problems:
             _log.warning("collateral: %s", problem.message)
         problems = tuple(problem.message[:300] for problem in supplied.problems)

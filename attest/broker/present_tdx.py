@@ -17,7 +17,7 @@ from attest.endorsement.intel import INTEL_ROOT_KEY, IntelAnchors
 from attest.endorsement.intel_pool import IntelCollateral
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.eventlog import CCEL, EventLog, parse_event_log
-from attest.evidence.intel_certificate import IntelCertificate, IntelCrl
+from attest.evidence.intel_certificate import IntelCertificate, IntelCrl, IntelRole
 from attest.evidence.intel_json import TD_QE, TDX, QeIdentity, TcbInfo, qe_identity_of, tcb_info_of
 from attest.evidence.quote import Quote, parse_quote
 from attest.evidence.td_report import TdReportBody
@@ -113,7 +113,8 @@ def relevant(quote: Quote, pool: IntelCollateral) -> IntelCollateral:
         chain = [IntelCertificate.parse(der) for der in quote.certification.certificates()]
     except EvidenceMalformed:
         chain = []
-    platforms = {certificate.sgx.fmspc for certificate in chain if certificate.sgx is not None}
+    leaves = chain or pool.by_role(IntelRole.PCK)  # of a quote that only names its key, any may be the one
+    platforms = {certificate.sgx.fmspc for certificate in leaves if certificate.sgx is not None}
     return IntelCollateral(
         certificates=pool.certificates,
         crls=pool.crls,

@@ -79,7 +79,7 @@ def fetch_for_quotes(
     joined: dict[tuple[tuple[bytes, ...], ...], IntelCollateral] = {}
 
     def fetch(quote: Quote, have: IntelCollateral) -> IntelCollateral:
-        supplied = fetch_for_quote(quote, source, anchors, today, Budget(source.clock, _WAIT_SECONDS))
+        supplied = fetch_for_quote(quote, source, anchors, today, Budget(source.clock, _WAIT_SECONDS), have)
         key = tuple(item.parts for item in supplied.items)
         pool = joined.get(key)
         if pool is None:

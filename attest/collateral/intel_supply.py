@@ -14,14 +14,16 @@ from attest.collateral.errors import CollateralUnavailable
 from attest.collateral.intel_check import IntelItem
 from attest.collateral.intel_source import PcsSource
 from attest.collateral.intel_wanted import IntelWanted, PckCa, Tee, wanted_of_platform
-from attest.endorsement.errors import VerificationFailed
-from attest.endorsement.intel import IntelAnchors, IntelCache, IntelChain, pck_chain
+from attest.endorsement.errors import EndorsementMissing, VerificationFailed
+from attest.endorsement.intel import IntelAnchors, IntelCache, IntelChain
 from attest.endorsement.intel_pool import IntelCollateral
-from attest.evidence.certification import PCK_CHAIN
+from attest.endorsement.pck import platform_chain
 from attest.evidence.errors import EvidenceMalformed
-from attest.evidence.intel_certificate import PCK_AUTHORITIES, IntelCertificate
+from attest.evidence.intel_certificate import PCK_AUTHORITIES
 from attest.evidence.quote import Quote
 from attest.evidence.td_report import TdReportBody
+
+_NOTHING = IntelCollateral()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,19 @@ class IntelSupplied:
 
 
 def fetch_for_quote(
-    quote: Quote, source: PcsSource, anchors: IntelAnchors, now: datetime, budget: Budget
+    quote: Quote,
+    source: PcsSource,
+    anchors: IntelAnchors,
+    now: datetime,
+    budget: Budget,
+    own: IntelCollateral = _NOTHING,
 ) -> IntelSupplied:
     """Everything from the cache or the service. Raises nothing about what is missing: that is part of the result.
 
-    Nothing where the quote's own chain does not hold: the verifier says why.
+    ``own`` is what is at hand, for quotes without their chain. Nothing where the chain does not hold: the verifier says
+    why.
     """
-    chain = _chain(quote, anchors, source.chains)
+    chain = _chain(quote, anchors, source.chains, own)
     if chain is None:
         return IntelSupplied()
     trusted = _with_root(anchors, chain)
@@ -93,13 +101,12 @@ def _wanted(quote: Quote, chain: IntelChain, source: PcsSource) -> tuple[IntelWa
     return wanted_of_platform(tee, sgx.fmspc, ca, source.channel)
 
 
-def _chain(quote: Quote, anchors: IntelAnchors, cache: IntelCache) -> IntelChain | None:
-    if quote.certification.type != PCK_CHAIN:
-        return None
+def _chain(
+    quote: Quote, anchors: IntelAnchors, cache: IntelCache, own: IntelCollateral = _NOTHING
+) -> IntelChain | None:
     try:
-        certificates = [IntelCertificate.parse(der) for der in quote.certification.certificates()]
-        return pck_chain(certificates, anchors, cache)
-    except (EvidenceMalformed, VerificationFailed):
+        return platform_chain(quote, own, anchors, cache)
+    except (EvidenceMalformed, VerificationFailed, EndorsementMissing):
         return None
 
 

@@ -66,5 +66,7 @@ def _block(match: re.Match[bytes]) -> PemBlock:
 
 
 def looks_like_pem(data: bytes) -> bool:
-    """Whether an armoured block begins somewhere in ``data``, and ``data`` is text (quotes hold PEM between binary)."""
-    return _BEGIN in data and b"\0" not in data
+    """Whether an armoured block begins somewhere in ``data``, and ``data`` is text (quotes hold PEM between binary);
+    zeros after the text, as a chain taken out of a quote has them, do not count.
+    """
+    return _BEGIN in data and b"\0" not in data.rstrip(b"\0")

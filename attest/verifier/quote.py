@@ -2,7 +2,8 @@
 
      1 format         versions 3 to 5 and every length (the parser)
      2 qe-vendor      the header names Intel's quoting enclaves
-     3 certification  a PCK certificate, its authority and the root came along (certification data type 5)
+     3 certification  a PCK certificate, its authority and the root came along (certification data type 5), or are at
+                      hand (types 1 to 4), see attest.endorsement.pck
      4 root           } the chain, see attest.endorsement.intel: pinned root key, links, names, roles, constraints;
      5 intermediate   }
      6 leaf           }
@@ -49,18 +50,18 @@ from attest.endorsement.intel import (
     IntelChain,
     Revocation,
     check_dates,
-    pck_chain,
     raw_signature_verifies,
     revocation,
     tcb_signing_chains,
 )
 from attest.endorsement.intel_pool import IntelCollateral
 from attest.endorsement.p256 import Verifies, fastest
+from attest.endorsement.pck import platform_chain
 from attest.endorsement.tcb import TcbResult, evaluate, module_of
 from attest.evidence.certification import PCK_CHAIN
-from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
+from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.eventlog import EventLog
-from attest.evidence.intel_certificate import PCK_AUTHORITIES, IntelCertificate, IntelRole
+from attest.evidence.intel_certificate import PCK_AUTHORITIES, IntelRole
 from attest.evidence.intel_json import QE, SGX, TD_QE, TDX, QeIdentity, TcbInfo
 from attest.evidence.quote import INTEL_QE_VENDOR, Quote
 from attest.evidence.sgx_extension import SgxExtension
@@ -136,7 +137,7 @@ class QuoteVerifier:
         hand), :class:`EvidenceUnsupported`, :class:`EvidenceMalformed`, or ``TypeError``/``ValueError`` for misuse.
         """
         _check_arguments(now, expected_report_data)
-        platform = self._platform(quote)
+        platform = self._platform(quote, collateral)
         digest = quote.signed_sha256
         if not platform.signed_by_key(quote.signature, digest):
             raise VerificationFailed("signature", "quote: the signature does not verify under the attestation key")
@@ -150,8 +151,8 @@ class QuoteVerifier:
         events = _events(quote, event_log, unlogged_registers)
         return VerifiedClaims(*_claims(quote, platform, judged, events), digest, verifier_seal())
 
-    def _platform(self, quote: Quote) -> _Platform:
-        """Steps 2 to 6, 9 and 10, remembered by all bytes they look at."""
+    def _platform(self, quote: Quote, pool: IntelCollateral) -> _Platform:
+        """Steps 2 to 6, 9 and 10, remembered by all bytes they look at; not where they look at the pool, too."""
         # The parser hands out the same objects for the same bytes, and those know their hash: no digest of 4 KB here.
         certification = quote.certification
         material = (
@@ -163,10 +164,12 @@ class QuoteVerifier:
             raise VerificationFailed(
                 "qe-vendor", f"quote: QE vendor {quote.qe_vendor_id.hex()}, want Intel's {INTEL_QE_VENDOR.hex()}"
             )
-        return _keep(self._platforms, material, self._new_platform(quote)) if known is None else known
+        if certification.type != PCK_CHAIN:
+            return self._new_platform(quote, pool)
+        return _keep(self._platforms, material, self._new_platform(quote, pool)) if known is None else known
 
-    def _new_platform(self, quote: Quote) -> _Platform:
-        chain = pck_chain(_certificates(quote), self.anchors, self.cache)
+    def _new_platform(self, quote: Quote, pool: IntelCollateral) -> _Platform:
+        chain = platform_chain(quote, pool, self.anchors, self.cache)
         sgx = chain.leaf.sgx
         if sgx is None:
             raise TypeError("a PCK certificate without an SGX extension")
@@ -283,16 +286,6 @@ def _check_arguments(now: datetime, expected_report_data: bytes | None) -> None:
         raise TypeError("verify wants an aware time")
     if expected_report_data is not None and len(expected_report_data) != _REPORT_DATA_SIZE:
         raise ValueError(f"expected REPORTDATA has {len(expected_report_data)} bytes, want {_REPORT_DATA_SIZE}")
-
-
-def _certificates(quote: Quote) -> list[IntelCertificate]:
-    """Step 3. Types 1 to 4 name a PCK key without its chain, which nobody here can fetch."""
-    if quote.certification.type != PCK_CHAIN:
-        raise EvidenceUnsupported(
-            f"quote: certification data type {quote.certification.type} ({quote.certification.name}) can be shown but "
-            f"not verified, want {PCK_CHAIN}"
-        )
-    return [IntelCertificate.parse(der) for der in quote.certification.certificates()]
 
 
 def _point(key: bytes) -> ec.EllipticCurvePublicKey:

@@ -15,6 +15,7 @@ from attest.cli import main
 from attest.endorsement.errors import STEPS
 from policy.checks import run_checks
 from policy.document import parse_policy
+from policy.reference_set import ReferenceSet
 from tests.cases.export import QUOTES, document
 from tests.cases.snp.cases import CASES
 from tests.cases.snp.malformed import malformed_cases
@@ -58,7 +59,7 @@ def test_every_step_of_the_verifier_and_every_rule_of_the_appraisal_has_a_case(e
     expected = [case["expected"] for case in exported["cases"]]
     # Certification data that cannot be followed are "unsupported", not a failed step.
     assert {item["step"] for item in expected} - {None} == set(STEPS) - {"certification"}
-    checks = run_checks(verified(), parse_policy(STRICT.encode()), (), NOW).checks
+    checks = run_checks(verified(), parse_policy(STRICT.encode()), ReferenceSet(), NOW).checks
     about_quotes = {name for case in quote_rule_cases() for name in case.rules}
     assert {name for item in expected for name in item["failed_checks"]} == {
         check.id for check in checks

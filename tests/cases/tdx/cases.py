@@ -22,6 +22,7 @@ from tests.fakes.intel_pki import (
     COMPONENTS,
     NOW,
     PCESVN,
+    PPID,
     TEE_TCB_SVN,
     FakeIntelPki,
     isv,
@@ -93,9 +94,10 @@ def attestation_key_of_type_p384() -> FakeIntelPki:
     return FakeIntelPki(quote={"key_type": 3})
 
 
-@case("evidence.unsupported", f"{QUOTE}: certification data type 4 holds the leaf alone")
-def certification_by_the_leaf_alone() -> FakeIntelPki:
-    return FakeIntelPki(quote={"certification_type": 4, "certification": pem_chain(FakeIntelPki().chain[0])})
+@case("endorsement.missing", f"{QUOTE}: certification data type 1 names a PCK key without its certificate")
+def certification_by_a_name_whose_certificate_is_not_at_hand() -> FakeIntelPki:
+    name = PPID + bytes(16) + PCESVN.to_bytes(2, "little") + bytes(2)
+    return FakeIntelPki(quote={"certification_type": 1, "certification": name})
 
 
 @step("leaf", f"{PKI}: leaf, authority, root")

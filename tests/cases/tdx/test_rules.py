@@ -7,6 +7,7 @@ import pytest
 from policy.checks import run_checks
 from policy.decide import decide
 from policy.document import parse_policy
+from policy.reference_set import ReferenceSet
 from tests.cases.tdx.inputs import verify_inputs
 from tests.cases.tdx.rules import NOT_EXPORTED, QuoteRuleCase, quote_rule_cases
 from tests.fakes.intel_claims import enclave, td
@@ -28,5 +29,5 @@ def test_every_rule_about_quotes_has_a_case() -> None:
     known = set()
     for case, claims in ((CASES[0], td()), (CASES[-1], enclave())):
         document = parse_policy(case.policy(f"test:{'00' * 32}").encode())
-        known |= {check.id for check in run_checks(claims, document, (), NOW).checks}
+        known |= {check.id for check in run_checks(claims, document, ReferenceSet(), NOW).checks}
     assert {rule for case in CASES for rule in case.rules} == known - NOT_EXPORTED

@@ -14,7 +14,7 @@ import pytest
 from attest.broker.appraise import Bound, appraise
 from attest.broker.collateral import ServiceCollateral
 from attest.broker.collateral_intel import IntelCollateralService
-from attest.broker.present_tdx import PresentedTd, present_tdx
+from attest.broker.present_tdx import PresentedTd, present_tdx, restore_tdx
 from attest.broker.presented import Memory
 from attest.collateral.cache import Cache
 from attest.collateral.intel_folder import IntelFolder
@@ -23,11 +23,12 @@ from attest.collateral.intel_wanted import Channel
 from attest.collateral.limits import Tls
 from attest.collateral.pcs_settings import PcsSettings
 from attest.collateral.url import PCS_URL
+from attest.emulator.td_pki import pem_chain
 from attest.evidence.intel_certificate import IntelCertificate
 from attest.evidence.tdx_json import encode_tdx_json
 from attest.settings import SettingsInvalid
 from policy.document import PolicyDocument, parse_policy
-from tests.fakes.intel_pki import NOW, TD, FakeIntelPki
+from tests.fakes.intel_pki import NOW, PCESVN, PPID, TD, FakeIntelPki
 from tests.fakes.kds import Reply
 from tests.fakes.pcs import EVERYTHING, FakePcs
 from tests.unit.attest.broker.test_collateral import settings
@@ -70,6 +71,29 @@ def test_a_tds_collateral_is_fetched_once_and_verifies_its_quote(pcs: FakePcs, t
     assert len(pcs.asked) == len(EVERYTHING)
     assert second.collateral is first.collateral
     assert (first.not_fetched, first.list_too_old) == ((), False)
+
+
+def test_a_quote_that_only_names_its_key_is_verified_with_the_operators_pck_chain_and_again_from_its_record(
+    pcs: FakePcs, tmp_path: Path
+) -> None:
+    name = PPID + bytes(16) + PCESVN.to_bytes(2, "little") + bytes(2)
+    world = WORLD.with_(quote={"certification_type": 1, "certification": name})
+    at_hand = collateral(pcs, tmp_path)
+    assert present(at_hand, world).collateral.tcb_infos == ()
+    assert pcs.asked == []
+    (tmp_path / "own" / "pck.pem").write_bytes(pem_chain(*WORLD.chain))
+    found = present(at_hand, world)
+    assert found.verify(REPORT_DATA, policy(), NOW, Memory()).revocation == "good"
+    assert len(pcs.asked) == len(EVERYTHING)
+    blobs: dict[object, bytes] = {}
+
+    def put(data: bytes) -> bytes:
+        digest = hashlib.sha256(data).digest()
+        blobs[digest] = data
+        return digest
+
+    again = restore_tdx(found.keep(put), blobs.__getitem__)
+    assert again.verify(REPORT_DATA, policy(), NOW, Memory()).revocation == "good"
 
 
 def test_a_quote_for_another_challenge_makes_nobody_be_asked(pcs: FakePcs, tmp_path: Path) -> None:

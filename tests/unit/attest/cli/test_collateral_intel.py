@@ -246,6 +246,18 @@ def test_verify_online_fetches_what_a_quote_needs(desk: Desk) -> None:
     assert verify(desk, online=False)[0] == 8
 
 
+def test_a_quote_with_its_leaf_alone_is_verified_with_a_chain_at_hand(desk: Desk) -> None:
+    leaf = {"certification_type": 4, "certification": pem_chain(WORLD.chain[0])}
+    desk.quote.write_bytes(WORLD.with_(quote=leaf).raw)
+    code, result = verify(desk)
+    assert (code, result["code"]) == (8, "endorsement.missing")
+    assert desk.pcs.asked == []
+    (desk.folder / "chain.pem").write_bytes(pem_chain(*WORLD.chain))
+    code, result = verify(desk, "--collateral", desk.folder / "chain.pem")
+    assert (code, result["outcome"], result["revocation"]) == (0, "genuine", "good"), desk.err
+    assert len(desk.pcs.asked) == 4
+
+
 def test_verify_online_says_why_nothing_could_be_had(desk: Desk) -> None:
     desk.pcs.always = Reply(status=404)
     code, result = verify(desk)
