@@ -18,6 +18,8 @@ from policy.errors import MalformedInput
 # Possessive, so that hostile text is passed over once.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"\\'))
+_LONG_DIGITS = re.compile(r"[0-9]{19}")
+"""Without so many digits in a row no integer of the text leaves 64 bits, and the reader's own conversion will do."""
 _BRACKET = re.compile(r"[\[\]{}]")
 MAX_DEPTH = 32
 MAX_INTEGER = 2**64 - 1
@@ -50,8 +52,6 @@ def strict_json(
         raise error(f"{what}: number {name} is not JSON")
 
     def integer(digits: str) -> int:
-        if len(digits) <= 18:  # below 10^18, so within 64 bits
-            return int(digits)
         if len(digits) > 21 or abs(int(digits)) > MAX_INTEGER:
             raise error(f"{what}: integer of {len(digits)} digits, want at most 64 bits")
         return int(digits)
@@ -61,8 +61,11 @@ def strict_json(
             raise error(f"{what}: number {digits[:40]} is not an integer")
         return _double(digits, what, error)
 
+    integers = integer if _LONG_DIGITS.search(text) else None
     try:
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integer, parse_float=number)
+        return json.loads(
+            text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integers, parse_float=number
+        )
     except json.JSONDecodeError as exc:
         raise error(f"{what}: not JSON at line {exc.lineno} column {exc.colno}: {exc.msg}") from None
 

@@ -109,9 +109,9 @@ def _sent_endorsements(entries: Sequence[CertEntry]) -> EndorsementSet:
     for name, der in ((entry.name, der) for entry in entries for der in entry.ders):
         try:
             if name == "CRL":
-                crls.append(AmdCrl.parse(der))
+                crls.append(_crl(der))
             else:
-                certificates.append(AmdCertificate.parse(der))
+                certificates.append(_certificate(der))
         except UnrelatedCertificate:
             continue
     return EndorsementSet.of(certificates, crls, with_evidence=True)

@@ -124,11 +124,15 @@ def _integer(value: object, size: int, name: str) -> bytes:
 
 def _array(value: object, size: int | None, name: str) -> bytes:
     """A JSON array of bytes, ``size`` of them."""
-    if not isinstance(value, list) or not all(type(item) is int and 0 <= item <= 255 for item in value):
-        raise EvidenceMalformed(f"snp evidence: {name}: want an array of bytes")
-    if size is not None and len(value) != size:
-        raise EvidenceMalformed(f"snp evidence: {name}: got {len(value)} bytes, want {size}")
-    return bytes(value)
+    try:
+        if not isinstance(value, list) or not {int}.issuperset(map(type, value)):  # a bool is no byte
+            raise ValueError
+        data = bytes(value)
+    except ValueError:
+        raise EvidenceMalformed(f"snp evidence: {name}: want an array of bytes") from None
+    if size is not None and len(data) != size:
+        raise EvidenceMalformed(f"snp evidence: {name}: got {len(data)} bytes, want {size}")
+    return data
 
 
 def _tcb(value: object, name: str) -> bytes:

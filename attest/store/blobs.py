@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select, text
 
 from attest.store.columns import as_bytes
 from attest.store.schema import blobs
+
+_PUT = text("INSERT INTO blobs (sha256, data) VALUES (:sha256, :data) ON CONFLICT (sha256) DO NOTHING")
+"""The same words in SQLite and PostgreSQL."""
 
 
 def put(tx: Connection, data: bytes) -> bytes:
     """Keep ``data``; returns its SHA-256 (32 bytes). Putting the same bytes again changes nothing."""
     digest = hashlib.sha256(data).digest()
-    if tx.scalar(select(blobs.c.sha256).where(blobs.c.sha256 == digest)) is None:
-        tx.execute(insert(blobs).values(sha256=digest, data=data))
+    tx.execute(_PUT, {"sha256": digest, "data": data})
     return digest
 
 

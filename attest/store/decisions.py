@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from attest.store.schema import decisions
 from attest.store.times import from_micros, to_micros
@@ -34,32 +34,39 @@ class StoredDecision:
     facts: str | None = None
 
 
+# Made once: to build a statement anew takes longer than to run it.
+_ADD = insert(decisions)
+_GET = select(decisions).where(decisions.c.id == bindparam("number"))
+_BY_TOKEN = select(decisions).where(decisions.c.token_id == bindparam("jti"))
+
+
 def add(tx: Connection, decision: StoredDecision) -> None:
     """Remember a decision; its audit record is appended before, in the same transaction."""
     tx.execute(
-        insert(decisions).values(
-            id=decision.id,
-            token_id=decision.token_id,
-            time=to_micros(decision.time),
-            expires=to_micros(decision.expires),
-            status=decision.status,
-            generation=decision.generation,
-            emulated=decision.emulated,
-            tee_pubkey=decision.tee_pubkey,
-            references=json.dumps(decision.references),
-            facts=decision.facts,
-        )
+        _ADD,
+        {
+            "id": decision.id,
+            "token_id": decision.token_id,
+            "time": to_micros(decision.time),
+            "expires": to_micros(decision.expires),
+            "status": decision.status,
+            "generation": decision.generation,
+            "emulated": decision.emulated,
+            "tee_pubkey": decision.tee_pubkey,
+            "references": json.dumps(decision.references),
+            "facts": decision.facts,
+        },
     )
 
 
 def get(tx: Connection, decision_id: int) -> StoredDecision | None:
     """By number."""
-    return _stored(tx.execute(select(decisions).where(decisions.c.id == decision_id)).first())
+    return _stored(tx.execute(_GET, {"number": decision_id}).first())
 
 
 def by_token(tx: Connection, token_id: str) -> StoredDecision | None:
     """By the token's ``jti``."""
-    return _stored(tx.execute(select(decisions).where(decisions.c.token_id == token_id)).first())
+    return _stored(tx.execute(_BY_TOKEN, {"jti": token_id}).first())
 
 
 def revoke(tx: Connection, decision_id: int, now: datetime) -> None:

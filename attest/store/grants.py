@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from attest.store.columns import as_bytes
 from attest.store.schema import approvals, conditions, instances, releases
@@ -38,11 +38,14 @@ class StoredApproval:
     expires: datetime
 
 
+_CURRENT = (
+    select(conditions).where(conditions.c.path == bindparam("its_path")).order_by(conditions.c.version.desc()).limit(1)
+)
+
+
 def current(tx: Connection, path: str) -> StoredConditions | None:
     """The newest conditions of ``path``."""
-    row = tx.execute(
-        select(conditions).where(conditions.c.path == path).order_by(conditions.c.version.desc()).limit(1)
-    ).first()
+    row = tx.execute(_CURRENT, {"its_path": path}).first()
     if row is None:
         return None
     return StoredConditions(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
 from attest.audit.facts import NONE, Facts
 from attest.audit.merkle import leaf_hash
@@ -70,6 +70,9 @@ class Filter:
 EVERY = Filter()
 
 
+_FACTS = select(audit.c.chip, audit.c.measurement, audit.c.vm).where(audit.c.seq == bindparam("number"))
+
+
 def append(tx: Connection, draft: Draft) -> int:
     """Append one record; returns its number. Durable when the writing transaction has ended."""
     return append_all(tx, [draft])[-1]
@@ -109,7 +112,7 @@ def get(tx: Connection, seq: int) -> StoredRecord | None:
 
 def facts(tx: Connection, seq: int) -> Facts:
     """What record ``seq`` is about; nothing where there is no such record."""
-    row = tx.execute(select(audit.c.chip, audit.c.measurement, audit.c.vm).where(audit.c.seq == seq)).first()
+    row = tx.execute(_FACTS, {"number": seq}).first()
     return NONE if row is None else Facts(row.chip, row.measurement, row.vm)
 
 

@@ -21,6 +21,7 @@ from policy.stage import Stage, stage_from_json, stage_json
 _GENERATION = "generation"
 _POLICY = "policy_sha256"
 _SIGNATURE = "policy_signature_sha256"
+_GET_GENERATION = select(settings.c.value).where(settings.c.name == _GENERATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class StoredReference:
 
 def generation(tx: Connection) -> int:
     """The number of the rules in force."""
-    return int(tx.scalars(select(settings.c.value).where(settings.c.name == _GENERATION)).one())
+    return int(tx.scalars(_GET_GENERATION).one())
 
 
 def active_policy(tx: Connection) -> bytes | None:

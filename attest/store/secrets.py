@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, insert, select, update
 
 from attest.store.errors import AlreadyExists, NotFound
 from attest.store.schema import secrets
@@ -42,6 +42,14 @@ class SealedRow:
     wrapped_key: bytes
     ciphertext: bytes
     only_for: tuple[str, ...] | None = None
+
+
+_SEALED = (
+    select(secrets)
+    .where(secrets.c.path == bindparam("its_path"), _IN_FORCE)
+    .order_by(secrets.c.version.desc())
+    .limit(1)
+)
 
 
 def next_version(tx: Connection, path: str, *, replace: bool) -> int:
@@ -110,7 +118,8 @@ def retire(tx: Connection, path: str, *, now: datetime) -> int:
 
 def sealed(tx: Connection, path: str) -> SealedRow | None:
     """The version in force."""
-    return _first(tx, and_(secrets.c.path == path, _IN_FORCE))
+    row = tx.execute(_SEALED, {"its_path": path}).first()
+    return None if row is None else _sealed(row)
 
 
 def _first(tx: Connection, which: ColumnElement[bool]) -> SealedRow | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from attest.store.schema import sessions
 from attest.store.times import from_micros, to_micros
@@ -43,6 +43,25 @@ class Consumed(Enum):
     UNKNOWN_SESSION = "unknown session"
 
 
+# Made once: to build a statement anew takes longer than to run it.
+_ITS = sessions.c.id_sha256 == bindparam("key")
+_FORGET = delete(sessions).where(sessions.c.expires < bindparam("before"))
+_ADD = insert(sessions)
+_FIND = select(sessions).where(_ITS)
+_ATTACH = update(sessions).where(_ITS).values(decision=bindparam("of_decision"))
+_CONSUME = (
+    update(sessions)
+    .where(
+        _ITS,
+        sessions.c.version == bindparam("of_version"),
+        sessions.c.nonce_used.is_(None),
+        sessions.c.expires > bindparam("at"),
+    )
+    .values(nonce_used=bindparam("at"))
+)
+_CONSUME_IT = _CONSUME.where(sessions.c.nonce == bindparam("its_nonce"))
+
+
 def _key(session_id: str) -> bytes:
     return hashlib.sha256(session_id.encode()).digest()
 
@@ -51,16 +70,17 @@ def add(
     tx: Connection, session_id: str, *, nonce: str, tee: str, now: datetime, expires: datetime, version: str = "0.4.0"
 ) -> None:
     """Remember a challenge, and forget those that expired long ago."""
-    tx.execute(delete(sessions).where(sessions.c.expires < to_micros(now - KEEP_EXPIRED)))
+    tx.execute(_FORGET, {"before": to_micros(now - KEEP_EXPIRED)})
     tx.execute(
-        insert(sessions).values(
-            id_sha256=_key(session_id),
-            nonce=nonce,
-            tee=tee,
-            version=version,
-            created=to_micros(now),
-            expires=to_micros(expires),
-        )
+        _ADD,
+        {
+            "id_sha256": _key(session_id),
+            "nonce": nonce,
+            "tee": tee,
+            "version": version,
+            "created": to_micros(now),
+            "expires": to_micros(expires),
+        },
     )
 
 
@@ -70,17 +90,8 @@ def consume(tx: Connection, session_id: str, nonce: str | None, now: datetime, v
     ``nonce`` is ``None`` where the protocol version does not repeat it; the session's own is used up then.
     """
     key, at = _key(session_id), to_micros(now)
-    changed = tx.execute(
-        update(sessions)
-        .where(
-            sessions.c.id_sha256 == key,
-            sessions.c.version == version,
-            *(() if nonce is None else (sessions.c.nonce == nonce,)),
-            sessions.c.nonce_used.is_(None),
-            sessions.c.expires > at,
-        )
-        .values(nonce_used=at)
-    )
+    asked = {"key": key, "of_version": version, "at": at}
+    changed = tx.execute(_CONSUME, asked) if nonce is None else tx.execute(_CONSUME_IT, asked | {"its_nonce": nonce})
     if changed.rowcount == 1:
         return Consumed.NOW
     session = find(tx, session_id)
@@ -95,7 +106,7 @@ def consume(tx: Connection, session_id: str, nonce: str | None, now: datetime, v
 
 def find(tx: Connection, session_id: str) -> Session | None:
     """The session of a cookie."""
-    row = tx.execute(select(sessions).where(sessions.c.id_sha256 == _key(session_id))).first()
+    row = tx.execute(_FIND, {"key": _key(session_id)}).first()
     if row is None:
         return None
     used = None if row.nonce_used is None else from_micros(row.nonce_used)
@@ -104,4 +115,4 @@ def find(tx: Connection, session_id: str) -> Session | None:
 
 def attach_decision(tx: Connection, session_id: str, decision: int) -> None:
     """From now on the session stands for this decision."""
-    tx.execute(update(sessions).where(sessions.c.id_sha256 == _key(session_id)).values(decision=decision))
+    tx.execute(_ATTACH, {"key": _key(session_id), "of_decision": decision})
