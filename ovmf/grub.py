@@ -1,9 +1,11 @@
-"""What GRUB measures while it runs its configuration, up to the start of a kernel, with Secure Boot on.
+"""What GRUB measures while it runs its configuration, up to the start of a kernel.
 
-Every command with its words expanded, every file it reads. Conditions are decided by the disk's contents and by what is
-known of this GRUB on UEFI; the menu's default entry is taken, as nobody presses a key. A command, variable or option
-that was not watched ends the prediction with its line. Sources: GRUB 2.14 (``grub-core/commands/tpm.c``,
-``script/execute.c``, ``normal/menu.c``); logs of boots of Debian's signed build with ``grub-mkconfig``'s configuration.
+Every command with its words expanded, every file it reads. With Secure Boot on the kernel is measured as an image when
+it is loaded, as GRUB asks about it then, otherwise when it is started. Conditions are decided by the disk's contents
+and by what is known of this GRUB on UEFI; the menu's default entry is taken, as nobody presses a key. A command,
+variable or option that was not watched ends the prediction with its line. Sources: GRUB 2.14
+(``grub-core/commands/tpm.c``, ``script/execute.c``, ``normal/menu.c``); logs of boots of Debian's signed build with
+``grub-mkconfig``'s configuration.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from policy.measured import MeasuredEvent
 class LoaderUnknown(Exception):
     """Why the rest of the boot is not predicted."""
 
+
+Check = Callable[[bytes, str], None]
 
 _MAX_CONFIG = 1 << 18
 _MAX_COMMANDS, _MAX_DEPTH, _MAX_CONFIGS = 2000, 16, 4
@@ -48,11 +52,11 @@ class _Entry(NamedTuple):
     body: tuple[Node, ...] | None
 
 
-def grub_events(config: bytes, path: str, disk: GrubDisk, check: Callable[[bytes, str], None]) -> list[MeasuredEvent]:
+def grub_events(config: bytes, path: str, disk: GrubDisk, check: Check | None) -> list[MeasuredEvent]:
     """Everything from the first configuration (at ``path`` of the EFI system partition) to the kernel's own events.
 
-    ``check`` is called with every image that is started and its path. Raises :class:`LoaderUnknown`, what ``check``
-    raises and `ovmf.errors.DiskMalformed`.
+    ``check`` is called with every image that is started and its path; ``None``: Secure Boot is off. Raises
+    :class:`LoaderUnknown`, what ``check`` raises and `ovmf.errors.DiskMalformed`.
     """
     run = _Grub(disk, path, check)
     try:
@@ -70,7 +74,7 @@ class _Booted(Exception):
 
 
 class _Grub:
-    def __init__(self, disk: GrubDisk, path: str, check: Callable[[bytes, str], None]) -> None:
+    def __init__(self, disk: GrubDisk, path: str, check: Check | None) -> None:
         self.found: list[MeasuredEvent] = []
         self.config = path
         self._disk, self._check = disk, check
@@ -81,6 +85,7 @@ class _Grub:
         self._commands = self._configs = 0
         self._options: bytes | None = None
         self._initrd: bytes | None = None
+        self._image: MeasuredEvent | None = None
         self._booted = False
 
     def script(self, config: bytes) -> None:
@@ -248,9 +253,11 @@ class _Grub:
         data = self._read(path)
         if data is None:
             raise LoaderUnknown(f"{path} is not on {self._variables['root']}")
-        self._check(data, path)
         line = " ".join((path, *arguments))
-        self.found.append(make.application(data, path))
+        self._image = make.application(data, path)
+        if self._check is not None:
+            self._check(data, path)
+            self.found.append(self._image)
         self.found.append(make.event(2, make.IPL, line.encode("ascii"), "ipl:kernel_cmdline", line))
         self._options = f"BOOT_IMAGE={line}\0".encode("utf-16-le")
         return True
@@ -269,6 +276,8 @@ class _Grub:
     def _boot(self) -> None:
         if self._options is None:
             raise ScriptUnknown("a boot before a kernel was loaded")
+        if self._check is None and self._image is not None:
+            self.found.append(self._image)
         self.found += stub_events(self._options, self._initrd)
         raise _Booted
 

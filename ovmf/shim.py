@@ -1,8 +1,9 @@
-"""Shim, then GRUB, from an EFI system partition: what they measure with Secure Boot on.
+"""Shim, then GRUB, from an EFI system partition: what they measure.
 
 Shim measures the lists it works with (its vendor's certificate and revocations, as no machine owner's keys can be
-enrolled on a variable store that starts afresh), the revocation level it applies, and the certificate that vouches for
-what it starts: its vendor's, once, as GRUB asks shim about the kernel. What GRUB measures is in `ovmf.grub`. All of
+enrolled on a variable store that starts afresh), the revocation level it applies, and with Secure Boot on the
+certificate that vouches for what it starts: its vendor's, once, as GRUB asks shim about the kernel. With Secure Boot
+off the level is the oldest one, and nothing has to be signed. What GRUB measures is in `ovmf.grub`. All of
 this is known for releases whose boots were recorded. Anything else is named. Sources: shim 16.1 (``mok.c``, ``tpm.c``,
 ``sbat.c``); logs of boots of Debian's signed builds.
 """
@@ -10,6 +11,7 @@ this is known for releases whose boots were recorded. Anything else is named. So
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import NamedTuple
 
 from ovmf import td_events as make
@@ -26,6 +28,7 @@ from policy.measured import MeasuredEvent
 from policy.wire import ByteReader
 
 SHIM_LOCK = efi_guid("605dab50-e046-4300-abb6-3dd810dd8b23")
+_OLDEST_LEVEL = b"sbat,1,2021030218\n"
 _GRUB_PATH, _CONFIG = "EFI/BOOT/GRUBX64.EFI", "EFI/debian/grub.cfg"
 _SHIM_TEXT, _GRUB_TEXT = b"$Version: 16.1 $", re.compile(rb"\ngrub\.debian,\d+,Debian,grub2,2\.14-")
 _BESIDE = ("FBX64.EFI", "REVOCATIONS.EFI", "REVOCATIONS_SBAT.EFI", "REVOCATIONS_SKU.EFI", "SHIM_CERTIFICATE.EFI")
@@ -38,10 +41,10 @@ class _Vendor(NamedTuple):
     level: bytes
 
 
-def shim_events(shim: bytes, volume: FatVolume, disk: GrubDisk) -> list[MeasuredEvent]:
+def shim_events(shim: bytes, volume: FatVolume, disk: GrubDisk, *, secure: bool) -> list[MeasuredEvent]:
     """Everything between the start of shim and the end of boot services, or `ovmf.grub.LoaderUnknown`.
 
-    ``volume``: the EFI system partition of ``disk``.
+    ``volume``: the EFI system partition of ``disk``; ``secure``: Secure Boot is on.
 
     Raises `ovmf.errors.LaunchInvalid` for an image shim would refuse, `ovmf.errors.PeMalformed` and
     `ovmf.errors.DiskMalformed`.
@@ -55,11 +58,13 @@ def shim_events(shim: bytes, volume: FatVolume, disk: GrubDisk) -> list[Measured
         raise LoaderUnknown(f"no {_GRUB_PATH if grub is None else _CONFIG}")
     if not _GRUB_TEXT.search(_sections(grub).get(".sbat", b"")):
         raise LoaderUnknown(f"{_GRUB_PATH} is not Debian's GRUB 2.14")
-    _check_signed(grub, vendor, _GRUB_PATH)
+    check = partial(_check_signed, vendor) if secure else None
+    if check is not None:
+        check(grub, _GRUB_PATH)
     return [
-        *_shim_variables(vendor),
+        *_shim_variables(vendor, secure=secure),
         make.application(grub, _GRUB_PATH),
-        *grub_events(config, _CONFIG, disk, lambda image, path: _check_signed(image, vendor, path)),
+        *grub_events(config, _CONFIG, disk, check),
     ]
 
 
@@ -111,19 +116,22 @@ def _name(name: str, strings: bytes) -> str:
     return strings[int(name[1:]) :][:64].partition(b"\0")[0].decode("latin-1")
 
 
-def _shim_variables(vendor: _Vendor) -> list[MeasuredEvent]:
-    level = variable_data(SHIM_LOCK, "SbatLevel", vendor.level)
+def _shim_variables(vendor: _Vendor, *, secure: bool) -> list[MeasuredEvent]:
+    text = vendor.level if secure else _OLDEST_LEVEL
+    level = variable_data(SHIM_LOCK, "SbatLevel", text)
     authority = variable_data(SHIM_LOCK, "MokListRT", SHIM_LOCK + vendor.certificate)
-    return [
+    found = [
         make.event(2, make.IPL, vendor.lists, "ipl:MokList", "shim's vendor certificate"),
         make.event(2, make.IPL, vendor.revocations, "ipl:MokListX", "shim's vendor revocations"),
-        make.event(0, make.AUTHORITY, level, "authority:SbatLevel", vendor.level.decode("ascii", "replace")),
+        make.event(0, make.AUTHORITY, level, "authority:SbatLevel", text.decode("ascii", "replace")),
         make.event(2, make.IPL, b"\1", "ipl:MokListTrusted"),
-        make.event(0, make.AUTHORITY, authority, "authority:MokListRT", "shim's vendor certificate"),
     ]
+    if secure:
+        found.append(make.event(0, make.AUTHORITY, authority, "authority:MokListRT", "shim's vendor certificate"))
+    return found
 
 
-def _check_signed(image: bytes, vendor: _Vendor, path: str) -> None:
+def _check_signed(vendor: _Vendor, image: bytes, path: str) -> None:
     try:
         chains = signing_chains(image)
     except Unsupported as reason:

@@ -20,9 +20,8 @@ MAX_EXIT_FAILURES = 16
 class BootEvents(NamedTuple):
     """``before``: up to the boot variables; ``after``: after ready-to-boot; ``exit``: the end of boot services.
 
-    ``image``: what the firmware starts, for which something has to vouch with Secure Boot on. ``loader``: what a boot
-    loader adds to ``after``, known with Secure Boot on only. ``unified``: a kernel inside ``image`` is started as well.
-    ``smbios``: ``image`` measures SMBIOS structures (`ovmf.uki.smbios_events`).
+    ``image``: what the firmware starts, for which something has to vouch with Secure Boot on. ``unified``: a kernel
+    inside ``image`` is started as well. ``smbios``: ``image`` measures SMBIOS structures (`ovmf.uki.smbios_events`).
     """
 
     before: tuple[MeasuredEvent, ...]
@@ -31,7 +30,6 @@ class BootEvents(NamedTuple):
     unpredicted: tuple[str, ...] = ()
     from_disk: bool = False
     image: bytes | None = None
-    loader: tuple[MeasuredEvent, ...] = ()
     unified: bool = False
     smbios: bool = False
 
@@ -39,8 +37,8 @@ class BootEvents(NamedTuple):
 class Boot(Protocol):
     """One way to boot."""
 
-    def events(self, build: TdLayout, flavour: str) -> BootEvents:
-        """Its events for a firmware build and flavour."""
+    def events(self, build: TdLayout, flavour: str, *, secure: bool) -> BootEvents:
+        """Its events for a firmware build and flavour; ``secure``: Secure Boot is on."""
         ...
 
 
@@ -50,8 +48,9 @@ class DirectBoot(NamedTuple):
     files: DirectKernel
     exit_failures: int = 0
 
-    def events(self, build: TdLayout, flavour: str) -> BootEvents:
+    def events(self, build: TdLayout, flavour: str, *, secure: bool = False) -> BootEvents:
         """Kernel (and shim), load options, initrd. Raises `ovmf.errors.PeMalformed` for a kernel without EFI stub."""
+        del secure  # decides what vouches for the image, which is the platform's part
         files = self.files
         release = kernel_release(files.kernel)
         unpredicted: list[str] = []

@@ -42,12 +42,12 @@ class DiskBoot(NamedTuple):
     path: str = DEFAULT_PATH
     exit_failures: int | None = None
 
-    def events(self, build: TdLayout, flavour: str) -> BootEvents:
+    def events(self, build: TdLayout, flavour: str, *, secure: bool = False) -> BootEvents:
         """GPT and application. Raises `ovmf.errors.DiskMalformed` and `ovmf.errors.PeMalformed`."""
         del build  # changes nothing of this part
         table, volume, application = self.contents()
         gpt = make.event(1, make.GPT, table.measured, "gpt", f"{len(table.partitions)} partitions")
-        inside = _inside(application, flavour, volume, GrubDisk(self.image, table), self.path)
+        inside = _inside(application, flavour, volume, GrubDisk(self.image, table), self.path, secure=secure)
         extras = [folder for folder in (f"{self.path}.extra.d", *_EXTRAS) if volume.holds(folder)]
         unpredicted = [*inside.unpredicted, *(f"RTMR2: what is in the folder {folder}" for folder in extras)]
         if volume.holds(_VARIABLES):
@@ -56,9 +56,7 @@ class DiskBoot(NamedTuple):
             unpredicted.append("RTMR1: how often ending boot services fails before it succeeds")
         ending = () if self.exit_failures is None else exit_events(self.exit_failures)
         after = (gpt, make.application(application, self.path), *inside.events)
-        return BootEvents(
-            (), after, ending, tuple(unpredicted), True, application, inside.loader, inside.unified, inside.smbios
-        )
+        return BootEvents((), after, ending, tuple(unpredicted), True, application, inside.unified, inside.smbios)
 
     def contents(self) -> tuple[PartitionTable, FatVolume, bytes]:
         """Partition table, EFI system partition and the application on it. Raises `ovmf.errors.DiskMalformed`."""
@@ -79,12 +77,11 @@ class _Inside(NamedTuple):
 
     events: tuple[MeasuredEvent, ...] = ()
     unpredicted: tuple[str, ...] = ()
-    loader: tuple[MeasuredEvent, ...] = ()
     unified: bool = False
     smbios: bool = False
 
 
-def _inside(application: bytes, flavour: str, volume: FatVolume, disk: GrubDisk, path: str) -> _Inside:
+def _inside(application: bytes, flavour: str, volume: FatVolume, disk: GrubDisk, path: str, *, secure: bool) -> _Inside:
     if kernel_release(application) is not None:  # its own EFI stub measures load options and initrd, and has neither
         return _Inside()
     image = uki_events(application, flavour)
@@ -93,6 +90,6 @@ def _inside(application: bytes, flavour: str, volume: FatVolume, disk: GrubDisk,
     if path.casefold() != DEFAULT_PATH.casefold():
         return _Inside(unpredicted=unknown_loader(f"started as {path}"))
     try:
-        return _Inside(loader=tuple(shim_events(application, volume, disk)))
+        return _Inside(tuple(shim_events(application, volume, disk, secure=secure)))
     except LoaderUnknown as reason:
         return _Inside(unpredicted=unknown_loader(str(reason)))

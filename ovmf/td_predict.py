@@ -21,7 +21,7 @@ from ovmf.acpi_loader import measured_blobs
 from ovmf.authority import authority_events
 from ovmf.boot_options import BootOption
 from ovmf.smbios import measured_digest, parse_structures, with_firmware_structures
-from ovmf.td_boot import Boot, BootEvents, unknown_loader
+from ovmf.td_boot import Boot, BootEvents
 from ovmf.td_firmware import TdFirmware
 from ovmf.td_hob import td_hob
 from ovmf.td_layout import AFTER_BOOT_ORDER, NOT_MEASURED, TdLayout
@@ -83,13 +83,13 @@ def predict_td(
     check_words(flavour, order)
     build = firmware.layout if layout is None else layout
     result = _Prediction()
-    started = boot.events(build, flavour)
+    on = secure_boot(firmware.variables, supported=build.secure_boot)
+    secure = on == b"\1"
+    started = boot.events(build, flavour, secure=secure)
     if flavour == FLAVOUR_TDX:
         _platform_of_td(result, firmware, machine, build)
-    on = secure_boot(firmware.variables, supported=build.secure_boot)
     result.events += [*make.secure_boot_variables(firmware.variables, on), make.separator(0)]
     _acpi(result, machine)
-    secure = on == b"\1"
     authority = _authority(result, firmware, started) if secure else []
     if not started.from_disk:
         result.events += authority
@@ -101,7 +101,6 @@ def predict_td(
     result.events += started.after
     if started.smbios and machine.smbios is not None:
         result.events += smbios_events(parse_structures(machine.smbios))
-    _loader(result, started, secure=secure)
     result.events += started.exit
     result.unpredicted += started.unpredicted
     if not rtmr3_stays_zero:
@@ -165,13 +164,6 @@ def _authority(result: _Prediction, firmware: TdFirmware, started: BootEvents) -
             "RTMR0: Secure Boot is on, and who vouches for the kernel in the unified kernel image"
         )
     return events
-
-
-def _loader(result: _Prediction, started: BootEvents, *, secure: bool) -> None:
-    if secure:
-        result.events += started.loader
-    elif started.loader:
-        result.unpredicted += unknown_loader("with Secure Boot off")
 
 
 def _boot(result: _Prediction, machine: Machine, build: TdLayout, started: BootEvents) -> list[MeasuredEvent]:

@@ -71,7 +71,8 @@ def events(**changes: bytes | None) -> list[MeasuredEvent]:
     given = files(**changes)
     volume = fat16_of(given)
     disk = gpt_disk(volume)
-    return shim_events(given[DEFAULT_PATH], FatVolume(memoryview(volume)), GrubDisk(disk, parse_gpt(disk)))
+    table = GrubDisk(disk, parse_gpt(disk))
+    return shim_events(given[DEFAULT_PATH], FatVolume(memoryview(volume)), table, secure=True)
 
 
 def sha(data: bytes) -> bytes:
@@ -120,7 +121,7 @@ def test_an_image_shim_would_refuse_is_refused(name: str) -> None:
         events(**{name: sign(OTHER, image=image_)})
 
 
-def test_with_secure_boot_on_a_disk_is_predicted_whole_and_with_it_off_the_loader_is_named() -> None:
+def test_with_secure_boot_on_a_disk_is_predicted_whole() -> None:
     disk = DiskBoot(gpt_disk(fat16_of(files())), exit_failures=0)
     machine = MACHINE._replace(boot_options=NEW.boot_options)
     db = (IMAGE_SECURITY, "db", database(MICROSOFT.der), 0x3F)
@@ -128,9 +129,19 @@ def test_with_secure_boot_on_a_disk_is_predicted_whole_and_with_it_off_the_loade
     assert on.unpredicted == ()
     first = next(event for event in on.events if event.name.startswith("authority"))
     assert first.digest == sha(variable_data(IMAGE_SECURITY, "db", b"o" * 16 + MICROSOFT.der))
-    off = predict_td(firmware((EFI_GLOBAL, "x", b"", 0x3F)), machine, disk, layout=NEW, rtmr3_stays_zero=True)
-    assert {text[:5] for text in off.unpredicted} == {"RTMR0", "RTMR1", "RTMR2"}
-    assert not any(event.name.startswith("authority") for event in off.events)
+
+
+def test_with_secure_boot_off_nothing_vouches_and_the_kernel_is_measured_when_it_starts() -> None:
+    unsigned = files(**{"VMLINUZ": kernel(), "EFI/BOOT/GRUBX64.EFI": image({".sbat": GRUB_TEXT})})
+    disk = DiskBoot(gpt_disk(fat16_of(unsigned)), exit_failures=0)
+    machine, plain = MACHINE._replace(boot_options=NEW.boot_options), firmware((EFI_GLOBAL, "x", b"", 0x3F))
+    off = predict_td(plain, machine, disk, layout=NEW, rtmr3_stays_zero=True)
+    assert off.unpredicted == ()
+    level = [event for event in off.events if event.name.startswith("authority")]
+    assert [event.digest for event in level] == [sha(variable_data(SHIM_LOCK, "SbatLevel", b"sbat,1,2021030218\n"))]
+    names = [event.name for event in off.events]
+    assert names[names.index("ipl:kernel_cmdline") - 1] == "ipl:file"
+    assert names[-5:-2] == ["application", "load-options", "initrd"]
 
 
 def test_with_secure_boot_on_the_kernel_in_a_unified_kernel_image_is_named() -> None:
