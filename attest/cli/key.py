@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from typing import Any
 
 DESCRIPTION = "Store or list resources (disk keys and other secrets). A value is read from standard input."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """``put``, ``list``, ``delete``, and those of :mod:`attest.cli.key_lifecycle`."""
-    from attest.cli.common import add_config, add_json
+    from attest.cli.common import add_json
     from attest.cli.key_lifecycle import add_lifecycle
+    from attest.cli.remote import add_where
 
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     put = verbs.add_parser("put", help="store a value: attest key put default/web-1/root < key", allow_abbrev=False)
@@ -26,7 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     listing = verbs.add_parser("list", help="list resources, never values", allow_abbrev=False)
     listing.add_argument("--history", action="store_true", help="also versions that were replaced or erased")
     for child in (put, delete, listing):
-        add_config(child)
+        add_where(child)
         add_json(child)
     add_lifecycle(verbs)
 
@@ -34,7 +36,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """One of them; 0."""
     from attest.cli import key_lifecycle
+    from attest.cli.remote import KEY, asked
 
+    show = _print_list if args.action == "list" else None
+    if args.action in KEY and asked(args, KEY, "key", args.action, show):
+        return 0
     return {"put": _put, "delete": _delete, "list": _list}.get(args.action, key_lifecycle.run)(args)
 
 
@@ -83,20 +89,26 @@ def _delete(args: Namespace) -> int:
 def _list(args: Namespace) -> int:
     from attest.broker.opening import open_database
     from attest.broker.views import secret_json
-    from attest.cli.common import print_json, print_table, settings_of
+    from attest.cli.common import print_json, settings_of
     from attest.store import secrets
 
     with open_database(settings_of(args)).read() as tx:
         found = [secret_json(entry) for entry in secrets.entries(tx, history=args.history)]
     if args.json:
         print_json({"schema": "attest.key.list/1", "resources": found})
-        return 0
+    else:
+        _print_list({"resources": found})
+    return 0
+
+
+def _print_list(found: dict[str, Any]) -> None:
+    from attest.cli.common import print_table
+
     rows = [("PATH", "VERSION", "BYTES", "CREATED", "BY", "FOR", "STATE")]
-    for entry in found:
+    for entry in found["resources"]:
         meant = "any accepted guest" if entry["only_for"] is None else ", ".join(entry["only_for"])
         state = f"erased {entry['retired']}" if entry["retired"] else "waiting" if entry["pending"] else "in force"
         rows.append(
             (entry["path"], entry["version"], entry["size"], entry["created"], entry["created_by"], meant, state)
         )
     print_table(rows)
-    return 0

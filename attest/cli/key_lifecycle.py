@@ -17,11 +17,12 @@ def add_lifecycle(verbs: _SubParsersAction[ArgumentParser]) -> None:
     from attest.cli.common import add_config, add_json
     from attest.cli.key_disk import add_disk_verbs
     from attest.cli.operator import add_operator
+    from attest.cli.remote import KEY, add_where
 
     def verb(name: str, text: str, *, local: bool = True) -> ArgumentParser:
         child = verbs.add_parser(name, help=text, allow_abbrev=False)
         child.add_argument("path", metavar="PATH", help="repository/type/tag")
-        add_config(child) if local else add_operator(child)
+        (add_operator if not local else add_where if name in KEY else add_config)(child)
         add_json(child)
         return child
 

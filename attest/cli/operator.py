@@ -4,19 +4,20 @@ told apart.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
-import ssl
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from attest.cli.common import read_file
 from attest.store.errors import NotFound, StoreUnavailable
 from policy.errors import ConfigInvalid, CvmError
+
+if TYPE_CHECKING:
+    import ssl
 
 TOKEN_FILE = "ATTEST_TOKEN_FILE"  # noqa: S105  # the name of a variable
 """Names the file of the bearer token; the token itself stays out of the environment."""
@@ -32,10 +33,17 @@ class ServiceRefused(CvmError):
     code = "service.refused"
 
 
-def add_operator(parser: ArgumentParser) -> None:
+def add_operator(parser: ArgumentParser, *, required: bool = True) -> None:
     """``--service``, ``--ca``, and ``--certificate`` with ``--key`` or ``--token-file``."""
-    parser.add_argument("--service", required=True, metavar="URL", help="the operators' listener, https://HOST:PORT")
-    parser.add_argument("--ca", required=True, type=Path, metavar="FILE", help="the service's authority (ca.pem)")
+    where = (
+        "the operators' listener, https://HOST:PORT"
+        if required
+        else "ask this service, https://HOST:PORT, not the database"
+    )
+    parser.add_argument("--service", required=required, metavar="URL", help=where)
+    parser.add_argument(
+        "--ca", type=Path, metavar="FILE", help="the service's authority, ca.pem (default: the system's)"
+    )
     for name, text in (
         ("certificate", "yours (operator.pem)"),
         ("key", "its key (operator.key)"),
@@ -46,6 +54,8 @@ def add_operator(parser: ArgumentParser) -> None:
 
 def ask(args: Namespace, method: str, path: str, query: dict[str, str], body: bytes | None = None) -> bytes:
     """One request; the answer's bytes. Raises ServiceRefused, NotFound, StoreUnavailable, ConfigInvalid."""
+    import http.client
+
     url = urlsplit(args.service)
     if url.scheme != "https" or url.hostname is None or url.path not in ("", "/"):
         raise ConfigInvalid("--service", (f"got {args.service[:80]!r}, want https://HOST:PORT",))
@@ -82,6 +92,8 @@ def _token(args: Namespace) -> str | None:
 
 
 def _context(args: Namespace) -> ssl.SSLContext:
+    import ssl
+
     try:
         context = ssl.create_default_context(cafile=args.ca)
         if args.certificate is not None:

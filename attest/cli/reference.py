@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attest.broker.explain_td import TdExplained
+    from attest.cli.remote import Requests
 
 DESCRIPTION = "Add, list or retire reference values; explain why a refused guest's launch digest is none of them."
 
@@ -16,6 +17,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """``add``, ``promote``, ``progress``, ``list``, ``retire``, ``explain``."""
     from attest.cli.common import add_config, add_json
     from attest.cli.reference_upgrade import add_upgrade
+    from attest.cli.remote import add_where
 
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     add = verbs.add_parser("add", help="register a file of `cvm measure -o`", allow_abbrev=False)
@@ -30,16 +32,47 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--candidate", type=Path, action="append", default=[], metavar="FILE", help="what an SNP guest may have been"
     )
     for child in (add, listing, retire, explain, *add_upgrade(verbs, add)):
-        add_config(child)
+        (add_where if child in (add, listing, retire) else add_config)(child)
         add_json(child)
 
 
 def run(args: Namespace) -> int:
     """One of them; 0."""
     from attest.cli import reference_upgrade as upgrade
+    from attest.cli.remote import asked
 
+    show = _print_list if args.action == "list" else None
+    if args.action in ("add", "list", "retire") and asked(args, _requests(), "reference", args.action, show):
+        return 0
     verbs = {"add": _add, "list": _list, "retire": _retire, "explain": _explain}
     return (verbs | {"promote": upgrade.run_promote, "progress": upgrade.run_progress})[args.action](args)
+
+
+def _requests() -> Requests:
+    from urllib.parse import quote
+
+    from attest.cli.remote import Request
+
+    return {
+        "add": lambda args: Request("POST", "/cvm/v0/reference-value", {}, _statement(args)),
+        "list": lambda args: Request("GET", "/cvm/v0/reference-value"),
+        "retire": lambda args: Request("DELETE", f"/cvm/v0/reference-value/{quote(args.name, safe='')}"),
+    }
+
+
+def _statement(args: Namespace) -> bytes:
+    """The file, in an envelope with the signatures beside it where there are some. Raises ConfigInvalid."""
+    from attest.cli.common import read_file
+    from attest.cli.reference_upgrade import canary_of
+    from attest.keys.statement import REFERENCE, envelope, signature_beside, unwrap
+    from policy.errors import ConfigInvalid
+
+    if canary_of(args) is not None:
+        raise ConfigInvalid("--next", ("upgrades are planned on the service's machine, not with --service",))
+    data, beside = read_file(args.file, "reference value", 2 << 20), signature_beside(args.file)
+    if not beside.exists():
+        return data
+    return envelope(REFERENCE, unwrap(data, REFERENCE, read_file(beside, "signatures")), detached=False)
 
 
 def _add(args: Namespace) -> int:
@@ -68,8 +101,7 @@ def _list(args: Namespace) -> int:
     from attest.broker.opening import open_database
     from attest.broker.upgrades import plan_json
     from attest.broker.views import reference_json
-    from attest.cli.common import print_json, print_table, settings_of
-    from attest.cli.reference_upgrade import state_text
+    from attest.cli.common import print_json, settings_of
     from attest.store import rules
 
     now = datetime.now(UTC)
@@ -78,13 +110,20 @@ def _list(args: Namespace) -> int:
         found = [reference_json(entry) | plan_json(entry, now) for entry in rules.all_references(tx)]
     if args.json:
         print_json({"schema": "attest.reference.list/1", "references": found})
-        return 0
+    else:
+        _print_list({"references": found})
+    return 0
+
+
+def _print_list(found: dict[str, Any]) -> None:
+    from attest.cli.common import print_table
+    from attest.cli.reference_upgrade import state_text
+
     rows = [("NAME", "PLATFORM", "LAUNCH DIGEST", "ADDED", "BY", "STATE")]
-    for entry in found:
+    for entry in found["references"]:
         about = (entry["name"], entry["platform"], entry["launch_digest"], entry["added"], entry["added_by"])
         rows.append((*about, state_text(entry)))
     print_table(rows)
-    return 0
 
 
 def _retire(args: Namespace) -> int:

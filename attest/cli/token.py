@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from urllib.parse import quote
 
 DESCRIPTION = (
     "Show, introspect or revoke attestation tokens, and rotate the keys they are signed with. "
@@ -14,6 +15,7 @@ DESCRIPTION = (
 def add_arguments(parser: ArgumentParser) -> None:
     """``show``, ``introspect``, ``revoke``, ``keys``, ``rotate``."""
     from attest.cli.common import add_config, add_json
+    from attest.cli.remote import add_where
 
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     show = verbs.add_parser("show", help="what a token's id (jti) stands for", allow_abbrev=False)
@@ -29,14 +31,35 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     rotate.add_argument("--alg", choices=("ES256", "ES384"), default="ES256", help="ES256 (P-256) or ES384 (P-384)")
     for child in (show, introspect, revoke, keys, rotate):
-        add_config(child)
+        (add_config if child in (keys, rotate) else add_where)(child)
         add_json(child)
 
 
 def run(args: Namespace) -> int:
     """One of the five; introspect: 7 for a token that does not count."""
+    if getattr(args, "service", None) is not None:
+        return _ask(args)
     actions = {"show": _show, "introspect": _introspect, "revoke": _revoke, "keys": _keys, "rotate": _rotate}
     return actions[args.action](args)
+
+
+def _ask(args: Namespace) -> int:
+    """The same of a service."""
+    import json
+    import sys
+
+    from attest.broker.token import MAX_TOKEN
+    from attest.cli import DENIED, OK
+    from attest.cli.operator import ask
+
+    if args.action == "introspect":
+        text = sys.stdin.read(MAX_TOKEN + 2).strip().encode()
+        found = json.loads(ask(args, "POST", "/cvm/v0/token/introspect", {}, text))
+    else:
+        method, query = ("GET", {}) if args.action == "show" else ("DELETE", {"reason": args.reason})
+        found = json.loads(ask(args, method, f"/cvm/v0/token/{quote(args.id, safe='')}", query))
+    _print(args, found.pop("schema"), found)
+    return OK if found.get("active", True) or args.action != "introspect" else DENIED
 
 
 def _show(args: Namespace) -> int:

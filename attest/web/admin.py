@@ -17,6 +17,7 @@ from attest.broker.asking import Asked, Judge, answer_document, ask, parse_time
 from attest.broker.errors import RequestMalformed, ResourceUnknown
 from attest.broker.operations import NewResource
 from attest.broker.token import MAX_TOKEN
+from attest.broker.upgrades import plan_json
 from attest.broker.views import record_json, reference_json, secret_json
 from attest.store import records, rules, secrets
 from attest.web.expiry_watch import seconds_left
@@ -74,7 +75,10 @@ def list_references(call: Call) -> Response:
     with call.service.database.read() as tx:
         found = rules.all_references(tx)
     return json_response(
-        {"schema": "attest.reference.list/1", "references": [reference_json(entry) for entry in found]}
+        {
+            "schema": "attest.reference.list/1",
+            "references": [reference_json(entry) | plan_json(entry, call.now) for entry in found],
+        }
     )
 
 
