@@ -16,14 +16,8 @@ def decision_json(decision: Decision) -> dict[str, object]:
         "emulated": decision.emulated,
         "trust_vector": dict(decision.trust_vector),
         "checks": [
-            {
-                "id": check.id,
-                "expected": check.expected,
-                "actual": check.actual,
-                "outcome": check.outcome,
-                "clause": check.clause,
-            }
-            for check in decision.checks
+            {"id": name, "expected": expected, "actual": actual, "outcome": outcome, "clause": clause}
+            for name, expected, actual, outcome, clause in decision.checks
         ],
     }
     return found | {"warnings": list(decision.warnings)} if decision.warnings else found
@@ -31,9 +25,9 @@ def decision_json(decision: Decision) -> dict[str, object]:
 
 def summary(decision: Decision) -> str:
     """One line: verdict, counts and warnings; says ``emulated`` where the hardware was."""
-    compared = [check for check in decision.checks if check.outcome != IGNORED]
-    ignored = len(decision.checks) - len(compared)
-    text = f"{decision.verdict}, {len(decision.passed)} of {len(compared)} checks passed"
+    outcomes = [check.outcome for check in decision.checks]
+    ignored = outcomes.count(IGNORED)
+    text = f"{decision.verdict}, {outcomes.count(PASS)} of {len(outcomes) - ignored} checks passed"
     text += f", {ignored} left out by policy {decision.policy_name}"
     text += " (emulated hardware)" if decision.emulated else ""
     return text + "".join(f"; {warning}" for warning in decision.warnings)

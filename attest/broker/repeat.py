@@ -31,6 +31,7 @@ from attest.verifier.binding import report_data_for
 from policy.document import PolicyDocument, parse_policy
 from policy.errors import CvmError
 from policy.reference import ReferenceValue, reference_from_bytes
+from policy.reference_set import ReferenceSet
 from policy.stage import Stage, stage_from_json
 from policy.strictjson import strict_json
 
@@ -177,10 +178,16 @@ def _decide(blob: Blob, body: Any, now: datetime, what: str, instead: Instead) -
     return appraise(presented, bound, (document, references), now=now, memory=instead.memory)
 
 
-def _references(blob: Blob, body: Any) -> tuple[ReferenceValue, ...]:
+def _references(blob: Blob, body: Any) -> ReferenceSet:
     """The reference values that were in force."""
-    named = _names(blob(body["rules"]["references"]))
-    return tuple([_staged(_reference(blob(name)), stage) for name, stage in named])
+    data = blob(body["rules"]["references"])
+    return _set(data, tuple([blob(name) for name, _ in _names(data)]))
+
+
+@lru_cache(16)
+def _set(data: bytes, documents: tuple[bytes, ...]) -> ReferenceSet:
+    named = zip(documents, _names(data), strict=True)
+    return ReferenceSet(_staged(_reference(document), stage) for document, (_, stage) in named)
 
 
 def _staged(value: ReferenceValue, stage: Stage | None) -> ReferenceValue:

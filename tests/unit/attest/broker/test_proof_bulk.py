@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attest.audit.errors import AuditBroken, NoteMalformed
 from attest.broker.log import LogSigner, checkpoint, prove
@@ -102,9 +104,9 @@ def test_what_is_remembered_of_one_proof_changes_nothing_about_the_next(decided:
             check_record(decided.record, "audit record 4", rest, memory)
 
 
-def blob_text(byte: int) -> tuple[str, str]:
+def blob_text(byte: int) -> tuple[str, bytes]:
     data = bytes([byte]) * 750
-    return hashlib.sha256(data).hexdigest(), base64.b64encode(data).decode()
+    return hashlib.sha256(data).hexdigest(), base64.b64encode(data)
 
 
 def test_the_shelf_forgets_what_was_not_met_for_longest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,3 +117,61 @@ def test_the_shelf_forgets_what_was_not_met_for_longest(monkeypatch: pytest.Monk
     shelf.blob(*blob_text(3))
     assert shelf.blob(*blob_text(1)) is first
     assert shelf.blob(*blob_text(2)) is not second
+
+
+def escaped_blob(data: bytes) -> bytes:
+    """The first character of an attached file as an escape: other bytes, the same text."""
+    place = data.index(b'": "', data.index(b'"blobs"')) + 4
+    return data[:place] + f"\\u{data[place]:04x}".encode() + data[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        escaped_blob,
+        lambda data: data.replace(b"\n", b"\r\n"),
+        lambda data: data.rstrip(b"\n"),
+        lambda data: data + b"\n",
+        lambda data: data.replace(b"\n  ", b"\n   "),
+        lambda data: data.replace(b"kbs.example", b"kbs\\u002eexample"),
+    ],
+)
+def test_any_layout_of_the_same_json_is_the_same_proof(decided: ProofFile, change: Callable[[bytes], bytes]) -> None:
+    changed = change(decided.encode())
+    assert changed != decided.encode()
+    assert parse_proof_file(changed) == decided
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.replace(b'",\n "proof"', b'", "more": "1",\n "proof"'),
+        lambda data: data.replace(b'"\n }', b'",\n }'),
+        lambda data: data.replace(b'",\n  "', b'"\n  "', 1),
+        lambda data: data.replace(b' "schema": "attest.audit.proof/1",\n', b""),
+        lambda data: data.replace(b"\n }\n}\n", b"\n }\n}\n}\n"),
+        lambda data: data[: data.rindex(b"\n }")],
+    ],
+)
+def test_what_is_nearly_our_layout_is_refused_as_json(decided: ProofFile, change: Callable[[bytes], bytes]) -> None:
+    changed = change(decided.encode())
+    assert changed != decided.encode()
+    with pytest.raises(NoteMalformed):
+        parse_proof_file(changed)
+
+
+def outcome(data: bytes) -> ProofFile | None:
+    try:
+        return parse_proof_file(data)
+    except NoteMalformed:
+        return None
+
+
+@given(st.data())
+def test_a_byte_changed_anywhere_is_read_as_the_strict_reader_reads_it(decided: ProofFile, data: st.DataObject) -> None:
+    file = bytearray(decided.encode())
+    file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.sampled_from(range(256)))
+    with pytest.MonkeyPatch.context() as patch:
+        fast = outcome(bytes(file))
+        patch.setattr("attest.broker.proof_form._as_written", lambda data: None)
+        assert fast == outcome(bytes(file))
