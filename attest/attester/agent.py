@@ -13,7 +13,7 @@ from attest.attester.clock import learn_time
 from attest.attester.cmdline import DiskOrder, NetOrder, Orders, ServiceAddress
 from attest.attester.disk_key import DiskKey
 from attest.attester.errors import PayloadFailed, Refused
-from attest.attester.exec_server import Credential
+from attest.attester.exec_session import Credential
 from attest.attester.guest_api import PORT
 from attest.attester.https import HttpsTransport, Transport, pinned_context
 from attest.attester.kbs import KbsClient, token_status

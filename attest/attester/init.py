@@ -20,7 +20,8 @@ from attest.attester import disk, kernel
 from attest.attester.agent import Agent, CheckedDisk, RunningPayload, Unlocked, settle
 from attest.attester.cmdline import DiskOrder, NetOrder, parse_orders
 from attest.attester.evidence_json import kbs_evidence
-from attest.attester.exec_server import Credential, ExecServer, Port
+from attest.attester.exec_server import ExecServer, Port
+from attest.attester.exec_session import Credential
 from attest.attester.header_file import HeaderFile
 from attest.attester.ports import wait_for_port, write_all
 from attest.attester.power_button import PowerButton

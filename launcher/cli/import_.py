@@ -7,8 +7,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from launcher.config.libvirt import MAX_BYTES, import_domain
+from launcher.config.libvirt import import_domain
 from launcher.config.vm_toml import parse_vm
+from launcher.config.xml import MAX_BYTES
 from launcher.core.text import safe_text
 from launcher.errors import VmConfigInvalid
 from launcher.io.hashing import read_file

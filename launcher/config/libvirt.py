@@ -1,8 +1,7 @@
 """A libvirt domain (XML) -> a VM file (TOML), and a list of everything that could not be carried over, with the reason.
 
-The XML is a stranger's: expat reads it with entity and document type declarations refused before anything is expanded,
-and with bounds on size, depth and elements. Nothing in it is executed or opened. An element that is not understood is
-reported, with all it holds; of attributes only those that choose something else than cvm would.
+The XML is a stranger's (:mod:`launcher.config.xml`). Nothing in it is executed or opened. An element that is not
+understood is reported, with all it holds; of attributes only those that choose something else than cvm would.
 Source: libvirt "Domain XML format".
 """
 
@@ -11,26 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
-from xml.parsers import expat
 
 from launcher.config import libvirt_disk
 from launcher.config.libvirt_host import HANDLED, HostParts
 from launcher.config.libvirt_net import interface
 from launcher.config.sizes import parse_size, show_size
-from launcher.config.xml import Element
-from policy.errors import MalformedInput
+from launcher.config.toml_text import array_lines, lines
+from launcher.config.xml import DomainMalformed, Element, parse_xml
 
-MAX_BYTES = 1 << 20
-MAX_DEPTH = 24
-MAX_ELEMENTS = 5000
 _UNITS = {"b": 1, "bytes": 1, "KB": 1000, "k": 1 << 10, "KiB": 1 << 10, "MB": 10**6, "M": 1 << 20, "MiB": 1 << 20,
           "GB": 10**9, "G": 1 << 30, "GiB": 1 << 30, "TB": 10**12, "T": 1 << 40, "TiB": 1 << 40}  # fmt: skip
-
-
-class DomainMalformed(MalformedInput):
-    """Not a libvirt domain, or more of it than is read here."""
-
-    code = "import.malformed"
 
 
 class Left(NamedTuple):
@@ -45,59 +34,6 @@ class Imported(NamedTuple):
 
     toml: str
     left: tuple[Left, ...]
-
-
-def parse_xml(data: bytes) -> Element:
-    """The document's root. Raises :class:`DomainMalformed`."""
-    if len(data) > MAX_BYTES:
-        raise DomainMalformed(f"domain: {len(data)} bytes, want at most {MAX_BYTES}")
-    reader = _Reader()
-    try:
-        reader.parser.Parse(data, True)
-    except expat.ExpatError as exc:
-        raise DomainMalformed(f"domain: not XML: {exc}") from None
-    except (UnicodeError, LookupError, ValueError) as exc:
-        raise DomainMalformed(f"domain: not XML: {type(exc).__name__}") from None
-    return reader.root
-
-
-class _Reader:
-    """Builds elements; refuses every declaration, for only they can make a small document large."""
-
-    def __init__(self) -> None:
-        self.parser = expat.ParserCreate()
-        self.parser.buffer_text = True
-        self.parser.StartElementHandler = self._start
-        self.parser.EndElementHandler = self._end
-        self.parser.CharacterDataHandler = self._characters
-        self.parser.StartDoctypeDeclHandler = self._refuse
-        self.parser.EntityDeclHandler = self._refuse
-        self.parser.UnparsedEntityDeclHandler = self._refuse
-        self.parser.ExternalEntityRefHandler = self._refuse
-        self.root = Element("", {}, [], [])
-        self._open: list[Element] = []
-        self._count = 0
-
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        self._count += 1
-        if self._count > MAX_ELEMENTS or len(self._open) >= MAX_DEPTH:
-            raise DomainMalformed(f"domain: more than {MAX_ELEMENTS} elements or {MAX_DEPTH} levels")
-        made = Element(name, attributes, [], [])
-        if self._open:
-            self._open[-1].children.append(made)
-        else:
-            self.root = made
-        self._open.append(made)
-
-    def _end(self, name: str) -> None:
-        del name
-        self._open.pop()
-
-    def _characters(self, text: str) -> None:
-        self._open[-1].text.append(text)
-
-    def _refuse(self, *_: object) -> int:
-        raise DomainMalformed("domain: declares a document type or an entity; a libvirt domain needs neither")
 
 
 def import_domain(data: bytes) -> Imported:
@@ -302,13 +238,13 @@ class _Importer:
         return self._tables.setdefault(name, {})
 
     def _written(self) -> str:
-        parts = [_lines(self._top)]
-        parts += [f"[{name}]\n{_lines(values)}" for name, values in self._tables.items() if values or name == "vsock"]
-        parts += [f'[[throttle]]\nname = "{name}"\n{_lines(values)}' for name, values in self._throttles.items()]
-        parts += [_disk_lines(values) for values in self._disks]
-        parts += [f"[[passthrough]]\n{_lines(values)}" for values in self._passthrough]
+        parts = [lines(self._top)]
+        parts += [f"[{name}]\n{lines(values)}" for name, values in self._tables.items() if values or name == "vsock"]
+        parts += [f'[[throttle]]\nname = "{name}"\n{lines(values)}' for name, values in self._throttles.items()]
+        parts += [array_lines("disk", values) for values in self._disks]
+        parts += [f"[[passthrough]]\n{lines(values)}" for values in self._passthrough]
         if self._net is not None:
-            parts.append(f"[[net]]\n{_lines(self._net)}")
+            parts.append(f"[[net]]\n{lines(self._net)}")
         return "\n".join(parts)
 
 
@@ -322,7 +258,7 @@ _REASONS: Mapping[str, str] = {
     "features": "machine features are decided by cvm, the same for every VM",
     "clock": "UTC, always",
     "on_poweroff": "see [lifecycle]",
-    "on_reboot": "a reboot ends the VM, so that every launch is counted; see [lifecycle]",
+    "on_reboot": "see [lifecycle] on_reboot: each reboot is a launch of its own, and counted",
     "on_crash": "see [lifecycle]",
     "graphics": "no graphics: the host would see the guest's screen",
     "video": "no graphics: the host would see the guest's screen",
@@ -360,25 +296,3 @@ def _base64(words: str, size: int) -> bytes | None:
     except (Error, ValueError):
         return None
     return raw if len(raw) == size else None
-
-
-def _lines(values: Mapping[str, object]) -> str:
-    return "".join(f"{name} = {_value(value)}\n" for name, value in values.items())
-
-
-def _disk_lines(values: Mapping[str, object]) -> str:
-    """Keys first, then the tables below the disk."""
-    plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
-    tables = [f"[disk.{name}]\n{_lines(value)}" for name, value in values.items() if isinstance(value, dict)]
-    return f"[[disk]]\n{_lines(plain)}" + "".join(tables)
-
-
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in text) + '"'

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from attest.attester.errors import Refused
-from attest.attester.exec_server import ExecServer, Port, Session, parse_request
+from attest.attester.exec_server import ExecServer, Port
+from attest.attester.exec_session import Session, parse_request
 from attest.attester.jwe import GuestKey
 from launcher.core.exec_token import TokenMalformed, TokenUntrusted, revoked_ids, trusted_point
 from launcher.io import exec_client

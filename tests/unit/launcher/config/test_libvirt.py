@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.cli import main
-from launcher.config.libvirt import MAX_DEPTH, DomainMalformed, import_domain, parse_xml
+from launcher.config.libvirt import import_domain
 from launcher.config.vm_toml import parse_vm
+from launcher.config.xml import MAX_DEPTH, DomainMalformed, parse_xml
 from policy.vocab import Platform
 
 SEED = Path(__file__).parents[3] / "fuzz/corpus/libvirt/snp.xml"
