@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from launcher.config import libvirt_disk
 from launcher.config.libvirt_host import HANDLED, HostParts
+from launcher.config.libvirt_lifecycle import HANDLED as LIFECYCLE
+from launcher.config.libvirt_lifecycle import lifecycle
 from launcher.config.libvirt_net import interface
 from launcher.config.sizes import parse_size, show_size
 from launcher.config.toml_text import array_lines, lines
@@ -79,10 +81,11 @@ class _Importer:
         found = HostParts(count if isinstance(count, int) else 1, memory, confidential=self._top["platform"] != "none")
         found.read(self._root)
         found.finish()
+        self._tables["lifecycle"], ends = lifecycle(self._root, confidential=self._top["platform"] != "none")
         for name, table in (("placement", found.placement), ("ram", found.ram), ("limits", found.limits)):
             self._table(name).update(table)
         self._passthrough = found.passthrough
-        for where, why in found.left:
+        for where, why in (*found.left, *ends):
             self._leave(where, why)
 
     def _leave(self, where: str, why: str) -> None:
@@ -248,7 +251,7 @@ class _Importer:
         return "\n".join(parts)
 
 
-_HANDLED = frozenset(("name", "memory", "vcpu", "cpu", "os", "devices", "launchSecurity", *HANDLED))
+_HANDLED = frozenset(("name", "memory", "vcpu", "cpu", "os", "devices", "launchSecurity", *HANDLED, *LIFECYCLE))
 _TD_FIELDS = ("mrconfigid", "mrowner", "mrownerconfig")
 _SWITCHES = {"migrate_ma": 18, "debug": 19, "single_socket": 20, "cxl_allow": 21, "mem_aes_256_xts": 22, "rapl_dis": 23,
              "ciphertext_hiding": 24, "page_swap_disable": 25}  # fmt: skip
@@ -257,9 +260,6 @@ _REASONS: Mapping[str, str] = {
     "currentMemory": "a VM starts with all its memory; `cvm memory` gives an ordinary one less",
     "features": "machine features are decided by cvm, the same for every VM",
     "clock": "UTC, always",
-    "on_poweroff": "see [lifecycle]",
-    "on_reboot": "see [lifecycle] on_reboot: each reboot is a launch of its own, and counted",
-    "on_crash": "see [lifecycle]",
     "graphics": "no graphics: the host would see the guest's screen",
     "video": "no graphics: the host would see the guest's screen",
     "input": "no graphics, so no input devices",

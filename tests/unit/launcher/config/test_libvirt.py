@@ -90,6 +90,31 @@ def test_an_interface_that_cannot_be_carried_over_becomes_a_user_network_and_is_
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("elements", "security", "table", "named"),
+    [
+        ("", "", {"on_reboot": "in-place"}, set()),
+        ("", "<launchSecurity type='sev-snp'/>", {"on_reboot": "relaunch"}, set()),
+        ("<on_reboot>destroy</on_reboot>", "", {}, set()),
+        ("<on_crash>restart</on_crash>", "", {"on_reboot": "in-place", "restart": "on-failure"}, set()),
+        (
+            "<on_crash>restart</on_crash><on_poweroff>restart</on_poweroff>",
+            "",
+            {"on_reboot": "in-place", "restart": "always"},
+            set(),
+        ),
+        ("<on_crash>coredump-destroy</on_crash>", "", {"on_reboot": "in-place"}, {"on_crash"}),
+        ("<on_poweroff>preserve</on_poweroff>", "", {"on_reboot": "in-place"}, {"on_poweroff"}),
+    ],
+)
+def test_how_a_domain_ends_is_how_the_vm_does(
+    elements: str, security: str, table: dict[str, object], named: set[str]
+) -> None:
+    found = import_domain(f"<domain><name>a</name>{elements}{security}</domain>".encode())
+    assert tomllib.loads(found.toml).get("lifecycle", {}) == table
+    assert {item.where for item in found.left} & {"on_poweroff", "on_reboot", "on_crash"} == named
+
+
 def test_a_vsock_device_keeps_its_address() -> None:
     text = "<domain><name>a</name><devices><vsock><cid auto='no' address='42'/></vsock></devices></domain>"
     assert tomllib.loads(import_domain(text.encode()).toml)["vsock"] == {"cid": 42}
@@ -155,7 +180,7 @@ def test_no_text_escapes_from_its_string(path: str, line: str) -> None:
         return  # characters XML does not have
     import tomllib
 
-    assert set(tomllib.loads(found.toml)) <= {"schema", "platform", "name", "memory", "boot", "disk"}
+    assert set(tomllib.loads(found.toml)) <= {"schema", "platform", "name", "memory", "boot", "disk", "lifecycle"}
 
 
 def test_the_verb_prints_the_file_and_lists_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
