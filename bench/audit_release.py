@@ -89,7 +89,7 @@ def _unrecorded(tx: Connection, service: Service, session: str, now: Any) -> Non
     releases._refusal(decision, PATH, row, facts)
     records.facts(tx, decision.id)
     judge(tx, PATH, facts, now)
-    releases._wrap(service, PATH, row, decision)
+    releases._wrap(service, Asked(Credential(session), None, PATH, now), row, decision)
 
 
 def _latencies(work: Work, sessions: list[str], pace: float) -> list[float]:

@@ -109,13 +109,15 @@ def generate_resource(
 
 
 def rewrap_all(database: Database, keys: MasterKeys, by: By) -> int:
-    """Wrap every data key anew under the newest master key; returns how many were under another.
+    """Wrap every data key anew under the newest master key; returns how many were under another, or under an older
+    version of it.
 
     One transaction: all or none. Values and their versions stay as they are. Raises SealBroken, KeyUnavailable.
     """
     newest = keys.newest
+    key = keys.get(newest)
     with database.write() as tx:
-        old = [row for row in secrets.all_sealed(tx) if row.master_key_id != newest]
+        old = [row for row in secrets.all_sealed(tx) if row.master_key_id != newest or key.outdated(row.wrapped_key)]
         for row in old:
             sealed = Sealed(row.master_key_id, row.wrapped_key, row.ciphertext)
             again = rewrap(keys, row.path, row.version, sealed)

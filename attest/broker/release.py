@@ -18,7 +18,8 @@ can be replaced in between.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -41,11 +42,13 @@ from attest.broker.stages import count_canary, retired, staged
 from attest.broker.token import token_id_of
 from attest.broker.trail import append
 from attest.keys.envelope import Sealed, unseal
+from attest.keys.errors import KeyUnavailable
 from attest.store import blobs, decisions, records, rules, secrets, sessions
 from attest.store.decisions import StoredDecision
 from attest.store.secrets import SealedRow
 from policy.decide import AFFIRMING
 from policy.release_conditions import GuestFacts
+from policy.secret import SecretBytes
 from policy.vocab import ResourcePath
 
 
@@ -59,13 +62,16 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request; ``token_id`` is that of the token shown, once it was checked."""
+    """One request; ``token_id`` is that of the token shown, once it was checked. ``opened`` are values, by version,
+    that took a network to open.
+    """
 
     shown: Credential
     token_id: str | None
     path: ResourcePath
     now: datetime
     disk: bool = False
+    opened: Mapping[int, SecretBytes] = field(default_factory=dict)
 
 
 def release(
@@ -76,6 +82,8 @@ def release(
     Raises SessionRefused, TokenRefused, AccessDenied, ResourceUnknown.
     """
     asked = Asked(shown, _token_of(service, shown, now), path, now, disk)
+    if service.master_keys.remote:
+        asked = replace(asked, opened=_opened_ahead(service, asked))
     released = service.writes.run(lambda tx: _release(tx, service, asked))
     if isinstance(released, AccessDenied):
         raise released
@@ -112,13 +120,29 @@ def _release(tx: Connection, service: Service, asked: Asked) -> dict[str, Any] |
         return refusal
     if row is None or verdict is None:  # (4)
         raise ResourceUnknown(f"resource {path}: not found")
-    answer = _wrap(service, path, row, decision)  # (7)
+    answer = _wrap(service, asked, row, decision)  # (7)
     body = {"version": row.version, "tee_pubkey": json.loads(decision.tee_pubkey), **_remarks(facts, verdict)}
     if asked.disk:
-        body |= _disk(service, tx, path, row, decision, answer)
+        body |= _disk(service, tx, asked, row, decision, answer)
     number = append(tx, _event(RELEASE, "released", path, decision, now, body, about))  # (8)
     remember(tx, number, path, facts, verdict, now)
     return answer
+
+
+def _opened_ahead(service: Service, asked: Asked) -> dict[int, SecretBytes]:
+    """Values under master keys on other machines, opened before the transaction that others wait for.
+
+    Only for a guest that would get them as things stand; the transaction judges again, and what changed meanwhile is
+    asked for anew. Raises KeyUnavailable, SealBroken.
+    """
+    with service.database.read() as tx:
+        decision, row = _decision_in_force(tx, asked), secrets.sealed(tx, asked.path)
+        facts = facts_from_text(decision.facts)
+        if row is None or _refusal(decision, asked.path, row, facts) or judge(tx, asked.path, facts, asked.now).failed:
+            return {}
+        waiting = secrets.pending(tx, asked.path) if asked.disk else None
+    rows = [one for one in (row, waiting) if one is not None and service.master_keys.get(one.master_key_id).remote]
+    return {one.version: _open(service, asked.path, one) for one in rows}
 
 
 def _report(tx: Connection, asked: Asked, said: HeaderReport) -> str:
@@ -224,29 +248,35 @@ def _refusal(
     return None
 
 
-def _wrap(service: Service, path: ResourcePath, row: SealedRow, decision: StoredDecision) -> dict[str, Any]:
-    sealed = Sealed(row.master_key_id, row.wrapped_key, row.ciphertext)
-    value = unseal(service.master_keys, path, row.version, sealed)
-    recipient = parse_tee_pubkey(json.loads(decision.tee_pubkey))
-    wrapped = encrypt(recipient, value, random=service.random)
+def _wrap(service: Service, asked: Asked, row: SealedRow, decision: StoredDecision) -> dict[str, Any]:
+    value = asked.opened.get(row.version)
+    if value is None and service.master_keys.get(row.master_key_id).remote:
+        raise KeyUnavailable(f"resource {asked.path}: changed while it was opened: ask again", code="keys.changed")
+    value = value or _open(service, asked.path, row)
+    wrapped = encrypt(parse_tee_pubkey(json.loads(decision.tee_pubkey)), value, random=service.random)
     value.wipe()
     return dict(wrapped)
+
+
+def _open(service: Service, path: ResourcePath, row: SealedRow) -> SecretBytes:
+    sealed = Sealed(row.master_key_id, row.wrapped_key, row.ciphertext)
+    return unseal(service.master_keys, path, row.version, sealed)
 
 
 def _disk(
     service: Service,
     tx: Connection,
-    path: ResourcePath,
+    asked: Asked,
     row: SealedRow,
     decision: StoredDecision,
     answer: dict[str, Any],
 ) -> dict[str, Any]:
     """Put what goes with a disk's key into ``answer``; what the record says of it."""
-    offer = rotation.offer(tx, path, row, decision)
+    offer = rotation.offer(tx, asked.path, row, decision)
     if offer is None:
         return {}
     if offer.row is not None:
-        offer.member["next"]["key"] = _wrap(service, path, offer.row, decision)
+        offer.member["next"]["key"] = _wrap(service, asked, offer.row, decision)
     answer["cvm-disk"] = offer.member
     return {} if offer.row is None else {"next_version": offer.row.version}
 

@@ -40,6 +40,9 @@ def add_lifecycle(verbs: _SubParsersAction[ArgumentParser]) -> None:
     )
     token = verbs.add_parser("token-key", help="make a master key in a PKCS#11 token", allow_abbrev=False)
     token.add_argument("file", metavar="FILE", help="JSON with module, token, key, pin_file")
+    transit = verbs.add_parser("transit-key", help="try a master key in OpenBao or Vault", allow_abbrev=False)
+    transit.add_argument("file", metavar="FILE", help="JSON with connection, mount, key")
+    add_json(transit)
     add_config(rewrap)
     add_json(rewrap)
     add_json(token)
@@ -69,6 +72,7 @@ def run(args: Namespace) -> int:
         "export": _export,
         "rewrap": _rewrap,
         "token-key": _token_key,
+        "transit-key": _transit_key,
         "rotate": rotate,
         "luks-header": luks_header,
     }
@@ -155,6 +159,18 @@ def _token_key(args: Namespace) -> dict[str, Any]:
     path = Path(args.file)
     line, key = token_line(read_file(path, "token key"), path)
     key.make()
+    return {"key_id": key.key_id, "line": line}
+
+
+def _transit_key(args: Namespace) -> dict[str, Any]:
+    from pathlib import Path
+
+    from attest.cli.common import read_file
+    from attest.keys.master import transit_line
+
+    path = Path(args.file)
+    line, key = transit_line(read_file(path, "transit key"), path)
+    key.inspect()
     return {"key_id": key.key_id, "line": line}
 
 

@@ -3,6 +3,7 @@
 The file is text, one key a line, oldest first, each of one of these kinds::
 
     cvm-master-key-1 <44 base64 characters>
+    transit-1 {"connection": "vault.toml", "mount": "transit", "key": "cvm"}
     pkcs11-1 {"module": "/usr/lib/softhsm/libsofthsm2.so", "token": "LABEL", "key": "LABEL", "pin_file": "hsm.pin"}
 
 The last line is the key new values are sealed under; earlier lines still open what was sealed under them, so a key is
@@ -29,12 +30,15 @@ from policy.secret import SecretBytes
 
 if TYPE_CHECKING:
     from attest.keys.token_key import TokenKey
+    from attest.keys.transit_key import TransitKey
 
 KEY_BYTES = 32
 LOOK_SECONDS = 1.0
 _WORD = "cvm-master-key-1"
 _TOKEN_WORD = "pkcs11-1"  # noqa: S105  # a word of the file
 _TOKEN_MEMBERS = ("module", "token", "key", "pin_file")
+_TRANSIT_WORD = "transit-1"
+_TRANSIT_MEMBERS = ("connection", "mount", "key")
 _log = logging.getLogger("attest.keys")
 
 
@@ -64,6 +68,12 @@ class MasterKeys:
         """Of every key, the newest last."""
         self._look()
         return tuple(self._keys)
+
+    @property
+    def remote(self) -> bool:
+        """Whether any of the keys takes a network to use."""
+        self._look()
+        return any(key.remote for key in self._keys.values())
 
     def get(self, key_id: str) -> WrappingKey:
         """The key of that id. Raises SealBroken if it is not in the file."""
@@ -106,6 +116,8 @@ def _read(path: Path) -> list[WrappingKey]:
 
 def _parse(line: str, where: str, path: Path) -> WrappingKey:
     word, _, rest = line.partition(" ")
+    if word == _TRANSIT_WORD:
+        return _transit(rest, where, path)
     return _token(rest, where, path) if word == _TOKEN_WORD else _local(word, rest, where)
 
 
@@ -115,7 +127,9 @@ def _local(word: str, encoded: str, where: str) -> WrappingKey:
     except (binascii.Error, ValueError):
         key = b""
     if word != _WORD or len(key) != KEY_BYTES:
-        raise KeyFileRefused(f"{where}: want {_WORD!r} and {KEY_BYTES} bytes in base64, or {_TOKEN_WORD!r} and JSON")
+        raise KeyFileRefused(
+            f"{where}: want {_WORD!r} and {KEY_BYTES} bytes in base64, or {_TOKEN_WORD!r} or {_TRANSIT_WORD!r} and JSON"
+        )
     return LocalKey(SecretBytes(key))
 
 
@@ -125,20 +139,41 @@ def token_line(data: bytes, path: Path) -> tuple[str, TokenKey]:
     return f"{_TOKEN_WORD} {text}", _token(text, str(path), path)
 
 
+def transit_line(data: bytes, path: Path) -> tuple[str, TransitKey]:
+    """A Transit key's JSON object as the line of a master key file, and the key. Raises KeyFileRefused."""
+    text = " ".join(data.decode("ascii", "replace").split())
+    return f"{_TRANSIT_WORD} {text}", _transit(text, str(path), path)
+
+
 def _token(text: str, where: str, path: Path) -> TokenKey:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    members = ", ".join(_TOKEN_MEMBERS)
-    if not isinstance(found, dict) or set(found) != set(_TOKEN_MEMBERS):
-        raise KeyFileRefused(f"{where}: want a JSON object with {members}")
-    if not all(isinstance(value, str) and value for value in found.values()):
-        raise KeyFileRefused(f"{where}: want text for each of {members}")
+    found = _members(text, where, _TOKEN_MEMBERS)
     from attest.keys.token_key import TokenKey, TokenPlace  # its library is an extra
 
     pin_file = path.parent / found["pin_file"]
     return TokenKey(TokenPlace(path.parent / found["module"], found["token"], found["key"], pin_file))
+
+
+def _transit(text: str, where: str, path: Path) -> TransitKey:
+    found = _members(text, where, _TRANSIT_MEMBERS)
+    from attest.keys.transit_key import TransitKey, TransitPlace  # who has no such server loads no client
+    from attest.keys.vault import Vault
+    from attest.keys.vault_settings import load_vault_settings, mount_path
+
+    place = TransitPlace(mount_path(found["mount"], where), mount_path(found["key"], where))
+    return TransitKey(Vault(load_vault_settings(path.parent / found["connection"])), place)
+
+
+def _members(text: str, where: str, names: tuple[str, ...]) -> dict[str, str]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    members = ", ".join(names)
+    if not isinstance(found, dict) or set(found) != set(names):
+        raise KeyFileRefused(f"{where}: want a JSON object with {members}")
+    if not all(isinstance(value, str) and value for value in found.values()):
+        raise KeyFileRefused(f"{where}: want text for each of {members}")
+    return found
 
 
 def _by_id(keys: Sequence[SecretBytes | WrappingKey]) -> dict[str, WrappingKey]:

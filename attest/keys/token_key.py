@@ -58,6 +58,8 @@ class TokenPlace:
 class TokenKey:
     """An AES-256 key of a token. Safe to make before a fork."""
 
+    remote = False
+
     def __init__(self, place: TokenPlace) -> None:
         self._place = place
         self._pid = 0
@@ -80,6 +82,13 @@ class TokenKey:
             return self._use(lambda key: SecretBytes(bytes(key.decrypt(data, **_gcm(nonce, bound_to)))))
         except _BROKEN:
             raise SealBroken(f"{what}: does not open, the stored row or its master key was changed") from None
+
+    def check(self) -> None:
+        """See :class:`attest.keys.wrapping.WrappingKey`: a token says so when it is used."""
+
+    def outdated(self, wrapped: bytes) -> bool:
+        """See :class:`attest.keys.wrapping.WrappingKey`: another key is another id."""
+        return False
 
     def make(self) -> None:
         """Make the key in the token: it can be used there, not read or copied out.

@@ -25,9 +25,18 @@ Random = Callable[[int], bytes]
 class WrappingKey(Protocol):
     """One version of the master key. ``key_id`` has at most 32 characters and says nothing about the key."""
 
+    remote: bool
+    """Whether using it takes a network: then it is not used while others wait for a transaction to end."""
+
     @property
     def key_id(self) -> str:
         """What stored rows name it by."""
+
+    def check(self) -> None:
+        """Raises KeyUnavailable where it is known that the key cannot be used now."""
+
+    def outdated(self, wrapped: bytes) -> bool:
+        """Whether the key has a newer version of itself than wrapped this."""
 
     def wrap(self, data_key: SecretBytes, bound_to: bytes, random: Random = os.urandom) -> bytes:
         """Raises KeyUnavailable where the key is elsewhere and cannot be reached."""
@@ -40,10 +49,18 @@ class LocalKey:
     """A key in this process's memory, 32 bytes. Wrapped: 12-byte nonce, AES-256-GCM ciphertext, 16-byte tag."""
 
     __slots__ = ("_key", "key_id")
+    remote = False
 
     def __init__(self, key: SecretBytes) -> None:
         self._key = key
         self.key_id = hmac.new(key.reveal(), context("cvm.master-key-id/1"), hashlib.sha256).digest()[:8].hex()
+
+    def check(self) -> None:
+        """See :class:`WrappingKey`: what is in memory is there."""
+
+    def outdated(self, wrapped: bytes) -> bool:
+        """See :class:`WrappingKey`: another key is another id."""
+        return False
 
     def wrap(self, data_key: SecretBytes, bound_to: bytes, random: Random = os.urandom) -> bytes:
         """See :class:`WrappingKey`."""

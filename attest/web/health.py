@@ -1,6 +1,7 @@
 """Is this replica fit for work? Six checks, each with one word for operators.
 
-``database``: it answers. ``keys``: every key that a stored resource is sealed under is at hand. ``policy``: one is in
+``database``: it answers. ``keys``: every key that a stored resource is sealed under is at hand,
+and a server that keeps one is open to us. ``policy``: one is in
 force. A replica that fails one of these cannot release anything, and a balancer should leave it alone.
 
 ``collateral``: no revocation list in the operator's folder is past its next update, and nothing in the caches of AMD's
@@ -64,7 +65,7 @@ def _keys(service: Service) -> str:
     with service.database.read() as tx:
         used = secrets.master_key_ids(tx)
     for key_id in used:
-        service.master_keys.get(key_id)
+        service.master_keys.get(key_id).check()
     return OK
 
 
