@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from shutil import which
+from typing import Any
 
 import pytest
 
@@ -78,8 +79,11 @@ def _scenario(world: World) -> None:
 
     world.run("cvm", "measure", "vm.toml", "-o", "ref.json")
     world.run("attest", "reference", "add", "ref.json", "--config", "service/attest.toml")
+    _wants_a_launch_on_record(world)
     world.run("cvm", "launch", "vm.toml", "--detach")
     _wait_until_attested(world)
+    kinds = [item["kind"] for item in _records(world)]
+    assert kinds.index("launch") < kinds.index("release"), "the host's word came before the key went"
 
     def run(*command: str, want: int, stdin: bytes | None = None, key: str = "op.key") -> tuple[str, str]:
         done = world.run(
@@ -103,6 +107,20 @@ def _scenario(world: World) -> None:
     assert "is moved" in run("/bin/true", want=10)[1]
 
 
+def _wants_a_launch_on_record(world: World) -> None:
+    """The disk's key goes only to a measurement that this host said it launched; nobody carries what it says."""
+    (world.folder / "host.pem").write_text(world.run("cvm", "ledger", "--host-key").out)
+    world.run("attest", "host", "add", "h1", "host.pem", "--config", "service/attest.toml")
+    (world.folder / "wanted.toml").write_text('launch_recorded = {within_minutes = 30, by = ["h1"]}')
+    world.run("attest", "key", "conditions", "default/guest/root", "wanted.toml", "--config", "service/attest.toml")
+
+
+def _records(world: World) -> list[dict[str, Any]]:
+    listed = world.run("attest", "audit", "list", "--json", "--config", "service/attest.toml").json()
+    records: list[dict[str, Any]] = listed["records"]
+    return records
+
+
 def _moves(world: World) -> None:
     """Its disk goes along; there it attests again, and the service records a second release under the same policy."""
     here, there = World(world.folder, world.image), World(world.folder / "there", world.image)
@@ -115,8 +133,7 @@ def _moves(world: World) -> None:
         assert (row["attested"], row["config"]) == (True, str(there.folder / "vm.toml"))
         assert "it starts on one host" in here.run("cvm", "launch", "vm.toml", want=10).err
         assert (there.folder / "disks/guest.img").stat().st_size == (here.folder / "disks/guest.img").stat().st_size
-        listed = here.run("attest", "audit", "list", "--json", "--config", "service/attest.toml").json()["records"]
-        assert [item["outcome"] for item in listed if item["kind"] == "release"] == ["released", "released"]
+        assert [item["outcome"] for item in _records(here) if item["kind"] == "release"] == ["released", "released"]
     finally:
         there.run("cvm", "stop", "guest", "--force", want=None)
         there.close()
