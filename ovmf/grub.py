@@ -33,6 +33,7 @@ _MAX_CONFIG = 1 << 18
 _MAX_COMMANDS, _MAX_DEPTH, _MAX_CONFIGS = 2000, 16, 4
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _WORD = re.compile(r"[A-Za-z0-9_./=,:+@%-]+")
+_NUMBER = re.compile(r"[0-9]{1,3}")
 _FEATURES = ("menuentry_id", "default_font_path", "timeout_style", "all_video_module", "platform_search_hint")
 _UNSET = ("env_block", "next_entry", "prev_saved_entry", "saved_entry", "boot_once", "recordfail")
 """Variables nobody but a configuration or its environment block sets."""
@@ -102,8 +103,8 @@ class _Grub:
         if self._booted:
             return
         chosen, timeout = self._variables.get("default", "0"), self._variables.get("timeout", "")
-        if not chosen.isdecimal() or not timeout.isdecimal() or int(chosen) >= len(self._entries):
-            raise LoaderUnknown(f"{self.config}: no entry is chosen without somebody (default {chosen!r})")
+        if not _NUMBER.fullmatch(chosen) or not timeout.isdecimal() or int(chosen) >= len(self._entries):
+            raise LoaderUnknown(f"{self.config}: no entry is chosen without somebody (default {_shown(chosen)!r})")
         entry = self._entries[int(chosen)]
         if entry.body is None:
             raise LoaderUnknown(f"{self.config}: the default entry is a submenu")
@@ -144,7 +145,7 @@ class _Grub:
             return
         known = self._carry_out(words, command.block)
         if known is None:
-            raise ScriptUnknown(f"the line {make.printable(' '.join(words)[:80])!r}")
+            raise ScriptUnknown(f"the line {_shown(' '.join(words))!r}")
         self._variables["?"] = "0" if known else "1"
 
     def _expanded(self, word: Word) -> list[str]:
@@ -179,7 +180,9 @@ class _Grub:
                 return self._set(assignment)
             case [assignment] if _ASSIGNMENT.match(assignment):
                 return self._set(assignment)
-            case ["search.fs_uuid", uuid, "root", *_] | ["search", "--no-floppy", "--fs-uuid", "--set=root", *_, uuid]:
+            case ["search.fs_uuid", uuid, "root", *_]:
+                return self._search(uuid)
+            case ["search", "--no-floppy", "--fs-uuid", "--set=root", *hints, uuid] if all(map(_is_hint, hints)):
                 return self._search(uuid)
             case ["insmod", module] if module in _BUILT_IN:
                 return True
@@ -231,7 +234,7 @@ class _Grub:
         config = self._read(path)
         if config is None or self._entries or self._configs > _MAX_CONFIGS:
             return None
-        self.config = path
+        self.config = _shown(path)
         kept = ("root", "prefix", "grub_platform", "?", *(f"feature_{name}" for name in _FEATURES))
         self._variables = {name: self._variables[name] for name in kept}
         self._variables["config_directory"] = path.rpartition("/")[0]
@@ -267,9 +270,9 @@ class _Grub:
             return None
         data = self._read(path)
         if data is None:
-            raise LoaderUnknown(f"{path} is not on {self._variables['root']}")
+            raise LoaderUnknown(f"{_shown(path)} is not on {self._variables['root']}")
         if len(data) % 4:
-            raise LoaderUnknown(f"GRUB pads {path}, of {len(data)} bytes")
+            raise LoaderUnknown(f"GRUB pads {_shown(path)}, of {len(data)} bytes")
         self._initrd = self.found[-1].digest
         return True
 
@@ -294,6 +297,14 @@ class _Grub:
 
     def _exists(self, path: str) -> bool:
         return self._disk.holds(path, self._variables["root"])
+
+
+def _shown(text: str) -> str:
+    return make.printable(text[:80])
+
+
+def _is_hint(word: str) -> bool:
+    return word.startswith("--hint")
 
 
 def _plain_options(words: list[str]) -> bool:

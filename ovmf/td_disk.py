@@ -2,8 +2,8 @@
 
 Firmware measures the partition table of the disk it boots from (GPT), then the application it starts from the EFI
 system partition; both go to RTMR1. A kernel with EFI stub that is that application has no load options and no initrd
-of the firmware's; for a unified kernel image see `ovmf.uki`. A shim or GRUB measures and starts more in its own way:
-that is named as unpredicted.
+of the firmware's; for a unified kernel image see `ovmf.uki`, for a shim and the GRUB behind it `ovmf.shim`. What other
+boot loaders measure and start is named as unpredicted.
 """
 
 from __future__ import annotations

@@ -87,6 +87,8 @@ def test_titles_are_hashed_byte_by_byte(folder: Path) -> None:
     ("words", ("", ""), {"locale/en.mo": b"x"}, "set lang=en_US"),
     ("sub", ('default="0"', 'default="1"'), {}, "the default entry is a submenu"),
     ("none", ('default="0"', 'default="7"'), {}, "no entry is chosen"),
+    ("digits", ('default="0"', 'default="' + "0" * 5000 + '"'), {}, "no entry is chosen"),
+    ("other", ("--set=root --hint-efi=hd0,gpt2", "--set=root --label"), {}, "--set=root --label"),
     ("title", ('default="0"', 'default="Debian"'), {}, "no entry is chosen"),
     ("waits", ("set timeout=1", "set timeout=-1"), {}, "no entry is chosen"),
     ("menu", ("menuentry 'Debian' --class", "menuentry 'Debian' --users me --class"), {}, "menuentry Debian --users"),
