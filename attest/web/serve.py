@@ -3,7 +3,8 @@
 Guests and operators never share a worker: a flood of guests does not lock operators out, and nothing that only
 operators may do is even loaded where guests connect. The parent binds all sockets before it starts anything, so an
 address in use is one clear error; it prints one line when all listeners have a worker, forwards SIGTERM and SIGINT, and
-ends all of them if one ends by itself.
+ends all of them if one ends by itself. Beside the listeners run a process that keeps house and, where the settings say
+so, one that renews collateral.
 """
 
 from __future__ import annotations
