@@ -20,10 +20,11 @@ from attest.audit.canonical import canonical, is_plain, written
 from attest.audit.chain import parse_record
 from attest.audit.errors import AuditBroken
 from attest.audit.record import DECISION, SCHEMA
-from attest.broker.appraise import Bound, Found, appraise
+from attest.broker.appraise import UNAVAILABLE, Bound, Found, appraise
 from attest.broker.evidence_record import RECEIVED, findings, matched
 from attest.broker.guest_facts import vm_named
 from attest.broker.presented import Blob, Memory, Presented
+from attest.broker.rego_engine import RegoUnavailable
 from attest.broker.tees import TEES
 from attest.store import blobs
 from attest.store.records import StoredRecord
@@ -55,9 +56,10 @@ def _stage(value: Any) -> Stage | None:
 
 
 def repeat_decision(tx: Connection, stored: StoredRecord) -> bool:
-    """Decide again and compare; false when the evidence never parsed, so there is nothing to repeat.
+    """Decide again and compare; false where nothing can be repeated: the evidence never parsed, or Rego could not run.
 
-    Raises AuditBroken, naming the record, when a blob is gone or altered or the outcome is another one.
+    Raises AuditBroken, naming the record, when a blob is gone or altered or the outcome is another one; RegoUnavailable
+    when Rego cannot run here, which says nothing about the record.
     """
     what = f"audit record {stored.seq}"
     return repeat_record(parse_record(stored.record, what), what, lambda digest: blobs.get(tx, digest))
@@ -111,16 +113,24 @@ def repeat_record(record: Any, what: str, read: Read, memory: Memory | None = No
 
 def _repeat(record: Any, what: str, blob: Blob, memory: Memory | None) -> bool:
     body = record["body"]
-    if RECEIVED in body["evidence"]:
+    if RECEIVED in body["evidence"] or (_without_rego(body) and record["outcome"] == UNAVAILABLE):
         return False
     try:
         again = _again(blob, body, datetime.fromisoformat(record["time"]), what, memory)
-    except AuditBroken:
+        if _without_rego(again):
+            raise RegoUnavailable(f"{what}: cannot be decided again here: {again['failure']['message']}")
+    except (AuditBroken, RegoUnavailable):
         raise
     except (CvmError, KeyError, TypeError, ValueError) as exc:
         raise AuditBroken(f"{what}: cannot be decided again: {exc}") from None
     _compare(again, {name: body.get(name) for name in again}, what)
     return True
+
+
+def _without_rego(body: Mapping[str, Any]) -> bool:
+    """Whether nothing was decided because the engine was missing or too slow: chance, which is not repeated."""
+    failure = body.get("failure")
+    return body.get("decision") is None and isinstance(failure, dict) and failure.get("code") == RegoUnavailable.code
 
 
 def _compare(again: dict[str, Any], before: dict[str, Any], what: str) -> None:

@@ -224,6 +224,24 @@ def test_without_the_engine_nothing_is_accepted_and_nothing_released(
     assert world.records("release") == []
 
 
+def test_decisions_without_an_engine_are_no_broken_records_and_others_wait_for_one(
+    world: ServiceWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.policy(rego(HEAD + "executables := 3\nhardware := 2\nconfiguration := 2\n"))
+    with monkeypatch.context() as without:
+        without.setattr("attest.broker.rego_judge.HERE", RegoEngine())
+        without.setattr(module, "ENGINE", "no_such_engine")
+        with pytest.raises(KbsError):
+            world.client().handshake()
+    assert verify_trail(world.database).unrepeatable == 1
+    world.client().handshake()
+    assert verify_trail(world.database).repeated == 1
+    monkeypatch.setattr("attest.broker.rego_judge.HERE", RegoEngine())
+    monkeypatch.setattr(module, "ENGINE", "no_such_engine")
+    with pytest.raises(RegoUnavailable, match=r"audit record \d+: cannot be decided again here"):
+        verify_trail(world.database)
+
+
 def ask(engine: RegoEngine, policy: str, query: str = "data.policy.allow") -> Any:
     return engine.evaluate(Question(HEAD + policy, query, {"cvm": {"reference_values": {"m": [1]}}}, {"n": 1}))
 

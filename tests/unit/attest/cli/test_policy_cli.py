@@ -201,6 +201,38 @@ def test_cases_say_what_differs(tmp_path: Path, expect: str, more: str, digest: 
     assert found is None if problem is None else found.startswith(problem)
 
 
+REGO = """
+[rego]
+attestation = '''
+package policy
+import rego.v1
+executables := 3
+hardware := 2 if input.snp.measurement in query_reference_value("measurement")
+configuration := 2
+'''
+reference_values = '{"measurement": ["%s"]}'
+"""
+
+
+@pytest.mark.parametrize(
+    ("listed", "expect", "more"), [(GOOD, "accepted", ""), (OTHER, "denied", 'fails = ["rego.hardware"]')]
+)
+def test_cases_are_judged_by_rego_too(tmp_path: Path, listed: bytes, expect: str, more: str) -> None:
+    pytest.importorskip("regorus")
+    (tmp_path / "p.toml").write_bytes(demo_policy() + (REGO % listed.hex()).encode())
+    done = attest_command("policy", "test", str(tmp_path / "p.toml"), cases(tmp_path, expect, more), "--json")
+    assert (done.code, json.loads(done.out)["cases"][0]["problem"]) == (0, None), done
+
+
+def test_rego_is_named_by_digest_and_its_values_when_policies_are_compared(service: Served, tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_bytes((service.folder / "policy.toml").read_bytes() + (REGO % "77").encode())
+    done = service.attest("policy", "diff", "v1", str(tmp_path / "p.toml"), "--json")
+    rows = {row["key"]: (row["old"], row["new"]) for row in json.loads(done.out)["differences"]}
+    assert set(rows) == {"rego.attestation", "rego.reference_values.measurement"}
+    assert rows["rego.reference_values.measurement"] == (None, '["77"]')
+    assert "SHA-256" in str(rows["rego.attestation"][1])
+
+
 def test_a_bad_case_file_is_exit_3_with_every_problem(tmp_path: Path) -> None:
     path = cases(tmp_path, "fine", 'fails = ["x"]\nwant = 1')
     done = attest_command("policy", "test", "strict", path)
