@@ -135,6 +135,7 @@ def devices(table: Table | None) -> Devices:
         rng=table.value("rng", bool, default=False) or False,
         usb_tablet=table.value("usb_tablet", bool, default=False) or False,
         video=table.choice("video", ("none", "std"), "none") or "none",
+        tpm=table.value("tpm", bool, default=False) or False,
     )
     table.finish()
     return found

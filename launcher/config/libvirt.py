@@ -265,7 +265,7 @@ _REASONS: Mapping[str, str] = {
     "input": "no graphics, so no input devices",
     "channel": "an agent's channel would be a way in that nobody measured",
     "filesystem": "a shared folder is visible to and changeable by the host",
-    "tpm": "a TPM of the host's is under the host's control",
+    "tpm": "[devices] tpm gives an ordinary VM a new one; what this one remembers stays where it is",
     "nvram": "variables are not measured; the kernel is booted directly",
     "bootmenu": "the kernel is booted directly",
     "boot": "the kernel is booted directly",

@@ -151,6 +151,16 @@ def td_tools(firmware: FirmwareFacts | None, *, swtpm: bool) -> tuple[Finding, .
     )  # fmt: skip
 
 
+def tpm_tool(*, wanted: bool, there: bool) -> tuple[Finding, ...]:
+    """Of an ordinary VM with a TPM."""
+    if not wanted:
+        return ()
+    seen = "swtpm is installed" if there else "no swtpm in PATH"
+    return (
+        _need("tpm", there, seen, "[devices] tpm is a TPM in software", "apt install swtpm", (Platform.NONE.value,)),
+    )
+
+
 def _limits(host: HostFacts) -> tuple[Finding, ...]:
     cgroup = Finding("cgroup", OK, "cgroup v2", "limits on memory, processors and I/O of a VM", "")
     if not host.cgroup_v2:

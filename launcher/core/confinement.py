@@ -1,7 +1,7 @@
 """What QEMU itself may touch: decided here from the VM, carried out by ``launcher.io.jail``.
 
 Paths have a kind: ``tools`` (read and execute), ``read``, ``write``, ``device``, ``folder`` (make sockets in it),
-``socket`` (connect only). Nothing that is not listed exists for QEMU.
+``socket`` (connect only), ``state`` (a folder whose files are its own). Nothing that is not listed exists for QEMU.
 """
 
 from __future__ import annotations
@@ -90,6 +90,19 @@ def storage_confinement(settings: IsolationSettings, spec: VmSpec, qemu: QemuFac
         tcp,
         (("CORE", 0), ("NOFILE", 4096), ("MSGQUEUE", 0), ("RTPRIO", 0), ("NPROC", 512)),
         known if tcp else None,
+    )
+
+
+def tpm_confinement(settings: IsolationSettings) -> Confinement:
+    """The least that runs swtpm: the system's programs, a folder for what it remembers, no network."""
+    return Confinement(
+        settings,
+        (*NAMESPACES, "net"),
+        (),
+        (*((path, "tools") for path in _SYSTEM_TOOLS), *((path, "device") for path in _DEVICES)),
+        ((names.VTPM_STATE, "state"),),
+        False,
+        (("CORE", 0), ("NOFILE", 64), ("MSGQUEUE", 0), ("RTPRIO", 0), ("NPROC", 512)),
     )
 
 

@@ -63,6 +63,7 @@ class Devices(NamedTuple):
     rng: bool = False
     usb_tablet: bool = False
     video: str = "none"
+    tpm: bool = False
 
 
 IOMMUFD, GROUP = "iommufd", "group"

@@ -49,6 +49,7 @@ def _devices(config: VmConfig) -> list[tuple[str, str, str]]:
     named = (
         ("rng", devices.rng),
         ("usb tablet", devices.usb_tablet),
+        ("TPM (software, its state stays with the VM's)", devices.tpm),
         (f"screen ({devices.video})", devices.video != "none"),
     )
     found = [("device", name, "the VM file says so") for name, wanted in named if wanted]

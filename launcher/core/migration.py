@@ -41,10 +41,14 @@ def parse_target(text: str, *, plain: bool = False) -> Target:
     return Target(text, None, match[1].strip("[]"), int(match[2]))
 
 
-def refuse_tied(passthrough: int, modules: int) -> None:
+def refuse_tied(passthrough: int, modules: int, *, tpm: bool = False) -> None:
     """What ties a running VM to this host: ``passthrough`` functions of its hardware, ``modules`` of memory plugged in
-    since its start. Raises :class:`PlanRefused`.
+    since its start, a ``tpm`` whose state is here. Raises :class:`PlanRefused`.
     """
+    if tpm:
+        raise PlanRefused(
+            "migration: what its TPM remembers stays on this host", hint="take devices.tpm out of the VM file"
+        )
     if passthrough:
         raise PlanRefused(
             f"migration: {passthrough} PCI function(s) of this host are inside the VM",

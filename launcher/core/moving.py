@@ -99,6 +99,8 @@ def refuse_unmovable(config: VmConfig) -> None:
             f"move: {len(config.passthrough)} PCI function(s) of this host are named in the VM file",
             hint="take [[passthrough]] out, and put the other host's functions in there",
         )
+    if config.devices.tpm:
+        raise PlanRefused("move: what its TPM remembers stays on this host", hint="take devices.tpm out of the VM file")
     for item in named_files(config):
         outside = ".." in item.path.split("/")
         if not item.path.startswith("/") and (outside or item.kind == HOSTS):

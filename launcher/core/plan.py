@@ -11,7 +11,7 @@ from typing import NamedTuple
 from launcher.core import decisions
 from launcher.core.argv import qemu_options
 from launcher.core.argv.storage_daemon import daemon_options
-from launcher.core.capability import Finding, blockers, findings, smt_agrees, td_tools
+from launcher.core.capability import Finding, blockers, findings, smt_agrees, td_tools, tpm_tool
 from launcher.core.cmdline import CommandLine, compose
 from launcher.core.decisions import Decision
 from launcher.core.facts import FirmwareFacts, HostFacts, QemuFacts
@@ -132,6 +132,7 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
                 *findings(around.host, around.qemu, firmware),
                 *td_tools(firmware, swtpm=around.swtpm),
                 *smt_agrees(around.host, allowed=config.snp.smt),
+                *tpm_tool(wanted=config.devices.tpm, there=around.swtpm),
                 *storage_tools(config, around.qemu),
             ),
             config.platform,

@@ -58,6 +58,8 @@ _RULES = (
     ("numa.guest-nodes", "numa", "QEMU binds the shared half only; use placement.mems, which binds private "
      "memory too"),
     ("devices.video", "devices.video", "the host would see the guest's screen"),
+    ("devices.tpm", "devices.tpm", "a TPM in software is the host's, who can change what it remembers; the guest shows "
+     "evidence of its own"),
 )  # fmt: skip
 
 
@@ -99,6 +101,7 @@ def _confidential(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:
         "ram.hot-plug": ram.max is not None,
         "numa.guest-nodes": bool(config.numa),
         "devices.video": config.devices.video != "none",
+        "devices.tpm": config.devices.tpm,
     }
     found = [Refusal(*rule) for rule in _RULES if asked[rule[0]]]
     for id_, where, wanted in (

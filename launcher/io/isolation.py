@@ -189,7 +189,9 @@ def _give(wanted: Confinement, vm: VmDir, uid: int, given: list[str]) -> None:
     for name in os.listdir(vm.path):
         path = vm.file(name)
         kind = "socket" if name.endswith(".sock") else kinds.get(name)
-        if kind is not None:
+        if kind == "state":
+            os.chown(path, uid, -1)  # and so it stays: the number is this VM's at every launch
+        elif kind is not None:
             os.chown(path, -1, uid)
             os.chmod(path, 0o600 | _MODES[kind] << 3)
     for path, kind in (*wanted.paths, *wanted.optional):

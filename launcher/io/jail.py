@@ -38,6 +38,7 @@ _CAPABILITY_V3 = 0x20080522
 
 # linux/landlock.h: what each kind of entry may be used for.
 _EXECUTE, _WRITE, _READ, _READ_DIR, _MAKE_SOCK, _TRUNCATE, _IOCTL = 1, 2, 4, 8, 1 << 9, 1 << 14, 1 << 15
+_REMOVE_FILE, _MAKE_REG = 1 << 5, 1 << 8
 _RIGHTS = {
     "tools": _EXECUTE | _READ | _READ_DIR,
     "read": _READ,
@@ -45,6 +46,7 @@ _RIGHTS = {
     "device": _READ | _WRITE | _IOCTL,
     "folder": _READ_DIR | _MAKE_SOCK,
     "socket": 0,
+    "state": _READ | _WRITE | _READ_DIR | _TRUNCATE | _MAKE_REG | _REMOVE_FILE,
 }
 _FILE_RIGHTS = _EXECUTE | _WRITE | _READ | _TRUNCATE | _IOCTL
 _ABI_FS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}

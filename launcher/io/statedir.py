@@ -129,9 +129,11 @@ class VmDir:
         import shutil
 
         for entry in os.scandir(self.path):
+            if entry.name in (_LOCK, *keep):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path)
-            elif entry.name not in (_LOCK, *keep):
+            else:
                 os.unlink(entry.path)
 
     def remove(self, *names: str) -> None:

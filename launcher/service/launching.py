@@ -169,6 +169,7 @@ def _run(record: Record, trap: SignalTrap, options: LaunchOptions, restarts: Res
                 arrival = confined.enter_context(contextlib.closing(Arrival(options.incoming)))
                 options.say(f"waiting for the VM at {options.incoming.text}")
             storage = confined.enter_context(_network_disks(prepared, vm, options.say))
+            _own_tpm(prepared, vm, options.say, confined)
             record.begin()
             qemu = confined.enter_context(confined_qemu(prepared, vm, qemu_log, options.say, fds))
             record.started(qemu.child.pid, None if emulator is None else emulator.child.pid)
@@ -194,6 +195,18 @@ def _network_disks(
     from launcher.service.storage import network_disks
 
     return network_disks(prepared, vm, say)
+
+
+def _own_tpm(prepared: Prepared, vm: VmDir, say: Callable[[str], None], stack: contextlib.ExitStack) -> None:
+    """Of an ordinary VM; an emulated TD's is its emulator's."""
+    if not prepared.config.devices.tpm:
+        return
+    from launcher.io.isolation import statement
+    from launcher.io.vtpm import vtpm
+
+    running = stack.enter_context(vtpm(prepared.config.isolation, vm))
+    for line in statement(running.steps, "the TPM"):
+        say(line)
 
 
 def _in_place(record: Record, restarts: Restarts) -> InPlace:

@@ -27,7 +27,7 @@ class Departure:
 
     def __init__(self, qmp: Qmp, spec: VmSpec, target: Target) -> None:
         refuse_protected(spec.platform)
-        refuse_tied(len(spec.passthrough), len(qmp.execute("query-memory-devices")))
+        refuse_tied(len(spec.passthrough), len(qmp.execute("query-memory-devices")), tpm=spec.devices.tpm)
         channel = connect(target)
         try:
             qmp.execute("migrate", uri=hand_over(qmp, channel))

@@ -61,7 +61,7 @@ def prepare(path: str) -> Prepared:
         chip_state=f"{state_root()}/{CHIP_STATE}",
         id_block=read_id_block(config.snp),
         kernel_signed=td and config.boot.kernel is not None and is_signed(config.boot.kernel),
-        swtpm=td and _swtpm(),
+        swtpm=(td or config.devices.tpm) and _swtpm(),
         light=_light(config, tools),
         topology=None if config.placement == Placement() else _topology(),
         taken=pinned_elsewhere(config.name) if config.placement != Placement() else frozenset(),

@@ -26,7 +26,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from launcher.io.launch_record import Signed
 
-_KEPT = (names.STATE_FILE, names.LEDGER, names.SERIAL_LOG + names.PREVIOUS, names.SERIAL_LOG + names.PREVIOUS + SUFFIX)
+_KEPT = (
+    names.STATE_FILE,
+    names.LEDGER,
+    names.VTPM_FOLDER,
+    names.SERIAL_LOG + names.PREVIOUS,
+    names.SERIAL_LOG + names.PREVIOUS + SUFFIX,
+)
 
 
 def renew(vm: VmDir, *keep: str) -> None:

@@ -16,6 +16,7 @@ from launcher.core.names import (
     STATUS_SOCKET,
     TD_PORT,
     TPM_SOCKET,
+    VTPM_SOCKET,
 )
 from launcher.core.network import FIRST_FD, PASST, VIRTIO, VSOCK_FD, Net
 from launcher.core.spec import VmSpec
@@ -88,11 +89,14 @@ def ports(spec: VmSpec) -> tuple[str, ...]:
 
 
 def tpm(spec: VmSpec) -> tuple[str, ...]:
-    """The TPM into which the firmware of an emulated TD measures; the emulator listens on its socket."""
-    if spec.platform is not Platform.EMULATED_TDX:
+    """The TPM into which the firmware of an emulated TD measures, whose emulator listens on its socket; or the one an
+    ordinary VM has of its own.
+    """
+    emulated = spec.platform is Platform.EMULATED_TDX
+    if not emulated and not spec.devices.tpm:
         return ()
     return (
-        "-chardev", f"socket,id=tpmchar0,path={TPM_SOCKET}",
+        "-chardev", f"socket,id=tpmchar0,path={TPM_SOCKET if emulated else VTPM_SOCKET}",
         "-tpmdev", "emulator,id=tpm0,chardev=tpmchar0",
         "-device", "tpm-crb,tpmdev=tpm0",
     )  # fmt: skip

@@ -116,6 +116,7 @@ CASES = {
         ),
         around(firmware=None, host=host(kvm=False)),
     ),
+    "none-tpm": (_plain("[devices]\ntpm = true\n"), around(firmware=None)),
     "none-huge-pages": (_plain('[ram]\nhuge_pages = "2MiB"\novercommit = false\n'), around(firmware=None)),
     "sev-snp-passthrough": (
         web_1()._replace(

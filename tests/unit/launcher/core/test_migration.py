@@ -53,4 +53,6 @@ def test_a_vm_with_hardware_of_this_host_or_modules_plugged_in_later_stays() -> 
         refuse_tied(2, 0)
     with pytest.raises(PlanRefused, match="1 memory module"):
         refuse_tied(0, 1)
+    with pytest.raises(PlanRefused, match="TPM remembers stays"):
+        refuse_tied(0, 0, tpm=True)
     refuse_tied(0, 0)

@@ -245,3 +245,11 @@ def test_a_reboot_inside_qemu_is_refused_where_it_could_not_work(
     with pytest.raises(OptionsRefused) as caught:
         make_plan(config, surroundings)
     assert [item.id for item in caught.value.refusals] == [id_]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_tpm_needs_swtpm_only_where_one_is_asked_for(there: bool) -> None:
+    surroundings = around(firmware=None, swtpm=there)
+    with_tpm = parse_vm(f"{PLAIN}[devices]\ntpm = true\n".encode(), "plain.toml")
+    assert ("tpm" in {item.id for item in make_plan(with_tpm, surroundings).blockers}) is not there
+    assert not make_plan(parse_vm(PLAIN.encode(), "plain.toml"), surroundings).blockers

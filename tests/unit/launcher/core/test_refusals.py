@@ -21,6 +21,7 @@ CASES: dict[str, dict[str, object]] = {
     "ram.hot-plug": {"ram": Ram(max=8 << 30)},
     "numa.guest-nodes": {"numa": (NumaNode("0-3", 4 << 30),)},
     "devices.video": {"devices": Devices(video="std")},
+    "devices.tpm": {"devices": Devices(tpm=True)},
 }
 
 

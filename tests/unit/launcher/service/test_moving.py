@@ -177,6 +177,7 @@ def test_a_shared_disk_is_not_sent(vm: Path, there: Destination, capsys: pytest.
     ("table", "said"),
     [
         ('[[disk]]\npath = "../outside.img"\n', "lies outside the VM file's folder"),
+        ("[devices]\ntpm = true\n", "TPM remembers stays on this host"),
         ('[[disk]]\nformat = "luks"\nkey_file = "secret"\npath = "l.img"\n', "is this host's own and not sent"),
         ('[isolation]\nmode = "off"\n[[passthrough]]\naddress = "0000:01:00.0"\n', "PCI function"),
     ],
