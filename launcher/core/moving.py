@@ -24,6 +24,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from launcher.core.text import safe_text
 from launcher.core.vm import VmConfig
 from launcher.errors import PlanRefused
 from policy.errors import MalformedInput
@@ -33,6 +34,7 @@ FILE, DISK, HOSTS = "file", "disk", "host's"
 """Sent as it is; sent after the stop; the host's own (keys of servers and disks), never sent."""
 MAX_SIZE = 1 << 50
 _HEX = re.compile(r"[0-9a-f]{64}")
+_MEASUREMENT = re.compile(r"[0-9a-f]{64,96}(?::(?:-|[0-9a-f]{96})){0,4}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}\.toml")
 _PATHS = ("conf", "key_file", "password_file", "tls")
 
@@ -58,12 +60,14 @@ class Contents(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """``vm_file``: the file's own name; ``digest``: the launch digest or MRTD, ``None`` where nothing is measured."""
+    """``vm_file``: the file's own name; ``measurement``: of the launch digest, or MRTD and RTMRs with ``:`` between
+    them; ``None`` where nothing is measured.
+    """
 
     vm_file: str
     toml: str
     was_up: bool
-    digest: str | None
+    measurement: str | None
     source: str
     files: Mapping[str, Contents]
 
@@ -119,18 +123,19 @@ def offer_document(offer: Offer) -> dict[str, object]:
 def parse_offer(document: Mapping[str, Any]) -> Offer:
     """Raises :class:`MoveMalformed`. What the VM file says is checked by who parses it."""
     want = {"schema": str, "vm_file": str, "toml": str, "was_up": bool, "source": str, "files": dict}
-    if set(document) != {*want, "digest"} or document.get("schema") != SCHEMA:
+    if set(document) != {*want, "measurement"} or document.get("schema") != SCHEMA:
         raise MoveMalformed(f"move: the first message is no offer of {SCHEMA}")
     for name, kind in want.items():
         if type(document[name]) is not kind:
             raise MoveMalformed(f"move: offer: {name}: want {kind.__name__}")
-    digest = document["digest"]
-    if not (digest is None or (isinstance(digest, str) and re.fullmatch(r"[0-9a-f]{64,96}", digest))):
-        raise MoveMalformed("move: offer: digest: want hexadecimal")
+    measured = document["measurement"]
+    if not (measured is None or (isinstance(measured, str) and _MEASUREMENT.fullmatch(measured))):
+        raise MoveMalformed("move: offer: measurement: want digests in hexadecimal")
     if not _NAME.fullmatch(document["vm_file"]):
         raise MoveMalformed(f"move: offer: vm_file: got {document['vm_file'][:80]!r}, want a name that ends in .toml")
     files = {path: parse_contents(value) for path, value in document["files"].items()}
-    return Offer(document["vm_file"], document["toml"], document["was_up"], digest, document["source"][:200], files)
+    source = safe_text(document["source"], 200)
+    return Offer(document["vm_file"], document["toml"], document["was_up"], measured, source, files)
 
 
 def parse_contents(value: object) -> Contents:
@@ -143,6 +148,14 @@ def parse_contents(value: object) -> Contents:
     if not isinstance(sha256, str) or not (sha256 == "" or _HEX.fullmatch(sha256)):
         raise MoveMalformed("move: sha256: want 64 hexadecimal digits, or nothing yet")
     return Contents(size, sha256)
+
+
+def parse_earlier(document: object) -> dict[str, object]:
+    """``lines`` and ``head`` of the ledger that stays behind. Raises :class:`MoveMalformed`."""
+    lines, head = (document.get(name) for name in ("lines", "head")) if isinstance(document, dict) else (None, None)
+    if type(lines) is not int or not 0 <= lines <= MAX_SIZE or not isinstance(head, str) or not _HEX.fullmatch(head):
+        raise MoveMalformed("move: commit: want the ledger's number of lines and its last digest")
+    return {"lines": lines, "head": head}
 
 
 def placed(path: str, folder: str) -> str:

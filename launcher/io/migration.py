@@ -40,7 +40,8 @@ def connect(target: Target) -> socket.socket:
         client.connect(target.path if target.path is not None else (target.host, target.port))
     except OSError as exc:
         client.close()
-        why = f"{exc.strerror or exc}: `cvm launch VM.toml --incoming` has to wait there first"
+        who = "`cvm launch VM.toml --incoming`, or for a cold move `cvm receive`,"
+        why = f"{exc.strerror or exc}: {who} has to wait there first"
         raise StateUnusable(f"migration: {target.text}: {why}") from None
     client.setblocking(True)
     return client

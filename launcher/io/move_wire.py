@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import Any
 
 from launcher.core.moving import Contents, MoveMalformed
+from launcher.core.text import safe_text
 from launcher.errors import LauncherError, StateUnusable
 from policy.strictjson import strict_json
 
@@ -51,7 +52,7 @@ class Wire:
         if not isinstance(document, dict):
             raise MoveMalformed("move: a message that is no object")
         if "refused" in document:
-            raise MoveFailed(f"the other side refuses: {str(document['refused'])[:2000]}")
+            raise MoveFailed(f"the other side refuses: {safe_text(str(document['refused']), 2000)}")
         return document
 
     def expect(self, name: str) -> Any:

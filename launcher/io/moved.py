@@ -17,9 +17,9 @@ def refuse_moved(vm: VmDir) -> None:
 
     if not os.path.exists(vm.file(MOVED_FILE)):
         return
-    mark = vm.read_json(MOVED_FILE)
+    found = vm.read_json(MOVED_FILE)
     raise WrongState(
-        f"VM {vm.name} is {mark.get('state')} to {mark.get('to')} since {mark.get('since')}: it starts on one host",
+        f"VM {vm.name} is {found.get('state')} to {found.get('to')} since {found.get('since')}: it starts on one host",
         hint=f"cvm move {vm.name} --release, once it is certain that it does not run there and never will",
     )
 

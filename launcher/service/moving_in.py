@@ -22,6 +22,7 @@ from launcher.core.moving import (
     Offer,
     named_files,
     parse_contents,
+    parse_earlier,
     parse_offer,
     placed,
     refuse_unmovable,
@@ -94,8 +95,8 @@ def _take(wire: Wire, into: str, say: Callable[[str], None]) -> tuple[str, Offer
         disks = _parse_disks(wire.expect("disks"), named)
         _moving(wire, files, disks)
         wire.send(received=True)
-        came = wire.expect("commit")
-        _settle(vm, path, config, offer, came)
+        earlier = parse_earlier(wire.expect("commit"))
+        _settle(vm, _recorded(path, config, offer), earlier)
         files.keep()
     with contextlib.suppress(MoveFailed):  # it is this host's, whether or not the source hears of it
         wire.send(done=True)
@@ -138,7 +139,7 @@ class Files:
     def __exit__(self, *problem: object) -> None:
         for path in reversed(self._made):
             with contextlib.suppress(OSError):
-                os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
+                (os.rmdir if os.path.isdir(path) else os.unlink)(path)
 
     def keep(self) -> None:
         """It is this host's VM from now on."""
@@ -210,9 +211,9 @@ def _agree(path: str, offer: Offer) -> None:
     """This host can run it, and it would measure what it measured there."""
     prepared = prepare(path)
     refuse_blocked(prepared)
-    if prepared.launch_digest != offer.digest:
+    if prepared.measurement != offer.measurement:
         raise PlanRefused(
-            f"move: it would measure {prepared.launch_digest} here, it measured {offer.digest} there",
+            f"move: it would measure {prepared.measurement} here, it measured {offer.measurement} there",
             hint="another firmware or QEMU: cvm plan on both hosts shows every input",
         )
 
@@ -232,23 +233,40 @@ def _moving(wire: Wire, files: Files, disks: Mapping[str, Contents]) -> None:
     want = [path for path in disks if not os.path.exists(files.at(path))]
     for path, expected in disks.items():
         if path not in want and contents(files.at(path)) != expected:
-            raise PlanRefused(f"move: {files.at(path)}: is not the VM's disk as it was left")
+            raise PlanRefused(
+                f"move: {files.at(path)}: is not the VM's disk as it was left",
+                hint="an older copy? move it out of the way; a shared disk is the same here and there",
+            )
     wire.send(want=want)
     for path in want:
         files.take(wire, path, disks[path])
 
 
-def _settle(vm: VmDir, path: str, config: VmConfig, offer: Offer, came: object) -> None:
-    """The first line of its life here binds the ledger it had there, by number of lines and digest."""
-    earlier = {key: came.get(key) for key in ("lines", "head")} if isinstance(came, dict) else {}
+def _recorded(path: str, config: VmConfig, offer: Offer) -> dict[str, object]:
+    """The state of a VM that was never launched here."""
+    return {
+        "schema": STATE_SCHEMA,
+        "name": config.name,
+        "state": STOPPED,
+        "reason": f"came from {offer.source}",
+        "platform": config.platform.value,
+        "vcpus": config.cpu.vcpus,
+        "memory": config.memory,
+        "since": _now(),
+        "attested": False,
+        "launch_digest": None if offer.measurement is None else offer.measurement.partition(":")[0],
+        "config": path,
+    }
+
+
+def _settle(vm: VmDir, recorded: dict[str, object], earlier: dict[str, object]) -> None:
+    """The first line of its life here binds the ledger it had there, by number of lines and digest. The mark of a VM
+    that comes back goes last: whatever fails before leaves it marked.
+    """
+    ledger.append(vm, {"event": "arrived", "time": _now(), "how": recorded["reason"], "their_ledger": earlier})
+    vm.write_json(names.STATE_FILE, recorded)
     vm.remove(names.MOVED_FILE)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    vm.write_json(
-        names.STATE_FILE,
-        {
-            "schema": STATE_SCHEMA, "name": vm.name, "state": STOPPED, "reason": f"came from {offer.source}",
-            "platform": config.platform.value, "vcpus": config.cpu.vcpus, "memory": config.memory, "since": now,
-            "attested": False, "launch_digest": offer.digest, "config": path,
-        },
-    )  # fmt: skip
-    ledger.append(vm, {"event": "arrived", "time": now, "from": offer.source, "their_ledger": earlier})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

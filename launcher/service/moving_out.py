@@ -100,8 +100,8 @@ def _leaving(vm: VmDir, to: str) -> Leaving:
     found = [item for item in named_files(config) if item.kind != HOSTS]
     folder = os.path.dirname(path)
     files = {item.path: contents(placed(item.path, folder), hashed=item.kind != DISK) for item in found}
-    digest = prepare(path).launch_digest
-    offer = Offer(os.path.basename(path), toml.decode("utf-8"), up, digest, os.uname().nodename, files)
+    measured = prepare(path).measurement
+    offer = Offer(os.path.basename(path), toml.decode("utf-8"), up, measured, os.uname().nodename, files)
     return Leaving(vm, path, offer, tuple(item.path for item in found if item.kind == DISK), to)
 
 

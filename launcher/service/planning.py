@@ -42,6 +42,16 @@ class Prepared(NamedTuple):
         found = self.measured or self.td
         return None if found is None else found.launch_digest.hex()
 
+    @property
+    def measurement(self) -> str | None:
+        """Everything this launch is predicted to measure, in one text to compare: the launch digest, or MRTD and RTMRs
+        (``-`` for one that is not predicted).
+        """
+        if self.td is None:
+            return self.launch_digest
+        registers = ("-" if value is None else value.hex() for value in self.td.prediction.rtmrs)
+        return ":".join((str(self.launch_digest), *registers))
+
     def files(self) -> list[tuple[str, str, str]]:
         """(name, path or text, SHA-256 in hex) of everything measured; empty for a VM that nothing measures."""
         found = self.measured or self.td

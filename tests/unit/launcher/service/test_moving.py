@@ -50,7 +50,8 @@ class Destination:
             [sys.executable, "-m", "launcher", "receive", f"unix:{self.socket}", "--into", str(self.into)],
             env={**os.environ, "CVM_STATE": str(self.state)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        wait_for(self.socket.exists)
+        assert self.process.stderr is not None
+        assert "waiting at" in self.process.stderr.readline()
 
     def done(self) -> tuple[int, str]:
         assert self.process is not None
@@ -271,7 +272,7 @@ def _offer(vm: Path) -> dict[str, Any]:
         for path in ("kernel", "initrd", "disks/a disk.img")
     }  # fmt: skip
     return {
-        "schema": "cvm.move/1", "vm_file": "vm-1.toml", "toml": vm.read_text(), "was_up": False, "digest": None,
+        "schema": "cvm.move/1", "vm_file": "vm-1.toml", "toml": vm.read_text(), "was_up": False, "measurement": None,
         "source": "elsewhere", "files": files,
     }  # fmt: skip
 
@@ -291,7 +292,8 @@ def _sent(wire: Wire, vm: Path, offer: dict[str, Any], damage: bytes) -> None:
     ("change", "damage", "said"),
     [
         ({}, b"X", "damaged on the way"),
-        ({"digest": "ab" * 48}, b"", "it would measure None here"),
+        ({"measurement": "ab" * 48}, b"", "it would measure None here"),
+        ({"measurement": "\x1b[2J"}, b"", "want digests in hexadecimal"),
         ({"vm_file": "../up.toml"}, b"", "want a name that ends in .toml"),
         ({"files": {}}, b"", "are not those the VM file names"),
         ({"toml": "schema = 1"}, b"", "missing"),
