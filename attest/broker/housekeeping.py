@@ -43,8 +43,8 @@ class Housekeeper:
     signer: LogSigner | None = None
     witnesses: tuple[Witness, ...] = ()
     interval: timedelta | None = None
-    _due: datetime | None = None
-    _told: str = ""
+    _due: datetime | None = field(default=None, init=False)
+    _told: str = field(default="", init=False)
 
     @classmethod
     def of(cls, service: Service, settings: Settings) -> Housekeeper:

@@ -16,7 +16,7 @@ from policy.strictjson import strict_json
 
 STARTED, ENDED = "cvm.launch-record/1", "cvm.launch-end/1"
 MAX_STATEMENT = 1 << 18
-MAX_ENVELOPE = 3 * MAX_STATEMENT // 2
+MAX_LAUNCH = 3 * MAX_STATEMENT // 2
 """Bytes of a statement, and of it in base64 with its signatures around it."""
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}")
 _UP_MAX = 10**10

@@ -12,14 +12,13 @@ locked for writing: who has no key costs us no more than that check.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from attest.audit.record import LAUNCH, LAUNCH_END, Actor, Event
-from attest.broker.launch_statement import MAX_ENVELOPE, Statement, parse_statement
+from attest.broker.launch_statement import Statement, parse_statement
 from attest.broker.limits import Limiter
 from attest.broker.operations import By
 from attest.broker.trail import append
@@ -29,8 +28,6 @@ from attest.store import blobs, hosts, launches
 from attest.store.engine import Database
 from attest.store.hosts import StoredHost
 from attest.store.launches import StoredStatement
-
-MAX_LAUNCH = MAX_ENVELOPE
 
 
 class HostRefused(SignatureRefused):
@@ -67,15 +64,26 @@ def record_launch(
     if limit is not None:
         limit.check(host.key_id.encode())
     statement = parse_statement(signed.data)
-    digest = hashlib.sha256(signed.data).hexdigest()
+    came = _Arrival(statement, hashlib.sha256(signed.data).hexdigest(), envelope, by.now, sender or str(by.actor))
     with database.write() as tx:
         host = _signer(signed, hosts.every(tx))
-        before = launches.record_of(tx, host.key_id, digest)
+        before = launches.record_of(tx, host.key_id, came.digest)
         if before is not None:
             return Launched(before, host.name, statement, new=False)
-        number = append(tx, _event(tx, host, statement, digest, envelope, by, sender or str(by.actor)))
-        launches.add(tx, _stored(host, statement, digest, number, by.now))
+        number = append(tx, _event(tx, host, came))
+        launches.add(tx, _stored(host, came, number))
     return Launched(number, host.name, statement, new=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A statement whose signature holds: ``digest`` names it, ``sender`` brought it."""
+
+    statement: Statement
+    digest: str
+    envelope: bytes
+    now: datetime
+    sender: str
 
 
 def _signer(signed: Signed, known: tuple[StoredHost, ...]) -> StoredHost:
@@ -95,26 +103,25 @@ def _signer(signed: Signed, known: tuple[StoredHost, ...]) -> StoredHost:
     return in_force[0]
 
 
-def _event(
-    tx: Connection, host: StoredHost, statement: Statement, digest: str, envelope: bytes, by: By, sender: str
-) -> Event:
+def _event(tx: Connection, host: StoredHost, came: _Arrival) -> Event:
+    statement = came.statement
     body = {
         **{name: value for name, value in statement.members.items() if name != "schema"},
         "host": host.name,
         "key_id": host.key_id,
-        "statement_sha256": digest,
-        "envelope": blobs.put(tx, envelope),
-        "received_from": sender,
+        "statement_sha256": came.digest,
+        "envelope": blobs.put(tx, came.envelope),
+        "received_from": came.sender,
     }
     if statement.ended:
         body["launch"] = launches.record_of(tx, host.key_id, str(statement.members["launch_sha256"]))
     kind, outcome = (LAUNCH_END, "ended") if statement.ended else (LAUNCH, "launched")
-    return Event(by.now, kind, statement.vm, outcome, Actor("host", host.name), body)
+    return Event(came.now, kind, statement.vm, outcome, Actor("host", host.name), body)
 
 
-def _stored(host: StoredHost, statement: Statement, digest: str, number: int, now: datetime) -> StoredStatement:
+def _stored(host: StoredHost, came: _Arrival, number: int) -> StoredStatement:
     """A host whose clock is ahead does not make its launch count for longer."""
-    members: Mapping[str, object] = statement.members
-    measurement = None if statement.ended else str(members["measurement"])
-    when = min(now, statement.time)
-    return StoredStatement(host.key_id, digest, number, host.name, statement.vm, measurement, when)
+    statement = came.statement
+    measurement = None if statement.ended else str(statement.members["measurement"])
+    when = min(came.now, statement.time)
+    return StoredStatement(host.key_id, came.digest, number, host.name, statement.vm, measurement, when)

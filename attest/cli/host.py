@@ -119,7 +119,8 @@ def _retire(args: Namespace) -> int:
 
 
 def _record(args: Namespace) -> int:
-    from attest.broker.launches import MAX_LAUNCH, record_launch
+    from attest.broker.launch_statement import MAX_LAUNCH
+    from attest.broker.launches import record_launch
     from attest.broker.opening import open_database
     from attest.cli.common import by_local_user, print_json, print_text, read_file, settings_of
 

@@ -12,7 +12,8 @@ from attest.audit.record import Actor
 from attest.broker.attest import attest
 from attest.broker.challenge import challenge
 from attest.broker.errors import ResourceUnknown
-from attest.broker.launches import MAX_LAUNCH, record_launch
+from attest.broker.launch_statement import MAX_LAUNCH
+from attest.broker.launches import record_launch
 from attest.broker.operations import By
 from attest.broker.protocol import MAX_ATTEST_BODY, MAX_AUTH_BODY
 from attest.broker.release import release, report_header

@@ -16,6 +16,7 @@ from attest.broker import hosts, launches, lifecycle, questions
 from attest.broker.anomalies import anomalies
 from attest.broker.errors import RequestMalformed
 from attest.broker.launch_questions import launches_of, launches_with, runs
+from attest.broker.launch_statement import MAX_LAUNCH
 from attest.broker.limits import Limits
 from attest.keys.errors import KeyFileRefused
 from attest.keys.statement import LAUNCH, REFERENCE, SignatureRefused, Signed, envelope, sign
@@ -281,7 +282,7 @@ def test_over_the_network_who_is_unknown_or_retired_gets_403_and_what_is_malform
         "kind": post(world, signed(kind=REFERENCE)),
         "rubbish": post(world, b'{"payloadType": 1'),
         "statement": post(world, signed({**STATEMENT, "vm": ""})),
-        "large": post(world, b" " * (launches.MAX_LAUNCH + 1)),
+        "large": post(world, b" " * (MAX_LAUNCH + 1)),
     }
     assert {name: (reply.status, reply.json()["code"]) for name, reply in tried.items()} == {
         "unknown": (403, "host.refused"),
