@@ -130,6 +130,7 @@ class Settings:
     token_key_life: timedelta | None
     challenge_lifetime: timedelta
     limits: LimitSettings
+    vault_file: Path | None = None
     dashboard: DashboardSettings | None = None
 
 
@@ -199,6 +200,7 @@ def _decode(root: Table, folder: Path) -> Settings:
         master_key_file=_master_key(keys, folder),
         token_key_file=_path(keys, "token_key_file", folder),
         answer_key_file=_path(keys, "answer_key_file", folder) if keys.has("answer_key_file") else None,
+        vault_file=_path(keys, "vault", folder) if keys.has("vault") else None,
         policy=_policy(policy, folder),
         collateral=CollateralSettings() if collateral is None else _collateral(collateral, folder),
         audit=None if audit is None else _audit(audit, folder),

@@ -127,6 +127,8 @@ def export(database: Database, keys: MasterKeys, path: ResourcePath, reason: str
         row = secrets.sealed(tx, path)
         if row is None:
             raise ResourceUnknown(f"resource {path}: not found")
+        if row.source is not None:
+            raise RequestMalformed(f"resource {path}: its value is kept elsewhere ({row.source}): export it there")
         if approval_of(tx, path) is None:
             raise ApprovalMissing(f"resource {path}: no conditions say who approves an export")
         by_whom = need_approval(tx, path, EXPORT, by.now)

@@ -18,6 +18,8 @@ from attest.keys.master import load_master_keys
 from attest.keys.ring import SigningRing
 from attest.keys.signing import load_signing_key
 from attest.keys.statement import POLICY, Signed, Signers, signature_beside, unwrap
+from attest.keys.vault import Vault
+from attest.keys.vault_settings import load_vault_settings
 from attest.settings import Settings
 from attest.store import rules
 from attest.store.engine import Database
@@ -52,8 +54,14 @@ def open_service(settings: Settings) -> Service:
         log_seen=None if settings.audit is None else settings.audit.seen_file,
         answer_key=None if settings.answer_key_file is None else load_signing_key(settings.answer_key_file),
         watched=Watched.of(settings),
+        vault=vault_of(settings),
         limits=Limits.of(limits.address_per_minute, limits.chip_per_minute, limits.queue, limits.host_per_minute),
     )
+
+
+def vault_of(settings: Settings) -> Vault | None:
+    """The server that keeps values of resources, where there is one. Raises KeyFileRefused."""
+    return None if settings.vault_file is None else Vault(load_vault_settings(settings.vault_file))
 
 
 def read_policy(path: Path) -> bytes:

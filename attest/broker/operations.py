@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from attest.audit.record import (
@@ -47,7 +47,8 @@ class By:
 class NewResource:
     """A value to store. ``only_for`` names reference values, one of which a guest must match; ``None``: any guest.
 
-    ``luks_header`` is the digest (hexadecimal) of the header of the disk that the value opens, where it is known.
+    ``luks_header`` is the digest (hexadecimal) of the header of the disk that the value opens, where it is known. With
+    a ``source`` the value says where the real one is kept.
     """
 
     path: ResourcePath
@@ -55,6 +56,7 @@ class NewResource:
     replace: bool = False
     only_for: tuple[str, ...] | None = None
     luks_header: str | None = None
+    source: str | None = None
 
 
 def put_resource(database: Database, keys: MasterKeys, new: NewResource, by: By) -> int:
@@ -69,13 +71,15 @@ def put_resource(database: Database, keys: MasterKeys, new: NewResource, by: By)
         version = secrets.next_version(tx, path, replace=new.replace)
         if disk_keys.rotation(tx, path) is not None:
             raise RotationState(f"key {path}: it is being replaced", hint="finish that, or attest key rotate --abort")
-        row = seal_row(keys, path, version, new.value, new.only_for)
+        row = replace(seal_row(keys, path, version, new.value, new.only_for), source=new.source)
         secrets.add(tx, row, size=size, now=by.now, actor=str(by.actor))
         disk_keys.forget_headers(tx, path)
         body = {"version": version, "size": size, "master_key_id": row.master_key_id, "only_for": new.only_for}
         if header is not None:
             disk_keys.add_header(tx, path, version, header, by.now)
             body["luks_header"] = header
+        if new.source is not None:
+            body["source"] = new.source
         append(tx, Event(by.now, RESOURCE_PUT, str(path), "stored", by.actor, body))
     return version
 

@@ -43,6 +43,7 @@ from attest.broker.token import token_id_of
 from attest.broker.trail import append
 from attest.keys.envelope import Sealed, unseal
 from attest.keys.errors import KeyUnavailable
+from attest.keys.kv import SOURCE, read_secret, stored_place
 from attest.store import blobs, decisions, records, rules, secrets, sessions
 from attest.store.decisions import StoredDecision
 from attest.store.secrets import SealedRow
@@ -82,7 +83,7 @@ def release(
     Raises SessionRefused, TokenRefused, AccessDenied, ResourceUnknown.
     """
     asked = Asked(shown, _token_of(service, shown, now), path, now, disk)
-    if service.master_keys.remote:
+    if service.master_keys.remote or service.vault is not None:
         asked = replace(asked, opened=_opened_ahead(service, asked))
     released = service.writes.run(lambda tx: _release(tx, service, asked))
     if isinstance(released, AccessDenied):
@@ -130,7 +131,7 @@ def _release(tx: Connection, service: Service, asked: Asked) -> dict[str, Any] |
 
 
 def _opened_ahead(service: Service, asked: Asked) -> dict[int, SecretBytes]:
-    """Values under master keys on other machines, opened before the transaction that others wait for.
+    """Values and master keys on other machines, opened before the transaction that others wait for.
 
     Only for a guest that would get them as things stand; the transaction judges again, and what changed meanwhile is
     asked for anew. Raises KeyUnavailable, SealBroken.
@@ -141,7 +142,7 @@ def _opened_ahead(service: Service, asked: Asked) -> dict[int, SecretBytes]:
         if row is None or _refusal(decision, asked.path, row, facts) or judge(tx, asked.path, facts, asked.now).failed:
             return {}
         waiting = secrets.pending(tx, asked.path) if asked.disk else None
-    rows = [one for one in (row, waiting) if one is not None and service.master_keys.get(one.master_key_id).remote]
+    rows = [one for one in (row, waiting) if one is not None and _elsewhere(service, one)]
     return {one.version: _open(service, asked.path, one) for one in rows}
 
 
@@ -250,7 +251,7 @@ def _refusal(
 
 def _wrap(service: Service, asked: Asked, row: SealedRow, decision: StoredDecision) -> dict[str, Any]:
     value = asked.opened.get(row.version)
-    if value is None and service.master_keys.get(row.master_key_id).remote:
+    if value is None and _elsewhere(service, row):
         raise KeyUnavailable(f"resource {asked.path}: changed while it was opened: ask again", code="keys.changed")
     value = value or _open(service, asked.path, row)
     wrapped = encrypt(parse_tee_pubkey(json.loads(decision.tee_pubkey)), value, random=service.random)
@@ -258,9 +259,20 @@ def _wrap(service: Service, asked: Asked, row: SealedRow, decision: StoredDecisi
     return dict(wrapped)
 
 
+def _elsewhere(service: Service, row: SealedRow) -> bool:
+    """Whether opening it takes a network."""
+    return row.source is not None or service.master_keys.get(row.master_key_id).remote
+
+
 def _open(service: Service, path: ResourcePath, row: SealedRow) -> SecretBytes:
-    sealed = Sealed(row.master_key_id, row.wrapped_key, row.ciphertext)
-    return unseal(service.master_keys, path, row.version, sealed)
+    value = unseal(service.master_keys, path, row.version, Sealed(row.master_key_id, row.wrapped_key, row.ciphertext))
+    if row.source is None:
+        return value
+    if row.source != SOURCE or service.vault is None:
+        raise KeyUnavailable(
+            f"resource {path}: kept in {row.source!r}, no such server is configured", code="keys.source"
+        )
+    return read_secret(service.vault, stored_place(value))
 
 
 def _disk(

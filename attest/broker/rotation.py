@@ -88,6 +88,8 @@ def start(database: Database, keys: MasterKeys, path: ResourcePath, size: int | 
         current = secrets.sealed(tx, path)
         if current is None:
             raise NotFound(f"resource {path}: not found")
+        if current.source is not None:
+            raise RequestMalformed(f"key {path}: it is kept elsewhere ({current.source}), and replaced there")
         _not_rotating(disk_keys.rotation(tx, path), path)
         size = max(MIN_KEY, _size(tx, path)) if size is None else size
         if not MIN_KEY <= size <= MAX_GENERATED:

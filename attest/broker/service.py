@@ -18,6 +18,7 @@ from attest.keys.master import MasterKeys
 from attest.keys.ring import SigningRing
 from attest.keys.signing import SigningKey
 from attest.keys.statement import Signers
+from attest.keys.vault import Vault
 from attest.store.engine import Database
 from attest.store.group import GroupWrites
 
@@ -43,6 +44,7 @@ class Service:
     signers: Signers = field(default_factory=Signers)
     answer_key: SigningKey | None = None
     watched: Watched = field(default_factory=Watched)
+    vault: Vault | None = None
     log_seen: Path | None = None
 
     def __post_init__(self) -> None:

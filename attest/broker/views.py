@@ -27,6 +27,7 @@ def secret_json(entry: SecretEntry) -> dict[str, Any]:
         "only_for": None if entry.only_for is None else list(entry.only_for),
         "retired": None if entry.retired is None else rfc3339(entry.retired),
         "pending": entry.pending,
+        "source": entry.source,
     }
 
 

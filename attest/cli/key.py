@@ -108,6 +108,7 @@ def _print_list(found: dict[str, Any]) -> None:
     for entry in found["resources"]:
         meant = "any accepted guest" if entry["only_for"] is None else ", ".join(entry["only_for"])
         state = f"erased {entry['retired']}" if entry["retired"] else "waiting" if entry["pending"] else "in force"
+        state += f", kept in {entry['source']}" if entry["source"] else ""
         rows.append(
             (entry["path"], entry["version"], entry["size"], entry["created"], entry["created_by"], meant, state)
         )

@@ -16,6 +16,7 @@ def add_lifecycle(verbs: _SubParsersAction[ArgumentParser]) -> None:
     """The verbs beside ``put``, ``list`` and ``delete``."""
     from attest.cli.common import add_config, add_json
     from attest.cli.key_disk import add_disk_verbs
+    from attest.cli.key_link import add_link
     from attest.cli.operator import add_operator
     from attest.cli.remote import KEY, add_where
 
@@ -35,6 +36,7 @@ def add_lifecycle(verbs: _SubParsersAction[ArgumentParser]) -> None:
     for name, text in (("disable", "stop every release"), ("enable", "allow releases again")):
         verb(name, text).add_argument("--reason", required=True, metavar="TEXT", help="goes on record")
     add_disk_verbs(verb)
+    add_link(verb)
     rewrap = verbs.add_parser(
         "rewrap", help="wrap every resource's key under the newest master key", allow_abbrev=False
     )
@@ -60,6 +62,7 @@ def add_lifecycle(verbs: _SubParsersAction[ArgumentParser]) -> None:
 def run(args: Namespace) -> int:
     """One of them; 0."""
     from attest.cli.key_disk import luks_header, rotate
+    from attest.cli.key_link import link
 
     actions: Mapping[str, Callable[[Namespace], dict[str, Any]]] = {
         "generate": _generate,
@@ -75,6 +78,7 @@ def run(args: Namespace) -> int:
         "transit-key": _transit_key,
         "rotate": rotate,
         "luks-header": luks_header,
+        "link": link,
     }
     return _print(args, actions[args.action](args))
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0010_disk_keys"
+REVISION = "0011_kv"
 """The newest of ``attest/store/migrations/versions``. Named here so that a start needs no Alembic."""
 
 metadata = MetaData()
@@ -165,9 +165,11 @@ secrets = Table(
     Column("wrapped_key", LargeBinary),
     Column("ciphertext", LargeBinary),
     Column("pending", Boolean),
+    Column("source", String(16)),
 )
 """Resources under envelope encryption. Retiring a version erases its wrapped key and ciphertext. A ``pending`` one
-waits to replace the version in force, and goes to no guest alone."""
+waits to replace the version in force, and goes to no guest alone. With a ``source`` the ciphertext says where the value
+is kept, not what it is."""
 
 luks_headers = Table(
     "luks_headers",

@@ -30,6 +30,7 @@ class SecretEntry:
     only_for: tuple[str, ...] | None
     retired: datetime | None
     pending: bool = False
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class SealedRow:
     wrapped_key: bytes
     ciphertext: bytes
     only_for: tuple[str, ...] | None = None
+    source: str | None = None
 
 
 _SEALED = (
@@ -86,6 +88,7 @@ def _insert(
             wrapped_key=row.wrapped_key,
             ciphertext=row.ciphertext,
             pending=pending,
+            source=row.source,
         )
     )
 
@@ -128,7 +131,9 @@ def _first(tx: Connection, which: ColumnElement[bool]) -> SealedRow | None:
 
 
 def _sealed(row: Row[tuple[object, ...]]) -> SealedRow:
-    return SealedRow(row.path, row.version, row.master_key_id, row.wrapped_key, row.ciphertext, _names(row.only_for))
+    return SealedRow(
+        row.path, row.version, row.master_key_id, row.wrapped_key, row.ciphertext, _names(row.only_for), row.source
+    )
 
 
 def all_sealed(tx: Connection) -> tuple[SealedRow, ...]:
@@ -171,6 +176,7 @@ def _entry(row: Row[tuple[object, ...]]) -> SecretEntry:
         only_for=_names(row.only_for),
         retired=retired,
         pending=bool(row.pending),
+        source=row.source,
     )
 
 
