@@ -54,11 +54,11 @@ def plain(value: object) -> Json:
 
 def is_plain(value: object, depth: int = MAX_DEPTH) -> bool:
     """Whether parsed JSON holds no fraction and is nested at most ``depth`` deep."""
-    if isinstance(value, dict):
-        return depth > 0 and all(is_plain(member, depth - 1) for member in value.values())
-    if isinstance(value, list):
-        return depth > 0 and all(is_plain(member, depth - 1) for member in value)
-    return not isinstance(value, float)
+    if not isinstance(value, (dict, list)):
+        return not isinstance(value, float)
+    # Most members are text: only the others are looked into.
+    members = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(is_plain(item, depth - 1) for item in members if type(item) not in _AS_IT_IS)
 
 
 def rfc3339(when: datetime) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from binascii import Error as BinasciiError
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -85,13 +85,13 @@ def parse_size(text: str, what: str) -> int:
 
 def encode_hash(value: bytes) -> str:
     """A hash as base64."""
-    return base64.b64encode(value).decode("ascii")
+    return b2a_base64(value, newline=False).decode("ascii")
 
 
 def decode_hash(text: str, what: str) -> bytes:
     """32 bytes from base64 in its only spelling, or :class:`NoteMalformed`."""
     try:
-        value = base64.b64decode(text, validate=True)
+        value = a2b_base64(text, strict_mode=True)
     except (BinasciiError, ValueError):
         value = b""
     if len(value) != HASH_BYTES or encode_hash(value) != text:
