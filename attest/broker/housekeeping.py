@@ -39,7 +39,7 @@ class Housekeeper:
 
     service: Service
     settings: Settings
-    replica: str = field(default_factory=replica_name)
+    replica: str
     signer: LogSigner | None = None
     witnesses: tuple[Witness, ...] = ()
     interval: timedelta | None = None
@@ -49,12 +49,13 @@ class Housekeeper:
     @classmethod
     def of(cls, service: Service, settings: Settings) -> Housekeeper:
         """As the settings say. Raises KeyFileRefused, NoteMalformed for a witness's key."""
-        audit = settings.audit
+        audit, replica = settings.audit, replica_name(settings.server.listen)
         if audit is None:
-            return cls(service, settings)
+            return cls(service, settings, replica)
         signer = LogSigner(load_log_key(audit.key_file, audit.origin), audit.seen_file)
         interval = audit.checkpoint_every
-        return cls(service, settings, signer=signer, witnesses=witnesses_of(audit.witnesses), interval=interval or None)
+        witnesses = witnesses_of(audit.witnesses)
+        return cls(service, settings, replica, signer=signer, witnesses=witnesses, interval=interval or None)
 
     def begin(self, now: datetime) -> None:
         """A start: everything the service stands on.

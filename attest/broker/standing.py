@@ -46,9 +46,11 @@ class Piece:
 Inventory = Mapping[str, Piece]
 
 
-def replica_name() -> str:
-    """What this replica's records are found by: the machine's name."""
-    return platform.node()[:_NAME_MAX] or "unnamed"
+def replica_name(listens: object) -> str:
+    """What this replica's records are found by: the machine's name and where guests reach it, for there may be several
+    on one machine, each with files of its own.
+    """
+    return f"{platform.node() or 'unnamed'} {listens}"[:_NAME_MAX]
 
 
 def record_change(database: Database, kind: str, inventory: Inventory, replica: str, by: By) -> int | None:

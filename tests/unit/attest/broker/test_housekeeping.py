@@ -328,3 +328,16 @@ def test_a_start_without_the_logs_key_is_refused(folder: Path) -> None:
     (folder / "log.key").unlink()
     with pytest.raises(CvmError, match=r"log\.key"):
         housekeeper(folder)
+
+
+def test_two_replicas_on_one_machine_with_other_files_do_not_take_turns_in_the_log(folder: Path) -> None:
+    settings = load_settings(folder / "attest.toml")
+    listening = [replace(settings.server, listen=replace(settings.server.listen, port=port)) for port in (8443, 9443)]
+    pair = []
+    for server, audience in zip(listening, ("a", "b"), strict=True):
+        changed = replace(settings, server=server, audience=audience)
+        pair.append(Housekeeper.of(open_service(changed), changed))
+    for _ in range(3):
+        for keeper in pair:
+            keeper.begin(NOW)
+    assert len(bodies(pair[0], "settings-change")) == 2
