@@ -293,3 +293,57 @@ def test_a_fork_has_a_worker_of_its_own() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert ask(engine, "allow := 8\n") == 8
     engine.close()
+
+
+TDX = (
+    HEAD
+    + """
+executables := 3 if {
+  input.tdx.quote.body.rtmr_1 in query_reference_value("rtmr_1")
+  some event in input.tdx.uefi_event_logs
+  event.type_name == "EV_EFI_BOOT_SERVICES_APPLICATION"
+  "File(kernel)" in event.details.device_paths
+  event.digests[_].digest == query_reference_value("tdvfkernel")
+} else := 4 if input.tdx.quote.body.rtmr_1 in query_reference_value("rtmr_1")
+hardware := 2 if {
+  input.tdx.quote.header.tee_type == "81000000"
+  input.tdx.quote.header.vendor_id == "939a7233f79c4ca9940a0db3957f0607"
+  input.tdx.quote.body.mr_td in query_reference_value("mr_td")
+  input.tdx.tcb_status == "UpToDate"
+  input.tdx.collateral_expiration_status == "0"
+}
+configuration := 2 if {
+  input.tdx.td_attributes.debug == false
+  input.tdx.quote.body.xfam in query_reference_value("xfam")
+}
+"""
+)
+
+
+def test_a_td_is_judged_by_trustees_names_for_it() -> None:
+    from attest.broker.rego_judge import with_rego
+    from policy.decide import decide
+    from policy.document import parse_policy
+    from policy.measured import MeasuredEvent
+    from policy.tdx import TcbStatus, TdAttributes
+    from tests.fakes.intel_claims import NOW, TD, td
+
+    kernel = MeasuredEvent(1, 0x80000003, b"\x55" * 48, "application", "VenHw(1428F772)/File(kernel)")
+    reference = {
+        "rtmr_1": [TD.rtmrs[1].hex()],
+        "mr_td": [TD.mrtd.hex()],
+        "xfam": [int(TD.xfam).to_bytes(8, "little").hex()],
+        "tdvfkernel": kernel.digest.hex(),
+    }
+    document = parse_policy(rego(TDX, reference=reference))
+
+    def judged(**changes: Any) -> dict[str, str]:
+        claims = td(**{"events": (kernel,), **changes})
+        found = with_rego(claims, decide(claims, document, (), now=NOW), document)
+        return {check.id: f"{check.actual} {check.outcome}" for check in found.checks if check.id.startswith("rego.")}
+
+    good = {"rego.executables": "3 pass", "rego.hardware": "2 pass", "rego.configuration": "2 pass"}
+    assert judged() == good
+    assert judged(events=None) == good | {"rego.executables": "4 pass"}
+    assert judged(tcb__status=TcbStatus.OUT_OF_DATE) == good | {"rego.hardware": "undefined fail"}
+    assert judged(td_attributes=TdAttributes(1)) == good | {"rego.configuration": "undefined fail"}
