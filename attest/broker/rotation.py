@@ -129,17 +129,20 @@ def abort(database: Database, path: ResourcePath, by: By) -> bool:
 def record_header(database: Database, path: ResourcePath, digest: str | None, by: By) -> int:
     """Say which header the disk of a key has (``None``: not known any more); returns the key's version.
 
-    Raises NotFound, RotationState, ApprovalMissing where the key's conditions ask for approval of a change.
+    It also ends a replacement whose guest never came back to remove the old keyslot. Raises NotFound, RotationState
+    while a key waits, ApprovalMissing where the key's conditions ask for approval of a change.
     """
     digest = digest and check_digest(digest)
     with database.write() as tx:
         current = secrets.sealed(tx, path)
         if current is None:
             raise NotFound(f"resource {path}: not found")
-        _not_rotating(disk_keys.rotation(tx, path), path)
+        if secrets.pending(tx, path) is not None:
+            _not_rotating(disk_keys.rotation(tx, path), path)
         need_approval(tx, path, CHANGE, by.now)
         before = disk_keys.headers(tx, path, current.version)
         disk_keys.forget_headers(tx, path)
+        disk_keys.end(tx, path)
         if digest is not None:
             disk_keys.add_header(tx, path, current.version, digest, by.now)
         body = {"version": current.version, "header": digest, "before": list(before)}

@@ -211,6 +211,18 @@ def test_what_is_confirmed_cannot_be_given_up_and_only_one_replacement_runs(worl
         start(world)
 
 
+def test_an_operator_ends_what_a_guest_that_never_comes_back_left_open(world: ServiceWorld) -> None:
+    start(world)
+    client = guest(world)
+    report(client, 2, H2, "will")
+    report(client, 2, H2, "has")
+    rotation.record_header(world.database, PATH, H2, world.by)
+    assert said(report(client, 2, H3, "will")) == (409, "rotation.state")
+    given = fetch(attested(world))
+    assert (given["headers"], given["finish"]) == ([H2], False)
+    assert start(world) == 3
+
+
 def test_a_key_under_replacement_is_not_overwritten_but_may_be_destroyed(world: ServiceWorld) -> None:
     start(world)
     new = NewResource(PATH, SecretBytes(b"n" * 32), replace=True)
