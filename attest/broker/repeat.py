@@ -17,7 +17,7 @@ import orjson
 from sqlalchemy import Connection
 
 from attest.audit.canonical import canonical, is_plain, written
-from attest.audit.chain import parse_record
+from attest.audit.chain import MAX_RECORD, parse_record
 from attest.audit.errors import AuditBroken
 from attest.audit.record import DECISION, SCHEMA
 from attest.broker.appraise import UNAVAILABLE, Bound, Found, appraise
@@ -93,10 +93,14 @@ def _decided_alike(data: bytes, what: str, blob: Blob, memory: Memory | None) ->
     Written again with what was found anew in place of what it says, it has to be the very bytes that were read. So it
     is canonical, and a reader that would pass over a second member of one name was good enough.
     """
+    if len(data) > MAX_RECORD:
+        return None
     try:
         record: dict[str, Any] = orjson.loads(data)
         body = record["body"]
         if (record["schema"], record["kind"]) != (SCHEMA, DECISION) or RECEIVED in body["evidence"]:
+            return None
+        if _without_rego(body):
             return None
         again = _again(blob, body, datetime.fromisoformat(record["time"]), what, memory)
         given = {**record, "body": {name: value for name, value in body.items() if name not in again}}
@@ -137,7 +141,7 @@ def _compare(again: dict[str, Any], before: dict[str, Any], what: str) -> None:
     try:
         if written(again) == written(before):
             return
-    except TypeError:
+    except (TypeError, ValueError):
         pass  # large integers and bytes become text first
     for name, value in again.items():
         if canonical(value) != canonical(before[name]):

@@ -68,7 +68,8 @@ class BoundedWorker(SyncWorker):  # type: ignore[misc]  # gunicorn has no types
         while self.alive and self.is_parent_alive() and all(thread.is_alive() for thread in threads):
             self._report(since)
             HERE.cut_off(time.monotonic() - READ_SECONDS)
-            select.select([self.PIPE[0]], [], [], _LOOK_SECONDS)
+            if select.select([self.PIPE[0]], [], [], _LOOK_SECONDS)[0]:
+                os.read(self.PIPE[0], 4096)  # a signal came: whatever it was, its handler has run
         self.alive = False
         for thread in threads:
             thread.join()

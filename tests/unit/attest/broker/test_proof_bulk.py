@@ -175,3 +175,12 @@ def test_a_byte_changed_anywhere_is_read_as_the_strict_reader_reads_it(decided: 
         fast = outcome(bytes(file))
         patch.setattr("attest.broker.proof_form._as_written", lambda data: None)
         assert fast == outcome(bytes(file))
+
+
+def test_a_record_that_is_too_long_is_refused_the_fast_way_too(
+    decided: ProofFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("attest.audit.chain", "attest.broker.repeat"):
+        monkeypatch.setattr(f"{module}.MAX_RECORD", 100)
+    with pytest.raises(AuditBroken, match="want at most 100"):
+        check_record(decided.record, "audit record 4", decided.blobs)

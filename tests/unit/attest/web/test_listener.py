@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -78,3 +79,18 @@ def test_a_request_that_hangs_loses_its_connection_and_the_service_goes_on(serve
         get(port, "/hang")
     assert time.monotonic() - start > 1
     assert get(port, "/") != before
+
+
+def test_a_signal_leaves_a_worker_at_rest(serve: Callable[[int], int]) -> None:
+    worker = int(get(serve(30), "/"))
+    os.kill(worker, signal.SIGUSR1)
+    time.sleep(0.2)
+    before = spent(worker)
+    time.sleep(1)
+    assert spent(worker) - before < 0.1
+
+
+def spent(process: int) -> float:
+    """Processor time in seconds."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
