@@ -98,7 +98,7 @@ class LimitSettings:
 
     address_per_minute: int = 0
     chip_per_minute: int = 0
-    queue: int = 64
+    queue: int = 32
     host_per_minute: int = 0
 
 
@@ -351,7 +351,7 @@ def _limits(table: Table) -> LimitSettings:
     return LimitSettings(
         _number(table, "address_per_minute", 0, 0, 10**6),
         _number(table, "chip_per_minute", 0, 0, 10**6),
-        _number(table, "queue", 64, 1, 100),
+        _number(table, "queue", 32, 1, 100),
         _number(table, "host_per_minute", 0, 0, 10**6),
     )
 

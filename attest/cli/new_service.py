@@ -102,7 +102,7 @@ lifetime_seconds = 300
 # dialect = "ear"                     # names of the IETF draft instead of Trustee's
 
 [limits]
-queue = 64                            # connections that may wait for a worker; beyond that guests are told 503 at once
+queue = 32                            # connections that may wait for a worker; beyond it guests that begin are told 503
 # address_per_minute = 600            # of one guest address; behind a balancer all guests have the balancer's
 # chip_per_minute = 120               # accepted or not, of one machine whose evidence is genuine
 # host_per_minute = 120               # launches that one registered host tells of

@@ -38,6 +38,11 @@ _HEADERS = {
 }
 GUESTS, OPERATORS = "guests", "operators"
 _HEALTH = ("/healthz", "/readyz")
+_UNDER_WAY = ("/kbs/v0/attest", "/kbs/v0/resource/")
+UNDER_WAY = 4
+"""So many times as many connections may wait before a guest that has a challenge is turned away: what was done for it
+would be lost, and real clients try a challenge again, but not a resource.
+"""
 _log = logging.getLogger("attest.requests")
 
 
@@ -118,14 +123,18 @@ def _admit(service: Service, watch: Watch) -> None:
     if request.path in _HEALTH or watch.listener != GUESTS:
         return
     try:
-        if HERE.queued > service.limits.queue:
-            raise Overloaded(f"overloaded: {HERE.queued} connections wait, at most {service.limits.queue} may")
+        if HERE.queued > (most := service.limits.queue * (UNDER_WAY if _is_under_way(request.path) else 1)):
+            raise Overloaded(f"overloaded: {HERE.queued} connections wait, at most {most} may")
         service.limits.address.check((request.remote_addr or "").encode())
     except (Overloaded, TooMany):
         # What the client sends is read, or the kernel would reset the connection and the answer with it.
         request.max_content_length = MAX_ATTEST_BODY
         request.get_data(cache=False)
         raise
+
+
+def _is_under_way(path: str) -> bool:
+    return path.startswith(_UNDER_WAY)
 
 
 def _prove(service: Service, now: datetime, response: Response) -> Response:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from attest.errors import AttestError
 from attest.settings_parts import Address
 
-_BACKLOG = 128
+_BACKLOG = 512
 _DEFER_SECONDS = 5
 
 

@@ -54,6 +54,11 @@ class PostgresServer:
         if os.geteuid() == 0:  # the tests themselves connect as root
             self._run("createuser", "-h", self.folder, "-s", "root")
 
+    @property
+    def pid(self) -> int | None:
+        """The server's first process, the parent of all others."""
+        return None if self._process is None else self._process.pid
+
     def new_database(self) -> str:
         """An empty database; its address."""
         self._databases += 1

@@ -44,11 +44,11 @@ def test_limits_are_read(file: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("queue = 64", "queue = 0"),
-        ("queue = 64", "queue = 101"),
-        ("queue = 64", 'queue = "64"'),
-        ("queue = 64", "queue = 64\nchip_per_minute = -1"),
-        ("queue = 64", "queue = 64\nper_minute = 5"),
+        ("queue = 32", "queue = 0"),
+        ("queue = 32", "queue = 101"),
+        ("queue = 32", 'queue = "64"'),
+        ("queue = 32", "queue = 32\nchip_per_minute = -1"),
+        ("queue = 32", "queue = 32\nper_minute = 5"),
         ("lifetime_seconds = 300", 'lifetime_seconds = 300\ndialect = "cwt"'),
     ],
 )

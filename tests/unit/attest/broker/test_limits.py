@@ -139,19 +139,21 @@ def test_beyond_the_bound_guests_are_told_503_at_once_and_health_is_answered(
     client.auth()
     body = json.dumps(client.evidence()).encode()
     monkeypatch.setattr(HERE, "queued", 5)
+    assert refused(world.client().auth).status == 503, "a guest that begins"
+    monkeypatch.setattr(HERE, "queued", 4 * 4 + 1)
     reply = client.post_raw("/attest", body)
     assert (reply.status, reply.headers["Retry-After"]) == (503, "5")
     assert KbsError(reply).information["code"] == "service.overloaded"
     assert client.transport.send("GET", "/healthz", None, {}).status == 200
     assert world.admin_app().test_client().get("/cvm/v0/decisions").status_code == 200
-    monkeypatch.setattr(HERE, "queued", 4)
+    monkeypatch.setattr(HERE, "queued", 4 * 4)
     assert client.post_raw("/attest", body).status == 200, "the refusal has not used the nonce up"
 
 
 def test_a_running_service_under_too_many_guests_answers_every_one_of_them(tmp_path: Path) -> None:
     """One worker, a bound of one: everybody gets an answer, keys or 503, and nobody a broken connection."""
     served = Served(tmp_path / "service").init()
-    settings = served.config.read_text().replace("workers = 2", "workers = 1").replace("queue = 64 ", "queue = 1 ")
+    settings = served.config.read_text().replace("workers = 2", "workers = 1").replace("queue = 32 ", "queue = 1 ")
     served.config.write_text(settings)
     served.start()
     try:
