@@ -25,7 +25,7 @@ def changed(file: Path, old: str, new: str) -> Settings:
 
 
 def test_a_new_service_bounds_its_queue_and_nothing_else(file: Path) -> None:
-    assert load_settings(file).limits == LimitSettings(0, 0, 64)
+    assert load_settings(file).limits == LimitSettings(0, 0, 32)
     assert load_settings(file).token_dialect == "trustee"
 
 
@@ -33,12 +33,12 @@ def test_without_the_table_the_queue_is_bounded_all_the_same(file: Path) -> None
     text = file.read_text()
     start, end = text.index("[limits]"), text.index("[session]")
     file.write_text(text[:start] + text[end:])
-    assert load_settings(file).limits.queue == 64
+    assert load_settings(file).limits.queue == 32
 
 
 def test_limits_are_read(file: Path) -> None:
     found = changed(file, "[limits]", "[limits]\naddress_per_minute = 600\nchip_per_minute = 120")
-    assert found.limits == LimitSettings(600, 120, 64)
+    assert found.limits == LimitSettings(600, 120, 32)
 
 
 @pytest.mark.parametrize(
