@@ -20,7 +20,7 @@ from attest.audit.canonical import canonical, is_plain, written
 from attest.audit.chain import MAX_RECORD, parse_record
 from attest.audit.errors import AuditBroken
 from attest.audit.record import DECISION, SCHEMA
-from attest.broker.appraise import UNAVAILABLE, Bound, Found, appraise
+from attest.broker.appraise import MALFORMED, NOT_GENUINE, UNAVAILABLE, Bound, Found, appraise
 from attest.broker.evidence_record import RECEIVED, findings, matched
 from attest.broker.guest_facts import vm_named
 from attest.broker.presented import Blob, Memory, Presented
@@ -102,7 +102,9 @@ def _decided_alike(data: bytes, what: str, blob: Blob, memory: Memory | None) ->
             return None
         if _without_rego(body):
             return None
-        again = _again(blob, body, datetime.fromisoformat(record["time"]), what, memory)
+        outcome, again = _again(blob, body, datetime.fromisoformat(record["time"]), what, memory)
+        if outcome != record["outcome"]:
+            return None
         given = {**record, "body": {name: value for name, value in body.items() if name not in again}}
         same = written({**record, "body": body | again}) == data and is_plain(given)
     except (CvmError, AttributeError, KeyError, TypeError, ValueError):
@@ -117,10 +119,13 @@ def repeat_record(record: Any, what: str, read: Read, memory: Memory | None = No
 
 def _repeat(record: Any, what: str, blob: Blob, memory: Memory | None) -> bool:
     body = record["body"]
-    if RECEIVED in body["evidence"] or (_without_rego(body) and record["outcome"] == UNAVAILABLE):
+    if RECEIVED in body["evidence"]:
+        _check_not_accepted(record, what)
+        return False
+    if _without_rego(body) and record["outcome"] == UNAVAILABLE:
         return False
     try:
-        again = _again(blob, body, datetime.fromisoformat(record["time"]), what, memory)
+        outcome, again = _again(blob, body, datetime.fromisoformat(record["time"]), what, memory)
         if _without_rego(again):
             raise RegoUnavailable(f"{what}: cannot be decided again here: {again['failure']['message']}")
     except (AuditBroken, RegoUnavailable):
@@ -128,7 +133,22 @@ def _repeat(record: Any, what: str, blob: Blob, memory: Memory | None) -> bool:
     except (CvmError, KeyError, TypeError, ValueError) as exc:
         raise AuditBroken(f"{what}: cannot be decided again: {exc}") from None
     _compare(again, {name: body.get(name) for name in again}, what)
+    if outcome != record["outcome"]:
+        raise AuditBroken(f"{what}: the outcome is {outcome} when decided again, on record is {record['outcome']!r}")
     return True
+
+
+def _check_not_accepted(record: Any, what: str) -> None:
+    """Of evidence that never parsed only a digest is kept, so nothing can be decided again; such a record may only
+    refuse.
+    """
+    body = record["body"]
+    outcome = record["outcome"]
+    if outcome not in (MALFORMED, NOT_GENUINE, UNAVAILABLE) or (body.get("claims"), body.get("decision")) != (
+        None,
+        None,
+    ):
+        raise AuditBroken(f"{what}: evidence that never parsed, and yet the outcome {outcome!r}, claims or a decision")
 
 
 def _without_rego(body: Mapping[str, Any]) -> bool:
@@ -148,13 +168,15 @@ def _compare(again: dict[str, Any], before: dict[str, Any], what: str) -> None:
             raise AuditBroken(f"{what}: {name} is another one when decided again from the same bytes")
 
 
-def _again(blob: Blob, body: Any, now: datetime, what: str, memory: Memory | None) -> dict[str, Any]:
-    """What the record has to say again. Records of earlier releases do not say which reference values matched."""
+def _again(blob: Blob, body: Any, now: datetime, what: str, memory: Memory | None) -> tuple[str, dict[str, Any]]:
+    """The outcome, and what else the record has to say again. Records of earlier releases do not say which reference
+    values matched.
+    """
     found = _decide(blob, body, now, what, Instead(memory=memory))
     if "matched" not in body:
-        return findings(found)
+        return found.outcome, findings(found)
     references = _references(blob, body)
-    return findings(found) | {"matched": matched(found, references, now, _vm(blob, body, references))}
+    return found.outcome, findings(found) | {"matched": matched(found, references, now, _vm(blob, body, references))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attest.audit.canonical import canonical
 from attest.audit.errors import AuditBroken, NoteMalformed
 from attest.broker.log import LogSigner, checkpoint, prove
 from attest.broker.presented import Memory
@@ -80,6 +81,7 @@ def test_what_was_met_before_does_not_vouch_for_other_bytes_under_its_name(decid
         (lambda text: text.replace('"vmpl":0', '"vmpl":0.0', 1), "not an integer"),
         (lambda text: text.replace('"vmpl":0', '"vmpl":false', 1), "claims is another one"),
         (lambda text: text.replace('"outcome":"pass"', '"outcome":"fail"', 1), "decision is another one"),
+        (lambda text: text.replace('"outcome":"affirming"', '"outcome":"not-genuine"', 1), "the outcome is affirming"),
         (lambda text: text.replace('"schema":"cvm.audit/1"', '"schema":"cvm.audit/2"', 1), "not a cvm.audit/1"),
     ],
 )  # fmt: skip
@@ -91,6 +93,19 @@ def test_a_record_is_refused_the_fast_way_as_the_strict_way(
     assert changed != text
     with pytest.raises(AuditBroken, match=message):
         check_record(changed.encode(), "audit record 4", decided.blobs, Memory())
+
+
+@pytest.mark.parametrize("left", [{}, {"claims": None}, {"decision": None}, {"claims": None, "decision": None}])
+def test_evidence_that_never_parsed_cannot_have_been_accepted(decided: ProofFile, left: dict[str, None]) -> None:
+    record = json.loads(decided.record)
+    record["body"] |= {"evidence": {"received_sha256": "0" * 64, "received_bytes": 9}, **left}
+    for outcome in ("affirming", "malformed"):
+        record["outcome"] = outcome
+        if outcome == "malformed" and len(left) == 2:
+            assert check_record(canonical(record), "audit record 4", decided.blobs)[1] is False
+        else:
+            with pytest.raises(AuditBroken, match="never parsed"):
+                check_record(canonical(record), "audit record 4", decided.blobs)
 
 
 def test_what_is_remembered_of_one_proof_changes_nothing_about_the_next(decided: ProofFile) -> None:
