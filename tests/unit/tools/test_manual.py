@@ -39,7 +39,7 @@ def test_every_option_in_a_commands_own_help_is_on_its_page(program: str, capsys
     for command in commands(program):
         with pytest.raises(SystemExit):
             run([*command.words[1:], "--help"])
-        said = set(re.findall(r"^  (?:-\w(?: \S+)?, )?(--[a-z][a-z-]*)", capsys.readouterr().out, re.M))
+        said = set(re.findall(r"^  (?:-\w(?: \S+)?, )?(--[a-z][a-z0-9-]*)", capsys.readouterr().out, re.M))
         assert said <= {name for option in command.options for name in option.names}, command.words
 
 
