@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -28,6 +27,7 @@ from attest.collateral.source import CollateralSource
 from attest.collateral.wanted import Family, Kind, Wanted, wanted_vcek
 from policy.snp import SigningKey
 from tests.fakes.amd_pki import FakeAmdPki
+from tests.fakes.background import Background
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class FakeClock:
         return Budget(self.clock, seconds)
 
 
-class FakeKds:
+class FakeKds(Background):
     """The service; a context manager. It knows the one chip of ``pki``."""
 
     def __init__(self, pki: FakeAmdPki) -> None:
@@ -126,17 +126,6 @@ class FakeKds:
         if path == self.list.path:
             return self.crl()
         return None
-
-    def __enter__(self) -> FakeKds:
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._server.shutdown()
-        self._server.server_close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         kds = self

@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jwt
@@ -28,6 +27,7 @@ from jwt.algorithms import get_default_algorithms
 
 from attest.keys.authority import issue_server, make_authority
 from attest.settings_oidc import OidcSettings
+from tests.fakes.background import Background
 
 DISCOVERY, KEYS = "/.well-known/openid-configuration", "/keys"
 AUDIENCE = "attest"
@@ -60,7 +60,7 @@ def public_jwk(private: Any, algorithm: str, **members: object) -> dict[str, Any
     return {**found, "alg": algorithm, "use": "sig", **members}
 
 
-class FakeProvider:
+class FakeProvider(Background):
     """The provider; a context manager. ``folder`` gets its TLS files, ``clock`` says when tokens are made."""
 
     def __init__(self, folder: Path, *, algorithm: str = "ES256") -> None:
@@ -127,17 +127,6 @@ class FakeProvider:
         private, algorithm = self.private[max(self.private, key=lambda name: int(name[1:]))]
         text = f"{_encode(header)}.{_encode(payload)}"
         return f"{text}.{_encode(get_default_algorithms()[algorithm].sign(text.encode(), private))}"
-
-    def __enter__(self) -> FakeProvider:
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._server.shutdown()
-        self._server.server_close()
 
     def _listen(self) -> http.server.ThreadingHTTPServer:
         now = datetime.now().astimezone()

@@ -19,7 +19,6 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import parse_qs, quote, urlsplit
 
 from cryptography import x509
@@ -34,6 +33,7 @@ from attest.collateral.intel_wanted import STANDARD, Channel, IntelKind, IntelWa
 from attest.collateral.limits import Timeouts, Tls
 from attest.collateral.pcs_settings import PcsSettings
 from attest.emulator.td_pki import pem_chain
+from tests.fakes.background import Background
 from tests.fakes.intel_pki import FMSPC, FakeIntelPki
 from tests.fakes.kds import FakeClock, Reply
 
@@ -47,7 +47,7 @@ EVERYTHING = (TCB, IDENTITY, PLATFORM_LIST, ROOT_LIST)
 Right = tuple[bytes, Mapping[str, str]]
 
 
-class FakePcs:
+class FakePcs(Background):
     """The service; a context manager. ``tls`` is a folder: then it speaks HTTPS, with ``tls/ca.pem`` as authority.
 
     ``ignores_numbers``: answers with what it has, whatever evaluation data number is asked for, as old caches do.
@@ -116,17 +116,6 @@ class FakePcs:
 
     def _form(self, der: bytes) -> bytes:
         return der.hex().encode() if self.hex_lists else der
-
-    def __enter__(self) -> FakePcs:
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._server.shutdown()
-        self._server.server_close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         pcs = self
