@@ -27,27 +27,27 @@ _REMEMBERED_ITEMS = 4096
 
 W = TypeVar("W", bound=Named)
 A = TypeVar("A")
-I = TypeVar("I")  # noqa: E741
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
-class Held(Generic[I]):
+class Held(Generic[Item]):
     """A verified item, when it was fetched or confirmed, and why it is older than wanted, if it is."""
 
-    item: I
+    item: Item
     fetched: datetime
     problem: CollateralUnavailable | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Known(Generic[A, I]):
+class _Known(Generic[A, Item]):
     stamp: tuple[int, int, int]
     anchors: A
-    held: Held[I]
+    held: Held[Item]
 
 
-class Keeper(Generic[W, A, I]):
-    """A cache of items ``I`` wanted as ``W``, verified under anchors ``A``. Serves any number of threads and processes.
+class Keeper(Generic[W, A, Item]):
+    """A cache of ``Item`` wanted as ``W``, verified under anchors ``A``. Serves any number of threads and processes.
 
     Subclasses say what the methods that raise NotImplementedError here promise.
     """
@@ -57,7 +57,7 @@ class Keeper(Generic[W, A, I]):
 
     def __init__(self, cache: Cache, clock: Clock) -> None:
         self.cache, self.clock = cache, clock
-        self._known: OrderedDict[str, _Known[A, I]] = OrderedDict()
+        self._known: OrderedDict[str, _Known[A, Item]] = OrderedDict()
         self._guard = threading.Lock()
 
     @property
@@ -69,33 +69,33 @@ class Keeper(Generic[W, A, I]):
         """The thing of a name in the cache. Raises MalformedInput for names of others' things."""
         raise NotImplementedError
 
-    def check_kept(self, wanted: W, parts: tuple[bytes, ...], anchors: A, now: datetime) -> I:
+    def check_kept(self, wanted: W, parts: tuple[bytes, ...], anchors: A, now: datetime) -> Item:
         """Verify what a cache or a bundle holds. Raises CollateralRefused."""
         raise NotImplementedError
 
-    def ask(self, wanted: W, anchors: A, now: datetime, how: tuple[Budget, Held[I] | None]) -> tuple[I, str]:
+    def ask(self, wanted: W, anchors: A, now: datetime, how: tuple[Budget, Held[Item] | None]) -> tuple[Item, str]:
         """Ask the service and verify its answer, which replaces the one in ``how``; also says where it came from.
 
         Raises CollateralUnavailable.
         """
         raise NotImplementedError
 
-    def parts(self, item: I) -> tuple[bytes, ...]:
+    def parts(self, item: Item) -> tuple[bytes, ...]:
         """What is kept of an item."""
         raise NotImplementedError
 
-    def stored(self, item: I) -> None:
+    def stored(self, item: Item) -> None:
         """Called once an item is in the cache; for vendors whose numbers must never go back. Raises CacheUnusable."""
 
     def refresh_after(self, wanted: W) -> timedelta | None:
         """How long a thing is not asked for again; ``None`` is for ever."""
         raise NotImplementedError
 
-    def ends(self, item: I) -> datetime | None:
+    def ends(self, item: Item) -> datetime | None:
         """The last moment the item itself speaks of, where it is renewed before."""
         raise NotImplementedError
 
-    def due(self, item: I, now: datetime) -> bool:
+    def due(self, item: Item, now: datetime) -> bool:
         """Whether the item itself says that there should be a newer one."""
         raise NotImplementedError
 
@@ -105,7 +105,7 @@ class Keeper(Generic[W, A, I]):
             with suppress(MalformedInput):
                 yield self.wanted(name)
 
-    def get(self, wanted: W, anchors: A, now: datetime, budget: Budget, *, refresh: bool = False) -> Held[I] | None:
+    def get(self, wanted: W, anchors: A, now: datetime, budget: Budget, *, refresh: bool = False) -> Held[Item] | None:
         """The item; ``None`` when it is not cached and nobody may be asked.
 
         ``refresh`` asks even for what is fresh. Raises :class:`CollateralUnavailable` when there is none, fresh or old.
@@ -120,7 +120,7 @@ class Keeper(Generic[W, A, I]):
                 raise
             return Held(held.item, held.fetched, exc)
 
-    def cached(self, wanted: W, anchors: A, now: datetime) -> Held[I] | None:
+    def cached(self, wanted: W, anchors: A, now: datetime) -> Held[Item] | None:
         """What the cache holds, verified (again when its file or the anchors changed); nothing is asked."""
         stamp = self.cache.stamp(wanted)
         if stamp is None:
@@ -142,7 +142,7 @@ class Keeper(Generic[W, A, I]):
                 self._known.popitem(last=False)
         return held
 
-    def _fetch_alone(self, wanted: W, anchors: A, now: datetime, how: tuple[Budget, bool]) -> Held[I]:
+    def _fetch_alone(self, wanted: W, anchors: A, now: datetime, how: tuple[Budget, bool]) -> Held[Item]:
         """Fetch under the item's lock, unless another process has just done so or has just failed."""
         budget, refresh = how
         self.cache.prepare()
@@ -167,7 +167,7 @@ class Keeper(Generic[W, A, I]):
             self.stored(item)
             return Held(item, now)
 
-    def _fresh(self, wanted: W, held: Held[I], now: datetime) -> bool:
+    def _fresh(self, wanted: W, held: Held[Item], now: datetime) -> bool:
         refresh = self.refresh_after(wanted)
         due = self.due(held.item, now)
         if refresh is None or (self.renewed_by_timer and not due):

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple
 
 from attest.collateral.cache import Named
 from attest.collateral.clock import Budget, Clock
 from attest.collateral.errors import CollateralPaced, CollateralUnavailable
 from attest.collateral.files import locked, make_folder, read_bounded, replace
-from attest.collateral.keeper import Keeper
+from attest.collateral.keeper import A, Item, Keeper, W
 from policy.errors import CvmError, MalformedInput
 from policy.strictjson import strict_json
 
@@ -39,19 +39,16 @@ _TAKE_OVER_SECONDS = 30.0
 _MAX_STATE = 1 << 20
 _log = logging.getLogger("attest.renewal")
 
-W = TypeVar("W", bound=Named)
-A = TypeVar("A")
-I = TypeVar("I")  # noqa: E741
 Report = Callable[[str, str], None]
 """Called with the vendor and :data:`RENEWED` or :data:`FAILED` for each thing that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Watched(Generic[W, A, I]):
+class Watched(Generic[W, A, Item]):
     """One vendor's part of the cache, and the anchors under which its things are verified today."""
 
     vendor: str
-    keeper: Keeper[W, A, I]
+    keeper: Keeper[W, A, Item]
     anchors: A
 
 
@@ -101,7 +98,7 @@ class Renewer:
         self._tell()
         return max(1.0, (soonest - self._now()).total_seconds())
 
-    def _look_at(self, one: Watched[W, A, I], wanted: W) -> datetime | None:
+    def _look_at(self, one: Watched[W, A, Item], wanted: W) -> datetime | None:
         """When to look at a thing again, after renewing it if it is due; ``None`` for what is not renewed."""
         every = one.keeper.refresh_after(wanted)
         held = None if every is None else one.keeper.cached(wanted, one.anchors, self._now())
@@ -125,7 +122,7 @@ class Renewer:
             due = min(due, ends - every / 4)
         return max(due, fetched + every / 48)  # what lives shorter than it is left alone for a while too
 
-    def _renew(self, one: Watched[W, A, I], wanted: W) -> datetime:
+    def _renew(self, one: Watched[W, A, Item], wanted: W) -> datetime:
         now = self._now()
         try:
             held = one.keeper.get(wanted, one.anchors, now, Budget(self._clock, _ASK_SECONDS), refresh=True)
