@@ -112,7 +112,7 @@ def _tdx(claims: TdxClaims) -> dict[str, Any]:
             "perfmon": attributes.bit(attributes.PERFMON),
         },
         "tcb_status": tcb.status.value,
-        "tcb_date": claims_json(claims)["tcb"]["tcb_date"],  # type: ignore[index]
+        "tcb_date": claims_json(claims)["tcb"]["tcb_date"],  # type: ignore[index]  # an object in JSON
         "advisory_ids": list(tcb.advisory_ids),
         "collateral_expiration_status": "0",  # expired collateral never gets this far
         **({} if claims.events is None else {"uefi_event_logs": [_event(event) for event in claims.events]}),

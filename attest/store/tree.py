@@ -46,7 +46,8 @@ def nodes(tx: Connection, wanted: Iterable[tuple[int, int]]) -> Nodes:
         # Level by level: row values with IN make SQLite read the whole table. As text, for these are numbers of ours
         # and an expression of so many terms would take ten times as long to make as to run.
         places = [f"level = {level} AND number IN ({', '.join(map(str, some))})" for level, some in levels.items()]
-        rows = tx.exec_driver_sql(f"SELECT level, number, hash FROM tree WHERE {' OR '.join(places)}")  # noqa: S608
+        where = " OR ".join(places)
+        rows = tx.exec_driver_sql(f"SELECT level, number, hash FROM tree WHERE {where}")  # noqa: S608  of numbers
         found = {(level, number): as_bytes(value) for level, number, value in rows}
 
     def node(level: int, number: int) -> bytes:
