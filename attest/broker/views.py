@@ -31,6 +31,17 @@ def secret_json(entry: SecretEntry) -> dict[str, Any]:
     }
 
 
+def started_json(path: object, version: int) -> dict[str, Any]:
+    """A replacement of a disk's key that has begun."""
+    return {"path": path, "version": version, "state": "waiting for the guest's next boot"}
+
+
+def aborted_json(path: object, to_remove: bool) -> dict[str, Any]:
+    """One that was given up; ``to_remove``: a guest has put the key into its disk already."""
+    slot = "removed at the guest's next boot" if to_remove else "none"
+    return {"path": path, "state": "given up", "to_remove": to_remove, "old_keyslot": slot}
+
+
 def reference_json(entry: StoredReference) -> dict[str, Any]:
     """A reference value and its life."""
     value = reference_from_bytes(entry.document)

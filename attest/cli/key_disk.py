@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attest.cli.remote import Request
 
 FORGET = "none"
 
 
 def add_disk_verbs(verb: Callable[[str, str], ArgumentParser]) -> None:
-    """``verb`` makes a parser with PATH, ``--config`` and ``--json``."""
+    """``verb`` makes a parser with PATH, where to ask, and ``--json``."""
     rotate = verb("rotate", "make the key that shall replace a disk's key; its guest does the rest at its next boot")
     rotate.add_argument("--bytes", type=int, metavar="N", help="its size (that of the present key, at least 32)")
     rotate.add_argument("--abort", action="store_true", help="give it up, as long as no guest has confirmed it")
@@ -24,6 +27,7 @@ def rotate(args: Namespace) -> dict[str, Any]:
     """Start or give up a replacement."""
     from attest.broker import rotation
     from attest.broker.opening import open_database
+    from attest.broker.views import aborted_json, started_json
     from attest.cli.common import by_local_user, settings_of
     from attest.keys.master import load_master_keys
     from policy.vocab import ResourcePath
@@ -31,14 +35,20 @@ def rotate(args: Namespace) -> dict[str, Any]:
     settings, path = settings_of(args), ResourcePath.parse(args.path)
     database = open_database(settings)
     if args.abort:
-        to_remove = rotation.abort(database, path, by_local_user())
-        return {
-            "path": path,
-            "state": "given up",
-            "old_keyslot": "removed at the guest's next boot" if to_remove else "none",
-        }
-    version = rotation.start(database, load_master_keys(settings.master_key_file), path, args.bytes, by_local_user())
-    return {"path": path, "version": version, "state": "waiting for the guest's next boot"}
+        return aborted_json(path, rotation.abort(database, path, by_local_user()))
+    keys = load_master_keys(settings.master_key_file)
+    return started_json(path, rotation.start(database, keys, path, args.bytes, by_local_user()))
+
+
+def rotate_request(args: Namespace) -> Request:
+    """The same of a service."""
+    from attest.cli.remote import Request
+    from policy.vocab import ResourcePath
+
+    where = f"/cvm/v0/rotation/{ResourcePath.parse(args.path)}"
+    if args.abort:
+        return Request("DELETE", where)
+    return Request("POST", where, {} if args.bytes is None else {"bytes": str(args.bytes)})
 
 
 def luks_header(args: Namespace) -> dict[str, Any]:
@@ -51,6 +61,16 @@ def luks_header(args: Namespace) -> dict[str, Any]:
     path, digest = ResourcePath.parse(args.path), digest_of(args.header)
     version = rotation.record_header(open_database(settings_of(args)), path, digest, by_local_user())
     return {"path": path, "version": version, "header": digest}
+
+
+def header_request(args: Namespace) -> Request:
+    """The same of a service."""
+    from attest.cli.remote import Request
+    from policy.vocab import ResourcePath
+
+    digest = digest_of(args.header)
+    query = {} if digest is None else {"sha256": digest}
+    return Request("POST", f"/cvm/v0/luks-header/{ResourcePath.parse(args.path)}", query)
 
 
 def digest_of(text: str) -> str | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attest.cli.remote import Request
 
 
 def add_link(verb: Callable[[str, str], ArgumentParser]) -> None:
-    """``verb`` makes a parser with PATH, ``--config`` and ``--json``."""
+    """``verb`` makes a parser with PATH, where to ask, and ``--json``."""
     link = verb("link", "a resource whose value is kept in OpenBao or Vault (KV version 2), read at each release")
     link.add_argument("kv_path", metavar="KV-PATH", help="where it is in the engine, such as shop/database")
     link.add_argument("--field", required=True, metavar="NAME", help="which field of the secret")
@@ -21,28 +24,38 @@ def add_link(verb: Callable[[str, str], ArgumentParser]) -> None:
     )
 
 
-def link(args: Namespace) -> dict[str, Any]:
-    """Store the place, once the value can be read there."""
-    from attest.broker.opening import open_database, vault_of
-    from attest.broker.operations import NewResource, put_resource
-    from attest.cli.common import by_local_user, settings_of
-    from attest.keys.errors import KeyFileRefused
-    from attest.keys.kv import SOURCE, kv_place, read_secret
-    from attest.keys.master import load_master_keys
-    from policy.secret import SecretBytes
+def link_request(args: Namespace) -> Request:
+    """The same of a service."""
+    from attest.cli.remote import Request
     from policy.vocab import ResourcePath
 
-    settings, path = settings_of(args), ResourcePath.parse(args.path)
-    place = kv_place(args.mount, args.kv_path, args.field, args.kv_version, encoded=args.base64)
-    vault = vault_of(settings)
-    if vault is None:
-        raise KeyFileRefused("link: the settings name no server", hint='[keys] vault = "vault.toml" in attest.toml')
-    read_secret(vault, place).wipe()
-    only_for = None if args.only_for is None else tuple(args.only_for)
-    new = NewResource(path, SecretBytes(place.to_bytes()), args.replace, only_for, source=SOURCE)
+    query = {"kv-path": args.kv_path, "field": args.field, "mount": args.mount}
+    query |= {name: "1" for name in ("base64", "replace") if getattr(args, name)}
+    if args.kv_version is not None:
+        query["kv-version"] = str(args.kv_version)
+    if args.only_for:
+        query["for"] = ",".join(args.only_for)
+    return Request("POST", f"/cvm/v0/link/{ResourcePath.parse(args.path)}", query)
+
+
+def link(args: Namespace) -> dict[str, Any]:
+    """Store the place, once the value can be read there."""
+    from attest.broker.kv_link import KvLink, link_resource
+    from attest.broker.opening import open_database, vault_of
+    from attest.cli.common import by_local_user, settings_of
+    from attest.keys.master import load_master_keys
+    from policy.vocab import ResourcePath
+
+    settings = settings_of(args)
+    wanted = KvLink(
+        ResourcePath.parse(args.path),
+        args.kv_path,
+        args.field,
+        args.mount,
+        args.kv_version,
+        args.base64,
+        args.replace,
+        None if args.only_for is None else tuple(args.only_for),
+    )
     keys = load_master_keys(settings.master_key_file)
-    return {
-        "path": path,
-        "version": put_resource(open_database(settings), keys, new, by_local_user()),
-        "kept": str(place),
-    }
+    return link_resource(open_database(settings), keys, vault_of(settings), wanted, by_local_user())

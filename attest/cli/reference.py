@@ -32,7 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--candidate", type=Path, action="append", default=[], metavar="FILE", help="what an SNP guest may have been"
     )
     for child in (add, listing, retire, explain, *add_upgrade(verbs, add)):
-        (add_where if child in (add, listing, retire) else add_config)(child)
+        (add_config if child is explain else add_where)(child)
         add_json(child)
 
 
@@ -41,8 +41,8 @@ def run(args: Namespace) -> int:
     from attest.cli import reference_upgrade as upgrade
     from attest.cli.remote import asked
 
-    show = _print_list if args.action == "list" else None
-    if args.action in ("add", "list", "retire") and asked(args, _requests(), "reference", args.action, show):
+    show = {"list": _print_list, "promote": upgrade.print_promoted}.get(args.action)
+    if args.action in _requests() and asked(args, _requests(), "reference", args.action, show):
         return 0
     verbs = {"add": _add, "list": _list, "retire": _retire, "explain": _explain}
     return (verbs | {"promote": upgrade.run_promote, "progress": upgrade.run_progress})[args.action](args)
@@ -51,10 +51,12 @@ def run(args: Namespace) -> int:
 def _requests() -> Requests:
     from urllib.parse import quote
 
+    from attest.cli.reference_upgrade import plan_query, promotion
     from attest.cli.remote import Request
 
     return {
-        "add": lambda args: Request("POST", "/cvm/v0/reference-value", {}, _statement(args)),
+        "add": lambda args: Request("POST", "/cvm/v0/reference-value", plan_query(args), _statement(args)),
+        "promote": promotion,
         "list": lambda args: Request("GET", "/cvm/v0/reference-value"),
         "retire": lambda args: Request("DELETE", f"/cvm/v0/reference-value/{quote(args.name, safe='')}"),
     }
@@ -63,12 +65,8 @@ def _requests() -> Requests:
 def _statement(args: Namespace) -> bytes:
     """The file, in an envelope with the signatures beside it where there are some. Raises ConfigInvalid."""
     from attest.cli.common import read_file
-    from attest.cli.reference_upgrade import canary_of
     from attest.keys.statement import REFERENCE, envelope, signature_beside, unwrap
-    from policy.errors import ConfigInvalid
 
-    if canary_of(args) is not None:
-        raise ConfigInvalid("--next", ("upgrades are planned on the service's machine, not with --service",))
     data, beside = read_file(args.file, "reference value", 2 << 20), signature_beside(args.file)
     if not beside.exists():
         return data
@@ -79,13 +77,13 @@ def _add(args: Namespace) -> int:
     from attest.broker.opening import open_database, signers_of
     from attest.broker.operations import add_reference
     from attest.cli.common import by_local_user, print_json, print_text, read_file, settings_of
-    from attest.cli.reference_upgrade import canary_of
+    from attest.cli.reference_upgrade import plan_of
     from attest.keys.statement import REFERENCE, signature_beside, unwrap
 
     settings, beside = settings_of(args), signature_beside(args.file)
     signatures = read_file(beside, "signatures") if beside.exists() else None
     signed = unwrap(read_file(args.file, "reference value", 2 << 20), REFERENCE, signatures)
-    canary = canary_of(args)
+    canary = plan_of(args).canary()
     value = add_reference(open_database(settings), signed, by_local_user(), signers_of(settings), canary)
     digest, word = value.launch_digest.hex(), "registered" if canary is None else f"registered after {canary.follows}"
     if args.json:

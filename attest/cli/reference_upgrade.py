@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from attest.broker.upgrades import Seen
-    from policy.stage import Canary
-
-_CANARY = ("planned", "canary_vm", "canary_chip", "canary_releases")
+    from attest.broker.upgrade_plan import Plan
+    from attest.cli.remote import Request
 
 
 def add_upgrade(verbs: _SubParsersAction[ArgumentParser], add: ArgumentParser) -> tuple[ArgumentParser, ArgumentParser]:
@@ -39,91 +38,101 @@ def add_upgrade(verbs: _SubParsersAction[ArgumentParser], add: ArgumentParser) -
     return promote, progress
 
 
-def canary_of(args: Namespace) -> Canary | None:
-    """What ``--next`` and its options say. Raises ConfigInvalid."""
-    from attest.broker.asking import parse_time
-    from policy.errors import ConfigInvalid
-    from policy.stage import Canary
+def plan_of(args: Namespace) -> Plan:
+    """What ``--next`` and its options say."""
+    from attest.broker.upgrade_plan import Plan
 
-    if args.next is None:
-        if given := [f"--{name.replace('_', '-')}" for name in _CANARY if getattr(args, name)]:
-            raise ConfigInvalid(given[0], ("want it with --next only",))
-        return None
-    chips = tuple(text.lower() for text in args.canary_chip)
-    if wrong := [text for text in chips if not text or set(text) - set("0123456789abcdef")]:
-        raise ConfigInvalid("--canary-chip", (f"got {wrong[0][:40]!r}, want hexadecimal digits",))
-    if args.canary_releases is not None and args.canary_releases < 1:
-        raise ConfigInvalid("--canary-releases", (f"got {args.canary_releases}, want at least 1",))
-    planned = parse_time(args.planned, "--planned")
-    return Canary(args.next, planned, chips, tuple(args.canary_vm), args.canary_releases)
+    return Plan(args.next, args.planned, args.canary_vm, args.canary_chip, args.canary_releases)
+
+
+def plan_query(args: Namespace) -> dict[str, str]:
+    """The same for a service. Raises RequestMalformed."""
+    from attest.broker.errors import RequestMalformed
+
+    plan = plan_of(args)
+    plan.canary()
+    if any("," in name for name in plan.vms):
+        raise RequestMalformed("canary-vm: got a name with a comma, which divides names where a service is asked")
+    found = {
+        "next": plan.follows,
+        "planned": plan.planned,
+        "canary-vm": ",".join(plan.vms),
+        "canary-chip": ",".join(plan.chips),
+        "canary-releases": None if plan.releases is None else str(plan.releases),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def promotion(args: Namespace) -> Request:
+    """``promote`` of a service."""
+    from attest.cli.remote import Request
+
+    where = f"/cvm/v0/reference-value/{quote(args.name, safe='')}/promotion"
+    return Request("POST", where, {"retire-old": args.retire_old})
 
 
 def run_promote(args: Namespace) -> int:
     """Promote; 0."""
     from attest.audit.canonical import rfc3339
     from attest.broker.opening import open_database
+    from attest.broker.upgrade_plan import parse_end
     from attest.broker.upgrades import promote
-    from attest.cli.common import by_local_user, print_json, print_text, settings_of
+    from attest.cli.common import by_local_user, print_json, settings_of
 
-    ends = _end(args.retire_old, datetime.now(UTC))
+    ends = parse_end(args.retire_old, datetime.now(UTC))
     old = promote(open_database(settings_of(args)), args.name, ends, by_local_user())
-    shown = None if ends is None else rfc3339(ends)
+    found = {"name": args.name, "old": old, "old_retires": None if ends is None else rfc3339(ends)}
     if args.json:
-        print_json({"schema": "attest.reference.promote/1", "name": args.name, "old": old, "old_retires": shown})
+        print_json({"schema": "attest.reference.promote/1", **found})
     else:
-        print_text(f"reference value {args.name} in force; {old} {'stays' if shown is None else f'retires {shown}'}")
+        print_promoted(found)
     return 0
 
 
-def _end(text: str, now: datetime) -> datetime | None:
-    from attest.broker.asking import parse_time
+def print_promoted(found: Mapping[str, Any]) -> None:
+    """In words."""
+    from attest.cli.common import print_text
 
-    if text == "never":
-        return None
-    if text.isascii() and text.isdigit() and len(text) < 5:
-        return now + timedelta(days=int(text))
-    return parse_time(text, "--retire-old")
+    end = "stays" if found["old_retires"] is None else f"retires {found['old_retires']}"
+    print_text(f"reference value {found['name']} in force; {found['old']} {end}")
 
 
 def run_progress(args: Namespace) -> int:
     """Show who was last seen on the old value; 10 while somebody was."""
-    from attest.audit.canonical import rfc3339
-    from attest.broker.opening import open_database
-    from attest.broker.upgrades import plan_json, progress
     from attest.cli import OK, STATE
-    from attest.cli.common import print_json, print_table, print_text, settings_of
+    from attest.cli.common import print_json
 
-    now = datetime.now(UTC)
+    found = _progress(args)
+    if args.json:
+        print_json({"schema": "attest.reference.progress/1", **found})
+    else:
+        _print_progress(found)
+    return STATE if found["behind"] else OK
+
+
+def _progress(args: Namespace) -> dict[str, Any]:
+    """Of the database, or of a service."""
+    from attest.broker.opening import open_database
+    from attest.broker.upgrade_plan import progress_json
+    from attest.broker.upgrades import progress
+    from attest.cli.common import settings_of
+
+    if args.service is not None:
+        from attest.cli.remote import Request, answer
+
+        return answer(args, Request("GET", f"/cvm/v0/reference-value/{quote(args.name, safe='')}/progress"))
     with open_database(settings_of(args)).read() as tx:
         found = progress(tx, args.name)
-    ends = None if found.retires is None else rfc3339(found.retires)
-    planned = None if found.planned is None else rfc3339(found.planned)
-    rows = [_row(one) for one in found.vms]
-    behind = sum(not one.moved for one in found.vms)
-    if args.json:
-        sides = {
-            side: {"name": entry.name, **plan_json(entry, now)}
-            for side, entry in (("old", found.old), ("new", found.new))
-        }
-        print_json(
-            {"schema": "attest.reference.progress/1", **sides, "planned": planned, "vms": rows, "behind": behind}
-        )
-        return STATE if behind else OK
-    print_table(
-        [("CHIP", "VM", f"LAST ON {found.old.name}", f"LAST ON {found.new.name}", ""), *(_cells(row) for row in rows)]
-    )
-    plan = f", planned {planned}" if planned else ""
-    print_text(
-        f"{behind} of {len(rows)} still on {found.old.name}, which {f'retires {ends}' if ends else 'stays'}{plan}"
-    )
-    return STATE if behind else OK
+    return progress_json(found, datetime.now(UTC))
 
 
-def _row(one: Seen) -> dict[str, Any]:
-    from attest.audit.canonical import rfc3339
+def _print_progress(found: Mapping[str, Any]) -> None:
+    from attest.cli.common import print_table, print_text
 
-    old, new = (None if when is None else rfc3339(when) for when in (one.old, one.new))
-    return {"chip": one.chip, "vm": one.vm, "old": old, "new": new, "moved": one.moved}
+    old, new, rows, ends = found["old"]["name"], found["new"]["name"], found["vms"], found["retires"]
+    print_table([("CHIP", "VM", f"LAST ON {old}", f"LAST ON {new}", ""), *(_cells(row) for row in rows)])
+    plan = f", planned {found['planned']}" if found["planned"] else ""
+    print_text(f"{found['behind']} of {len(rows)} still on {old}, which {f'retires {ends}' if ends else 'stays'}{plan}")
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from attest.cli.common import add_config, print_json, print_table, read_file
-from attest.cli.key_disk import digest_of
+from attest.cli.key_disk import digest_of, header_request, rotate_request
+from attest.cli.key_link import link_request
 from attest.cli.operator import add_operator, ask
 from policy.vocab import ResourcePath
 
@@ -48,8 +49,7 @@ def asked(
     """Whether ``--service`` was given; then the answer was asked for and printed. ``show`` prints it for people."""
     if getattr(args, "service", None) is None:
         return False
-    request = requests[args.action](args)
-    found = json.loads(ask(args, request.method, request.path, dict(request.query), request.body))
+    found = answer(args, requests[args.action](args))
     if args.json:
         print_json({"schema": f"attest.{verb}.{schema}/1", **found})
     elif show is not None:
@@ -57,6 +57,12 @@ def asked(
     else:
         print_table([(name, "-" if value is None else value) for name, value in found.items() if name != "schema"])
     return True
+
+
+def answer(args: Namespace, request: Request) -> dict[str, Any]:
+    """What the service of ``--service`` says. Raises as :func:`ask` does."""
+    found: dict[str, Any] = json.loads(ask(args, request.method, request.path, dict(request.query), request.body))
+    return found
 
 
 def on_resource(method: str, verb: str, *query: str, body: bool = False) -> Callable[[Namespace], Request]:
@@ -99,4 +105,7 @@ KEY: Requests = {
     "disable": on_resource("POST", "disable", "reason"),
     "enable": on_resource("POST", "enable", "reason"),
     "break-glass": on_resource("POST", "break-glass", "reason", "minutes"),
+    "rotate": rotate_request,
+    "luks-header": header_request,
+    "link": link_request,
 }

@@ -17,20 +17,20 @@ from attest.broker.asking import Asked, Judge, answer_document, ask, parse_time
 from attest.broker.errors import RequestMalformed, ResourceUnknown
 from attest.broker.operations import NewResource
 from attest.broker.token import MAX_TOKEN
-from attest.broker.upgrades import plan_json
-from attest.broker.views import record_json, reference_json, secret_json
-from attest.store import records, rules, secrets
+from attest.broker.views import record_json, secret_json
+from attest.store import records, secrets
 from attest.web.expiry_watch import seconds_left
 from attest.web.guest import RESOURCE, healthz, json_response, resource_path
 from attest.web.health import OK, checks, ready
 from attest.web.lifecycle import LIFECYCLE_ROUTES, operator
 from attest.web.log import AUDITORS_LOG_ROUTES
 from attest.web.principals import Who
+from attest.web.queries import flag, names
+from attest.web.references import REFERENCE_ROUTES
 from attest.web.routes import Call, Route
 from attest.web.trustee_admin import TRUSTEE_ADMIN_ROUTES
 from policy.secret import SecretBytes
 
-MAX_REFERENCE = 2 << 20
 MAX_LISTED = 1000
 
 
@@ -38,12 +38,11 @@ def put_resource(call: Call) -> Response:
     """``POST`` raw bytes; ``?replace=1`` to replace, ``?for=NAME,NAME`` to limit who gets it, ``?luks-header=`` for the
     digest of the header of the disk it opens."""
     path = resource_path(call)
-    only_for = call.query.get("for")
     new = NewResource(
         path,
         SecretBytes(call.body),
-        replace=_flag(call, "replace"),
-        only_for=None if only_for is None else tuple(only_for.split(",")),
+        replace=flag(call, "replace"),
+        only_for=names(call, "for"),
         luks_header=call.query.get("luks-header"),
     )
     version = operations.put_resource(call.service.database, call.service.master_keys, new, operator(call))
@@ -60,33 +59,8 @@ def delete_resource(call: Call) -> Response:
 def list_resources(call: Call) -> Response:
     """``GET``: names, versions, sizes, times; never values. ``?history=1``: erased versions too."""
     with call.service.database.read() as tx:
-        found = secrets.entries(tx, history=_flag(call, "history"))
+        found = secrets.entries(tx, history=flag(call, "history"))
     return json_response({"schema": "attest.key.list/1", "resources": [secret_json(entry) for entry in found]})
-
-
-def add_reference(call: Call) -> Response:
-    """``POST`` a ``cvm.reference/1`` file."""
-    value = operations.add_reference(call.service.database, call.body, operator(call), call.service.signers)
-    return json_response({"name": value.name, "launch_digest": value.launch_digest.hex()})
-
-
-def list_references(call: Call) -> Response:
-    """``GET``: every reference value, retired ones too."""
-    with call.service.database.read() as tx:
-        found = rules.all_references(tx)
-    return json_response(
-        {
-            "schema": "attest.reference.list/1",
-            "references": [reference_json(entry) | plan_json(entry, call.now) for entry in found],
-        }
-    )
-
-
-def retire_reference(call: Call) -> Response:
-    """``DELETE``: take it out of force."""
-    name = call.arguments["name"]
-    operations.retire_reference(call.service.database, name, operator(call))
-    return json_response({"name": name, "retired": True})
 
 
 def introspect_token(call: Call) -> Response:
@@ -156,22 +130,13 @@ def metrics(call: Call) -> Response:
     return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _flag(call: Call, name: str) -> bool:
-    value = call.query.get(name, "0")
-    if value not in ("0", "1"):
-        raise RequestMalformed(f"{name}: got {value[:20]!r}, want 0 or 1")
-    return value == "1"
-
-
 ADMIN_ROUTES = (
     Route("POST", RESOURCE, Who.OPERATOR, put_resource, operations.MAX_SECRET),
     Route("DELETE", RESOURCE, Who.OPERATOR, delete_resource),
     Route("GET", "/kbs/v0/resource", Who.AUDITOR, list_resources),
     *LIFECYCLE_ROUTES,
     *TRUSTEE_ADMIN_ROUTES,
-    Route("POST", "/cvm/v0/reference-value", Who.OPERATOR, add_reference, MAX_REFERENCE),
-    Route("GET", "/cvm/v0/reference-value", Who.AUDITOR, list_references),
-    Route("DELETE", "/cvm/v0/reference-value/<name>", Who.OPERATOR, retire_reference),
+    *REFERENCE_ROUTES,
     Route("POST", "/cvm/v0/token/introspect", Who.OPERATOR, introspect_token, MAX_TOKEN),
     Route("GET", "/cvm/v0/token/<id>", Who.OPERATOR, show_token),
     Route("DELETE", "/cvm/v0/token/<id>", Who.OPERATOR, revoke_token),

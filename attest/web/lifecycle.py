@@ -8,11 +8,13 @@ from flask import Response
 
 from attest.broker import lifecycle, operations, rotation
 from attest.broker.conditions import RELEASE
-from attest.broker.errors import RequestMalformed
+from attest.broker.kv_link import MOUNT, KvLink, link_resource
 from attest.broker.operations import By
+from attest.broker.views import aborted_json, started_json
 from attest.web.guest import json_response, resource_path
 from attest.web.principals import Who, may
 from attest.web.problems import OperatorRequired
+from attest.web.queries import flag, names, number
 from attest.web.routes import Call, Route
 from policy.release_conditions import MAX_DOCUMENT
 
@@ -35,14 +37,14 @@ def set_conditions(call: Call) -> Response:
 def approve(call: Call) -> Response:
     """``POST``: ``?purpose=release|change|export``, ``?minutes=``."""
     path, purpose = resource_path(call), call.query.get("purpose", RELEASE)
-    record = lifecycle.approve(call.service.database, path, purpose, _number(call, "minutes", 60), operator(call))
+    record = lifecycle.approve(call.service.database, path, purpose, _minutes(call, 60), operator(call))
     return json_response({"path": path, "purpose": purpose, "record": record})
 
 
 def break_glass(call: Call) -> Response:
     """``POST``: ``?reason=``, ``?minutes=``."""
     path, reason = resource_path(call), call.query.get("reason", "")
-    minutes = _number(call, "minutes", 15)
+    minutes = _minutes(call, 15)
     record = lifecycle.break_glass(call.service.database, path, reason, minutes, operator(call))
     return json_response({"path": path, "record": record})
 
@@ -59,10 +61,11 @@ def enable(call: Call) -> Response:
 
 def generate(call: Call) -> Response:
     """``POST``: a random value of ``?bytes=`` that nobody has seen; ``?replace=1`` as for one that is sent."""
-    path, replace = resource_path(call), call.query.get("replace", "0") == "1"
-    size = _number(call, "bytes", 32)
-    service = call.service
-    version = operations.generate_resource(service.database, service.master_keys, path, size, replace, operator(call))
+    path, replace, service = resource_path(call), flag(call, "replace"), call.service
+    size = number(call, "bytes")
+    version = operations.generate_resource(
+        service.database, service.master_keys, path, 32 if size is None else size, replace, operator(call)
+    )
     return json_response({"path": path, "version": version})
 
 
@@ -78,16 +81,15 @@ def export(call: Call) -> Response:
 def rotate(call: Call) -> Response:
     """``POST``: make the key that shall replace this one, ``?bytes=``; the guest goes on with it at its next boot."""
     path, service = resource_path(call), call.service
-    size = _number(call, "bytes", 0) or None
-    version = rotation.start(service.database, service.master_keys, path, size, operator(call))
-    return json_response({"path": path, "version": version})
+    version = rotation.start(service.database, service.master_keys, path, number(call, "bytes"), operator(call))
+    return json_response(started_json(path, version))
 
 
 def abort_rotation(call: Call) -> Response:
     """``DELETE``: give that key up, as long as no guest has confirmed it."""
     path = resource_path(call)
     to_remove = rotation.abort(call.service.database, path, operator(call))
-    return json_response({"path": path, "to_remove": to_remove})
+    return json_response(aborted_json(path, to_remove))
 
 
 def record_header(call: Call) -> Response:
@@ -95,6 +97,23 @@ def record_header(call: Call) -> Response:
     path = resource_path(call)
     version = rotation.record_header(call.service.database, path, call.query.get("sha256"), operator(call))
     return json_response({"path": path, "version": version, "header": call.query.get("sha256")})
+
+
+def link(call: Call) -> Response:
+    """``POST``: the value is the secret at ``?kv-path=``, its ``?field=``, of the engine at ``?mount=``, and stays
+    there; ``?kv-version=`` for that one only, ``?base64=1``, ``?replace=1`` and ``?for=`` as for one that is sent."""
+    query, service = call.query, call.service
+    wanted = KvLink(
+        resource_path(call),
+        query.get("kv-path", ""),
+        query.get("field", ""),
+        query.get("mount", MOUNT),
+        number(call, "kv-version"),
+        flag(call, "base64"),
+        flag(call, "replace"),
+        names(call, "for"),
+    )
+    return json_response(link_resource(service.database, service.master_keys, service.vault, wanted, operator(call)))
 
 
 def forget_vm(call: Call) -> Response:
@@ -111,17 +130,15 @@ def operator(call: Call) -> By:
     return By(call.actor, call.now)
 
 
+def _minutes(call: Call, otherwise: int) -> int:
+    found = number(call, "minutes")
+    return otherwise if found is None else found
+
+
 def _switch(call: Call, disabled: bool) -> Response:
     path = resource_path(call)
     lifecycle.set_disabled(call.service.database, path, disabled, call.query.get("reason", ""), operator(call))
     return json_response({"path": path, "disabled": disabled})
-
-
-def _number(call: Call, name: str, otherwise: int) -> int:
-    value = call.query.get(name, str(otherwise))
-    if not (value.isascii() and value.isdigit() and len(value) < 8):
-        raise RequestMalformed(f"{name}: got {value[:20]!r}, want a number")
-    return int(value)
 
 
 def _route(
@@ -142,5 +159,6 @@ LIFECYCLE_ROUTES = (
     _route("POST", "rotation", rotate),
     _route("DELETE", "rotation", abort_rotation),
     _route("POST", "luks-header", record_header),
+    _route("POST", "link", link),
     Route("DELETE", "/cvm/v0/vm/<name>", Who.OPERATOR, forget_vm),
 )

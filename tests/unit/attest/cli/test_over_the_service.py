@@ -29,7 +29,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, provider: FakeProvider) -> 
 
 
 def over(served: Served, provider: FakeProvider, tmp_path: Path, role: str = "ops") -> list[str]:
-    token = tmp_path / "token"
+    token = tmp_path / f"token of {role}"
     token.write_text(provider.token(sub="petra", roles=[role]))
     return [
         "--service",
@@ -94,8 +94,56 @@ def test_an_auditor_may_look_and_is_told_when_a_verb_is_for_operators(
     assert (refused.code != 0, "who asks is an auditor" in refused.err) == (True, True), refused.err
 
 
-def test_an_upgrade_is_not_planned_over_the_service(served: Served, provider: FakeProvider, tmp_path: Path) -> None:
-    (tmp_path / "b.json").write_bytes(reference("web-2"))
-    words = ("reference", "add", str(tmp_path / "b.json"), "--next", "web-1")
-    done = attest_command(*words, *over(served, provider, tmp_path))
-    assert (done.code, "--next" in done.err) == (3, True), done.err
+def test_an_upgrade_is_planned_and_ended_over_the_service(
+    served: Served, provider: FakeProvider, tmp_path: Path
+) -> None:
+    asks = over(served, provider, tmp_path)
+    for name, digest in (("app-1", b"\x31" * 48), ("app-2", b"\x32" * 48), ("app-3", b"\x33" * 48)):
+        (tmp_path / f"{name}.json").write_bytes(reference(name, digest))
+    assert attest_command("reference", "add", str(tmp_path / "app-1.json"), *asks).code == 0
+    canary = ("--next", "app-1", "--planned", "2030-01-01", "--canary-vm", "a", "--canary-vm", "b", "--canary-chip",
+              "AB" * 64, "--canary-releases", "10")  # fmt: skip
+    assert attest_command("reference", "add", str(tmp_path / "app-2.json"), *canary, *asks).code == 0
+    listed = json.loads(attest_command("reference", "list", "--json", *asks).out)["references"]
+    stage = next(entry["stage"] for entry in listed if entry["name"] == "app-2")
+    assert stage["canary"] == {
+        "follows": "app-1", "planned": "2030-01-01T00:00:00+00:00", "chips": ["ab" * 64], "vms": ["a", "b"],
+        "releases": 10,
+    }  # fmt: skip
+    promoted = attest_command("reference", "promote", "app-2", "--retire-old", "2031-01-01", *asks)
+    assert (promoted.code, "app-1 retires 2031-01-01" in promoted.out) == (0, True), promoted.err
+    progress = attest_command("reference", "progress", "app-2", "--json", *over(served, provider, tmp_path, "audit"))
+    assert (progress.code, json.loads(progress.out)["old"]["state"]) == (0, "retiring"), progress.err
+    assert json.loads(progress.out) == json.loads(served.attest("reference", "progress", "app-2", "--json").out), (
+        "asked on the machine it is the same"
+    )
+    again = attest_command("reference", "promote", "app-2", *asks)
+    assert (again.code, "in force already" in again.err) == (3, True), again.err
+    for wrong in (("--planned", "2030-01-01"), ("--next", "app-1", "--canary-vm", "a,b")):
+        refused = attest_command("reference", "add", str(tmp_path / "app-3.json"), *wrong, *asks)
+        assert refused.code == 5, refused.err
+    assert "app-3" not in attest_command("reference", "list", *asks).out
+
+
+def test_a_disks_key_is_replaced_and_a_kv_secret_linked_by_operators_over_the_service(
+    served: Served, provider: FakeProvider, tmp_path: Path
+) -> None:
+    asks, path = over(served, provider, tmp_path), "default/disk-1/root"
+    assert attest_command("key", "generate", path, *asks).code == 0
+    digest = "5a" * 32
+    assert json.loads(attest_command("key", "luks-header", path, digest, "--json", *asks).out)["header"] == digest
+    started = json.loads(attest_command("key", "rotate", path, "--bytes", "64", "--json", *asks).out)
+    assert (started["version"], started["state"]) == (2, "waiting for the guest's next boot")
+    ended = json.loads(attest_command("key", "rotate", path, "--abort", "--json", *asks).out)
+    assert (ended["state"], ended["old_keyslot"]) == ("given up", "none")
+    assert attest_command("key", "luks-header", path, "none", *asks).code == 0
+    link = ("key", "link", "default/kv-1/password", "shop/db", "--field", "password")
+    unknown = attest_command(*link, *asks)
+    assert (unknown.code, "name no server" in unknown.err) == (3, True), unknown.err
+    badly = attest_command(*link[:3], "../x", *link[4:], *asks)
+    assert (badly.code, "KV path" in badly.err) == (3, True), badly.err
+    refused = attest_command("key", "rotate", path, *over(served, provider, tmp_path, "audit"))
+    assert (refused.code != 0, "who asks is an auditor" in refused.err) == (True, True), refused.err
+    changes = json.loads(served.attest("audit", "ask", "changes", "--json").out)["answer"]
+    kinds = [change["kind"] for change in changes if change["subject"] == path and change["actor"] == "operator:petra"]
+    assert kinds == ["resource-put", "luks-header", "key-rotation", "key-rotation", "luks-header"]

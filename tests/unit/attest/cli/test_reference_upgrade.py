@@ -46,7 +46,7 @@ def test_the_list_tells_an_upgrade_from_its_plan_to_its_end(served: Served) -> N
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--planned", "2030-01-01"), "want it with --next only"),
+        (("--planned", "2030-01-01"), "want it with next only"),
         (("--next", "web-1", "--canary-chip", "xy"), "want hexadecimal digits"),
         (("--next", "web-1", "--canary-releases", "0"), "want at least 1"),
         (("--next", "web-1", "--planned", "soon"), "want a date or time"),

@@ -68,6 +68,24 @@ def test_a_guest_gets_the_value_of_now_and_a_pinned_version_stays(bao: Bao, vaul
     assert pinned.client().resource(PATH) == PASSWORD.encode()
 
 
+def test_an_operator_links_a_secret_over_the_listener_and_one_that_is_not_there_is_not_linked(
+    bao: Bao, vault: Vault, tmp_path: Path
+) -> None:
+    store(bao, "shop/remote", password=base64.b64encode(PASSWORD.encode()).decode())
+    world = ServiceWorld(tmp_path / "service")
+    object.__setattr__(world.service, "vault", vault)
+    operator, where = world.admin_app().test_client(), f"/cvm/v0/link/{PATH}?field=password&base64=1&replace=1"
+    made = operator.post(f"{where}&kv-path=shop/remote&kv-version=1&for=web-1")
+    assert made.get_json() == {"path": PATH, "version": 2, "kept": "secret/shop/remote version 1"}
+    assert world.client().resource(PATH) == PASSWORD.encode()
+    listed = operator.get("/kbs/v0/resource").get_json()["resources"]
+    assert [entry["created_by"] for entry in listed if entry["source"]] == [str(world.by.actor)]
+    before = world.records()
+    for wrong, status in (("kv-path=shop/nothing", 503), ("kv-path=shop/remote&kv-version=9", 503), ("", 400)):
+        assert operator.post(f"{where}&{wrong}").status_code == status, wrong
+    assert world.records() == before
+
+
 def test_a_version_that_was_deleted_or_destroyed_is_no_value(
     bao: Bao, vault: Vault, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -131,6 +131,7 @@ def test_what_auditors_may_use_is_this_and_only_reads() -> None:
         ("GET", "/kbs/v0/resource"),
         ("GET", "/cvm/v0/resource/<repository>/<kind>/<tag>"),
         ("GET", "/cvm/v0/reference-value"),
+        ("GET", "/cvm/v0/reference-value/<name>/progress"),
         ("GET", "/kbs/v0/resource-policy"),
         ("GET", "/kbs/v0/reference-value"),
         ("GET", "/kbs/v0/reference-value/<name>"),
