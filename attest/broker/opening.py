@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from attest.broker.collateral import ServiceCollateral
 from attest.broker.errors import ServiceMisconfigured
 from attest.broker.limits import Limits
 from attest.broker.operations import By
-from attest.broker.policies import apply_policy, is_in_force
+from attest.broker.policies import apply_policy, is_in_force, versions
 from attest.broker.rules import active_document
 from attest.broker.service import Service
 from attest.broker.token import TokenSettings
@@ -25,6 +27,8 @@ from attest.store import rules
 from attest.store.engine import Database
 from policy.document import PolicyDocument, parse_policy
 from policy.rego_rules import split_rego
+
+_log = logging.getLogger("attest")
 
 
 def open_database(settings: Settings) -> Database:
@@ -90,15 +94,36 @@ def apply_policy_file(database: Database, settings: Settings, by: By) -> PolicyD
     """Put the policy of the settings in force; nothing changes if it is in force already.
 
     The signatures beside the file do not matter then: they are replaced first, and the machine may have stopped in
-    between. Nor does Rego that was set over the administration API since: it only refuses, and a restart must not lose
-    that.
+    between. Nor does the file where operators put another policy in force over the service since: a restart must not
+    take that back, in no replica. Nor does Rego that was set over the administration API: it only refuses.
     """
     signers, data = signers_of(settings), read_policy(settings.policy.file)
     if is_in_force(database, data, signers):
         return parse_policy(data)
+    if (newer := _put_in_force_since(database, data, signers)) is not None:
+        _log.warning(
+            "policy: %s is older than the one in force, which operators put there over the service",
+            settings.policy.file,
+        )
+        return parse_policy(newer)
     if not signers.keys and (extended := _with_rego_in_force(database, data)) is not None:
         return parse_policy(extended)
     return apply_policy(database, read_signed(settings.policy.file), by, signers)
+
+
+def _put_in_force_since(database: Database, data: bytes, signers: Signers) -> bytes | None:
+    """The policy in force, where operators put it in force over the service, its signatures are good, and the file is
+    an earlier version on record.
+    """
+    with database.read() as tx:
+        known = versions(tx)
+        if not known or not known[-1].over_the_service:
+            return None
+        active = active_document(tx)
+    digest = hashlib.sha256(data).digest()
+    if all(entry.sha256 != digest for entry in known):
+        return None
+    return active if is_in_force(database, active, signers) else None
 
 
 def _with_rego_in_force(database: Database, data: bytes) -> bytes | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from attest.audit.canonical import rfc3339
 from attest.audit.chain import parse_record
 from attest.audit.record import POLICY_APPLY, Event
 from attest.broker.errors import ServiceMisconfigured
@@ -40,6 +41,11 @@ class Version:
     signed_by: tuple[str, ...]
     rollback_to: int | None
     active: bool
+
+    @property
+    def over_the_service(self) -> bool:
+        """Whether an operator asked the service for it, and nobody on its machine."""
+        return self.actor.startswith("operator:")
 
 
 def apply_policy(
@@ -81,6 +87,23 @@ def apply_policy(
     return document
 
 
+def check_policy(database: Database, data: bytes, signers: Signers) -> dict[str, Any]:
+    """What :func:`apply_policy` would say of a policy (or an envelope of one); nothing changes. Raises as it does."""
+    signed = unwrap(data, POLICY)
+    document = parse_policy(signed.data)
+    with database.read() as tx:
+        in_force = rules.active_policy(tx) == hashlib.sha256(signed.data).digest()
+        if in_force and not signed.signatures:
+            signed = _with_signatures(tx, signed, rules.active_signature(tx))
+    signed_by = signers.check(signed, POLICY, f"policy {document.name}")
+    return {
+        "name": document.name,
+        "emulated": document.emulated_allowed,
+        "signed_by": list(signed_by),
+        "in_force": in_force,
+    }
+
+
 def is_in_force(database: Database, data: bytes, signers: Signers) -> bool:
     """Whether these bytes are the policy in force and the signatures on record for them are good."""
     with database.read() as tx:
@@ -100,9 +123,15 @@ def versions(tx: Connection) -> tuple[Version, ...]:
     return tuple(_version(number, entry, len(found)) for number, entry in enumerate(found, 1))
 
 
-def version(tx: Connection, number: int) -> tuple[Version, Signed]:
-    """Version ``number`` and its bytes. Raises NotFound, ServiceMisconfigured when the bytes are gone."""
+def version(tx: Connection, number: int | None = None) -> tuple[Version, Signed]:
+    """Version ``number``, or the one in force, and its bytes. Raises NotFound, ServiceMisconfigured when the bytes are
+    gone.
+    """
     found = versions(tx)
+    if number is None:
+        if not found:
+            raise NotFound("policy: none was ever in force", hint="attest policy apply FILE")
+        number = len(found)
     if not 0 < number <= len(found):
         raise NotFound(f"policy version {number}: there are {len(found)}", hint="attest policy list")
     entry = found[number - 1]
@@ -110,6 +139,21 @@ def version(tx: Connection, number: int) -> tuple[Version, Signed]:
     if data is None:
         raise ServiceMisconfigured(f"policy version {number}: its bytes {entry.sha256.hex()} are gone")
     return entry, _with_signatures(tx, Signed(data), entry.signature)
+
+
+def version_json(entry: Version) -> dict[str, object]:
+    """A version as JSON values."""
+    return {
+        "version": entry.number,
+        "name": entry.name,
+        "since": rfc3339(entry.time),
+        "by": entry.actor,
+        "signed_by": list(entry.signed_by),
+        "rollback_to": entry.rollback_to,
+        "record": entry.record,
+        "sha256": entry.sha256.hex(),
+        "in_force": entry.active,
+    }
 
 
 def version_in_force(tx: Connection, when: datetime) -> int | None:

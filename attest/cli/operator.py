@@ -33,13 +33,11 @@ class ServiceRefused(CvmError):
     code = "service.refused"
 
 
-def add_operator(parser: ArgumentParser, *, required: bool = True) -> None:
+LISTENER = "the operators' listener, https://HOST:PORT"
+
+
+def add_operator(parser: ArgumentParser, *, required: bool = True, where: str = LISTENER) -> None:
     """``--service``, ``--ca``, and ``--certificate`` with ``--key`` or ``--token-file``."""
-    where = (
-        "the operators' listener, https://HOST:PORT"
-        if required
-        else "ask this service, https://HOST:PORT, not the database"
-    )
     parser.add_argument("--service", required=required, metavar="URL", help=where)
     parser.add_argument(
         "--ca", type=Path, metavar="FILE", help="the service's authority, ca.pem (default: the system's)"

@@ -46,25 +46,27 @@ def run(args: Namespace) -> int:
     return int(getattr(import_module(f"attest.cli.{module}"), function)(args))
 
 
-def _child(verbs: Verbs, name: str, text: str, *, config: bool = False) -> ArgumentParser:
-    from attest.cli.common import add_config, add_json
+def _child(verbs: Verbs, name: str, text: str, *, where: bool = False) -> ArgumentParser:
+    """``where``: with the options for a database here or a service there."""
+    from attest.cli.common import add_json
 
     child = verbs.add_parser(name, help=text, allow_abbrev=False)
     add_json(child)
-    if config:
-        add_config(child)
+    if where:
+        from attest.cli.remote import add_where
+
+        add_where(child)
     return child
 
 
 def _add_looking(verbs: Verbs) -> None:
-    for name, text in (
-        ("check", "report every problem of a policy file"),
-        ("explain", "say what a policy accepts and leaves out"),
-    ):
-        _child(verbs, name, text).add_argument(
-            "file", metavar="NAME|FILE", help="a shipped policy by name, or a file (TOML)"
-        )
-    diff = _child(verbs, "diff", "compare two policies rule by rule; exit 7 where they differ", config=True)
+    from attest.cli.operator import add_operator
+
+    check = _child(verbs, "check", "report every problem of a policy file")
+    add_operator(check, required=False, where="ask this service too, https://HOST:PORT, whether it would take it")
+    for child in (check, _child(verbs, "explain", "say what a policy accepts and leaves out")):
+        child.add_argument("file", metavar="NAME|FILE", help="a shipped policy by name, or a file (TOML)")
+    diff = _child(verbs, "diff", "compare two policies rule by rule; exit 7 where they differ", where=True)
     for name in ("old", "new"):
         diff.add_argument(name, metavar="NAME|FILE|vN", help="shipped, a file, or version N of this service (v3)")
     test = _child(verbs, "test", "judge evidence files, compare with what you expect; exit 6 if one differs")
@@ -81,17 +83,17 @@ def _add_signing(verbs: Verbs) -> None:
 
 
 def _add_force(verbs: Verbs) -> None:
-    apply = _child(verbs, "apply", "put a policy in force; guests attest again", config=True)
+    apply = _child(verbs, "apply", "put a policy in force; guests attest again", where=True)
     apply.add_argument("file", metavar="NAME|FILE", help="a shipped policy by name, a file, or an envelope of one")
-    rollback = _child(verbs, "rollback", "put an earlier version in force again", config=True)
+    rollback = _child(verbs, "rollback", "put an earlier version in force again", where=True)
     rollback.add_argument("version", type=_version, metavar="vN", help="the version (attest policy list)")
-    _child(verbs, "list", "every version: when, by whom, signed by whom", config=True)
-    show = _child(verbs, "show", "the text of a version", config=True)
+    _child(verbs, "list", "every version: when, by whom, signed by whom", where=True)
+    show = _child(verbs, "show", "the text of a version", where=True)
     show.add_argument("version", type=_version, nargs="?", metavar="vN", help="default: the one in force")
 
 
 def _add_replay(verbs: Verbs) -> None:
-    replay = _child(verbs, "replay", "what recorded evidence would have got under a policy", config=True)
+    replay = _child(verbs, "replay", "what recorded evidence would have got under a policy", where=True)
     replay.add_argument("file", metavar="NAME|FILE|vN", help="the policy")
     replay.add_argument("--since", type=rfc3339_time, metavar="RFC3339", help="from then on (default: 30 days ago)")
     replay.add_argument("--until", type=rfc3339_time, metavar="RFC3339", help="before then (default: now)")

@@ -13,6 +13,7 @@ from policy.errors import ConfigInvalid
 SHIPPED = ("strict", "cloud-aws", "cloud-gcp", "cloud-azure", "demo")
 """Names of ``policy/documents``; a file of such a name is reached as ``./strict``."""
 
+EMULATED = " — accepts EMULATED hardware, which protects nothing"
 PLACEHOLDER = "@EMULATED_ROOT@"
 _NO_ROOT = "0" * 64
 _MAX_BYTES = 1 << 20
@@ -44,7 +45,7 @@ def signed_policy(name: str) -> Signed:
 
 def emulated_words(document: PolicyDocument) -> str:
     """What has to be said beside the name of a policy that trusts emulated chips."""
-    return " — accepts EMULATED hardware, which protects nothing" if document.emulated_allowed else ""
+    return EMULATED if document.emulated_allowed else ""
 
 
 def raw_policy(name: str) -> bytes:

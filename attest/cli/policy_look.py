@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attest.cli.common import print_json, print_table, print_text
 from attest.cli.policy_file import emulated_words, policy_bytes
@@ -19,13 +19,21 @@ _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 
 
 def check(args: Namespace) -> int:
-    """Every problem, or none."""
+    """Every problem, or none; a service that is asked says too whether it would take it."""
     document = parse_policy(policy_bytes(args.file))
+    found: dict[str, Any] = {"name": document.name, "emulated": document.emulated_allowed}
+    if args.service is not None:
+        from attest.cli.policy_there import would_take
+
+        found |= would_take(args)
     if args.json:
-        print_json({"schema": "attest.policy.check/1", "name": document.name, "emulated": document.emulated_allowed})
-    else:
-        print_text(f"policy {document.name}: no problems" + emulated_words(document))
-        print_text(*(f"think about {text}" for text in policy_warnings(document)))
+        print_json({"schema": "attest.policy.check/1", **found})
+        return 0
+    print_text(f"policy {document.name}: no problems" + emulated_words(document))
+    print_text(*(f"think about {text}" for text in policy_warnings(document)))
+    if args.service is not None:
+        signed = ", ".join(key[:16] for key in found["signed_by"]) or "no key that counts there"
+        print_text(f"the service would take it, signed by {signed}" + (", and has it in force" * found["in_force"]))
     return 0
 
 
@@ -76,15 +84,24 @@ def differences(old: tuple[Rule, ...], new: tuple[Rule, ...]) -> list[tuple[str,
 
 def policy_named(args: Namespace, name: str) -> PolicyDocument:
     """A shipped policy, a file, or version N of the service (``vN``). Raises NotFound, PolicyUnreadable."""
+    return parse_policy(policy_text(args, name))
+
+
+def policy_text(args: Namespace, name: str) -> bytes:
+    """Its bytes."""
     match = _VERSION.fullmatch(name)
     if match is None:
-        return parse_policy(policy_bytes(name))
+        return policy_bytes(name)
+    if args.service is not None:
+        from attest.cli.policy_there import version_there
+
+        return str(version_there(args, int(match[1]))["text"]).encode()
     from attest.broker.opening import open_database
     from attest.broker.policies import version
     from attest.cli.common import settings_of
 
     with open_database(settings_of(args)).read() as tx:
-        return parse_policy(version(tx, int(match[1]))[1].data)
+        return version(tx, int(match[1]))[1].data
 
 
 def _said(rule: str, compared: bool) -> str:

@@ -40,7 +40,7 @@ Requests = Mapping[str, Callable[[Namespace], Request]]
 def add_where(parser: ArgumentParser) -> None:
     """``--config`` for here, ``--service`` and who asks for there."""
     add_config(parser)
-    add_operator(parser, required=False)
+    add_operator(parser, required=False, where="ask this service, https://HOST:PORT, not the database")
 
 
 def asked(

@@ -24,6 +24,7 @@ from attest.web.guest import RESOURCE, healthz, json_response, resource_path
 from attest.web.health import OK, checks, ready
 from attest.web.lifecycle import LIFECYCLE_ROUTES, operator
 from attest.web.log import AUDITORS_LOG_ROUTES
+from attest.web.policies import POLICY_ROUTES
 from attest.web.principals import Who
 from attest.web.queries import flag, names
 from attest.web.references import REFERENCE_ROUTES
@@ -137,6 +138,7 @@ ADMIN_ROUTES = (
     *LIFECYCLE_ROUTES,
     *TRUSTEE_ADMIN_ROUTES,
     *REFERENCE_ROUTES,
+    *POLICY_ROUTES,
     Route("POST", "/cvm/v0/token/introspect", Who.OPERATOR, introspect_token, MAX_TOKEN),
     Route("GET", "/cvm/v0/token/<id>", Who.OPERATOR, show_token),
     Route("DELETE", "/cvm/v0/token/<id>", Who.OPERATOR, revoke_token),

@@ -12,6 +12,7 @@ import pytest
 from tests.fakes.oidc import FakeProvider
 from tests.fakes.served import Done, Served, attest_command
 from tests.fakes.service_world import GOOD, PATH, PKI, SECRET, reference
+from tests.unit.attest.cli.test_policy_cli import STRICTER
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +148,26 @@ def test_a_disks_key_is_replaced_and_a_kv_secret_linked_by_operators_over_the_se
     changes = json.loads(served.attest("audit", "ask", "changes", "--json").out)["answer"]
     kinds = [change["kind"] for change in changes if change["subject"] == path and change["actor"] == "operator:petra"]
     assert kinds == ["resource-put", "luks-header", "key-rotation", "key-rotation", "luks-header"]
+
+
+def test_a_policy_is_tried_put_in_force_compared_and_taken_back_over_the_service(
+    served: Served, provider: FakeProvider, tmp_path: Path
+) -> None:
+    asks, reads = over(served, provider, tmp_path), over(served, provider, tmp_path, "audit")
+    stricter = str(tmp_path / "stricter.toml")
+    Path(stricter).write_bytes(STRICTER)
+    checked = attest_command("policy", "check", stricter, *reads)
+    assert (checked.code, "the service would take it" in checked.out) == (0, True), checked.err
+    assert attest_command("policy", "apply", stricter, *reads).code == 3, "auditors change nothing"
+    before = json.loads(attest_command("policy", "list", "--json", *reads).out)["versions"]
+    applied = attest_command("policy", "apply", stricter, *asks)
+    assert (applied.code, "accepts EMULATED hardware" in applied.out) == (0, True), applied.err
+    assert attest_command("policy", "show", *reads).out.encode() == STRICTER
+    differ = attest_command("policy", "diff", f"v{len(before)}", stricter, *reads)
+    assert (differ.code, "snp.vmpl" in differ.out) == (7, True), differ.out + differ.err
+    replayed = attest_command("policy", "replay", f"v{len(before)}", "--json", *reads)
+    assert (replayed.code, json.loads(replayed.out)["schema"]) == (0, "attest.policy.replay/1"), replayed.err
+    assert attest_command("policy", "rollback", f"v{len(before)}", *asks).code == 0
+    listed = json.loads(attest_command("policy", "list", "--json", *reads).out)["versions"]
+    assert [entry["by"] for entry in listed[len(before) :]] == ["operator:petra"] * 2
+    assert listed == json.loads(served.attest("policy", "list", "--json").out)["versions"]

@@ -86,6 +86,7 @@ def filled(route: Route) -> str:
         route.path.replace("<repository>/<kind>/<tag>", PATH)
         .replace("<name>", "web-1")
         .replace("<number>", "1")
+        .replace("<version>", "1")
         .replace("<id>", "0" * 32)
         .replace("/entries/<path:tile>", "/entries/000.p/1")
         .replace("<path:tile>", "0/000.p/1")
@@ -132,6 +133,10 @@ def test_what_auditors_may_use_is_this_and_only_reads() -> None:
         ("GET", "/cvm/v0/resource/<repository>/<kind>/<tag>"),
         ("GET", "/cvm/v0/reference-value"),
         ("GET", "/cvm/v0/reference-value/<name>/progress"),
+        ("GET", "/cvm/v0/policy"),
+        ("GET", "/cvm/v0/policy/<version>"),
+        ("POST", "/cvm/v0/policy/check"),
+        ("POST", "/cvm/v0/policy/replay"),
         ("GET", "/kbs/v0/resource-policy"),
         ("GET", "/kbs/v0/reference-value"),
         ("GET", "/kbs/v0/reference-value/<name>"),
