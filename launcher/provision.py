@@ -16,7 +16,7 @@ from launcher.image.base import Base, base_key, build_base, builder_version, loa
 from launcher.image.build import INITRD_FILE, KERNEL_FILE, MANIFEST_FILE, build_image, image_key, read_manifest
 from launcher.image.errors import ImageError, ImageExists
 from launcher.image.kernel import KERNEL_PACKAGE
-from launcher.image.userland import PACKAGES
+from launcher.image.userland import PACKAGES, TOOL_PACKAGES
 from launcher.io.apt import AptFolder
 from launcher.io.cachedir import cache_folder, exclusive, staged
 
@@ -83,7 +83,7 @@ def ensure_base(order: ImageOrder, progress: Progress, *, cache: Path | None = N
 def _packages(home: Path, order: ImageOrder, progress: Progress) -> tuple[Package, ...]:
     suite = Suite(order.suite, order.mirror, order.security_mirror, order.allow_expired)
     return AptFolder(home / f"apt-{suite.name}", suite, progress).fetch(
-        (KERNEL_PACKAGE, *PACKAGES), refresh=order.refresh
+        (KERNEL_PACKAGE, *PACKAGES, *TOOL_PACKAGES), refresh=order.refresh
     )
 
 

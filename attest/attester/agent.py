@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from attest.attester.clock import learn_time
-from attest.attester.cmdline import DiskOrder, NetOrder, Orders, ServiceAddress
+from attest.attester.cmdline import DiskOrder, NetOrder, Orders, RootOrder, ServiceAddress
 from attest.attester.disk_key import DiskKey
 from attest.attester.errors import PayloadFailed, Refused
 from attest.attester.exec_session import Credential
@@ -43,6 +43,13 @@ class Unlocked(NamedTuple):
 
     mounted: Path
     read_only: bool
+
+
+class Places(NamedTuple):
+    """Where a payload finds things: the ``root`` file system it runs in, if there is one, and the first ``disk``."""
+
+    root: Path | None
+    disk: Path | None
 
 
 class RunningPayload(Protocol):
@@ -85,7 +92,10 @@ class Machine(Protocol):
     def serve_exec(self, operators: tuple[bytes, ...], credential: Credential, tell: Callable[[str], None]) -> None:
         """Let these operators run commands from now on."""
 
-    def start(self, run: str, mounted: Path, output: Callable[[str], None]) -> RunningPayload:
+    def open_root(self, order: RootOrder) -> Path:
+        """Open, check and mount the root file system."""
+
+    def start(self, run: str, places: Places, output: Callable[[str], None]) -> RunningPayload:
         """Start the payload."""
 
     def secrets_folder(self) -> Path:
@@ -153,11 +163,18 @@ class Agent:
         if orders.net is not None:
             name = self._machine.network(orders.net)
             self._status.say(f"network: {name} has {orders.net.address}/{orders.net.prefix}")
+        root = self._open_root(orders.root) if orders.root is not None else None
         unlocked = self._unlock_all(orders.service, orders.ca) if orders.service and orders.ca else []
-        payload = None
-        if orders.run is not None:
-            payload = self._machine.start(orders.run, unlocked[0].mounted, self._pass_on)
-        return payload
+        if orders.run is None:
+            return None
+        places = Places(root, unlocked[0].mounted if unlocked else None)
+        return self._machine.start(orders.run, places, self._pass_on)
+
+    def _open_root(self, order: RootOrder) -> Path:
+        """Before the service is asked for anything: a guest whose root was changed gets no key."""
+        mounted = self._machine.open_root(order)
+        self._status.say(f"root {order.name}: all {order.blocks} blocks are what {order.root_hash[:16]}… says")
+        return mounted
 
     def _unlock_all(self, service: ServiceAddress, ca: bytes) -> list[Unlocked]:
         # Headers first: for a disk that will not be opened, no key is asked for.

@@ -8,7 +8,8 @@ because a guest that guesses what its owner meant is worse than one that says wh
     cvm.ca=<base64 DER>                      the only CA whose certificates that service may show
     cvm.disk=<name>:<repository/type/tag>    one per encrypted disk; <name> is the virtio-blk serial
     cvm.net=10.0.2.15/24,10.0.2.2[,10.0.2.3] static IPv4 address/prefix, gateway, name server
-    cvm.run=/path                            program on the first disk
+    cvm.root=<name>:<blocks>:<root hash>     root file system with a hash tree; <name> is the virtio-blk serial
+    cvm.run=/path                            program in that root file system, else on the first disk
     cvm.evidence=emulated                    ask the emulated chip, and only it
     cvm.poweroff=1                           power off when the work is done
     cvm.pin=<thumbprint>                     the key that signs the service's answers (RFC 7638); once per key
@@ -27,13 +28,28 @@ from typing import NamedTuple, TypeVar
 
 from attest.attester.errors import CommandLineMalformed
 from policy.errors import MalformedInput
+from policy.verity import MAX_BLOCKS, MIN_BLOCKS
 from policy.vocab import ResourcePath
 
 # x86 keeps COMMAND_LINE_SIZE = 2048 bytes including the NUL and cuts the rest off without a word, after it was
 # measured.
 KERNEL_LIMIT = 2047
 MAX_DISKS = 16
-WORDS = ("api", "ca", "disk", "evidence", "exec", "net", "pin", "poweroff", "reattest", "run", "secret", "service")
+WORDS = (
+    "api",
+    "ca",
+    "disk",
+    "evidence",
+    "exec",
+    "net",
+    "pin",
+    "poweroff",
+    "reattest",
+    "root",
+    "run",
+    "secret",
+    "service",
+)
 APIS = ("resource", "token", "evidence")
 MAX_SECRETS, MAX_PINS = 32, 4
 MAX_OPERATORS = 8
@@ -64,6 +80,14 @@ class DiskOrder(NamedTuple):
 
     name: str
     resource: ResourcePath
+
+
+class RootOrder(NamedTuple):
+    """The disk with serial ``name`` is a root file system: ``blocks`` of 4096 bytes with this root hash (hex)."""
+
+    name: str
+    blocks: int
+    root_hash: str
 
 
 class SecretOrder(NamedTuple):
@@ -100,6 +124,7 @@ class Orders(NamedTuple):
     api: tuple[str, ...] = ()
     reattest: int = 0
     operators: tuple[bytes, ...] = ()
+    root: RootOrder | None = None
 
     @property
     def stays(self) -> bool:
@@ -161,6 +186,7 @@ def _together(values: dict[str, list[str]]) -> Orders:
         api=_only(values, "api", _api) or (),
         reattest=_only(values, "reattest", _reattest) or 0,
         operators=_only(values, "exec", _operators) or (),
+        root=_only(values, "root", _root),
     )
     _check_lasting(orders)
     if (orders.service is None) != (orders.ca is None):
@@ -175,8 +201,12 @@ def _together(values: dict[str, list[str]]) -> Orders:
             f"command line: cvm.exec beside cvm.api {', '.join(speaking)}: a program that gets an attestation of its "
             "own from the interface could answer operators as this guest"
         )
-    if orders.run is not None and not disks:
-        raise CommandLineMalformed("command line: cvm.run names a program on the first cvm.disk, but there is none")
+    if orders.run is not None and not disks and orders.root is None:
+        raise CommandLineMalformed(
+            "command line: cvm.run names a program on cvm.root or the first cvm.disk, but there is neither"
+        )
+    if orders.root is not None and orders.root.name in {disk.name for disk in disks}:
+        raise CommandLineMalformed(f"command line: cvm.root and a cvm.disk are both named {orders.root.name}")
     return orders
 
 
@@ -226,6 +256,16 @@ def _disk(text: str) -> DiskOrder:
         return DiskOrder(name, ResourcePath.parse(resource))
     except MalformedInput as exc:
         raise CommandLineMalformed(f"cvm.disk: {exc}") from None
+
+
+def _root(text: str) -> RootOrder:
+    name, _, rest = text.partition(":")
+    match = re.fullmatch(r"([1-9][0-9]{0,9}):([0-9a-f]{64})", rest)
+    if match is None or not _DISK_NAME.fullmatch(name) or not MIN_BLOCKS <= int(match[1]) <= MAX_BLOCKS:
+        raise CommandLineMalformed(
+            f"cvm.root: {text[:80]!r}, want name:blocks:hash ({MIN_BLOCKS} blocks or more, 64 lower-case hex digits)"
+        )
+    return RootOrder(name, int(match[1]), match[2])
 
 
 def _pin(text: str) -> str:

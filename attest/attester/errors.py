@@ -71,6 +71,12 @@ class DiskFailed(CvmError):
     code = "guest.disk"
 
 
+class RootFailed(CvmError):
+    """The root file system is missing, cannot be opened, or is not what the measured root hash says."""
+
+    code = "guest.root"
+
+
 class SecretFileFailed(CvmError):
     """A secret could not be put in its file, or the guest's interface could not be opened."""
 

@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from attest.attester import disk, kernel
-from attest.attester.agent import Agent, CheckedDisk, RunningPayload, Unlocked, settle
-from attest.attester.cmdline import DiskOrder, NetOrder, parse_orders
+from attest.attester.agent import Agent, CheckedDisk, Places, RunningPayload, Unlocked, settle
+from attest.attester.cmdline import DiskOrder, NetOrder, RootOrder, parse_orders
 from attest.attester.evidence_json import kbs_evidence
 from attest.attester.exec_server import ExecServer, Port
 from attest.attester.exec_session import Credential
@@ -117,11 +117,21 @@ class Guest:
         finally:
             os._exit(1)
 
-    def start(self, run: str, mounted: Path, output: Callable[[str], None]) -> RunningPayload:
-        """The payload from the first disk."""
-        from attest.attester.payload import Payload, find_program
+    def open_root(self, order: RootOrder) -> Path:
+        """dm-verity and squashfs."""
+        from attest.attester.root_disk import open_root
 
-        return Payload(find_program(run, mounted), mounted, output)
+        return open_root(order)
+
+    def start(self, run: str, places: Places, output: Callable[[str], None]) -> RunningPayload:
+        """The payload in the root file system, else from the first disk."""
+        from attest.attester.payload import Payload, command
+
+        if places.root is not None:
+            from attest.attester.root_disk import furnish
+
+            furnish(places.root)
+        return Payload(command(run, places.root, places.disk), places.disk, output)
 
 
 def open_status() -> Status:

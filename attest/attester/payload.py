@@ -19,6 +19,18 @@ MAX_OUTPUT = 64 * 1024
 CHUNK = 1024
 
 
+def command(run: str, root: Path | None, disk: Path | None) -> list[str]:
+    """How the program ``run`` is started: inside ``root``, or where there is none from ``disk``."""
+    if root is None:
+        if disk is None:
+            raise PayloadFailed(f"payload {run}: no disk to find it on")
+        return [str(find_program(run, disk))]
+    # A link is resolved inside the new root, by whoever executes it: only there does it mean what it says.
+    if not os.path.lexists(root / run.lstrip("/")):
+        raise PayloadFailed(f"payload {run}: not in the root file system")
+    return ["/usr/bin/chroot", str(root), run]
+
+
 def find_program(run: str, mounted: Path) -> Path:
     """``run`` (absolute, as in ``cvm.run``) on the disk mounted at ``mounted``; links must not lead off the disk."""
     path = mounted / run.lstrip("/")
@@ -39,16 +51,14 @@ class Payload:
     dropped.
     """
 
-    def __init__(self, program: Path, mounted: Path, output: Callable[[str], None]) -> None:
-        environment = {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": "/",
-            "CVM_DISK": str(mounted),
-        }
+    def __init__(self, words: list[str], disk: Path | None, output: Callable[[str], None]) -> None:
+        environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/"}
+        if disk is not None:
+            environment["CVM_DISK"] = str(disk)
         try:
             self._process = subprocess.Popen(
-                [str(program)],
-                cwd=mounted,
+                words,
+                cwd=disk or Path("/"),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -56,7 +66,7 @@ class Payload:
                 start_new_session=True,
             )
         except OSError as exc:
-            raise PayloadFailed(f"payload {program}: cannot be started: {exc.strerror}") from None
+            raise PayloadFailed(f"payload {words[-1]}: cannot be started: {exc.strerror}") from None
         self._output = output
         self._left = MAX_OUTPUT
         self._decode = getincrementaldecoder("utf-8")("replace").decode

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
     from launcher.provision import ImageOrder
 
-DESCRIPTION = "Build the guest image: a kernel and a reproducible initrd with the attestation agent."
+DESCRIPTION = (
+    """Build the guest image: a kernel, a reproducible initrd with the attestation agent, root file systems."""
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -20,12 +22,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     build = verbs.add_parser("build", help="kernel, initrd and manifest.json from Debian's packages")
     build.add_argument("--out", metavar="DIR", required=True, help="folder for the image; made or replaced as a whole")
     build.add_argument("--refresh", action="store_true", help="ask the mirror now, not once a day")
+    root = verbs.add_parser("root", help="a read-only root file system whose every byte follows from its root hash")
+    root.add_argument("image", metavar="IMG", help="file to make; an existing one is never overwritten")
+    root.add_argument(
+        "--content", metavar="PATH", required=True, help="folder (all files become root's) or tar archive"
+    )
     show = verbs.add_parser("show", help="what an image is made of; compares its files with the manifest")
     show.add_argument("dir", metavar="DIR")
     toolchain = verbs.add_parser("toolchain", help="find QEMU and firmware, or fetch them into the cache")
     toolchain.add_argument("--storage", action="store_true", help="with RBD, iSCSI, NFS and QEMU's disk tools (14 MB)")
     prepare = verbs.add_parser("prepare", help="toolchain and an image in the cache, if they are not there yet")
-    for verb in (build, prepare):
+    for verb in (build, root, prepare):
         verb.add_argument("--suite", metavar="NAME", default="trixie", help="Debian release (default: trixie)")
         verb.add_argument(
             "--mirror", metavar="URL", help="Debian mirror or snapshot (default: the one of this machine's apt)"
@@ -36,13 +43,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         verb.add_argument(
             "--allow-expired", action="store_true", help="accept a package index past its Valid-Until date"
         )
-    for verb in (build, show, toolchain, prepare):
+    for verb in (build, root, show, toolchain, prepare):
         verb.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: Namespace) -> int:
     """Do it; 0. Errors are raised."""
-    verbs = {"build": _build, "show": _show, "toolchain": _toolchain, "prepare": _prepare}
+    verbs = {"build": _build, "root": _root, "show": _show, "toolchain": _toolchain, "prepare": _prepare}
     return verbs[args.image_verb](args)
 
 
@@ -54,6 +61,27 @@ def _build(args: Namespace) -> int:
 
     manifest = ensure_image(Path(args.out), _order(args, refresh=args.refresh), progress.show)
     _print(manifest, args.json, lambda: _summary(Path(args.out), manifest))
+    return 0
+
+
+def _root(args: Namespace) -> int:
+    from pathlib import Path
+
+    from launcher.cli import progress
+    from launcher.roots import make_root, source_date
+
+    epoch = source_date()
+    made = make_root(Path(args.image), Path(args.content), epoch, _order(args, reuse=True), progress.show)
+    words = f'root_hash = "{made.root_hash}"\nblocks = {made.blocks}\n'
+    described = {
+        "schema": "cvm.root/1",
+        "path": args.image,
+        "size": made.size,
+        "blocks": made.blocks,
+        "root_hash": made.root_hash,
+        "source_date_epoch": epoch,
+    }
+    _print(described, args.json, lambda: f'[[disk]]\npath = "{args.image}"\n[disk.verity]\n{words}')
     return 0
 
 

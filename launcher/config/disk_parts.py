@@ -8,9 +8,10 @@ from launcher.config.disk_sources import network
 from launcher.config.paths import optional_path
 from launcher.config.throttle_parts import throttle
 from launcher.core.storage import AIO, BUSES, CACHES, FORMATS, IOTHREAD_BUSES, Backing, Network, Replicas, Throttle
-from launcher.core.vm import Disk
+from launcher.core.vm import Disk, Verity
 from policy.errors import MalformedInput
 from policy.table import Table
+from policy.verity import MAX_BLOCKS, MIN_BLOCKS
 from policy.vocab import ResourcePath
 
 MAX_DISKS = 16
@@ -31,13 +32,14 @@ def disks(tables: tuple[Table, ...]) -> tuple[Disk, ...]:
 def _disk(table: Table, number: int) -> Disk:
     path, source = _source(table)
     kind = table.choice("format", FORMATS, "raw") or "raw"
-    name, resource = _identity(table, number)
+    verity = _verity(table)
+    name, resource = _identity(table, number, verity)
     bus = table.choice("bus", BUSES, "virtio") or "virtio"
     found = Disk(
         path=path,
         name=name,
         resource=resource,
-        readonly=table.value("readonly", bool, default=False) or False,
+        readonly=table.value("readonly", bool, default=False) or verity is not None,
         network=source,
         format=kind,
         key_file=optional_path(table, "key_file"),
@@ -50,6 +52,7 @@ def _disk(table: Table, number: int) -> Disk:
         allow_unsafe=table.value("allow_unsafe", bool, default=False) or False,
         throttle=_throttle(table),
         replicas=_replicas(table),
+        verity=verity,
     )
     _consistent(table, found)
     table.finish()
@@ -66,14 +69,31 @@ def _source(table: Table) -> tuple[str, Network | None]:
     return path or "", source
 
 
-def _identity(table: Table, number: int) -> tuple[str, ResourcePath | None]:
-    """(serial, key). An encrypted disk's serial is the name the agent looks for."""
+def _verity(table: Table) -> Verity | None:
+    """``[disk.verity]``"""
+    found = table.table("verity", required=False)
+    if found is None:
+        return None
+    blocks = found.value("blocks", int, want="blocks of 4096 bytes, as `cvm image root` says") or 0
+    text = found.value("root_hash", str, want="64 lower-case hexadecimal digits") or ""
+    if blocks and not MIN_BLOCKS <= blocks <= MAX_BLOCKS:
+        found.problem("blocks", f"got {blocks}, want {MIN_BLOCKS} to {MAX_BLOCKS}")
+    if text and not re.fullmatch(r"[0-9a-f]{64}", text):
+        found.problem("root_hash", f"got {text[:80]!r}, want 64 lower-case hexadecimal digits")
+    found.finish()
+    return Verity(blocks, text)
+
+
+def _identity(table: Table, number: int, verity: Verity | None) -> tuple[str, ResourcePath | None]:
+    """(serial, key). An encrypted disk's serial is the name the agent looks for; so is a root file system's."""
     serial = table.value("serial", str, want="at most 20 letters and digits") if table.has("serial") else None
     if serial is not None and not re.fullmatch(_SERIAL, serial):
         table.problem("serial", f"got {serial[:80]!r}, want at most 20 letters, digits, '.', '_' and '-'")
+    if serial is not None and verity is not None and not re.fullmatch(_DISK_NAME, serial):
+        table.problem("serial", f"got {serial[:80]!r}, want at most 20 of a-z 0-9 _ - for a disk with a hash tree")
     encrypted = table.table("encrypted", required=False)
     if encrypted is None:
-        return serial or f"disk{number}", None
+        return serial or ("root" if verity is not None else f"disk{number}"), None
     if serial is not None:
         table.problem("serial", "an encrypted disk's serial is encrypted.name")
     name = encrypted.value("name", str) or f"disk{number}"
@@ -139,6 +159,10 @@ def _copy(table: Table) -> Backing:
 
 def _consistent(table: Table, disk: Disk) -> None:
     """What no single key can tell."""
+    if disk.verity is not None and disk.resource is not None:
+        table.problem("verity", "and encrypted: a root file system with a hash tree is not secret")
+    if disk.verity is not None and (disk.bus != "virtio" or disk.format != "raw"):
+        table.problem("verity", 'the guest\'s agent finds it by its virtio-blk serial: want bus "virtio", format "raw"')
     if (disk.format == "luks") != (disk.key_file is not None):
         table.problem("key_file", 'format "luks" and key_file come together')
     if disk.aio == "native" and disk.cache not in ("none", "directsync"):

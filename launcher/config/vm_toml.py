@@ -114,8 +114,13 @@ def _cross_checks(config: VmConfig, problems: Problems) -> None:
     if config.light:
         _check_light(config, problems)
     _attestation_checks(config, problems)
-    if config.guest.run is not None and not any(disk.resource for disk in config.disks):
-        problems.add("$.guest.run", "names a program on the first encrypted disk, but there is none")
+    roots = [number for number, disk in enumerate(config.disks) if disk.verity is not None]
+    if config.guest.run is not None and not roots and not any(disk.resource for disk in config.disks):
+        problems.add("$.guest.run", "names a program on the root or the first encrypted disk, but there is neither")
+    if len(roots) > 1:
+        problems.add(f"$.disk[{roots[1]}].verity", "a VM has one root file system")
+    if roots and boot.kernel is None:
+        problems.add(f"$.disk[{roots[0]}].verity", "needs $.boot.kernel: the root hash is on its command line")
     _check_guest(config, problems)
     _disks(config, problems)
 

@@ -59,6 +59,10 @@ def _orders(config: VmConfig, ca_der: bytes | None, choices: list[tuple[str, str
         choices.append(("service", service, reason))
         words += [f"cvm.pin={pin}" for pin in config.attestation.pins]
     words += [f"cvm.disk={disk.name}:{disk.resource}" for disk in config.disks if disk.resource is not None]
+    words += [
+        f"cvm.root={disk.name}:{disk.verity.blocks}:{disk.verity.root_hash}"
+        for disk in config.disks if disk.verity is not None
+    ]  # fmt: skip
     words += _network(config.net, words, choices)
     if config.guest.run is not None:
         words.append(f"cvm.run={config.guest.run}")

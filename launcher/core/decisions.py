@@ -12,7 +12,7 @@ from launcher.core.refusals import hardware_warnings
 from launcher.core.spec import VmSpec
 from launcher.core.storage_rules import storage_decisions, storage_warnings
 from launcher.core.td import TD_PLATFORMS, td_decisions
-from launcher.core.vm import POLICY_SWITCHES, SnpSettings, VmConfig, guest_policy
+from launcher.core.vm import POLICY_SWITCHES, Disk, SnpSettings, VmConfig, guest_policy
 from policy.vocab import Platform
 
 
@@ -68,9 +68,7 @@ def decide(
     if spec.hash_table_gpa is not None:
         where = f"{spec.hash_table_gpa:#x}"
         chosen.append(Decision("boot hash table", where, "address in the firmware's footer; the firmware enforces it"))
-    chosen += [
-        Decision(f"disk {disk.name}", disk.copies[0].shown, _disk_reason(disk.resource)) for disk in config.disks
-    ]
+    chosen += [Decision(f"disk {disk.name}", disk.copies[0].shown, _disk_reason(disk)) for disk in config.disks]
     chosen += [Decision(*item) for item in storage_decisions(config)]
     if config.lifecycle.on_reboot != STOP:
         chosen.append(Decision("reboot", config.lifecycle.on_reboot, _REBOOT[config.lifecycle.on_reboot]))
@@ -120,7 +118,11 @@ def _policy_reason(settings: SnpSettings) -> str:
     return f"{text}; not the default: {', '.join(changed)}" if changed else f"{text} (the safe default)"
 
 
-def _disk_reason(resource: str | None) -> str:
-    if resource is None:
+def _disk_reason(disk: Disk) -> str:
+    if disk.verity is not None:
+        return (
+            f"hash tree; the measured command line holds its root {disk.verity.root_hash[:16]}…, so no byte can change"
+        )
+    if disk.resource is None:
         return "not encrypted: the host can read and change it"
-    return f"LUKS2; key kbs:///{resource} is released after attestation only"
+    return f"LUKS2; key kbs:///{disk.resource} is released after attestation only"

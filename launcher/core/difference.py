@@ -135,7 +135,7 @@ def _device_effect(name: str, platform: Platform, *, comes_or_goes: bool) -> tup
     """
     if name == "net.kind" or name.startswith("net.guest."):
         return MEASURED, _WORDS
-    if name.endswith("].resource") or (name.endswith("].name") and not comes_or_goes):
+    if ".verity." in name or name.endswith("].resource") or (name.endswith("].name") and not comes_or_goes):
         return MEASURED, _WORDS
     if platform in _TD and ((comes_or_goes and _DISK_PATH.fullmatch(name)) or _DISK_BUS.fullmatch(name)):
         return MEASURED, "the device is in the ACPI tables, which RTMR0 takes"

@@ -37,6 +37,15 @@ class Boot(NamedTuple):
     cmdline: str = ""
 
 
+class Verity(NamedTuple):
+    """``[disk.verity]``: a root file system whose every byte follows from ``root_hash`` (64 hexadecimal digits) and
+    ``blocks`` of 4096 bytes; both are measured.
+    """
+
+    blocks: int
+    root_hash: str
+
+
 class Disk(NamedTuple):
     """A disk. ``path``: a file or block device, empty for a ``network`` source. ``name`` is the device's serial;
     ``resource`` names the key of a disk that is encrypted for the guest. ``key_file``: of format ``luks``, which the
@@ -59,6 +68,7 @@ class Disk(NamedTuple):
     allow_unsafe: bool = False
     throttle: Throttle | str | None = None
     replicas: Replicas | None = None
+    verity: Verity | None = None
 
     @property
     def copies(self) -> tuple[Backing, ...]:

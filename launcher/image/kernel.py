@@ -29,7 +29,7 @@ MODULES: Final = (
     # the power button, by which the host asks for an orderly end
     "button", "evdev",
     # disks: encryption, read-only integrity, layers
-    "dm-mod", "dm-crypt", "dm-verity", "overlay",
+    "dm-mod", "dm-crypt", "dm-verity", "overlay", "squashfs",
     # ciphers for LUKS; cryptsetup reaches them through AF_ALG
     "ecb", "xts", "aesni-intel", "sha256-ssse3", "algif_skcipher", "algif_hash",
     # evidence

@@ -7,12 +7,13 @@ libzstd. So the image depends on the packages' bytes and on this project, not on
 from __future__ import annotations
 
 import json
+import posixpath
 import stat
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from launcher.image.cpio import Node
 from launcher.image.errors import ImageError
@@ -66,21 +67,27 @@ class Sysroot:
         """One zstd frame."""
         return self._run(data, "zstd", str(level))
 
-    def _run(self, stdin: bytes, *arguments: str) -> bytes:
+    def run(self, program: str, *arguments: str, stdin: bytes | IO[bytes] = b"") -> bytes:
+        """The standard output of ``program`` (its path in the guest). Raises ImageError with what it said."""
         libraries = self._root / LIBRARIES
         command = (
             str(libraries / "ld-linux-x86-64.so.2"), "--inhibit-cache", "--library-path", str(libraries),
-            str(self._root / "usr/bin/python3"), "-B", "-S", "-P", str(_HELPER), *arguments,
+            str(self._root / program), *arguments,
         )  # fmt: skip
         # The order of sets in bytecode follows the hash seed.
-        env = {"PYTHONHOME": str(self._root / "usr"), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
+        env = {"PYTHONHOME": str(self._root / "usr"), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        data, source = (stdin, None) if isinstance(stdin, bytes) else (None, stdin)
+        name = posixpath.basename(program)
         try:
-            done = subprocess.run(command, input=stdin, env=env, capture_output=True, check=False)
+            done = subprocess.run(command, input=data, stdin=source, env=env, capture_output=True, check=False)
         except OSError as error:
             raise ImageError(
-                f"the guest's Python does not start on this machine: {error.strerror}",
+                f"the guest's {name} does not start on this machine: {error.strerror}",
                 hint="guest images are built on x86-64 Linux",
             ) from error
         if done.returncode != 0:
-            raise ImageError(f"the guest's Python: {done.stderr.decode(errors='replace').strip()[-600:]}")
+            raise ImageError(f"the guest's {name}: {done.stderr.decode(errors='replace').strip()[-600:]}")
         return done.stdout
+
+    def _run(self, stdin: bytes, *arguments: str) -> bytes:
+        return self.run("usr/bin/python3", "-B", "-S", "-P", str(_HELPER), *arguments, stdin=stdin)

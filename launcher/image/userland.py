@@ -22,11 +22,13 @@ from launcher.image.errors import ImageError
 from launcher.image.packages import Files, read_packages
 
 PACKAGES: Final = ("python3", "python3-cryptography", "cryptsetup-bin", "busybox", "libgcc-s1", "libzstd1")
+TOOL_PACKAGES: Final = ("squashfs-tools",)
+"""What makes images on the build machine, beside the guest's Python, and is no part of the guest."""
 SITE: Final = "usr/lib/python3/dist-packages"
 LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
 
 _SOURCES = re.compile(
-    r"(python3(\.\d+)?(-minimal)?|libpython3.*|python3-(cryptography|cffi-backend)|cryptsetup-bin|busybox"
+    r"(python3(\.\d+)?(-minimal)?|libpython3.*|python3-(cryptography|cffi-backend)|cryptsetup-bin|busybox|squashfs-tools"
     r"|lib(?!systemd-shared|klibc|db5|sqlite).*|zlib1g)"
 )
 _DOCUMENTS: Final = ("usr/share/", "etc/", "var/", "usr/include/", "usr/libexec/")
@@ -61,7 +63,7 @@ _KEPT_EXTENSIONS: Final = _words(
 )
 _APPLETS: Final = _words(
     """
-    [ basename blkid cat chmod clear cmp cp cut date dd df dirname dmesg du echo env expr false find free grep
+    [ basename blkid cat chmod chroot clear cmp cp cut date dd df dirname dmesg du echo env expr false find free grep
     gunzip head hexdump hostname id ip kill ln ls lsmod mkdir mkfifo mknod mktemp more mount mv nc od ping
     printf ps pwd readlink rm rmdir sed seq sh sha256sum sleep sort stat stty sync tail tar tee test touch tr
     true umount uname uniq uptime vi wc which xargs
@@ -69,12 +71,19 @@ _APPLETS: Final = _words(
 )
 
 
+_PROGRAMS: Final = ("usr/bin/busybox", "usr/sbin/cryptsetup", "usr/sbin/veritysetup")
+_TOOLS: Final = ("usr/bin/mksquashfs",)
+
+
 @dataclass(frozen=True, slots=True)
 class Userland:
-    """The guest's files without kernel and agent, and the packages they were taken from."""
+    """The guest's files without kernel and agent, and the packages they were taken from; ``tools`` are programs and
+    their libraries that stay on the build machine.
+    """
 
     nodes: tuple[Node, ...]
     packages: tuple[Package, ...]
+    tools: tuple[Node, ...] = ()
 
 
 def read_userland(packages: Iterable[Package]) -> Userland:
@@ -84,12 +93,24 @@ def read_userland(packages: Iterable[Package]) -> Userland:
     available: Files = {path: node for files in contents.values() for path, node in files.items()}
     version = _python_version(available)
     chosen = {path: node for path, node in available.items() if _is_program(path, version)}
-    for path in ("usr/bin/busybox", "usr/sbin/cryptsetup", f"usr/bin/python{version}", f"{SITE}/_cffi_backend"):
+    for path in (*_PROGRAMS, f"usr/bin/python{version}", f"{SITE}/_cffi_backend"):
         if not any(name.startswith(path) for name in chosen):
             raise ImageError(f"image: {path} is in none of the packages")
     _add_libraries(chosen, available)
-    used = {origin[path] for path in chosen}
-    return Userland((*chosen.values(), *_skeleton(version)), tuple(sorted(used)))
+    tools = _tools(chosen, available)
+    used = {origin[path] for path in (*chosen, *tools)}
+    return Userland((*chosen.values(), *_skeleton(version)), tuple(sorted(used)), tuple(tools.values()))
+
+
+def _tools(chosen: Files, available: Files) -> Files:
+    """The build machine's own programs, and what they need that is not in the guest already."""
+    wanted = dict(chosen)
+    for path in _TOOLS:
+        if path not in available:
+            raise ImageError(f"image: {path} is in none of the packages")
+        wanted[path] = available[path]
+    _add_libraries(wanted, available)
+    return {path: node for path, node in wanted.items() if path not in chosen}
 
 
 def _maybe_wanted(path: str) -> bool:
@@ -105,7 +126,7 @@ def _python_version(files: Files) -> str:
 
 
 def _is_program(path: str, version: str) -> bool:
-    if path in ("usr/bin/busybox", "usr/sbin/cryptsetup", f"usr/bin/python{version}"):
+    if path in (*_PROGRAMS, f"usr/bin/python{version}"):
         return True
     if path.startswith(f"{SITE}/"):
         rest = path.removeprefix(f"{SITE}/")

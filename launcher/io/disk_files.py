@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from launcher.core.luks import luks_problem
 from launcher.core.qcow2 import Qcow2Malformed, first_bytes, parse_header
 from launcher.core.storage import Backing
-from launcher.core.vm import Disk
+from launcher.core.vm import Disk, Verity
 from launcher.errors import PlanRefused
 
 _HEAD = 512
@@ -21,6 +21,8 @@ def check_disk(disk: Disk) -> None:
     for backing in disk.copies:
         if backing.network is None:
             _check(disk, backing)
+    if disk.verity is not None and disk.network is None:
+        _check_tree(disk.path, disk.verity, f"disk {disk.name}: {disk.path}")
     if disk.key_file is not None and not os.path.exists(disk.key_file):
         raise PlanRefused(f"disk {disk.name}: {disk.key_file}: no such key file")
 
@@ -58,6 +60,32 @@ def _check_content(disk: Disk, backing: Backing, where: str) -> None:
         raise PlanRefused(f"{where}: cannot be read: {exc}") from None
     if head is not None:
         check_encrypted(disk, head, where)
+
+
+def _check_tree(path: str, verity: Verity, where: str) -> None:
+    """Whether the image has the blocks the VM file says and the top of its tree has the root hash. The guest checks
+    every byte; this finds a mistake before the guest is started.
+    """
+    from policy.verity import BLOCK, root_hash, tree_blocks
+
+    want = (verity.blocks + tree_blocks(verity.blocks)) * BLOCK
+    try:
+        with _opened(path) as descriptor:
+            size = os.lseek(descriptor, 0, os.SEEK_END)
+            top = os.pread(descriptor, BLOCK, verity.blocks * BLOCK)
+    except OSError as exc:
+        raise PlanRefused(f"{where}: cannot be read: {exc.strerror}") from None
+    if size < want:
+        raise PlanRefused(
+            f"{where}: {size} bytes, want {want} for {verity.blocks} blocks and their hash tree", hint=_ROOT
+        )
+    if root_hash(top) != verity.root_hash:
+        raise PlanRefused(
+            f"{where}: root hash {root_hash(top)}, want {verity.root_hash} (verity.root_hash)", hint=_ROOT
+        )
+
+
+_ROOT = "cvm image root makes the image, and prints what belongs in the VM file"
 
 
 def check_encrypted(disk: Disk, head: bytes, where: str) -> None:

@@ -12,7 +12,7 @@ from launcher.core.debian import HOST_MIRROR, Package, Suite
 from launcher.image.base import build_base, load_base
 from launcher.image.build import build_image
 from launcher.image.kernel import KERNEL_PACKAGE
-from launcher.image.userland import PACKAGES
+from launcher.image.userland import PACKAGES, TOOL_PACKAGES
 from launcher.io.apt import AptFolder
 from launcher.io.cachedir import cache_folder
 
@@ -25,7 +25,9 @@ LIMIT = 25_000_000
 def packages() -> tuple[Package, ...]:
     """Today's packages of the default release, from the cache that the set-up filled."""
     suite = Suite("trixie", security_mirror=HOST_MIRROR)
-    return AptFolder(cache_folder() / "apt-trixie", suite, lambda text: None).fetch((KERNEL_PACKAGE, *PACKAGES))
+    return AptFolder(cache_folder() / "apt-trixie", suite, lambda text: None).fetch(
+        (KERNEL_PACKAGE, *PACKAGES, *TOOL_PACKAGES)
+    )
 
 
 def build(packages: tuple[Package, ...], folder: Path, project: Path) -> dict[str, str]:

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from attest.attester.agent import CheckedDisk, RunningPayload, Unlocked
-from attest.attester.cmdline import DiskOrder, NetOrder
+from attest.attester.agent import CheckedDisk, Places, RunningPayload, Unlocked
+from attest.attester.cmdline import DiskOrder, NetOrder, RootOrder
 from attest.attester.evidence_json import kbs_evidence
 from attest.attester.raw_evidence import RawEvidence
 from attest.attester.rotation import Keyslots
@@ -74,6 +74,7 @@ class FakeMachine:
         self.exit: int | None = 0
         self.fail: Exception | None = None
         self.bad_header: Exception | None = None
+        self.bad_root: Exception | None = None
         self.folder = Path("/nowhere")
         self.clock: float | None = None
         self.asked: frozenset[str] | None = None
@@ -127,8 +128,14 @@ class FakeMachine:
         self.done.append(("exec", operators))
         self.credential = credential
 
-    def start(self, run: str, mounted: Path, output: Callable[[str], None]) -> RunningPayload:
-        self.done.append((run, mounted))
+    def open_root(self, order: RootOrder) -> Path:
+        self.done.append(order)
+        if self.bad_root is not None:
+            raise self.bad_root
+        return Path("/mnt/root")
+
+    def start(self, run: str, places: Places, output: Callable[[str], None]) -> RunningPayload:
+        self.done.append((run, places))
         output("hello\n")
         return EndedPayload(self.exit)
 

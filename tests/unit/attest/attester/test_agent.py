@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from attest.attester.agent import Agent, connect, settle
-from attest.attester.cmdline import DiskOrder, NetOrder, Orders, ServiceAddress
+from attest.attester.agent import Agent, Places, connect, settle
+from attest.attester.cmdline import DiskOrder, NetOrder, Orders, RootOrder, ServiceAddress
 from attest.attester.errors import (
     CommandLineMalformed,
     DiskFailed,
     EvidenceUnavailable,
     PayloadFailed,
     Refused,
+    RootFailed,
     SecretNotFound,
     ServiceMalformed,
     ServiceUnavailable,
@@ -55,6 +56,7 @@ class Scene:
         self.disks: tuple[DiskOrder, ...] = (DiskOrder("root", ROOT),)
         self.run: str | None = "/hello"
         self.operators: tuple[bytes, ...] = ()
+        self.root: RootOrder | None = None
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -71,6 +73,7 @@ class Scene:
             run=self.run,
             emulated=True,
             operators=self.operators,
+            root=self.root,
         )
         pace = Pace(clock=lambda: self.clock, sleep=self.sleep, patience=30.0)
         return Agent(orders, self.machine, self.recorder.status, connect=connect, pace=pace).work()
@@ -96,13 +99,28 @@ def test_the_whole_way_from_network_to_payload(scene: Scene) -> None:
     assert scene.machine.done == [
         NetOrder("10.0.2.15", 24, "10.0.2.2"),
         "evidence emulated=True",
-        ("/hello", Path("/run/cvm/disk/root")),
+        ("/hello", Places(None, Path("/run/cvm/disk/root"))),
     ]
     assert scene.recorder.names == ["evidence", "attested", "unlocked", "payload-output"]
     assert scene.recorder.events[1]["detail"] == {"status": "affirming"}
     assert scene.recorder.events[3]["detail"] == {"text": "hello\n"}
     paths = ["POST /kbs/v0/auth", "POST /kbs/v0/attest", "GET /kbs/v0/resource/default/demo/root?cvm-disk=1"]
     assert scene.kbs.requests == paths
+
+
+def test_a_payload_in_a_root_file_system_is_told_where_its_disk_is(scene: Scene) -> None:
+    scene.root = RootOrder("system", 2, "ab" * 32)
+    scene.work()
+    assert scene.machine.done[1] == scene.root
+    assert scene.machine.done[-1] == ("/hello", Places(Path("/mnt/root"), Path("/run/cvm/disk/root")))
+
+
+def test_a_changed_root_file_system_ends_the_boot_before_anybody_is_asked_for_a_key(scene: Scene) -> None:
+    scene.root = RootOrder("system", 2, "ab" * 32)
+    scene.machine.bad_root = RootFailed("root system: block 1 of 2 was changed", code="guest.root-changed")
+    scene.fails(RootFailed, "block 1")
+    assert scene.kbs.requests == []
+    assert scene.recorder.events[-1]["detail"]["code"] == "guest.root-changed"
 
 
 def test_a_td_shows_its_quote_and_closes_the_door_after_the_keys_and_before_the_payload(
@@ -117,7 +135,7 @@ def test_a_td_shows_its_quote_and_closes_the_door_after_the_keys_and_before_the_
     scene.work()
     (sent,) = scene.kbs.attested
     assert set(sent) == {"quote", "cc_eventlog"}
-    assert scene.machine.done[1:] == ["door closed", ("/hello", Path("/run/cvm/disk/root"))]
+    assert scene.machine.done[1:] == ["door closed", ("/hello", Places(None, Path("/run/cvm/disk/root")))]
     detail = scene.recorder.events[0]["detail"]
     assert (detail["tee"], detail["measurement"], detail["event_log_bytes"]) == ("tdx", "11" * 48, 3)
 
@@ -336,7 +354,7 @@ def test_a_payload_that_fails_is_a_failure(code: int, said: str) -> None:
 def test_commands_are_served_only_after_the_service_accepted_the_guest_and_with_the_accepted_key(scene: Scene) -> None:
     scene.operators = (bytes(32),)
     scene.work()
-    assert scene.machine.done[-2:] == [("exec", (bytes(32),)), ("/hello", Path("/run/cvm/disk/root"))]
+    assert scene.machine.done[-2:] == [("exec", (bytes(32),)), ("/hello", Places(None, Path("/run/cvm/disk/root")))]
     before = len(scene.kbs.requests)
     _, key = scene.machine.credential()
     assert len(scene.kbs.requests) == before + 2, "a token without an end is over: it attests again"

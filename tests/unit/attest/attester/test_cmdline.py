@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attest.attester.cmdline import DiskOrder, NetOrder, Orders, ServiceAddress, parse_orders, split_words
+from attest.attester.cmdline import DiskOrder, NetOrder, Orders, RootOrder, ServiceAddress, parse_orders, split_words
 from attest.attester.errors import CommandLineMalformed
 from policy.vocab import ResourcePath
 
@@ -35,6 +35,11 @@ def test_every_word_together() -> None:
         emulated=True,
         poweroff=True,
     )
+
+
+def test_a_root_file_system_needs_no_service_and_may_hold_the_payload() -> None:
+    found = parse_orders(f"cvm.root=root:4294967296:{'0a' * 32} cvm.run=/bin/hello")
+    assert (found.root, found.run) == (RootOrder("root", 1 << 32, "0a" * 32), "/bin/hello")
 
 
 def test_operators_are_keys_of_32_bytes() -> None:
@@ -100,7 +105,15 @@ WRONG = [
     ("a disk name that climbs", f"{SERVICE} cvm.disk=../x:a/b/c", "want name:"),
     ("a resource that climbs", f"{SERVICE} cvm.disk=root:a/../c", "want repository"),
     ("one disk name twice", f"{SERVICE} cvm.disk=root:a/b/c cvm.disk=root:a/b/d", "its own name"),
-    ("a payload without a disk", f"{SERVICE} cvm.run=/x", "there is none"),
+    ("a payload without a disk", f"{SERVICE} cvm.run=/x", "there is neither"),
+    ("a root without a hash", "cvm.root=root:2", "want name:blocks:hash"),
+    ("a root with a short hash", f"cvm.root=root:2:{'a' * 63}", "want name:blocks:hash"),
+    ("a root with a hash in capitals", f"cvm.root=root:2:{'A' * 64}", "want name:blocks:hash"),
+    ("a root of one block", f"cvm.root=root:1:{'a' * 64}", "want name:blocks:hash"),
+    ("a root with more blocks than there can be", f"cvm.root=root:4294967297:{'a' * 64}", "want name:blocks:hash"),
+    ("a root whose name climbs", f"cvm.root=../x:2:{'a' * 64}", "want name:blocks:hash"),
+    ("two roots", f"cvm.root=a:2:{'a' * 64} cvm.root=b:2:{'a' * 64}", "stands 2 times"),
+    ("a root with a disk's name", f"{SERVICE} cvm.disk=r:a/b/c cvm.root=r:2:{'a' * 64}", "both named r"),
     ("a relative payload", f"{SERVICE} cvm.disk=root:a/b/c cvm.run=x", "absolute path"),
     ("a payload that climbs", f"{SERVICE} cvm.disk=root:a/b/c cvm.run=/a/../../x", "absolute path"),
     ("a net without a gateway", "cvm.net=10.0.2.15/24", "want address/prefix,gateway"),

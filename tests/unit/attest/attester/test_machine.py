@@ -15,7 +15,7 @@ from attest.attester import network, ports
 from attest.attester.cmdline import NetOrder
 from attest.attester.disk import BlockDevice, find_disk, open_disk, open_words, read_header
 from attest.attester.errors import DiskFailed, NetworkFailed, PayloadFailed
-from attest.attester.payload import MAX_OUTPUT, Payload, find_program
+from attest.attester.payload import MAX_OUTPUT, Payload, command, find_program
 from attest.attester.status import MAX_LINE, Status
 from policy.secret import SecretBytes
 from tests.fakes.guest import Recorder
@@ -137,7 +137,7 @@ def _script(folder: Path, text: str, name: str = "run", mode: int = 0o755) -> Pa
 def test_a_payload_runs_on_its_disk_with_a_bare_environment(tmp_path: Path) -> None:
     told: list[str] = []
     os.environ["CVM_TEST_SECRET"] = "x"
-    payload = Payload(_script(tmp_path, "pwd; echo $CVM_DISK; env; echo err >&2; exit 3"), tmp_path, told.append)
+    payload = Payload([str(_script(tmp_path, "pwd; echo $CVM_DISK; env; echo err >&2; exit 3"))], tmp_path, told.append)
     assert payload.wait(10) == 3
     text = "".join(told)
     assert text.startswith(f"{tmp_path}\n{tmp_path}\n")
@@ -147,7 +147,7 @@ def test_a_payload_runs_on_its_disk_with_a_bare_environment(tmp_path: Path) -> N
 
 def test_a_payload_that_lasts_is_not_waited_for(tmp_path: Path) -> None:
     told: list[str] = []
-    payload = Payload(_script(tmp_path, "echo up; exec sleep 60"), tmp_path, told.append)
+    payload = Payload([str(_script(tmp_path, "echo up; exec sleep 60"))], tmp_path, told.append)
     assert payload.wait(0.5) is None
     assert told == ["up\n"]
     payload._process.kill()
@@ -155,20 +155,20 @@ def test_a_payload_that_lasts_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_child_that_keeps_the_output_open_does_not_hold_the_payload(tmp_path: Path) -> None:
-    payload = Payload(_script(tmp_path, "sleep 3 & echo done"), tmp_path, lambda text: None)
+    payload = Payload([str(_script(tmp_path, "sleep 3 & echo done"))], tmp_path, lambda text: None)
     begun = time.monotonic()
     assert payload.wait(10) == 0
     assert time.monotonic() - begun < 2
 
 
 def test_a_payload_that_closes_its_output_is_still_waited_for(tmp_path: Path) -> None:
-    payload = Payload(_script(tmp_path, "exec >&- 2>&-; sleep 0.3; exit 4"), tmp_path, lambda text: None)
+    payload = Payload([str(_script(tmp_path, "exec >&- 2>&-; sleep 0.3; exit 4"))], tmp_path, lambda text: None)
     assert payload.wait(10) == 4
 
 
 def test_endless_output_is_cut_and_does_not_block(tmp_path: Path) -> None:
     told: list[str] = []
-    payload = Payload(_script(tmp_path, "head -c 1000000 /dev/zero | tr '\\0' x"), tmp_path, told.append)
+    payload = Payload([str(_script(tmp_path, "head -c 1000000 /dev/zero | tr '\\0' x"))], tmp_path, told.append)
     assert payload.wait(10) == 0
     assert "".join(told).count("x") == MAX_OUTPUT
     assert "not shown" in told[-1]
@@ -188,6 +188,16 @@ def test_a_program_that_is_none_is_refused(tmp_path: Path, make: object, said: s
     make(tmp_path)  # type: ignore[operator]
     with pytest.raises(PayloadFailed, match=f"payload /run: .*{said}"):
         find_program("/run", tmp_path)
+
+
+def test_a_payload_in_a_root_is_started_there_and_its_links_are_resolved_there(tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to("/only/inside")
+    assert command("/run", tmp_path, None) == ["/usr/bin/chroot", str(tmp_path), "/run"]
+
+
+def test_a_payload_that_a_root_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PayloadFailed, match="payload /run: not in the root"):
+        command("/run", tmp_path, tmp_path)
 
 
 def test_an_event_is_one_line_of_ascii_json() -> None:
@@ -221,7 +231,7 @@ def test_a_character_cut_by_the_pieces_of_output_stays_whole(tmp_path: Path) -> 
     told: list[str] = []
     text = "x" + "\N{GREEK SMALL LETTER ALPHA}" * 1500
     (tmp_path / "text").write_text(text, "utf-8")
-    assert Payload(_script(tmp_path, "cat text"), tmp_path, told.append).wait(10) == 0
+    assert Payload([str(_script(tmp_path, "cat text"))], tmp_path, told.append).wait(10) == 0
     assert "".join(told) == text
 
 

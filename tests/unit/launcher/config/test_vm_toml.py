@@ -151,7 +151,7 @@ def test_two_disks_with_one_name_or_one_file_are_refused() -> None:
 
 def test_a_payload_needs_an_encrypted_disk() -> None:
     assert problems(PLAIN + '[guest]\nrun = "/run"\n') == (
-        "$.guest.run: names a program on the first encrypted disk, but there is none",
+        "$.guest.run: names a program on the root or the first encrypted disk, but there is neither",
     )
 
 

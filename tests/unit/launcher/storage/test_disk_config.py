@@ -6,8 +6,9 @@ import pytest
 
 from launcher.config.disk_sources import endpoint
 from launcher.config.vm_toml import parse_vm
+from launcher.core.cmdline import compose
 from launcher.core.storage import Endpoint, IscsiSource, Limit, NbdSource, NfsSource, RbdSource, Throttle
-from launcher.core.vm import VmConfig
+from launcher.core.vm import Verity, VmConfig
 from launcher.errors import VmConfigInvalid
 from launcher.service.vm_file import resolve
 from tests.fakes.vm_files import PLAIN
@@ -63,6 +64,7 @@ uid = 1000
     assert placed[1].path == ""
 
 
+VERITY = f'[disk.verity]\nblocks = 1000\nroot_hash = "{"00ab" * 16}"\n'
 NBD = '[disk.nbd]\nserver = "tcp:h:1"\n'
 ISCSI = '[disk.iscsi]\nportal = "h:1"\ntarget = "iqn.2026-01.a:b"\n'
 
@@ -107,11 +109,32 @@ ISCSI = '[disk.iscsi]\nportal = "h:1"\ntarget = "iqn.2026-01.a:b"\n'
         ('path = "a"\n[disk.throttle]\niops_total = 9\niops_total_burst_seconds = 9\n', "seconds of a burst"),
         ('path = "a"\n[disk.throttle]\nbps_total = "1MiB"\niops_size = "4KiB"\n', "iops_size: counts requests"),
         ('path = "a"\nthrottle_group = "x"\n[disk.throttle]\niops_total = 9\n', "and limits of its own"),
+        (f'path = "a"\n{VERITY.replace("1000", "1")}', "$.disk[0].verity.blocks: got 1, want 2 to"),
+        (f'path = "a"\n{VERITY.replace("00ab", "00AB", 1)}', "$.disk[0].verity.root_hash: got '00AB"),
+        ('path = "a"\n[disk.verity]\nblocks = 9\n', "$.disk[0].verity.root_hash: missing"),
+        (f'path = "a"\nbus = "scsi"\n{VERITY}', "$.disk[0].verity: the guest's agent finds it by"),
+        (f'path = "a"\nformat = "qcow2"\n{VERITY}', "$.disk[0].verity: the guest's agent finds it by"),
+        (f'path = "a"\nserial = "A.b"\n{VERITY}', "$.disk[0].serial: got 'A.b', want at most 20 of a-z"),
+        (f'path = "a"\nencrypted = {{ resource = "a/b/c", name = "r" }}\n{VERITY}', "$.disk[0].verity: and encrypted"),
+        (f'path = "a"\n{VERITY}[[disk]]\npath = "b"\nserial = "other"\n{VERITY}', "$.disk[1].verity: a VM has one root"),
     ],
 )  # fmt: skip
 def test_one_wrong_thing_is_one_problem_that_names_it(text: str, problem: str) -> None:
     found = problems(f"[[disk]]\n{text}")
     assert any(problem in item for item in found), found
+
+
+def test_a_root_file_system_is_read_only_and_its_hash_is_on_the_measured_command_line() -> None:
+    config = vm(f'[guest]\nrun = "/bin/x"\n[[disk]]\npath = "a"\n{VERITY}')
+    (disk,) = config.disks
+    assert (disk.name, disk.readonly, disk.verity) == ("root", True, Verity(1000, "00ab" * 16))
+    assert f" cvm.root=root:1000:{'00ab' * 16} cvm.run=/bin/x" in compose(config, None).text
+
+
+def test_a_root_file_system_without_a_measured_kernel_is_refused() -> None:
+    text = PLAIN.partition("[boot]")[0] + f'[[disk]]\npath = "a"\n{VERITY}'
+    with pytest.raises(VmConfigInvalid, match=r"\$\.disk\[0\]\.verity: needs \$\.boot\.kernel"):
+        parse_vm(text.encode(), "vm.toml")
 
 
 def test_an_encrypted_disk_has_no_second_serial() -> None:

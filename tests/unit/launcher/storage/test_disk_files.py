@@ -11,9 +11,10 @@ import pytest
 from launcher.core.luks import luks_problem
 from launcher.core.qcow2 import Qcow2Malformed, first_bytes, parse_header
 from launcher.core.storage import Backing, Replicas
-from launcher.core.vm import Disk
+from launcher.core.vm import Disk, Verity
 from launcher.errors import PlanRefused
 from launcher.io.disk_files import check_disk
+from policy.verity import BLOCK, root_hash
 from policy.vocab import ResourcePath
 
 LUKS = b"LUKS\xba\xbe\0\2" + bytes(4088)
@@ -109,3 +110,22 @@ def test_the_header_says_what_the_image_needs() -> None:
     image = qcow2(b"", backing="b.img")
     header = parse_header(lambda offset, length: image[offset : offset + length])
     assert (header.backing, header.size, header.cluster_bits, header.encrypted) == ("b.img", 1 << 20, 16, False)
+
+
+def rooted(folder: Path, **changes: object) -> Disk:
+    """A disk of two blocks of data and one of hashes."""
+    path = folder / "root.img"
+    path.write_bytes(bytes(2 * BLOCK) + b"tree".ljust(BLOCK))
+    verity = Verity(2, root_hash(b"tree".ljust(BLOCK)))._replace(**changes)
+    return Disk(str(path), "root", readonly=True, verity=verity)
+
+
+def test_an_image_that_is_not_the_root_in_the_vm_file_is_refused_before_the_guest_starts(tmp_path: Path) -> None:
+    check_disk(rooted(tmp_path))
+    with pytest.raises(PlanRefused, match=rf"root hash {rooted(tmp_path).verity.root_hash}, want 0{{64}}"):  # type: ignore[union-attr]
+        check_disk(rooted(tmp_path, root_hash="0" * 64))
+
+
+def test_an_image_without_room_for_its_tree_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PlanRefused, match="12288 bytes, want 16384 for 3 blocks and their hash tree"):
+        check_disk(rooted(tmp_path, blocks=3))
