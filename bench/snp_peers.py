@@ -193,6 +193,7 @@ def _new_chip(folder: Path, load: KeyLoader) -> Call:
     def once() -> object:
         pool = EndorsementSet.from_der([vcek], with_evidence=True) + known
         cache._chains.clear()
+        cache._walks.clear()
         verifier = SnpVerifier(TrustAnchors.amd(), cache)
         claims = verifier.verify(SnpReport.parse(raw), pool, now=AT, expected_report_data=raw[0x50:0x90])
         return decide(claims, document, (), now=AT)

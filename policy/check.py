@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, NamedTuple, TypeVar
 
@@ -40,8 +39,7 @@ ClaimsT = TypeVar("ClaimsT", bound=TeeClaims, covariant=True)
 RulesT = TypeVar("RulesT", bound=TeeRules | IntelRules, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Appraisal(Generic[ClaimsT, RulesT]):
+class Appraisal(NamedTuple, Generic[ClaimsT, RulesT]):
     """What a check may look at: claims, the platform's table of ``document`` (``rules``), and what else counts."""
 
     claims: ClaimsT

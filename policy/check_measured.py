@@ -15,9 +15,10 @@ _NONE = "no reference value for this platform"
 def registered(of: Appraisal[Any, Any], got: bytes) -> Check:
     """``got`` is the launch digest of a reference value that counts for this guest now."""
     same = of.references.equal(of.platform, got)
-    matches = any(counts(item, of.guest, of.now) for item in same)
-    names = ", ".join(item.name for item in same)
-    clause = REGISTERED + (f" (matches {names})" if names else "") + standing(same, of.guest, of.now)
+    matches, clause = False, REGISTERED
+    if same:
+        matches = any(counts(item, of.guest, of.now) for item in same)
+        clause += f" (matches {', '.join(item.name for item in same)}){standing(same, of.guest, of.now)}"
     return compared("measurement", expected(of, got if matches else None), got.hex(), matches, clause)
 
 
@@ -36,5 +37,8 @@ def usable(of: Appraisal[Any, Any], known: Any) -> list[ReferenceValue]:
 
 def stage_warnings(of: Appraisal[Any, Any], got: bytes) -> tuple[str, ...]:
     """What is matched now and will not be one day, or was matched as the next value."""
-    found = usable(of, of.references.equal(of.platform, got))
-    return tuple(f"measurement: {item.name} {item.stage.remark}" for item in found if item.stage and item.stage.remark)
+    same = of.references.equal(of.platform, got)
+    found = usable(of, same) if same else ()
+    return tuple(
+        [f"measurement: {item.name} {item.stage.remark}" for item in found if item.stage and item.stage.remark]
+    )

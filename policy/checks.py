@@ -17,6 +17,7 @@ from policy.check_trust import no_table
 from policy.claims import SgxClaims, SnpClaims, TdxClaims, VerifiedClaims, chip_name
 from policy.document import PolicyDocument
 from policy.reference_set import ReferenceSet
+from policy.results import Results
 from policy.sgx_checks import SGX, SGX_CHECKS
 from policy.snp_checks import SNP, SNP_CHECKS
 from policy.stage import Guest
@@ -29,8 +30,13 @@ LAUNCH_CHECKS = frozenset({"measurement", *(f"tdx.rtmr{index}" for index in rang
 class Judged(NamedTuple):
     """Results of all rules, and what will not be accepted for ever."""
 
-    checks: tuple[Check, ...]
+    results: Results
     warnings: tuple[str, ...] = ()
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Every check, in order."""
+        return self.results.checks
 
 
 def run_checks(
@@ -41,17 +47,17 @@ def run_checks(
     guest = Guest(chip_name(tee), vm)
     if isinstance(tee, SnpClaims) and document.snp is not None:
         snp = Appraisal(tee, document.snp, platform, document, references, now, guest)
-        return Judged(tuple(SNP.run(snp)), stage_warnings(snp, tee.measurement))
+        return Judged(SNP.run(snp), stage_warnings(snp, tee.measurement))
     if isinstance(tee, TdxClaims) and document.tdx is not None:
         td = Appraisal(tee, document.tdx, platform, document, references, now, guest)
-        return Judged(tuple(TDX.run(td)), (*tcb_warnings(td), *stage_warnings(td, tee.mrtd)))
+        return Judged(TDX.run(td), (*tcb_warnings(td), *stage_warnings(td, tee.mrtd)))
     if isinstance(tee, SgxClaims) and document.sgx is not None:
         enclave = Appraisal(tee, document.sgx, platform, document, references, now)
-        return Judged(tuple(SGX.run(enclave)), tcb_warnings(enclave))
-    return Judged((no_table(tee, platform, document),))
+        return Judged(SGX.run(enclave), tcb_warnings(enclave))
+    return Judged(Results.of([no_table(tee, platform, document)]))
 
 
 __all__ = [
     "FAIL", "IGNORED", "LAUNCH_CHECKS", "PASS", "SGX_CHECKS", "SNP_CHECKS", "TDX_CHECKS", "Appraisal", "Check",
-    "Judged", "run_checks",
+    "Judged", "Results", "run_checks",
 ]  # fmt: skip

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from policy.checks import FAIL, PASS, Check, run_checks
 from policy.claims import VerifiedClaims
 from policy.document import PolicyDocument
 from policy.reference import ReferenceValue
 from policy.reference_set import ReferenceSet
+from policy.results import Results
 from policy.trust_vector import trust_vector
 
 AFFIRMING, CONTRAINDICATED = "affirming", "contraindicated"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Every check that was made, and the verdict that follows from them.
+class Decision(NamedTuple):
+    """The results of every check, and the verdict that follows from them.
 
     ``verdict`` is ``affirming`` or ``contraindicated`` (the words of an EAR). ``trust_vector`` holds AR4SI claims
     (draft-ietf-rats-ar4si): 2 affirming, 96 and above contraindicated, 0 where nothing is claimed. ``warnings`` name
     what is accepted now and will not be one day.
     """
 
-    checks: tuple[Check, ...]
+    results: Results
     verdict: str
     policy_name: str
     emulated: bool
@@ -33,9 +33,14 @@ class Decision:
     warnings: tuple[str, ...] = ()
 
     @property
+    def checks(self) -> tuple[Check, ...]:
+        """Every check that was made, in order."""
+        return self.results.checks
+
+    @property
     def failed(self) -> tuple[Check, ...]:
         """The checks that failed, in order."""
-        return tuple(check for check in self.checks if check.outcome == FAIL)
+        return tuple(check for check in self.checks if check.outcome == FAIL) if self.results.failed else ()
 
     @property
     def passed(self) -> tuple[Check, ...]:
@@ -64,14 +69,13 @@ def decide(
         raise TypeError(f"decide() wants VerifiedClaims, got {type(claims).__name__}: verify the evidence first")
     if now.tzinfo is None:
         raise TypeError("decide() wants an aware time")
-    checks, warnings = run_checks(claims, document, ReferenceSet.of(references), now, vm)
-    failed = frozenset([check.id for check in checks if check.outcome == FAIL])
-    accepted = not failed and any(check.outcome == PASS for check in checks)
+    results, warnings = run_checks(claims, document, ReferenceSet.of(references), now, vm)
+    accepted = results.passed and not results.failed
     return Decision(
-        checks=checks,
+        results=results,
         verdict=AFFIRMING if accepted else CONTRAINDICATED,
         policy_name=document.name,
         emulated=claims.emulated,
-        trust_vector=trust_vector(failed, claims.tee, document),
+        trust_vector=trust_vector(results.failed, claims.tee, document),
         warnings=warnings,
     )

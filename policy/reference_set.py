@@ -32,11 +32,11 @@ class ReferenceSet(Sequence[ReferenceValue]):
     @classmethod
     def of(cls, values: Sequence[ReferenceValue]) -> ReferenceSet:
         """``values`` itself where it is one already."""
-        return values if isinstance(values, cls) else cls(values)
+        return values if isinstance(values, cls) else cls(values) if values else NONE
 
     def equal(self, platform: Platform, digest: bytes) -> Sequence[ReferenceValue]:
         """Those of this launch digest, whatever their state."""
-        return self._equal.get((platform, bytes(digest)), ())
+        return self._equal.get((platform, digest), ())
 
     def named(self, name: str) -> ReferenceValue | None:
         """The value of that name."""

@@ -1,24 +1,24 @@
-"""Running the rules of one kind of evidence, with those about the machine remembered.
+"""Running the rules of one kind of evidence, with those about machine and image remembered.
 
-A fleet has few kinds of machine, and most rules look at nothing else. They are remembered by policy document and by the
-claims they can see: they run on claims whose other fields are blank, without references and before all time, so that
-nothing outside the key can change their answer. A rule that looks at one guest, at reference values or at the clock
-runs each time.
+A fleet has few kinds of machine and few owners of images, and most rules look at nothing else. They are remembered by
+policy document and by the claims they can see: they run on claims whose other fields are blank, without references and
+before all time, so that nothing outside the key can change their answer. A rule that looks at one guest, at reference
+values or at the clock runs each time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from policy.check import FAIL, Appraisal, Check
-from policy.claims import TeeClaims
+from policy.check import FAIL, PASS, Appraisal, Check
+from policy.claims import TeeClaims, field_names
 from policy.document import PolicyDocument, TeeRules
 from policy.reference_set import NONE
+from policy.results import Results, Rule
 from policy.vocab import Platform
 
 C = TypeVar("C", bound=TeeClaims)
@@ -28,11 +28,22 @@ _PENDING = Check("pending", "", "", FAIL, "")
 """Holds the place of a rule that runs each time, and fails if it did not run."""
 
 
+class _Known(NamedTuple):
+    """Results of the rules that are remembered, a place for each of the others, and when those run."""
+
+    checks: tuple[Check, ...]
+    failed: frozenset[str]
+    passed: bool
+    now: tuple[tuple[int, Rule], ...]
+    later: tuple[tuple[int, Rule], ...]
+
+
 class Remembered(Generic[C, R]):
     """The rules of claims of type ``kind``, in the order of a decision.
 
     ``blank`` gives, for every claim that differs from guest to guest, the value it has while results are made to be
     remembered; ``parts`` the types of claims that are themselves records, whose fields ``blank`` names ``part.field``.
+    ``left_out`` says of rules that run each time under which policies they compare nothing, whatever the claims.
     """
 
     def __init__(
@@ -41,34 +52,44 @@ class Remembered(Generic[C, R]):
         rules: Sequence[Callable[[Appraisal[C, R]], Check]],
         *,
         each_time: Iterable[Callable[[Appraisal[C, R]], Check]],
+        left_out: Mapping[Callable[[Appraisal[C, R]], Check], Callable[[R], bool]] | None = None,
         blank: Mapping[str, object],
         parts: Mapping[str, type] | None = None,
     ) -> None:
         every = frozenset(each_time)
         self.rules = tuple(rules)
-        self._kind, self._parts = kind, dict(parts or {})
+        self._kind, self._parts, self._left_out = kind, dict(parts or {}), dict(left_out or {})
         self._each_time = tuple((index, rule) for index, rule in enumerate(rules) if rule in every)
         self._remembered = tuple((index, rule) for index, rule in enumerate(rules) if rule not in every)
         self._blank = _nested(blank)
         self._names = tuple(name for name in _leaves(kind, self._parts) if name not in blank)
         self._key = attrgetter(*self._names)
-        self._of_machine = lru_cache(maxsize=1024)(self._run_remembered)
+        self._known = lru_cache(maxsize=1024)(self._run_remembered)
 
-    def run(self, of: Appraisal[C, R]) -> list[Check]:
-        """The result of every rule, in order."""
-        checks = list(self._of_machine(of.document, of.rules, self._key(of.claims)))
-        for index, rule in self._each_time:
-            checks[index] = rule(of)
-        return checks
+    def run(self, of: Appraisal[C, R]) -> Results:
+        """The result of every rule."""
+        known = self._known(of.document, of.rules, self._key(of.claims))
+        checks, failed, passed = list(known.checks), known.failed, known.passed
+        for place, rule in known.now:
+            checks[place] = check = rule(of)
+            if check.outcome == FAIL:
+                failed |= {check.id}
+            elif check.outcome == PASS:
+                passed = True
+        return Results(checks, failed, passed, known.later, of)
 
-    def _run_remembered(self, document: PolicyDocument, rules: R, key: Sequence[object]) -> tuple[Check, ...]:
-        of = Appraisal(self._machine(key), rules, Platform.NONE, document, NONE, _NEVER)
+    def _run_remembered(self, document: PolicyDocument, rules: R, key: Sequence[object]) -> _Known:
+        of = Appraisal(self._blanked(key), rules, Platform.NONE, document, NONE, _NEVER)
+        found = [(place, rule(of)) for place, rule in self._remembered]
+        results = Results.of(check for _, check in found)
         checks = [_PENDING] * len(self.rules)
-        for index, rule in self._remembered:
-            checks[index] = rule(of)
-        return tuple(checks)
+        for place, check in found:
+            checks[place] = check
+        later = tuple(item for item in self._each_time if item[1] in self._left_out and self._left_out[item[1]](rules))
+        now = tuple(item for item in self._each_time if item not in later)
+        return _Known(tuple(checks), results.failed, results.passed, now, later)
 
-    def _machine(self, key: Sequence[object]) -> C:
+    def _blanked(self, key: Sequence[object]) -> C:
         """Claims with the fields of ``key``, and blank elsewhere."""
         values = _nested(dict(zip(self._names, key, strict=True)))
         for name, part in self._parts.items():
@@ -79,9 +100,9 @@ class Remembered(Generic[C, R]):
 
 def _leaves(kind: type, parts: Mapping[str, type]) -> list[str]:
     found: list[str] = []
-    for item in fields(kind):
-        part = parts.get(item.name)
-        found += [item.name] if part is None else [f"{item.name}.{field.name}" for field in fields(part)]
+    for name in field_names(kind):
+        part = parts.get(name)
+        found += [name] if part is None else [f"{name}.{field}" for field in field_names(part)]
     return found
 
 

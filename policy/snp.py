@@ -8,14 +8,13 @@ kept in the integer; whether they are tolerated is the parser's and the policy's
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 from policy.bits import Bits
 from policy.errors import MalformedInput
-from policy.vocab import SnpProduct
+from policy.vocab import SnpProduct, Word
 
 
-class SigningKey(Enum):
+class SigningKey(Word):
     """Who signed a report (KEY_INFO bits 4:2)."""
 
     VCEK = 0

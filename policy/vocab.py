@@ -8,10 +8,18 @@ from enum import Enum
 from policy.errors import MalformedInput
 from policy.fixed import LaunchDigest, Nonce
 
-__all__ = ["LaunchDigest", "Nonce", "Platform", "ResourcePath", "SnpProduct"]
+__all__ = ["LaunchDigest", "Nonce", "Platform", "ResourcePath", "SnpProduct", "Word"]
 
 
-class Platform(Enum):
+class Word(Enum):
+    """An enumeration of which members are keys of tables. Each is there once, so it is hashed by what it is: the hash
+    of :class:`Enum` is a Python function, which every look-up would call.
+    """
+
+    __hash__ = object.__hash__
+
+
+class Platform(Word):
     """What runs a VM; the values are what an operator writes in ``platform = "…"``.
 
     The two SGX words name enclaves, whose quotes the verifier can judge; nothing launches them.
@@ -26,7 +34,7 @@ class Platform(Enum):
     NONE = "none"
 
 
-class SnpProduct(Enum):
+class SnpProduct(Word):
     """AMD product line, as it stands in certificate names and KDS paths (Bergamo and Siena belong to Genoa)."""
 
     MILAN = "Milan"

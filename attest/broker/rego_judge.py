@@ -8,7 +8,6 @@ must be there; whatever is below affirming, of another type, or undefined fails 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from attest.broker.rego_engine import HERE, Question, RegoFailed, Undefined
@@ -45,7 +44,7 @@ def with_rego(claims: VerifiedClaims, decision: Decision, document: PolicyDocume
             vector[name] = max(vector[name], value, key=_severity) if isinstance(value, int) else 99
     good = decision.affirming and all(check.outcome == PASS for check in checks)
     verdict = AFFIRMING if good else CONTRAINDICATED
-    return replace(decision, checks=(*decision.checks, *checks), verdict=verdict, trust_vector=vector)
+    return decision._replace(results=decision.results + checks, verdict=verdict, trust_vector=vector)
 
 
 def resource_refused(document: PolicyDocument, path: ResourcePath, token: Mapping[str, Any], issuer: str) -> str | None:

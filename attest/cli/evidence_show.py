@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 from attest.cli.evidence_file import read_file, refuse
@@ -147,14 +146,13 @@ def report_json(report: SnpReport) -> dict[str, object]:
     """The report's fields by the names of the claims; a TCB that does not fit its layout stays hexadecimal."""
     product = likely_product(report)
     shown: dict[str, object] = {"product": None if product is None else f"{product.value} (as the report says)"}
-    for item in fields(report):
-        if item.name == "raw":
+    for name, value in report._asdict().items():
+        if name == "raw":
             continue
-        value: object = getattr(report, item.name)
-        if item.name.endswith("_tcb") and isinstance(value, bytes):
+        if name.endswith("_tcb") and isinstance(value, bytes):
             parts = tcb_for_display(value, product)
             value = value.hex() if parts is None else parts.parts()
-        shown[item.name] = _plain(value)
+        shown[name] = _plain(value)
     return shown
 
 

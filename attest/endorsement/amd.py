@@ -12,6 +12,9 @@ our own, over ``cryptography``'s primitives. What it checks, always at this fixe
     validity      all three certificates at ``now``
     revocation    the intermediate, against the root's CRL where there is one
 
+Between two dates that stand in certificates or lists nothing can change: a walk that succeeded is not repeated for the
+same ones before the next such date.
+
 Every signature is RSASSA-PSS, SHA-384, MGF1-SHA-384, salt 48, and the certificates must say so. Source: AMD 57230,
 chapters 2 and 3; RFC 5280, section 6.1.
 
@@ -24,8 +27,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TypeVar
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -45,6 +48,9 @@ _CA_NAME = {Role.ARK: "ARK-", Role.ASK: "SEV-", Role.ASVK: "SEV-VLEK-"}
 _KNOWN_CRITICAL = (BasicConstraints, KeyUsage)
 _MIN_RSA_BITS = 2048
 _PRODUCT_LINES = frozenset(product.value for product in SnpProduct)
+_EVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+_Given = tuple[TrustAnchors, tuple[AmdCertificate, ...], tuple[AmdCertificate, ...], tuple[AmdCrl, ...]]
+"""What a walk looks at beside its leaf and the time: anchors, intermediates, roots, lists."""
 _T = TypeVar("_T")
 
 
@@ -75,17 +81,28 @@ class TrustedEndorsement:
         return self.chain.leaf
 
 
-class ChainCache:
-    """Chains whose signatures were verified, by the digests of their certificates, and which CRLs were.
+class _Walked(NamedTuple):
+    """What came of a walk over what it was ``given``, and between which moments (both excluded) it is the same."""
 
-    It holds no judgement about time, revocation or trust: those are made on every use. Bounded; the oldest goes first.
-    Safe to share between threads (each operation is one dictionary operation; the worst race is a repeated walk).
+    given: _Given
+    after: datetime
+    before: datetime
+    trusted: TrustedEndorsement
+
+
+class ChainCache:
+    """Chains whose signatures were verified, by the digests of their certificates, and which CRLs were; and the last
+    walk from each leaf, with the time it holds for.
+
+    Bounded; the oldest goes first. Safe to share between threads (each operation is one dictionary operation; the worst
+    race is a repeated walk).
     """
 
     def __init__(self, *, limit: int = 4096, load_key: KeyLoader = load_p384) -> None:
         self._chains: OrderedDict[bytes, Chain] = OrderedDict()
         self._authorities: OrderedDict[bytes, None] = OrderedDict()
         self._crls: OrderedDict[bytes, bool] = OrderedDict()
+        self._walks: OrderedDict[bytes, _Walked] = OrderedDict()
         self._limit = limit
         self._load_key = load_key
 
@@ -110,6 +127,19 @@ class ChainCache:
         signed = self._crls.get(digest)
         return self._keep(self._crls, digest, crl_signed_by(crl, root)) if signed is None else signed
 
+    def walked(self, leaf: AmdCertificate, given: _Given, now: datetime) -> TrustedEndorsement | None:
+        """What a walk found that would go the same way now."""
+        walk = self._walks.get(leaf.sha256)
+        return walk.trusted if walk and walk.after < now < walk.before and walk.given == given else None
+
+    def keep_walk(self, leaf: AmdCertificate, given: _Given, now: datetime, trusted: TrustedEndorsement) -> None:
+        """Remember a walk until the next date in what it was given; at such a date itself nothing is remembered."""
+        dates = _dates(leaf, given)
+        if now not in dates:
+            after = max((date for date in dates if date < now), default=_EVER[0])
+            before = min((date for date in dates if date > now), default=_EVER[1])
+            self._keep(self._walks, leaf.sha256, _Walked(given, after, before, trusted))
+
     def _keep(self, remembered: OrderedDict[bytes, _T], digest: bytes, value: _T) -> _T:
         remembered[digest] = value
         if len(remembered) > self._limit:
@@ -126,6 +156,25 @@ def walk_chain(
     :class:`VerificationFailed` with the furthest step that was reached, or :class:`EndorsementMissing` when a place is
     empty. ``now`` is an aware datetime.
     """
+    given = (anchors, pool.intermediates, pool.roots, pool.crls)
+    known = cache.walked(leaf, given, now)
+    if known is None:
+        known = _walk(leaf, pool, anchors, now, cache)
+        cache.keep_walk(leaf, given, now, known)
+    return known
+
+
+def _dates(leaf: AmdCertificate, given: _Given) -> set[datetime]:
+    """Everything a walk compares the time with."""
+    anchors, intermediates, roots, crls = given
+    certificates = (leaf, *intermediates, *roots, *anchors.test_roots)
+    dates = {date for item in certificates for date in (item.not_before, item.not_after)}
+    return dates | {date for crl in crls for date in (crl.this_update, crl.next_update) if date is not None}
+
+
+def _walk(
+    leaf: AmdCertificate, pool: EndorsementSet, anchors: TrustAnchors, now: datetime, cache: ChainCache
+) -> TrustedEndorsement:
     failures: list[VerificationFailed] = []
     for intermediate, root in _paths(leaf, pool, anchors):
         try:

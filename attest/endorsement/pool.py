@@ -68,7 +68,7 @@ class EndorsementSet:
 
     def fitting(self, report: SnpReport, product: SnpProduct | None) -> tuple[AmdCertificate, ...]:
         """The leaves at hand that fit the report's kind of key, chip and TCB."""
-        return tuple(leaf for leaf in self.leaves if _fits(leaf, report, product))
+        return tuple([leaf for leaf in self.leaves if _fits(leaf, report, product)])
 
     def candidates(self, report: SnpReport, product: SnpProduct | None) -> tuple[AmdCertificate, ...]:
         """Leaves that may have signed ``report``, best first; never empty.
@@ -77,8 +77,7 @@ class EndorsementSet:
         that verification can say what is wrong with it. Otherwise raises :class:`EndorsementMissing`, or the error of a
         damaged certificate when nothing else was supplied.
         """
-        fitting = self.fitting(report, product)
-        if fitting:
+        if fitting := self.fitting(report, product):
             return fitting
         named = tuple(leaf for leaf in self.leaves if leaf.sha256 in self.offered)
         if named:
@@ -96,7 +95,7 @@ class EndorsementSet:
             hint = "a VLEK comes with the evidence (extended report); only the cloud can fetch one"
         else:
             chip = report.chip_id.hex().rstrip("0")[:32] or "0 (masked)"
-            same = sum(1 for leaf in self.leaves if leaf.amd and _same_chip(leaf, report.chip_id))
+            same = sum(1 for leaf in self.leaves if leaf.chip_id == report.chip_id)
             other = f"; {same} for this chip at another TCB" if same else ""
             what = f"no{where} VCEK for chip {chip}… at reported TCB {report.reported_tcb.hex()}{other}"
             hint = "supply it with --collateral, or send the extended report with its certificate table"
@@ -104,14 +103,9 @@ class EndorsementSet:
 
 
 def _fits(leaf: AmdCertificate, report: SnpReport, product: SnpProduct | None) -> bool:
-    if leaf.amd is None or LEAF_KIND[leaf.role] is not report.signing_key or product not in (None, leaf.product):
-        return False
-    if leaf.amd.tcb.to_bytes() != report.reported_tcb:
-        return False
-    return leaf.amd.hwid is None or _same_chip(leaf, report.chip_id)
-
-
-def _same_chip(leaf: AmdCertificate, chip_id: bytes) -> bool:
-    """A hwID shorter than CHIP_ID (Turin: 8 of 64 bytes) is padded with zeros in the report."""
-    hwid = leaf.amd.hwid if leaf.amd else None
-    return hwid is not None and hwid + bytes(len(chip_id) - len(hwid)) == chip_id
+    return (
+        leaf.reported_tcb == report.reported_tcb
+        and leaf.kind is report.signing_key
+        and (leaf.chip_id is None or leaf.chip_id == report.chip_id)
+        and (product is None or product is leaf.product)
+    )

@@ -55,6 +55,7 @@ class Role(Enum):
     VLEK = "VLEK"
 
 
+CHIP_ID_SIZE = 64
 LEAF_KIND = {Role.VCEK: SigningKey.VCEK, Role.VLEK: SigningKey.VLEK}
 _CA_PREFIX = ((Role.ARK, "ARK-"), (Role.ASVK, "SEV-VLEK-"), (Role.ASK, "SEV-"))
 _LEAF_NAME = {"SEV-VCEK": Role.VCEK, "SEV-VLEK": Role.VLEK}
@@ -135,6 +136,23 @@ class AmdCertificate:
     def spki_sha256(self) -> bytes:
         """SHA-256 of :attr:`spki`, by which roots are pinned."""
         return hashlib.sha256(self.spki).digest()
+
+    @cached_property
+    def kind(self) -> SigningKey | None:
+        """What a leaf signs reports as; ``None`` for a CA."""
+        return LEAF_KIND.get(self.role)
+
+    @cached_property
+    def reported_tcb(self) -> bytes | None:
+        """REPORTED_TCB as it stands in the reports this leaf may sign; ``None`` for a CA."""
+        return None if self.amd is None else self.amd.tcb.to_bytes()
+
+    @cached_property
+    def chip_id(self) -> bytes | None:
+        """CHIP_ID of the reports this leaf may sign: a hwID shorter than 64 bytes (Turin) is padded with zeros there.
+        ``None`` for a leaf that speaks for no chip.
+        """
+        return None if self.amd is None or self.amd.hwid is None else self.amd.hwid.ljust(CHIP_ID_SIZE, b"\0")
 
     @property
     def pss_sha384(self) -> bool:

@@ -6,6 +6,8 @@ Bergamo and Siena (family 19h, models A0h to AFh) belong to Genoa.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from attest.evidence.errors import EvidenceUnsupported
 from attest.evidence.snp_report import SnpReport
 from policy.snp import TcbVersion
@@ -20,6 +22,7 @@ _RANGES = (
 _TURIN_CHIP_ID = 8
 
 
+@lru_cache(maxsize=256)
 def product_of_cpuid(family: int, model: int) -> SnpProduct:
     """The product line of a combined CPUID family and model; raises :class:`EvidenceUnsupported` for any other."""
     for wanted, models, product in _RANGES:

@@ -13,8 +13,9 @@ Version 1 came from firmware before 1.42 and is parsed for display only; the ver
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from struct import Struct
+from typing import NamedTuple
 
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
 from policy.snp import GuestPolicy, KeyInfo, PlatformInfo, SigningKey
@@ -48,16 +49,31 @@ _RESERVED = {
 """Start, end and name of what must be zero, by report version: fields are reserved before the version that has them."""
 
 
-@dataclass(frozen=True, slots=True)
-class SnpReport:
+def _only(spans: Iterable[tuple[int, int, str]]) -> Struct:
+    """A structure that unpacks to these bytes of a report and no others."""
+    parts, at = ["<"], 0
+    for start, end, _ in spans:
+        parts.append(f"{start - at}x {end - start}s")
+        at = end
+    return Struct(" ".join(parts))
+
+
+# All reserved bytes at once, because every verdict pays for it.
+_SPARE = {version: _only(spans) for version, spans in _RESERVED.items()}
+_ZEROS = {version: spare.unpack(bytes(REPORT_SIZE)) for version, spare in _SPARE.items()}
+
+
+class SnpReport(NamedTuple):
     """A parsed, unverified report. Byte strings stand in wire order.
+
+    A tuple, because a frozen dataclass of so many fields takes ten times as long to make.
 
     The four ``*_tcb`` are the 8 raw bytes: their layout depends on the product, which a version 2 report does not
     state. ``cpuid_*`` are ``None`` before version 3 and the mitigation vectors before version 5. ``signature_r`` and
     ``signature_s`` are 48 bytes, little-endian.
     """
 
-    raw: bytes = field(repr=False)
+    raw: bytes
     version: int
     guest_svn: int
     policy: GuestPolicy
@@ -91,8 +107,8 @@ class SnpReport:
     launch_tcb: bytes
     launch_mit_vector: int | None
     current_mit_vector: int | None
-    signature_r: bytes = field(repr=False)
-    signature_s: bytes = field(repr=False)
+    signature_r: bytes
+    signature_s: bytes
 
     @classmethod
     def parse(cls, raw: bytes) -> SnpReport:
@@ -113,9 +129,8 @@ class SnpReport:
         if version not in _VERSIONS:
             raise EvidenceUnsupported(f"report: version at 0x0 is {version}, want 1 to 5")
         signing_key = _signing_key(key_info)
-        for start, end, name in _RESERVED[version]:
-            if raw[start:end].strip(b"\0"):
-                _refuse_reserved(raw, start, end, name)
+        if _SPARE[version].unpack(raw) != _ZEROS[version]:
+            _refuse_reserved(raw, version)
         names_cpu, has_vectors = version >= 3, version >= 5
         return cls(
             raw, version, guest_svn, GuestPolicy(policy), family_id, image_id, vmpl, signature_algo, current_tcb,
@@ -147,6 +162,7 @@ def _signing_key(key_info: int) -> SigningKey:
     return _SIGNING_KEYS[code]
 
 
-def _refuse_reserved(raw: bytes, start: int, end: int, name: str) -> None:
-    """The reader's own words about bytes that must be zero."""
-    ByteReader(raw[start:end], "report", error=EvidenceMalformed, base=start).zero(end - start, name)
+def _refuse_reserved(raw: bytes, version: int) -> None:
+    """The reader's own words about the first bytes that must be zero and are not."""
+    for start, end, name in _RESERVED[version]:
+        ByteReader(raw[start:end], "report", error=EvidenceMalformed, base=start).zero(end - start, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from policy.claims import SnpClaims, VerifiedClaims, verifier_seal
@@ -53,4 +52,4 @@ GOOD = SnpClaims(
 
 def verified(platform: Platform = Platform.SEV_SNP, **changes: Any) -> VerifiedClaims:
     """Claims of a healthy Genoa guest with ``changes``."""
-    return VerifiedClaims(platform, replace(GOOD, **changes), b"\x33" * 32, verifier_seal())
+    return VerifiedClaims(platform, GOOD._replace(**changes), b"\x33" * 32, verifier_seal())

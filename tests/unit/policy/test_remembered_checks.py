@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
 
-from policy.check import Appraisal
+from policy.check import FAIL, IGNORED, PASS, Appraisal, Check
 from policy.claims import SnpClaims
 from policy.reference import ReferenceValue
 from policy.reference_set import ReferenceSet
+from policy.results import Results
 from policy.snp import GuestPolicy, KeyInfo, PlatformInfo, SigningKey, TcbVersion
 from policy.snp_checks import SNP, SNP_CHECKS
 from policy.vocab import LaunchDigest, Platform, SnpProduct
@@ -46,11 +46,35 @@ DOCUMENTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [item.name for item in fields(SnpClaims)])
+@pytest.mark.parametrize("name", SnpClaims._fields)
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_a_change_of_any_claim_reaches_every_rule(name: str, document: Any) -> None:
     for claims in (GOOD, verified(**{name: other(name)}).snp):
         references = (ReferenceValue("web", Platform.SEV_SNP, GOOD.measurement, NOW),)
         of = Appraisal(claims, document.snp, Platform.SEV_SNP, document, ReferenceSet(references), NOW)
-        assert SNP.run(of) == [rule(of) for rule in SNP_CHECKS]
-        assert SNP.run(of) == [rule(of) for rule in SNP_CHECKS], "and once more, remembered"
+        assert SNP.run(of) == Results.of(rule(of) for rule in SNP_CHECKS)
+        assert SNP.run(of) == Results.of(rule(of) for rule in SNP_CHECKS), "and once more, remembered"
+
+
+def test_words_left_for_later_are_made_once_and_are_those_of_the_rule() -> None:
+    document = DOCUMENTS[0]
+    of = Appraisal(GOOD, document.snp, Platform.SEV_SNP, document, ReferenceSet(), NOW)
+    made: list[str] = []
+
+    def rule(of: Appraisal[Any, Any]) -> Check:
+        made.append(of.claims.host_data.hex())
+        return Check("late", "", made[-1], IGNORED, "")
+
+    results = Results([Check("late", "", "", FAIL, "")], frozenset(), False, [(0, rule)], of)
+    assert not made
+    assert results.checks == results.checks == (Check("late", "", "00" * 32, IGNORED, ""),)
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("outcome", [PASS, FAIL])
+def test_a_rule_that_compares_is_never_taken_for_one_that_does_not(outcome: str) -> None:
+    results = Results(
+        [Check("late", "", "", FAIL, "")], frozenset(), True, [(0, lambda _: Check("late", "", "", outcome, ""))]
+    )
+    with pytest.raises(RuntimeError, match="late was taken for left out"):
+        _ = results.checks

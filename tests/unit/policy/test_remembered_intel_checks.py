@@ -13,6 +13,7 @@ from policy.check import Appraisal
 from policy.document import PolicyDocument
 from policy.measured import MeasuredEvent
 from policy.reference_set import ReferenceSet
+from policy.results import Results
 from policy.sgx_checks import SGX, SGX_CHECKS
 from policy.sgx_rules import SgxRules
 from policy.tdx import TcbStatus
@@ -81,8 +82,8 @@ def test_a_change_of_any_claim_of_a_td_reaches_every_rule(name: str) -> None:
     for document in TD_DOCUMENTS:
         for claims in (TD, changed(TD, **{name: other(TD, name)})):
             of = of_td(claims, document)
-            assert TDX.run(of) == [rule(of) for rule in TDX_CHECKS]
-            assert TDX.run(of) == [rule(of) for rule in TDX_CHECKS], "and once more, remembered"
+            assert TDX.run(of) == Results.of(rule(of) for rule in TDX_CHECKS)
+            assert TDX.run(of) == Results.of(rule(of) for rule in TDX_CHECKS), "and once more, remembered"
 
 
 @pytest.mark.parametrize("name", leaves(ENCLAVE))
@@ -90,8 +91,8 @@ def test_a_change_of_any_claim_of_an_enclave_reaches_every_rule(name: str) -> No
     for document in SGX_DOCUMENTS:
         for claims in (ENCLAVE, changed(ENCLAVE, **{name: other(ENCLAVE, name)})):
             of = of_enclave(claims, document)
-            assert SGX.run(of) == [rule(of) for rule in SGX_CHECKS]
-            assert SGX.run(of) == [rule(of) for rule in SGX_CHECKS], "and once more, remembered"
+            assert SGX.run(of) == Results.of(rule(of) for rule in SGX_CHECKS)
+            assert SGX.run(of) == Results.of(rule(of) for rule in SGX_CHECKS), "and once more, remembered"
 
 
 LATE: dict[str, Any] = {"tcb__status": TcbStatus.OUT_OF_DATE, "tcb__behind_since": NOW - timedelta(days=1)}
@@ -126,4 +127,4 @@ def test_what_depends_on_the_clock_or_on_reference_values_is_not_remembered() ->
         for references in ((REFERENCE,), ()):
             now = NOW + timedelta(days=days)
             of = Appraisal(late, document.tdx, Platform.TDX, document, ReferenceSet(references), now)
-            assert TDX.run(of) == [rule(of) for rule in TDX_CHECKS]
+            assert TDX.run(of) == Results.of(rule(of) for rule in TDX_CHECKS)

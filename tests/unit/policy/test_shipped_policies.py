@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def claims_of(vectors: Path, name: str) -> VerifiedClaims:
         evidence.report, pool, anchors=TrustAnchors.amd(), now=clock_for(leaves), expected_report_data=None
     )
     return VerifiedClaims(
-        claims.platform, replace(claims.snp, revocation="good"), claims.evidence_sha256, verifier_seal()
+        claims.platform, claims.snp._replace(revocation="good"), claims.evidence_sha256, verifier_seal()
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -96,6 +96,30 @@ def test_a_remembered_chain_is_judged_by_time_again() -> None:
     with pytest.raises(VerificationFailed) as caught:
         verify(pool, verifier, now=datetime(2033, 1, 1, tzinfo=UTC))
     assert caught.value.step == "validity"
+
+
+def test_what_is_remembered_gives_at_every_date_what_nothing_remembered_gives() -> None:
+    leaf = Leaf(not_before=datetime(2026, 2, 1, tzinfo=UTC), not_after=datetime(2026, 9, 1, tzinfo=UTC))
+    world = FakeAmdPki(leaf=leaf, ask=Ca(serial=77))
+    lists = [
+        world.crl(this_update=datetime(2026, 3, 1, tzinfo=UTC), next_update=datetime(2026, 5, 1, tzinfo=UTC)),
+        world.crl(this_update=datetime(2026, 8, 1, tzinfo=UTC), revoked=[77]),
+    ]
+    pool, cache = EndorsementSet.from_der(world.certificates, lists), ChainCache()
+    dates = [item for found in pool.crls for item in (found.this_update, found.next_update) if item is not None]
+    dates += [item for found in pool.leaves for item in (found.not_before, found.not_after)]
+    moments = sorted({date + timedelta(seconds=step) for date in dates for step in (-2, -1, 0, 1, 2)})
+
+    def outcome(now: datetime, memory: ChainCache) -> str:
+        try:
+            return walk_chain(pool.leaves[0], pool, world.anchors, now, memory).revocation
+        except VerificationFailed as exc:
+            return exc.step
+
+    fresh = [outcome(now, ChainCache()) for now in moments]
+    assert set(fresh) == {"validity", "not-checked", "good", "stale", "revocation"}
+    for order in (1, -1):
+        assert [outcome(now, cache) for now in moments[::order]] == fresh[::order]
 
 
 def test_a_remembered_chain_is_judged_by_revocation_again() -> None:
