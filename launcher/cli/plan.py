@@ -9,21 +9,28 @@ from argparse import ArgumentParser, Namespace
 
 from launcher.core.cost import MemoryCost, memory_cost
 from launcher.core.text import safe_text
+from launcher.io.qemu_file import SHIPPED
 from launcher.service.planning import Prepared, prepare
 
 DESCRIPTION = "Show what `cvm launch` would do. Starts nothing, changes nothing, needs no TEE."
-EPILOG = "example: cvm plan web-1.toml\nexit status: 0 planned, 3 the file is wrong, 4 no toolchain"
+EPILOG = """example: cvm plan web-1.toml
+         cvm plan --qemu-version 10.2 web-1.toml
+exit status: 0 planned, 3 the file is wrong, 4 no toolchain"""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The verb's options."""
     parser.add_argument("vm", metavar="VM.toml", help="the VM's file")
+    parser.add_argument(
+        "--qemu-version", choices=SHIPPED, metavar="N.N",
+        help=f"plan for another QEMU than this machine's: {', '.join(SHIPPED)}. Needs no QEMU here",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON (cvm.plan/1)")
 
 
 def run(args: Namespace) -> int:
     """Print the plan; 0."""
-    prepared = prepare(args.vm)
+    prepared = prepare(args.vm, args.qemu_version)
     sys.stdout.write(json.dumps(plan_document(prepared), indent=2) + "\n" if args.json else _text(prepared))
     return 0
 
@@ -53,6 +60,7 @@ def plan_document(prepared: Prepared) -> dict[str, object]:
         "timeout_seconds": plan.budget._asdict(),
         "argv": list(plan.argv),
         "environment": dict(plan.qemu.env),
+        "qemu": {"version": plan.qemu.version_text, "found": plan.qemu.source, "features_from": plan.qemu.can.source},
     }
 
 

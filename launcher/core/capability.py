@@ -10,7 +10,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from launcher.core.facts import VM_TYPE_SNP, VM_TYPE_TDX, FirmwareFacts, HostFacts, QemuFacts
+from launcher.core.qemu_features import FEATURES, PLATFORM_NEEDS, needed
 from policy.vocab import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.core.vm import VmConfig
 
 OK, WARN, FAIL = "ok", "warn", "missing"
 MINIMUM_QEMU = (10, 1)
@@ -131,6 +136,42 @@ def _tools(qemu: QemuFacts | None, firmware: FirmwareFacts | None) -> tuple[Find
             "measured direct boot needs a firmware with a measured section for the boot hash table",
             "cvm image toolchain, or apt install ovmf-amdsev", snp,
         ),
+        *(() if qemu is None else _features(qemu)),
+    )  # fmt: skip
+
+
+def _features(qemu: QemuFacts) -> tuple[Finding, ...]:
+    """What the very binary said it can do, and what of it the two kinds of hardware need."""
+    can = qemu.can
+    absent = can.lacks(*FEATURES)
+    build = f", build {can.build[:12]}" if can.build else ""
+    seen = f"{len(can.features)} of {len(FEATURES)} features asked of it{build}; not: {', '.join(absent) or 'none'}"
+    every = Finding("qemu.features", OK, seen, f"options are chosen by what QEMU reports ({can.source})", "")
+    return (every, *(_platform_features(qemu, platform) for platform in PLATFORM_NEEDS))
+
+
+def _platform_features(qemu: QemuFacts, platform: Platform) -> Finding:
+    missing = qemu.can.lacks(*PLATFORM_NEEDS[platform])
+    objects = [name for name in PLATFORM_NEEDS[platform] if name.endswith("-guest")]
+    seen = f"not in QEMU {qemu.version_text}: {', '.join(missing)}" if missing else f"{objects[0]} and its members"
+    first = ".".join(map(str, FEATURES[objects[0]] or ()))
+    return _need(
+        f"qemu.{platform.value}", not missing, seen, "the object that protects memory, with every member that is set",
+        f"QEMU {first} or newer, built for KVM: cvm image toolchain", (platform.value,),
+    )  # fmt: skip
+
+
+def qemu_lacks(config: VmConfig, qemu: QemuFacts) -> tuple[Finding, ...]:
+    """What this VM's file asks for and this QEMU does not have; nothing where it has all."""
+    wanted: dict[str, str] = {}
+    for where, feature in needed(config):
+        wanted.setdefault(feature, where)
+    return tuple(
+        Finding(
+            "qemu.lacks", FAIL, f"QEMU {qemu.version_text} has no {feature}", f"{where} needs it",
+            "another QEMU (cvm image toolchain fetches one), or leave the option out", (config.platform.value,),
+        )
+        for feature, where in wanted.items() if not qemu.can.has(feature)
     )  # fmt: skip
 
 

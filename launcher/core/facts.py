@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from launcher.core.qemu_features import Capabilities
+
 
 class KvmFacts(NamedTuple):
     """``/dev/kvm``. ``vm_types`` is KVM_CAP_VM_TYPES (bit 0 ordinary, 4 SEV-SNP, 5 TDX), ``None`` if not asked.
@@ -47,14 +49,16 @@ class HostFacts(NamedTuple):
 
 
 class QemuFacts(NamedTuple):
-    """The QEMU to start: ``(*argv, *options)`` with ``env`` added. ``source`` is ``system`` or ``cache``. ``extras``:
-    which of QEMU's tools (``qemu-img``) and block modules (``rbd``) are beside it.
+    """The QEMU to start: ``(*argv, *options)`` with ``env`` added. ``source`` is ``system``, ``cache``, or ``shipped``
+    for one that is not here. ``can``: what it said it can do. ``extras``: which of QEMU's tools (``qemu-img``) and
+    block modules (``rbd``) are beside it.
     """
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     version: tuple[int, ...]
     source: str
+    can: Capabilities
     extras: frozenset[str] = frozenset()
 
     def program(self, name: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from launcher.core import decisions
 from launcher.core.argv import qemu_options
 from launcher.core.argv.storage_daemon import daemon_options
-from launcher.core.capability import Finding, blockers, findings, smt_agrees, td_tools, tpm_tool
+from launcher.core.capability import Finding, blockers, findings, qemu_lacks, smt_agrees, td_tools, tpm_tool
 from launcher.core.cmdline import CommandLine, compose
 from launcher.core.decisions import Decision
 from launcher.core.facts import FirmwareFacts, HostFacts, QemuFacts
@@ -21,6 +21,7 @@ from launcher.core.lifecycle import IN_PLACE
 from launcher.core.measurement import MeasureInputs
 from launcher.core.network import first_cid
 from launcher.core.placing import resolve
+from launcher.core.qemu_features import Capabilities
 from launcher.core.refusals import refuse_options
 from launcher.core.spec import IdBlockFiles, LightFiles, SnpLaunch, VmSpec
 from launcher.core.storage_rules import refuse_storage, storage_tools
@@ -115,6 +116,7 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
     spec = _spec(config, around, accel, line)
     td = config.platform in TD_PLATFORMS
     chosen = decisions.decide(config, around.host, spec, firmware, (accel, accel_reason))
+    chosen += (Decision("qemu", *_which(around.qemu)),)
     if line is not None:
         chosen += tuple(Decision(*choice) for choice in line.choices)
     if config.snp.id_block is not None:
@@ -134,6 +136,7 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
                 *smt_agrees(around.host, allowed=config.snp.smt),
                 *tpm_tool(wanted=config.devices.tpm, there=around.swtpm),
                 *storage_tools(config, around.qemu),
+                *qemu_lacks(config, around.qemu),
             ),
             config.platform,
         ),
@@ -144,6 +147,16 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
         td_emulator=_td_emulator(config, around.chip_state),
         placement=placement,
         storage_options=daemon_options(spec),
+    )
+
+
+def _which(qemu: QemuFacts) -> tuple[str, str]:
+    can = qemu.can
+    if qemu.source == "shipped":
+        return f"{can.version_text} (not here)", f"options by what this release knows of it: {can.source}"
+    return (
+        f"{qemu.version_text} ({qemu.source})",
+        f"options by the {len(can.features)} features it reports: {can.source}",
     )
 
 
@@ -192,7 +205,7 @@ def _spec(config: VmConfig, around: Surroundings, accel: str, line: CommandLine 
         snp = SnpLaunch(guest_policy(config.snp), c_bit, config.snp.host_data, around.id_block)
     emulated = config.platform is Platform.EMULATED_SNP
     light = around.light
-    return described(config, accel, around.qemu.version)._replace(
+    return described(config, accel, around.qemu.can)._replace(
         firmware=light.firmware if light else firmware.path if firmware else None,
         kernel=light.kernel if light else config.boot.kernel,
         initrd=light.initrd if light else config.boot.initrd,
@@ -202,7 +215,7 @@ def _spec(config: VmConfig, around: Surroundings, accel: str, line: CommandLine 
     )
 
 
-def described(config: VmConfig, accel: str, qemu: tuple[int, ...]) -> VmSpec:
+def described(config: VmConfig, accel: str, qemu: Capabilities) -> VmSpec:
     """What the VM file alone says of the machine: everything but firmware, boot files and SNP's launch."""
     return VmSpec(
         name=config.name,

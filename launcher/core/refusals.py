@@ -12,6 +12,7 @@ from typing import NamedTuple
 from launcher.core.facts import QemuFacts
 from launcher.core.hardware import GROUP
 from launcher.core.lifecycle import IN_PLACE
+from launcher.core.qemu_features import FOLLOWS_CONVERSIONS, PROTECTED_RESET
 from launcher.core.td import TD_PLATFORMS
 from launcher.core.vm import VmConfig
 from launcher.errors import PlanRefused
@@ -78,7 +79,7 @@ def _in_place(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:
     if config.platform not in _HARDWARE:
         why = 'an emulated chip measures one launch only; "relaunch" starts another'
         return (Refusal("lifecycle.in-place-emulated", where, why),)
-    if qemu.version < (11, 0):
+    if not qemu.can.has(PROTECTED_RESET):
         why = f'QEMU {qemu.version_text} cannot reset a protected guest, 11.0 can; "relaunch" works with any'
         return (Refusal("lifecycle.in-place-qemu", where, why),)
     return ()
@@ -122,7 +123,7 @@ def _passed(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:
     if any(item.backend == GROUP for item in config.passthrough):
         why = "group VFIO blocks the discarding that private memory needs; use iommufd"
         found.append(Refusal("passthrough.group", "passthrough.backend", why))
-    if qemu.version < (10, 1):
+    if not qemu.can.has(FOLLOWS_CONVERSIONS):
         why = f"QEMU {qemu.version_text} does not follow pages that turn private or shared; 10.1 does"
         found.append(Refusal("passthrough.qemu", "passthrough", why))
     if config.platform not in _HARDWARE:

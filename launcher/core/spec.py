@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from launcher.core.hardware import Devices, NumaNode, Passthrough, Ram
 from launcher.core.network import Net
+from launcher.core.qemu_features import Capabilities
 from launcher.core.vm import Disk, SharedThrottle, TdxSettings
 from policy.vocab import Platform
 
@@ -41,13 +42,14 @@ class VmSpec(NamedTuple):
     """Paths are absolute; sizes in bytes. ``firmware`` is ``None`` for QEMU's built-in SeaBIOS.
 
     ``hash_table_gpa``: where the emulated SNP platform injects the boot hash table. ``cmdline`` is complete.
-    ``tdx``: of platform tdx. ``vsock_cid``: the one wanted; the launch may find it taken.
+    ``qemu``: what the QEMU that will run can do. ``tdx``: of platform tdx. ``vsock_cid``: the one wanted; the launch
+    may find it taken.
     """
 
     name: str
     platform: Platform
     accel: str
-    qemu: tuple[int, ...]
+    qemu: Capabilities
     memory: int
     vcpus: int
     cpu_model: str
@@ -78,4 +80,4 @@ class VmSpec(NamedTuple):
     @property
     def machine_type(self) -> str:
         """A versioned one: the plain alias moves with QEMU, and with it what the guest sees."""
-        return f"pc-q35-{self.qemu[0]}.{self.qemu[1]}"
+        return self.qemu.machine

@@ -38,9 +38,8 @@ def shown_machine(tools: Toolchain, options: tuple[str, ...], *, tpm: bool) -> S
 
 
 def _key(tools: Toolchain, options: tuple[str, ...], *, tpm: bool) -> str:
-    binary = next(word for word in tools.qemu_argv if word.endswith("qemu-system-x86_64"))
     words = ["" if before in _CONTENTS_ONLY else word for before, word in zip(("", *options), options, strict=False)]
-    document = [_SCHEMA, hash_file(binary, "QEMU").hex(), tools.version, words, tpm]
+    document = [_SCHEMA, hash_file(tools.binary, "QEMU").hex(), tools.version, words, tpm]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 

@@ -12,8 +12,7 @@ _SYSTEM_MODULES = "/usr/lib/x86_64-linux-gnu/qemu"
 
 def qemu_extras(tools: Toolchain) -> frozenset[str]:
     """Names of :data:`TOOLS` and :data:`MODULES` that are there."""
-    words = tools.qemu_argv[: tools.qemu_argv.index("-L")] if "-L" in tools.qemu_argv else tools.qemu_argv
-    binaries = os.path.dirname(words[-1])
+    binaries = os.path.dirname(tools.binary)
     modules = tools.env.get("QEMU_MODULE_DIR", _SYSTEM_MODULES)
     found = [name for name in TOOLS if os.path.exists(f"{binaries}/{name}")]
     found += [name for name in MODULES if os.path.exists(f"{modules}/block-{name}.so")]

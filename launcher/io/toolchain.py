@@ -29,8 +29,9 @@ so they are fetched only when asked for.
 """
 TOOLCHAIN_PACKAGES: Final = ("qemu-system-x86", "ovmf-amdsev", "ovmf-inteltdx", "ovmf-generic", "seabios", "ipxe-qemu")
 
-_SYSTEM_BINARY: Final = "qemu-system-x86_64"
-_SYSTEM_FIRMWARE: Final = "/usr/share/ovmf"
+BINARY_NAME: Final = "qemu-system-x86_64"
+SYSTEM_FIRMWARE: Final = "/usr/share/ovmf"
+SYSTEM_DESCRIPTORS: Final = "/usr/share/qemu/firmware"
 SCHEMA: Final = "cvm.toolchain/1"
 
 
@@ -54,6 +55,12 @@ class Toolchain(NamedTuple):
     firmware_dir: str
     descriptor_dir: str
     source: str
+
+    @property
+    def binary(self) -> str:
+        """QEMU's own file, whatever starts it."""
+        words = self.qemu_argv[: self.qemu_argv.index("-L")] if "-L" in self.qemu_argv else self.qemu_argv
+        return words[-1]
 
 
 def find_toolchain(cache: AnyPath | None = None) -> Toolchain:
@@ -88,15 +95,15 @@ def system_toolchain() -> Toolchain | str:
     """The system's toolchain, or the reason why it cannot be used."""
     from shutil import which
 
-    binary = which(_SYSTEM_BINARY)
+    binary = which(BINARY_NAME)
     if binary is None:
-        return f"{_SYSTEM_BINARY} is not installed"
+        return f"{BINARY_NAME} is not installed"
     version = version_of((binary,), {})
     if parse_version(version) < MINIMUM_QEMU:
         return f"{binary} is {version}"
-    if not os.path.isfile(f"{_SYSTEM_FIRMWARE}/{FIRMWARE_FILE}"):
-        return f"{_SYSTEM_FIRMWARE}/{FIRMWARE_FILE} is missing"
-    return Toolchain((binary,), {}, version, _SYSTEM_FIRMWARE, "/usr/share/qemu/firmware", "system")
+    if not os.path.isfile(f"{SYSTEM_FIRMWARE}/{FIRMWARE_FILE}"):
+        return f"{SYSTEM_FIRMWARE}/{FIRMWARE_FILE} is missing"
+    return Toolchain((binary,), {}, version, SYSTEM_FIRMWARE, SYSTEM_DESCRIPTORS, "system")
 
 
 def parse_version(text: str) -> tuple[int, ...]:
@@ -147,7 +154,7 @@ def private_argv(home: str) -> tuple[str, ...]:
     path = f"{libraries}:{libraries}/ceph" if os.path.isdir(f"{libraries}/ceph") else libraries
     return (
         f"{libraries}/ld-linux-x86-64.so.2", "--inhibit-cache", "--library-path", path,
-        f"{home}/usr/bin/{_SYSTEM_BINARY}", "-L", f"{share}/qemu", "-L", f"{share}/seabios",
+        f"{home}/usr/bin/{BINARY_NAME}", "-L", f"{share}/qemu", "-L", f"{share}/seabios",
     )  # fmt: skip
 
 

@@ -10,14 +10,25 @@ from launcher.core.hardware import Placement
 from launcher.core.names import CHIP_STATE
 from launcher.core.plan import LaunchPlan, Surroundings, make_plan
 from launcher.core.spec import LightFiles
+from launcher.core.storage_rules import MODULES, TOOLS
 from launcher.core.td import TD_PLATFORMS
 from launcher.core.vm import VmConfig, guest_policy
 from launcher.io.firmware import find_firmware, is_signed
 from launcher.io.host import probe_host
 from launcher.io.measurement import Measured, measure
+from launcher.io.qemu_file import shipped
+from launcher.io.qemu_known import known_capabilities
 from launcher.io.statedir import state_root
 from launcher.io.storage_tools import qemu_extras
-from launcher.io.toolchain import Toolchain, find_toolchain, parse_version
+from launcher.io.toolchain import (
+    BINARY_NAME,
+    SYSTEM_DESCRIPTORS,
+    SYSTEM_FIRMWARE,
+    Toolchain,
+    ToolchainMissing,
+    find_toolchain,
+    parse_version,
+)
 from launcher.service.id_block import check_id_block, read_id_block
 from launcher.service.neighbours import occupied, pinned_elsewhere
 from launcher.service.vm_file import load_vm, read_ca
@@ -58,14 +69,17 @@ class Prepared(NamedTuple):
         return [] if found is None else found.files()
 
 
-def prepare(path: str) -> Prepared:
-    """Everything up to the launch. Raises what its parts raise, before anything is started."""
+def prepare(path: str, series: str | None = None) -> Prepared:
+    """Everything up to the launch. Raises what its parts raise, before anything is started.
+
+    ``series``: plan for another QEMU, one of `launcher.io.qemu_file.SHIPPED`; such a plan is only to look at.
+    """
     config = load_vm(path)
-    tools = find_toolchain()
+    tools = find_toolchain() if series is None else tools_elsewhere(series)
     td = config.platform in TD_PLATFORMS
     around = Surroundings(
         host=probe_host(),
-        qemu=qemu_facts(tools),
+        qemu=qemu_facts(tools) if series is None else qemu_elsewhere(series),
         firmware=firmware_facts(config, tools),
         ca_der=read_ca(config),
         chip_state=f"{state_root()}/{CHIP_STATE}",
@@ -87,10 +101,10 @@ def prepare(path: str) -> Prepared:
     measured = None if plan.measure is None else measure(plan.measure)
     if around.id_block is not None and measured is not None:
         check_id_block(around.id_block, measured.launch_digest, guest_policy(config.snp))
-    return Prepared(config, plan, measured, _measured_td(plan, tools) if td else None)
+    return Prepared(config, plan, measured, _measured_td(plan, tools if series is None else None) if td else None)
 
 
-def _measured_td(plan: LaunchPlan, tools: Toolchain) -> TdMeasured:
+def _measured_td(plan: LaunchPlan, tools: Toolchain | None) -> TdMeasured:
     from launcher.io.td_measurement import TdChoices, measure_td  # what it needs would double the start of other VMs
 
     return measure_td(plan.spec, tools, TdChoices())
@@ -117,9 +131,25 @@ def _light(config: VmConfig, tools: Toolchain) -> LightFiles | None:
 
 
 def qemu_facts(tools: Toolchain) -> QemuFacts:
-    """The toolchain as the pure code wants it."""
+    """The toolchain as the pure code wants it. Raises what `launcher.io.qemu_probe.probe_capabilities` raises."""
     env = tuple(sorted(tools.env.items()))
-    return QemuFacts(tools.qemu_argv, env, parse_version(tools.version), tools.source, qemu_extras(tools))
+    can = known_capabilities(tools)
+    return QemuFacts(tools.qemu_argv, env, parse_version(tools.version), tools.source, can, qemu_extras(tools))
+
+
+def tools_elsewhere(series: str) -> Toolchain:
+    """A QEMU of ``series`` that is not here, with the firmware that is: beside this machine's QEMU, or installed."""
+    try:
+        here = find_toolchain()
+    except ToolchainMissing:
+        here = Toolchain((BINARY_NAME,), {}, series, SYSTEM_FIRMWARE, SYSTEM_DESCRIPTORS, "shipped")
+    return here._replace(qemu_argv=(BINARY_NAME,), env={}, version=series, source="shipped")
+
+
+def qemu_elsewhere(series: str) -> QemuFacts:
+    """That QEMU. Its tools and modules are taken to be beside it: they are packages of their own."""
+    can = shipped(series)
+    return QemuFacts((BINARY_NAME,), (), can.version, "shipped", can, frozenset((*TOOLS, *MODULES)))
 
 
 def firmware_facts(config: VmConfig, tools: Toolchain) -> FirmwareFacts | None:

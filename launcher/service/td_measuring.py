@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from launcher.core.cmdline import compose
 from launcher.core.plan import described
+from launcher.core.qemu_features import NO_QEMU
 from launcher.core.td import refuse_td
 from launcher.core.vm import VmConfig
 from launcher.io.firmware import find_firmware, is_signed
+from launcher.io.qemu_known import known_capabilities
 from launcher.io.td_measurement import TdChoices, TdMeasured, measure_td
-from launcher.io.toolchain import Toolchain, ToolchainMissing, find_toolchain, parse_version
+from launcher.io.toolchain import Toolchain, ToolchainMissing, find_toolchain
 from launcher.service.vm_file import load_vm, read_ca
 
 
@@ -31,7 +33,7 @@ def measure_td_config(config: VmConfig, cmdline: str | None, choices: TdChoices)
     kernel = config.boot.kernel
     signed = firmware is not None and firmware.secure_boot and kernel is not None and is_signed(kernel)
     refuse_td(config, firmware, kernel_signed=signed)
-    spec = described(config, "tcg", (0, 0) if tools is None else parse_version(tools.version))._replace(
+    spec = described(config, "tcg", NO_QEMU if tools is None else known_capabilities(tools))._replace(
         firmware=None if firmware is None else firmware.path,
         kernel=kernel,
         initrd=config.boot.initrd,

@@ -1,4 +1,6 @@
-"""A cache folder whose toolchain is :mod:`tests.fakes.fake_qemu` and a firmware of our own making."""
+"""A cache folder whose toolchain is :mod:`tests.fakes.fake_qemu`, remembered to have the features of QEMU 11.1, and a
+firmware of our own making.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ import json
 import sys
 from pathlib import Path
 
-from launcher.io.toolchain import TOOLCHAIN_PACKAGES
+from launcher.io.qemu_file import shipped
+from launcher.io.qemu_known import remember
+from launcher.io.toolchain import TOOLCHAIN_PACKAGES, fetched_toolchain
 from tests.fakes import fake_qemu, firmware
 
 VM = """
@@ -49,8 +53,13 @@ def make_cache(folder: Path) -> Path:
     loader.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{fake_qemu.__file__}" "$@"\n')
     loader.chmod(0o755)
     (home / "usr/share/ovmf/OVMF.amdsev.fd").write_bytes(firmware.image())
+    (home / "usr/bin/qemu-system-x86_64").write_bytes(b"not started: the loader stands for it")
     described = {"schema": "cvm.toolchain/1", "version": "11.1.2", "wanted": list(TOOLCHAIN_PACKAGES), "packages": []}
     (home / "toolchain.json").write_text(json.dumps(described))
+    tools = fetched_toolchain(str(home))
+    if tools is None:
+        raise AssertionError("the toolchain is not as launcher.io.toolchain wants it")
+    remember(tools, shipped("11.1"), cache=folder)
     return folder
 
 

@@ -6,6 +6,8 @@ from launcher.config.vm_toml import parse_vm
 from launcher.core.facts import FirmwareFacts, HostFacts, KvmFacts, QemuFacts
 from launcher.core.plan import Surroundings
 from launcher.core.vm import VmConfig
+from launcher.io.qemu_file import SHIPPED, shipped
+from tools.qemu_features import documented
 
 WEB_1 = """
 schema = 1
@@ -75,7 +77,10 @@ def host(*, snp: bool = False, kvm: bool = True, **changes: object) -> HostFacts
 
 def qemu(*version: int) -> QemuFacts:
     """A toolchain."""
-    return QemuFacts(("qemu-system-x86_64",), (), version or (11, 1, 3), "system")
+    wanted = version or (11, 1, 3)
+    series = f"{wanted[0]}.{wanted[1]}"
+    can = shipped(series) if series in SHIPPED else documented(wanted[:2])
+    return QemuFacts(("qemu-system-x86_64",), (), wanted, "system", can)
 
 
 AMDSEV = FirmwareFacts("/fw/OVMF.amdsev.fd", "ab" * 32, 0x810C00, measures_kernel=True, origin="auto: beside this QEMU")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from launcher.core.argv.memory import memory, memory_features
 from launcher.core.argv.words import base64_text, json_value, word
 from launcher.core.names import HASH_TABLE, QMP_SOCKET
+from launcher.core.qemu_features import EXIT_WITH_PARENT, MONITOR_OBJECT
 from launcher.core.spec import SnpLaunch, VmSpec
 from launcher.core.vm import TdxSettings, td_attributes
 from policy.vocab import Platform
@@ -100,17 +101,17 @@ def boot(spec: VmSpec) -> tuple[str, ...]:
 
 
 def monitor(spec: VmSpec) -> tuple[str, ...]:
-    """QMP on a socket in the state folder. QEMU 11.1 has an object for it and deprecates ``-mon``."""
+    """QMP on a socket in the state folder. A QEMU that has an object for it deprecates ``-mon``."""
     chardev = ("-chardev", f"socket,id=qmp0,path={QMP_SOCKET},server=on,wait=off")
-    if spec.qemu >= (11, 1):
+    if spec.qemu.has(MONITOR_OBJECT):
         return (*chardev, "-object", json_value(qom_type="monitor-qmp", id="mon0", chardev="qmp0"))
     return (*chardev, "-mon", "chardev=qmp0,mode=control")
 
 
 def safety(spec: VmSpec) -> tuple[str, ...]:
     """A reboot ends the process, or with ``in_place`` halts it until the launcher has it reset, because every launch
-    must be seen by whoever counts key releases; seccomp; and QEMU ends with the launcher that started it (from 10.2 on
-    it does so itself, the launcher does it for all).
+    must be seen by whoever counts key releases; seccomp; and QEMU ends with the launcher that started it (newer ones
+    do so themselves, the launcher does it for all).
     """
     end = "pause" if spec.in_place else "poweroff"
     options = [
@@ -119,6 +120,6 @@ def safety(spec: VmSpec) -> tuple[str, ...]:
     ]  # fmt: skip
     if spec.incoming:
         options += ["-incoming", "defer"]
-    if spec.qemu >= (10, 2):
+    if spec.qemu.has(EXIT_WITH_PARENT):
         options += ["-run-with", "exit-with-parent=on"]
     return tuple(options)

@@ -46,7 +46,7 @@ def running(tmp_path: Path, placement: Placement = Placement(), **changes: objec
     vm.create()
     Path(vm.file("serial.log")).touch(0o600)
     plain = VmSpec(
-        "t", Platform.NONE, "tcg", qemu.version, 256 * MIB, 1, "max", None, None, None, None, (), None, None, None
+        "t", Platform.NONE, "tcg", qemu.can, 256 * MIB, 1, "max", None, None, None, None, (), None, None, None
     )
     spec = plain._replace(**changes)
     wanted = confinement(IsolationSettings(), spec, qemu)._replace(placement=placement)

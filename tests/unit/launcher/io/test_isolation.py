@@ -41,7 +41,7 @@ def _facts() -> QemuFacts:
 
 def _spec(qemu: QemuFacts, disk: Path, net: Net | None = None) -> VmSpec:
     return VmSpec(
-        "t", Platform.NONE, "tcg", qemu.version, 256 << 20, 1, "EPYC-v4", None, None, None, None,
+        "t", Platform.NONE, "tcg", qemu.can, 256 << 20, 1, "EPYC-v4", None, None, None, None,
         (Disk(str(disk), "d0"),), net, None, None,
     )  # fmt: skip
 

@@ -24,7 +24,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bin").mkdir()
     (tmp_path / "ovmf").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr(toolchain, "_SYSTEM_FIRMWARE", str(tmp_path / "ovmf"))
+    monkeypatch.setattr(toolchain, "SYSTEM_FIRMWARE", str(tmp_path / "ovmf"))
     return tmp_path
 
 

@@ -15,6 +15,7 @@ import pytest
 from launcher.cli import explain, measure
 from launcher.cli.measure_options import MeasureUsage
 from launcher.core.td_evidence import events_that_replay, is_td_quote, log_entries, registers_of_quote
+from launcher.io.qemu_file import shipped
 from launcher.io.toolchain import Toolchain
 from launcher.service import td_measuring
 from ovmf.td_firmware import TdFirmware
@@ -67,6 +68,7 @@ def value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReferenceValue:
     monkeypatch.setattr("launcher.io.td_measurement.shown_machine", lambda *_args, **_named: SHOWN)
     tools = Toolchain(("qemu-system-x86_64",), {}, "11.1.3", tmp_path, tmp_path, "system")
     monkeypatch.setattr(td_measuring, "find_toolchain", lambda: tools)
+    monkeypatch.setattr(td_measuring, "known_capabilities", lambda _: shipped("11.1"))
     monkeypatch.chdir(tmp_path)
     run(measure, *LAUNCH, "-o", "td.json")
     return reference_from_bytes((tmp_path / "td.json").read_bytes())

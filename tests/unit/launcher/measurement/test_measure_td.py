@@ -16,6 +16,7 @@ from launcher.io import shown_cache
 from launcher.io.hashing import FileUnreadable
 from launcher.io.machine_probe import ShownMachine, probe_machine
 from launcher.io.measurement import MeasurementImpossible
+from launcher.io.qemu_file import shipped
 from launcher.io.toolchain import Toolchain, ToolchainMissing, find_toolchain, parse_version
 from launcher.service import td_measuring
 from ovmf.errors import DiskMalformed
@@ -52,6 +53,7 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr("launcher.io.td_measurement.shown_machine", lambda *_args, **_named: SHOWN)
     tools = Toolchain(("qemu-system-x86_64",), {}, "11.1.3", tmp_path, tmp_path, "system")
     monkeypatch.setattr(td_measuring, "find_toolchain", lambda: tools)
+    monkeypatch.setattr(td_measuring, "known_capabilities", lambda _: shipped("11.1"))
     return [
         "--platform", "tdx", "--firmware", str(GENERIC), "--memory", "2GiB", "--vcpus", "2",
         "--kernel", str(tmp_path / "kernel"), "--initrd", str(tmp_path / "initrd"), "--cmdline", CMDLINE,

@@ -8,6 +8,7 @@ import pytest
 
 from launcher.core.network import Net
 from launcher.core.plan import described
+from launcher.core.qemu_features import NO_QEMU
 from launcher.core.spec import VmSpec
 from launcher.core.vm import Disk, VmConfig
 from launcher.io.hashing import FileUnreadable
@@ -25,7 +26,7 @@ GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 
 def spec(net: Net | None = None, bus: str = "virtio", platform: Platform = Platform.EMULATED_TDX) -> VmSpec:
-    return described(VmConfig("vm", platform, 1 << 30, disks=(Disk("/d", "d", bus=bus),), net=net), "tcg", (11, 1))
+    return described(VmConfig("vm", platform, 1 << 30, disks=(Disk("/d", "d", bus=bus),), net=net), "tcg", NO_QEMU)
 
 
 def test_options_are_made_for_virtio_devices_in_their_slots() -> None:

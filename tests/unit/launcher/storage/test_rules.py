@@ -12,6 +12,7 @@ from launcher.core.confinement import confinement, storage_confinement
 from launcher.core.confinement_settings import IsolationSettings
 from launcher.core.facts import QemuFacts
 from launcher.core.plan import LaunchPlan, make_plan
+from launcher.core.qemu_features import NO_QEMU
 from launcher.core.storage import Backing, Endpoint, IscsiSource, NbdSource, NfsSource, RbdSource, Replicas
 from launcher.core.storage_rules import refuse_moving
 from launcher.core.vm import Disk, VmConfig
@@ -28,13 +29,13 @@ CONFIDENTIAL = [Platform.SEV_SNP, Platform.EMULATED_SNP]
 
 def plan(*disks: Disk, platform: Platform = Platform.SEV_SNP, tools: frozenset[str] = ALL) -> LaunchPlan:
     config: VmConfig = web_1(platform.value)._replace(disks=disks)
-    facts = QemuFacts(*qemu()[:4], extras=tools)
+    facts = QemuFacts(*qemu()[:5], extras=tools)
     return make_plan(config, around(qemu=facts))
 
 
 def ordinary(*disks: Disk) -> LaunchPlan:
     config = web_1()._replace(platform=Platform.NONE, disks=disks, attestation=None)
-    return make_plan(config, around(qemu=QemuFacts(*qemu()[:4], extras=ALL)))
+    return make_plan(config, around(qemu=QemuFacts(*qemu()[:5], extras=ALL)))
 
 
 REFUSED: list[tuple[Disk, str]] = [
@@ -221,7 +222,9 @@ def test_cache_modes_are_the_page_cache_below_and_the_write_cache_above(cache: s
 
 def test_the_plan_of_a_daemon_from_the_cache_goes_through_the_same_loader() -> None:
     words = ("/t/ld.so", "--library-path", "/t/lib", "/t/usr/bin/qemu-system-x86_64", "-L", "/t/share")
-    facts = QemuFacts(words, (), (11, 1), "cache")
+    facts = QemuFacts(words, (), (11, 1), "cache", NO_QEMU)
     assert facts.program("qemu-img") == ("/t/ld.so", "--library-path", "/t/lib", "/t/usr/bin/qemu-img")
-    check: Callable[[str], tuple[str, ...]] = QemuFacts(("/usr/bin/qemu-system-x86_64",), (), (11,), "system").program
+    check: Callable[[str], tuple[str, ...]] = QemuFacts(
+        ("/usr/bin/qemu-system-x86_64",), (), (11,), "system", NO_QEMU
+    ).program
     assert check("qemu-img") == ("/usr/bin/qemu-img",)
