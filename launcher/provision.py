@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from launcher.core.debian import HOST_MIRROR, Package, Suite
 from launcher.image.base import Base, base_key, build_base, builder_version, load_base
@@ -19,6 +18,10 @@ from launcher.image.kernel import KERNEL_PACKAGE
 from launcher.image.userland import PACKAGES, TOOL_PACKAGES
 from launcher.io.apt import AptFolder
 from launcher.io.cachedir import cache_folder, exclusive, staged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 Progress = Callable[[str], None]
 

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import Any
 
 from policy.errors import MalformedInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_BYTES = 1 << 20
 MAX_KEYS = 4096

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Iterator
 from hashlib import sha384
-from typing import TYPE_CHECKING, NamedTuple
 
 from launcher.cli.measure_options import MeasureUsage, write_out
 from launcher.core.td_evidence import (
@@ -28,9 +27,11 @@ from ovmf.td_layout import INITRD_FIRST, INITRD_LAST
 from policy.errors import CvmError, MalformedInput
 from policy.fixed import LaunchDigest
 from policy.measured import MeasuredEvent, replay
+from policy.named import NamedTuple
 from policy.reference import reference_from_bytes
 from policy.reference_tdx import SINGLE_PASS, TWO_PASS, TdRecipe, registers_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from launcher.cli.explain import ExplainOptions
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from base64 import b64encode
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from launcher.cli.measure_options import MeasureUsage, hexadecimal, number, write_out
 from launcher.io.hashing import read_file
@@ -13,8 +12,10 @@ from ovmf.id_block import IdAuth, IdBlock, sign_id_block, verify_id_block
 from ovmf.sev_key import key_digest, private_key_from_pem, public_key_from_pem
 from policy.vocab import LaunchDigest
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from typing import Any
 
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 

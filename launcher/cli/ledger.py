@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from typing import Any
 
 from launcher.core.text import safe_text
 from launcher.errors import NotFound, StateUnusable
 from launcher.io.ledger import read_ledger
 from launcher.io.outbox import acknowledged
 from launcher.io.statedir import existing, state_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DESCRIPTION = """Show every launch of a VM on this host and how it ended. Each line of the file carries the
 digest of the line before it; a changed or missing line is reported. Removed with the VM (cvm stop --forget)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from launcher.cli.measure_options import (
     MeasureUsage,
@@ -16,8 +15,10 @@ from launcher.cli.measure_options import (
     write_out,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser
+    from typing import Any
 
     from launcher.cli.measure import MeasureOptions
     from launcher.core.measurement import MeasureInputs

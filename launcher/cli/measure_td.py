@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
 
 from launcher.cli.measure_options import MeasureUsage, options_given, write_out
 from launcher.cli.td_words import event_lines, event_members, td_lines, td_members
@@ -18,6 +17,7 @@ from ovmf.td_boot import MAX_EXIT_FAILURES
 from policy.reference_tdx import TWO_PASS
 from policy.vocab import Platform
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from launcher.cli.measure import MeasureOptions
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from launcher.core.text import safe_text
 from policy.measured import MeasuredEvent
@@ -11,6 +10,8 @@ from policy.reference_tdx import event_to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from launcher.io.td_measurement import TdMeasured  # its import would double the time of a plan without a TD
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from typing import Any
 
 from launcher.config.net_parts import parse_rate
 from launcher.config.sizes import parse_size, show_size
 from launcher.core.storage import LIMIT_NAMES, Throttle
 from launcher.service.throttling import throttle_net, throttle_vm
 from policy.errors import CvmError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DESCRIPTION = """Show or change how many operations and bytes per second a running VM's disks may have, or (--net) how
 many bits its network. Changes hold until the VM ends; the next launch reads the VM file again."""

@@ -6,10 +6,13 @@ import json
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from typing import Any
 
 from launcher.core.text import safe_text
 from launcher.service.topping import Watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DESCRIPTION = """What every VM that is up uses: processor (percent of one), steal (percent of its runnable time that its
 threads waited for a processor), memory, bytes its QEMU reads and writes, pressure (PSI) of its cgroup, and its meaning.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from launcher.config import libvirt_disk
 from launcher.config.libvirt_host import HANDLED, HostParts
@@ -19,6 +18,7 @@ from launcher.config.libvirt_net import interface
 from launcher.config.sizes import parse_size, show_size
 from launcher.config.toml_text import array_lines, lines
 from launcher.config.xml import DomainMalformed, Element, parse_xml
+from policy.named import NamedTuple
 
 _UNITS = {"b": 1, "bytes": 1, "KB": 1000, "k": 1 << 10, "KiB": 1 << 10, "MB": 10**6, "M": 1 << 20, "MiB": 1 << 20,
           "GB": 10**9, "G": 1 << 30, "GiB": 1 << 30, "TB": 10**12, "T": 1 << 40, "TiB": 1 << 40}  # fmt: skip

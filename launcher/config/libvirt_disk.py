@@ -6,12 +6,12 @@ Source: libvirt "Domain XML format", hard drives, floppy disks, CDROMs.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from launcher.config.disk_sources import endpoint
 from launcher.config.throttle_parts import GROUP_NAME
 from launcher.config.xml import Element
 from launcher.core.storage import AIO, BUSES, CACHES, LIMIT_NAMES
+from policy.named import NamedTuple
 
 Table = dict[str, object]
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,19}")

@@ -4,10 +4,10 @@ anything is expanded, and with bounds on size, depth and elements.
 
 from __future__ import annotations
 
-from typing import NamedTuple
 from xml.parsers import expat
 
 from policy.errors import MalformedInput
+from policy.named import NamedTuple
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 24

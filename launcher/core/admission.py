@@ -6,12 +6,11 @@ Source: Linux ``Documentation/admin-guide/cgroup-v2.rst``, "Misc" (``sev_es`` co
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.core.capability import FAIL, Finding
 from launcher.core.cost import memory_cost
 from launcher.core.limits import KEY_RESOURCE
 from launcher.core.vm import VmConfig
+from policy.named import NamedTuple
 from policy.vocab import Platform
 
 

@@ -7,7 +7,8 @@ has no time of its own: its share is in the next one that was observed, which sa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from policy.named import NamedTuple
 
 STAGES = (
     ("qemu", "qemu_ready", "process and monitor: until QEMU answers"),

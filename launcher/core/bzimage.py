@@ -7,10 +7,13 @@ at 0x248 and 0x24C since protocol 2.08; the payload's last four bytes are its si
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
 from policy.errors import MalformedInput
+from policy.named import NamedTuple
 from policy.wire import ByteReader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _MAGICS: Final = {
     b"\x28\xb5\x2f\xfd": "zstd",

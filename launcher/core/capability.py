@@ -7,10 +7,9 @@ off). Source: Linux ``Documentation/virt/kvm/api.rst`` KVM_CAP_VM_TYPES, ``arch/
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.core.facts import VM_TYPE_SNP, VM_TYPE_TDX, FirmwareFacts, HostFacts, QemuFacts
 from launcher.core.qemu_features import FEATURES, PLATFORM_NEEDS, needed
+from policy.named import NamedTuple
 from policy.vocab import Platform
 
 TYPE_CHECKING = False

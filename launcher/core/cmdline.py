@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from typing import NamedTuple
 
 from launcher.core.network import Net
 from launcher.core.vm import VmConfig
 from launcher.errors import PlanRefused
+from policy.named import NamedTuple
 from policy.vocab import Platform
 
 # x86 keeps COMMAND_LINE_SIZE = 2048 bytes with the NUL; the EFI stub path puts "initrd=initrd " in front.

@@ -7,7 +7,6 @@ Paths have a kind: ``tools`` (read and execute), ``read``, ``write``, ``device``
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from launcher.core import names
 from launcher.core.argv.storage_daemon import network_copies
@@ -16,6 +15,7 @@ from launcher.core.facts import QemuFacts
 from launcher.core.hardware import Placement
 from launcher.core.spec import VmSpec
 from launcher.core.storage import IscsiSource, NbdSource, Network, RbdSource
+from policy.named import NamedTuple
 from policy.vocab import Platform
 
 NAMESPACES = ("mount", "uts", "ipc", "pid")

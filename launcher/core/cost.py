@@ -7,9 +7,8 @@ volume 2, 15.36.3 (RMP, 16 bytes per 4 KiB page), Linux ``arch/x86/coco/mem_encr
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.core.limits import overhead
+from policy.named import NamedTuple
 from policy.vocab import Platform
 
 _MIB, _GIB = 1 << 20, 1 << 30

@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 HOST_MIRROR: Final = "host"
 """Stands for the mirror that this machine's own apt uses. Plain HTTP is fine: every index and package is checked

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.core.facts import FirmwareFacts, HostFacts
 from launcher.core.hardware_words import hardware_decisions
 from launcher.core.lifecycle import IN_PLACE, RELAUNCH, STOP
@@ -13,6 +11,7 @@ from launcher.core.spec import VmSpec
 from launcher.core.storage_rules import storage_decisions, storage_warnings
 from launcher.core.td import TD_PLATFORMS, td_decisions
 from launcher.core.vm import POLICY_SWITCHES, Disk, SnpSettings, VmConfig, guest_policy
+from policy.named import NamedTuple
 from policy.vocab import Platform
 
 

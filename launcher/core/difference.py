@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from launcher.core.vm import POLICY_SWITCHES, TD_SWITCHES, Disk, VmConfig
 from policy.measured import MeasuredEvent
+from policy.named import NamedTuple
 from policy.reference import LaunchRecipe
 from policy.vocab import Platform
 

@@ -7,9 +7,9 @@ Linux 6.11 to 7.1; where they differ by version, both are listed. Nothing is gue
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from launcher.core.firmware_codes import FIRMWARE_CODES
+from policy.named import NamedTuple
 
 MAX_TEXT = 64 * 1024
 _FIRMWARE = re.compile(r"fw_error=(0x[0-9a-fA-F]{1,8}|\d{1,10})")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
-from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -17,6 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from policy.errors import CvmError, MalformedInput
 from policy.strictjson import strict_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_TOKEN = 60_000
 SKEW = 60

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from policy.named import NamedTuple
 
 from launcher.core.qemu_features import Capabilities
 

@@ -6,7 +6,7 @@ Secure Nested Paging Firmware ABI Specification* (56860), table "Status Codes".
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from policy.named import NamedTuple
 
 
 class FirmwareCode(NamedTuple):

@@ -10,7 +10,8 @@ merely slow burns time at changing addresses, one that is starved burns none.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from policy.named import NamedTuple
 
 SPAN = 32
 """Bytes: the loop with its call frame."""

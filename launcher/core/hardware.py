@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from policy.named import NamedTuple
 
 DIMM = 128 << 20
 """Linux adds memory in blocks of 128 MiB (x86-64 ``SECTION_SIZE_BITS`` 27)."""

@@ -6,7 +6,7 @@ refused again, and the service counts who asks. Light: on the start-up path of `
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from policy.named import NamedTuple
 
 NEVER, ON_FAILURE, ALWAYS = "never", "on-failure", "always"
 CHOICES = (NEVER, ON_FAILURE, ALWAYS)

@@ -5,8 +5,7 @@ Sources: Linux ``Documentation/admin-guide/cgroup-v2.rst``; ``org.freedesktop.sy
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from policy.named import NamedTuple
 from policy.vocab import Platform
 
 PERIOD = 100_000

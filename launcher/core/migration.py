@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from launcher.errors import PlanRefused
+from policy.named import NamedTuple
 from policy.vocab import Platform
 
 CHANNEL = "migration0"

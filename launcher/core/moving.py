@@ -22,12 +22,16 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
 
 from launcher.core.text import safe_text
 from launcher.core.vm import VmConfig
 from launcher.errors import PlanRefused
 from policy.errors import MalformedInput
+from policy.named import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SCHEMA = "cvm.move/1"
 FILE, DISK, HOSTS = "file", "disk", "host's"

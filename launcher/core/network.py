@@ -7,7 +7,8 @@ of the host. Those three reach QEMU as open descriptors, so QEMU itself needs no
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+
+from policy.named import NamedTuple
 
 USER, TAP, BRIDGE, MACVTAP, NONE = "user", "tap", "bridge", "macvtap", "none"
 KINDS = (USER, TAP, BRIDGE, MACVTAP, NONE)

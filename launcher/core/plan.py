@@ -6,8 +6,6 @@ listed in ``blockers``; what no host could run raises :class:`PlanRefused`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.core import decisions
 from launcher.core.argv import qemu_options
 from launcher.core.argv.storage_daemon import daemon_options
@@ -30,6 +28,7 @@ from launcher.core.timeouts import Budget, budget
 from launcher.core.topology import HostTopology
 from launcher.core.vm import TdxSettings, VmConfig, guest_policy
 from launcher.errors import PlanRefused
+from policy.named import NamedTuple
 from policy.vocab import Platform
 
 _HARDWARE = {Platform.SEV_SNP: ("SEV-SNP", "emulated-snp"), Platform.TDX: ("TDX", "emulated-tdx")}

@@ -10,14 +10,15 @@ started.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from launcher.core.console import Sign, sign_of
 from launcher.core.states import ATTESTED, BOOTED, FAILED, ORDER, REFUSED, RUNNING, STARTING, STOPPED
 from launcher.core.timeouts import Budget
+from policy.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from launcher.core.status import StatusEvent
 
 MAX_EVENTS = 500

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
 
 from policy.errors import MalformedInput
+from policy.named import NamedTuple
 
 MAGIC = b"QFI\xfb"
 HEADER_BYTES = 112

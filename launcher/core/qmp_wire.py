@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from launcher.core.text import safe_text
 from launcher.errors import QmpMalformed
+from policy.named import NamedTuple
 from policy.strictjson import strict_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_LINE = 8 << 20
 """QEMU's schema answer has 400 kB; nothing the launcher asks for comes near this."""

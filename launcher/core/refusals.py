@@ -7,8 +7,6 @@ Sources: QEMU 11.1 ``hw/core/machine.c``, ``backends/hostmem.c``, ``target/i386/
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.core.facts import QemuFacts
 from launcher.core.hardware import GROUP
 from launcher.core.lifecycle import IN_PLACE
@@ -16,6 +14,7 @@ from launcher.core.qemu_features import FOLLOWS_CONVERSIONS, PROTECTED_RESET
 from launcher.core.td import TD_PLATFORMS
 from launcher.core.vm import VmConfig
 from launcher.errors import PlanRefused
+from policy.named import NamedTuple
 from policy.vocab import Platform
 
 _HARDWARE = (Platform.SEV_SNP, Platform.TDX)

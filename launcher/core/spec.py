@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.core.hardware import Devices, NumaNode, Passthrough, Ram
 from launcher.core.network import Net
 from launcher.core.qemu_features import Capabilities
 from launcher.core.vm import Disk, SharedThrottle, TdxSettings
+from policy.named import NamedTuple
 from policy.vocab import Platform
 
 

@@ -7,11 +7,15 @@ service's audit log.
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
 
 from launcher.core.text import safe_text
 from launcher.errors import StatusMalformed
+from policy.named import NamedTuple
 from policy.strictjson import strict_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_LINE = 8192
 MAX_DETAIL_TEXT = 4096

@@ -6,7 +6,7 @@ Source of the words and limits: QEMU 11.1, QAPI ``block-core.json`` and ``qom.js
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from policy.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

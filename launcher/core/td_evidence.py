@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha384
-from typing import NamedTuple
 
 from launcher.core.text import safe_text
 from policy.errors import MalformedInput, UnsupportedInput
 from policy.measured import MeasuredEvent, replay
+from policy.named import NamedTuple
 from policy.wire import ByteReader
 
 _HEADER = 48

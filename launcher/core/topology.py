@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from policy.named import NamedTuple
 
 
 class HostCpu(NamedTuple):

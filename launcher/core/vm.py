@@ -5,14 +5,13 @@ NamedTuples, not dataclasses: this module is on the start-up path of ``cvm measu
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.core.confinement_settings import IsolationSettings
 from launcher.core.hardware import Devices, NumaNode, Passthrough, Placement, Ram
 from launcher.core.lifecycle import Lifecycle
 from launcher.core.limits import Limits
 from launcher.core.network import Net, Vsock
 from launcher.core.storage import Backing, Network, Replicas, Throttle
+from policy.named import NamedTuple
 from policy.vocab import Platform, ResourcePath
 
 

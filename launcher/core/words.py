@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from launcher.core.progress import Seen
 from launcher.core.text import safe_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _FIXED = {
     ("console", "kernel"): "the kernel starts",

@@ -13,13 +13,16 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from launcher.core.debian import Package
 from launcher.image.cpio import Node, archive, file
 from launcher.image.kernel import Kernel, read_kernel
 from launcher.image.sysroot import BASE_LEVEL, Source, Sysroot
 from launcher.image.userland import Userland, is_python_source, read_userland
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 Progress = Callable[[str], None]
 

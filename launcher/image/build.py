@@ -11,13 +11,16 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
 from launcher.image.base import Base, pad
 from launcher.image.cpio import archive, file
 from launcher.image.errors import ImageError
 from launcher.image.sysroot import Source
 from launcher.image.userland import SITE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 SCHEMA: Final = "cvm.image/1"
 KERNEL_FILE: Final = "vmlinuz"

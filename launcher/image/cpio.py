@@ -14,9 +14,12 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from launcher.image.errors import ImageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 ALIGNMENT: Final = 512
 _TRAILER: Final = "TRAILER!!!"

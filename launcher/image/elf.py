@@ -7,10 +7,13 @@ include/linux/module.h for ``.modinfo`` (NUL-separated ``key=value``). 64-bit li
 from __future__ import annotations
 
 from struct import Struct, iter_unpack
-from typing import Final
 
 from launcher.image.errors import PackageMalformed
 from policy.wire import ByteReader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _SECTION = Struct("<IIQQQQIIQQ")
 _DT_NULL: Final = 0

@@ -12,13 +12,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final
 
 from launcher.core.debian import Package
 from launcher.image.cpio import Node, file
 from launcher.image.elf import module_info
 from launcher.image.errors import ImageError, PackageMalformed
 from launcher.image.packages import Files, read_package
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 KERNEL_PACKAGE: Final = "linux-image-cloud-amd64"
 MODULE_LIST: Final = "usr/lib/cvm/modules"

@@ -21,12 +21,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
 
 from launcher.image.errors import DiskFailed, DiskOrderInvalid, DiskToolMissing
 from launcher.image.xts import SECTOR, VOLUME_KEY_BYTES, encrypt_sectors
 from policy.luks_header import PAYLOAD_OFFSET, check_luks_header, header_digest
 from policy.secret import SecretBytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Final
 
 MINIMUM_SIZE: Final = PAYLOAD_OFFSET + 8 * 1024 * 1024
 KEY_BYTES: Final = 32

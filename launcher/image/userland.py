@@ -13,13 +13,16 @@ import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from launcher.core.debian import Package
 from launcher.image.cpio import Node, device, file, folder, symlink
 from launcher.image.elf import is_elf, needed_libraries
 from launcher.image.errors import ImageError
 from launcher.image.packages import Files, read_packages
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 PACKAGES: Final = ("python3", "python3-cryptography", "cryptsetup-bin", "busybox", "libgcc-s1", "libzstd1")
 TOOL_PACKAGES: Final = ("squashfs-tools",)

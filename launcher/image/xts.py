@@ -9,11 +9,13 @@ Measured on one core: 190 MB/s, most of it the set-up of one context per sector.
 
 from __future__ import annotations
 
-from typing import Final
-
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import XTS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 SECTOR: Final = 4096
 VOLUME_KEY_BYTES: Final = 64

@@ -17,11 +17,14 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
 from launcher.core.debian import Package, Suite, archive_file_name, parse_hashes, parse_simulation
 from launcher.io.cachedir import exclusive
 from launcher.io.mirrors import FetchFailed, no_apt, with_host_mirrors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 Progress = Callable[[str], None]
 

@@ -9,10 +9,10 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from launcher.core.limits import UNKNOWN_TO_SYSTEMD, Setting, scope_call
 from launcher.io.sysfs import read_text, write_text
+from policy.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,13 +11,17 @@ import json
 import os
 import socket
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from launcher.core.names import CONTROL_SOCKET
 from launcher.errors import StateUnusable, WrongState
 from launcher.io.sockets import connect
 from policy.errors import CvmError, MalformedInput
+from policy.named import NamedTuple
 from policy.strictjson import strict_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_LINE = 1 << 16
 _PATIENCE = 25.0

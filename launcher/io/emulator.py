@@ -12,7 +12,6 @@ import select
 import subprocess
 import sys
 import time
-from typing import IO, NamedTuple
 
 from launcher.core.names import CHIP_SOCKET, EMULATOR_LOG, HASH_TABLE, TPM_SOCKET
 from launcher.core.plan import EmulatorPlan, LaunchPlan, TdEmulatorPlan
@@ -23,6 +22,11 @@ from launcher.errors import EmulatorFailed
 from launcher.io.process import end, spawn
 from launcher.io.statedir import VmDir
 from launcher.io.tail import last_lines
+from policy.named import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
 
 _PATIENCE = 120.0
 """Seconds until it must be ready: on first use it makes RSA keys, on a busy machine that takes a while."""

@@ -12,7 +12,6 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -44,6 +43,7 @@ from policy.exec_channel import (
     sign,
     transcript,
 )
+from policy.named import NamedTuple
 from policy.strictjson import strict_json
 
 HANDSHAKE_SECONDS = 150.0

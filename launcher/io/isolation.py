@@ -10,16 +10,22 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, Any, NamedTuple
 
 from launcher.core.confinement import ESSENTIAL, Confinement
 from launcher.core.limits import cpu_list
 from launcher.errors import QemuFailed
 from launcher.io import acl
 from launcher.io.jail import become
-from launcher.io.process import Child, Forked, fork
+from launcher.io.process import Forked, fork
 from launcher.io.statedir import FIRST_UID, VmDir
 from policy.errors import CvmError
+from policy.named import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Any
+
+    from launcher.io.process import Child
 
 _PATIENCE = 30.0
 _MODES = {"read": 4, "write": 6, "device": 6, "socket": 6}

@@ -12,12 +12,15 @@ import ssl
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import Final
 from urllib.parse import urlsplit
 
 from policy.errors import CvmError
 from policy.secret import SecretBytes
 from policy.vocab import ResourcePath
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _TIMEOUT: Final = 30.0
 _MAX_ANSWER: Final = 16 << 20

@@ -12,13 +12,14 @@ import json
 import os
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
 
 from launcher.errors import StateUnusable
 from launcher.io.hashing import hash_file
 from launcher.io.statedir import VmDir, state_root
 from policy.dsse import LAUNCH_TYPE, pae
+from policy.named import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 

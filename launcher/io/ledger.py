@@ -9,13 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import Any, NamedTuple
 
 from launcher.core.names import LEDGER
 from launcher.errors import StateUnusable
 from launcher.io.statedir import VmDir
 from policy.errors import MalformedInput
+from policy.named import NamedTuple
 from policy.strictjson import strict_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SCHEMA = "cvm.ledger/1"
 FIRST = "0" * 64

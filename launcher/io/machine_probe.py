@@ -18,12 +18,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
 
 from launcher.errors import QemuFailed
 from launcher.io.process import end, spawn
 from launcher.io.qtest import Qtest
 from ovmf.td_predict import FW_CFG_ITEMS
+from policy.named import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
 
 _PATIENCE = 30.0
 _SLOTS, _ABSENT = 32, 0xFFFF

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from hashlib import sha256
-from typing import NamedTuple
 
 from launcher.core.measurement import MeasureInputs
 from launcher.io.hashing import FileUnreadable, HashJob, read_file
@@ -17,6 +16,7 @@ from ovmf.sev_key import key_digest
 from ovmf.sev_launch import sev_es_launch_digest, sev_launch_digest
 from ovmf.svsm import place, svsm_launch_digest, svsm_vmsa_page
 from ovmf.vcpu import vcpu_signature
+from policy.named import NamedTuple
 
 
 class Special(NamedTuple):

@@ -8,12 +8,15 @@ import os
 import socket
 import stat
 from hashlib import sha256
-from typing import Any
 
 from launcher.core.moving import Contents, MoveMalformed
 from launcher.core.text import safe_text
 from launcher.errors import LauncherError, StateUnusable
 from policy.strictjson import strict_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_LINE = 4 << 20
 _PIECE = 1 << 20

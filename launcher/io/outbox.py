@@ -15,11 +15,15 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
 
 from launcher.errors import StateUnusable, WrongState
 from launcher.io.launch_record import Signed
 from launcher.io.statedir import VmDir, state_root
+from policy.named import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _FOLDER = ".launches"
 _SENT, _LOCK = "sent.jsonl", "lock"

@@ -18,8 +18,12 @@ from contextlib import contextmanager
 from launcher.core.cmdline import GATEWAY, GUEST_ADDRESS, NAME_SERVER
 from launcher.core.network import Forward, Net
 from launcher.io.iproute import NetworkRefused
-from launcher.io.process import Child, end, spawn
+from launcher.io.process import end, spawn
 from launcher.io.tail import last_lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.io.process import Child
 
 LOG = "passt.log"
 _PATIENCE = 10.0

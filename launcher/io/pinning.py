@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 from launcher.core.hardware import Placement
 from launcher.core.limits import cpu_list
 from launcher.errors import QmpMalformed
 from launcher.io.qmp import Qmp
+from policy.named import NamedTuple
 
 
 class Pinned(NamedTuple):

@@ -9,32 +9,31 @@ import select
 import signal
 import sys
 import time
-from typing import Protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Mapping, Sequence
-    from typing import IO, NoReturn
+    from typing import IO, NoReturn, Protocol
+
+    class Child(Protocol):
+        """What is used of a started process: a :class:`subprocess.Popen`, or a :class:`Forked` one."""
+
+        pid: int
+
+        @property
+        def stdin(self) -> IO[bytes] | None:
+            """Its standard input, when it has a pipe."""
+
+        def poll(self) -> int | None:
+            """Its return code, once it has ended."""
+
+        def wait(self, timeout: float | None = None) -> int:
+            """Its return code; raises :class:`subprocess.TimeoutExpired`."""
+
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Child(Protocol):
-    """What is used of a started process: a :class:`subprocess.Popen`, or a :class:`Forked` one."""
-
-    pid: int
-
-    @property
-    def stdin(self) -> IO[bytes] | None:
-        """Its standard input, when it has a pipe."""
-
-    def poll(self) -> int | None:
-        """Its return code, once it has ended."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Its return code; raises :class:`subprocess.TimeoutExpired`."""
 
 
 class Forked:

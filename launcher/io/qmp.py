@@ -12,10 +12,13 @@ import select
 import socket
 import time
 from collections import deque
-from typing import Any
 
 from launcher.core.qmp_wire import MAX_LINE, Event, Failure, Greeting, Message, Return, parse_message
 from launcher.errors import QemuFailed, QmpMalformed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _PATIENCE = 20.0
 _MAX_EVENTS = 10_000

@@ -13,12 +13,15 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from launcher.io.cachedir import cache_folder
 from launcher.io.hashing import FileUnreadable, hash_file, read_file
 from launcher.io.machine_probe import ShownMachine, probe_machine
 from launcher.io.toolchain import Toolchain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _SCHEMA = "cvm.shown/2"
 _MOST = 1 << 26

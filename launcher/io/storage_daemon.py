@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO
 
 from launcher.core.argv.storage_daemon import SOCKET
 from launcher.core.confinement import Confinement
@@ -17,10 +16,16 @@ from launcher.errors import StorageFailed
 from launcher.io import isolation
 from launcher.io.isolation import Step, allocate, jail_for, start_confined
 from launcher.io.nbd import read_head
-from launcher.io.process import Child, end
+from launcher.io.process import end
 from launcher.io.sockets import connect_soon
 from launcher.io.statedir import VmDir
 from launcher.io.tail import last_lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
+
+    from launcher.io.process import Child
 
 _PATIENCE = 45.0
 """Seconds for a server to answer; a Ceph cluster's monitors are asked in turn."""

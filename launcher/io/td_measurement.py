@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 from hashlib import sha256, sha384
-from typing import NamedTuple
 
 from launcher.core.argv import qemu_options
 from launcher.core.argv.shown import without_tee
@@ -25,6 +24,7 @@ from ovmf.td_hob import ram_below_4g
 from ovmf.td_kernel import DirectKernel, patched_by_old_qemu
 from ovmf.td_predict import Machine, TdMeasurement, predict_td
 from policy.fixed import LaunchDigest
+from policy.named import NamedTuple
 from policy.reference import MeasuredInput
 from policy.reference_tdx import FLAVOUR_EMULATED, FLAVOUR_TDX, SINGLE_PASS, TWO_PASS, TdRecipe
 from policy.vocab import Platform

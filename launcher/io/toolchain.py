@@ -12,13 +12,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import Final, NamedTuple
 
 from launcher.io.cachedir import cache_place
 from policy.errors import CvmError
+from policy.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from launcher.io.sysfs import AnyPath
 
 MINIMUM_QEMU: Final = (10, 1)

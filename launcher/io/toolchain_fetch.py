@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
 
 from launcher.core.debian import Package, Suite
 from launcher.io.apt import AptFolder, Progress
@@ -27,6 +26,10 @@ from launcher.io.toolchain import (
     toolchain_folder,
     version_of,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 # A testing release's index is short-lived; on a frozen mirror it is past its date although its signature is good.
 TOOLCHAIN_SUITE: Final = Suite("forky", allow_expired=True)

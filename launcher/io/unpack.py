@@ -8,9 +8,9 @@ import bz2
 import ctypes
 import lzma
 import zlib
-from typing import NamedTuple
 
 from policy.errors import CvmError
+from policy.named import NamedTuple
 
 _CHUNK = 4 << 20
 

@@ -13,12 +13,12 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from launcher.core.hardware import FIRST_DEVICE_FD, IOMMU_FD, IOMMUFD, Passthrough
 from launcher.errors import HostNotCapable
 from launcher.io.isolation import Fds
 from launcher.io.sysfs import read_text, write_text
+from policy.named import NamedTuple
 
 DRIVER = "vfio-pci"
 _BRIDGE = "0x06"

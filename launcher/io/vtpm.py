@@ -18,9 +18,13 @@ from launcher.core.names import VTPM_FOLDER, VTPM_SOCKET, VTPM_STATE
 from launcher.core.text import safe_text
 from launcher.errors import QemuFailed
 from launcher.io.isolation import Step, allocate, jail_for, start_confined
-from launcher.io.process import Child, end
+from launcher.io.process import end
 from launcher.io.statedir import VmDir
 from launcher.io.tail import last_lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.io.process import Child
 
 LOG = "swtpm.log"
 _SOCKET = VTPM_SOCKET.partition("/")[2]

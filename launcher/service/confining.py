@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO
 
 from launcher.core.confinement import confinement
 from launcher.core.hardware import Placement
@@ -18,6 +17,8 @@ from launcher.service.connecting import connected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import IO
+
     from launcher.io.pinning import Pinned
     from launcher.service.planning import Prepared
 

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from launcher.core import names
 from launcher.core.states import STARTING
@@ -19,6 +18,10 @@ from launcher.io.statedir import VmDir, state_root
 from launcher.io.tail import Tail
 from launcher.service.launching import prepare_to_launch
 from policy.errors import CvmError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _POLL = 0.1
 

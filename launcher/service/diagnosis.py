@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from shutil import which
-from typing import NamedTuple
 
 from launcher.core.capability import Finding, blockers, findings, td_tools
 from launcher.core.doctor_checks import deep_findings
@@ -16,6 +15,7 @@ from launcher.io.host import probe_host
 from launcher.io.toolchain import ToolchainMissing, find_toolchain
 from launcher.service.planning import qemu_facts
 from policy.errors import CvmError
+from policy.named import NamedTuple
 from policy.vocab import Platform
 
 

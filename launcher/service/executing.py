@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from launcher.core.exec_token import revoked_ids, trusted_point
 from launcher.core.names import EXEC_SOCKET, VM_FILE
@@ -23,6 +22,7 @@ from launcher.io.sockets import connect
 from launcher.io.statedir import VmDir
 from launcher.service.listing import describe
 from launcher.service.vm_file import load_vm, read_ca
+from policy.named import NamedTuple
 
 _LOCK = "exec.lock"
 

@@ -9,7 +9,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, NamedTuple
 
 from launcher.core import names
 from launcher.core.argv import qemu_options
@@ -29,10 +28,13 @@ from launcher.service.listing import refuse_orphans
 from launcher.service.planning import Prepared, prepare
 from launcher.service.record import Record
 from launcher.service.restarting import in_ledger, prepare_again, renew, wait_to_restart
+from policy.named import NamedTuple
 from policy.vocab import Platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import IO
+
     from launcher.core.migration import Target
     from launcher.io.emulator import Emulator
     from launcher.io.isolation import Fds

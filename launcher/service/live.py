@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from launcher.core.argv.disks import throttle_object, top_node
 from launcher.core.spec import VmSpec
 from launcher.core.storage import Throttle
@@ -14,7 +11,13 @@ from launcher.service.planning import Prepared
 from launcher.service.resizing import memory
 from policy.errors import MalformedInput
 
-Command = Callable[[Prepared, Qmp, dict[str, Any]], dict[str, object]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Command = Callable[[Prepared, Qmp, dict[str, Any]], dict[str, object]]
+
 MAX_VALUE = 10**15
 """THROTTLE_VALUE_MAX of QEMU's ``util/throttle.c``."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from launcher.core.migration import Target, parse_target, refuse_protected, refuse_tied
 from launcher.core.progress import Progress
@@ -16,6 +15,10 @@ from launcher.io.qmp import Qmp
 from launcher.io.statedir import existing, state_root
 from launcher.service.listing import describe
 from policy.vocab import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _POLL = 0.2
 _GONE = ("completed",)

@@ -8,7 +8,6 @@ import select
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 from launcher.config.vm_toml import parse_vm
 from launcher.core import names
@@ -38,6 +37,10 @@ from launcher.service.detaching import detach
 from launcher.service.launching import refuse_blocked
 from launcher.service.planning import prepare
 from policy.errors import CvmError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 STATE_SCHEMA = "cvm.state/1"
 

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
 
 from launcher.config.vm_toml import parse_vm
 from launcher.core import names
@@ -35,7 +34,12 @@ from launcher.service.listing import describe
 from launcher.service.planning import prepare
 from launcher.service.stopping import stop
 from policy.errors import CvmError
+from policy.named import NamedTuple
 from policy.toml import MAX_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Leaving(NamedTuple):

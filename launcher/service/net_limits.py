@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
 
 from launcher.config.net_parts import MAX_BURST, MAX_RATE, MIN_RATE
 from launcher.core.network import MACVTAP, TAP, Net, Rate, default_burst
@@ -14,7 +13,10 @@ from launcher.io.netdev import HELPER, link_name
 from launcher.io.statedir import VmDir, state_root
 from policy.errors import MalformedInput
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from launcher.io.qmp import Qmp
     from launcher.service.planning import Prepared
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from launcher.core.states import LIVE
 from launcher.errors import WrongState
 from launcher.io.control import ask
 from launcher.io.statedir import existing, state_root
 from launcher.service.listing import describe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def pause(name: str, *, on: bool) -> dict[str, Any]:

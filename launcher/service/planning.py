@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.core.admission import admission
 from launcher.core.facts import FirmwareFacts, QemuFacts
 from launcher.core.hardware import Placement
@@ -32,6 +30,7 @@ from launcher.io.toolchain import (
 from launcher.service.id_block import check_id_block, read_id_block
 from launcher.service.neighbours import occupied, pinned_elsewhere
 from launcher.service.vm_file import load_vm, read_ca
+from policy.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

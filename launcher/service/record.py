@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 from launcher.core import names
 from launcher.core.progress import Progress
@@ -19,6 +18,8 @@ from policy.errors import CvmError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from launcher.io.launch_record import Signed
 
 STATE_SCHEMA, LAUNCH_SCHEMA, VM_SCHEMA = "cvm.state/1", "cvm.launch/1", "cvm.vm/1"

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from launcher.io.hashing import read_file
@@ -20,6 +19,7 @@ from launcher.io.outbox import Acknowledged, Outgoing, acknowledge, alone, waiti
 from launcher.io.service_words import tell_launch
 from launcher.service.vm_file import one_certificate
 from policy.errors import CvmError
+from policy.named import NamedTuple
 
 PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 50.0)
 """Seconds between tries of the process in the background."""

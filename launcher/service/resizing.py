@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from launcher.core.argv.memory import ram_object
 from launcher.core.hardware import DIMM
@@ -16,7 +15,12 @@ from launcher.errors import WrongState
 from launcher.io.qmp import Qmp, QmpRefused
 from launcher.service.planning import Prepared
 from policy.errors import MalformedInput
+from policy.named import NamedTuple
 from policy.vocab import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LEAST = 128 << 20
 

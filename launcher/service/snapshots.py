@@ -12,7 +12,6 @@ import re
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
 
 from launcher.core.states import LIVE
 from launcher.core.storage import describe as source_words
@@ -29,7 +28,12 @@ from launcher.service.listing import describe
 from launcher.service.planning import qemu_facts
 from launcher.service.vm_file import load_vm
 from policy.errors import CvmError
+from policy.named import NamedTuple
 from policy.vocab import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _PATIENCE = 600

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from typing import Any
 
 from launcher.core import names
 from launcher.core.states import KILLED, ORPHANED, STOPPED
@@ -14,6 +13,10 @@ from launcher.io.moved import refuse_moved
 from launcher.io.procid import is_alive, send
 from launcher.io.statedir import VmDir, existing, state_root
 from launcher.service.listing import describe, true_state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _POLL = 0.05
 

@@ -10,10 +10,13 @@ from launcher.core.argv.storage_daemon import network_copies
 from launcher.core.confinement import storage_confinement
 from launcher.io import isolation
 from launcher.io.disk_files import check_disk, check_encrypted
-from launcher.io.process import Child
 from launcher.io.statedir import VmDir
 from launcher.io.storage_daemon import storage_daemon
 from launcher.service.planning import Prepared
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.io.process import Child
 
 
 def check_local_disks(prepared: Prepared) -> None:

@@ -10,7 +10,6 @@ import selectors
 import signal
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from launcher.core import names
 from launcher.core.progress import Progress
@@ -20,7 +19,6 @@ from launcher.core.words import sentence
 from launcher.errors import QemuFailed, QmpMalformed, StateUnusable
 from launcher.io.control import ControlPort, Request
 from launcher.io.emulator import Emulator
-from launcher.io.process import Child
 from launcher.io.qemu import Qemu, last_words
 from launcher.io.signals import SignalTrap
 from launcher.io.statuslog import StatusLog
@@ -32,6 +30,11 @@ from launcher.service.firmware_guard import FirmwareGuard
 from launcher.service.migrating import Arrival
 from launcher.service.rebooting import InPlace
 from launcher.service.record import Record
+from policy.named import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.io.process import Child
 
 TICK = 0.2
 GUEST_GRACE = 5.0

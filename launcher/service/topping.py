@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from launcher.core.states import LIVE, ORPHANED
 from launcher.io.pressure import pressure
 from launcher.io.statedir import state_root
 from launcher.io.usage import Usage, rates, usage
 from launcher.service.listing import list_vms
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 STEAL, PRESSURE = 10.0, 10.0
 """Percent from which waiting, or stalling by PSI, is called a sign of a noisy neighbour."""
