@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from policy.named import NamedTuple
-
 from launcher.core.qemu_features import Capabilities
+from policy.named import NamedTuple
 
 
 class KvmFacts(NamedTuple):

@@ -7,10 +7,14 @@ Sources: QEMU ``qapi/introspect.json`` (SchemaInfo), ``qapi/qom.json``, ``qapi/q
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
 
 from launcher.core.qemu_features import FEATURES
 from launcher.errors import QmpMalformed
+from policy.named import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _MACHINE = re.compile(r"pc-q35-(\d+)\.(\d+)")
 

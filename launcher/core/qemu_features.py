@@ -12,11 +12,10 @@ NamedTuples: on the start-up path of ``cvm measure``.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.core.hardware import IOMMUFD
 from launcher.core.lifecycle import IN_PLACE
 from launcher.core.network import PASST
+from policy.named import NamedTuple
 from policy.vocab import Platform
 
 TYPE_CHECKING = False

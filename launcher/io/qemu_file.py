@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 from launcher.core.qemu_features import FEATURES, Capabilities
 from policy.errors import CvmError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SCHEMA = "cvm.qemu-features/1"
 SHIPPED = ("9.1", "10.0", "10.1", "10.2", "11.1")

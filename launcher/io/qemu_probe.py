@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 import tempfile
-from typing import IO, Any
 
 from launcher.core.qemu_answers import Answers, devices_to_ask, newest_machine, present
 from launcher.core.qemu_features import Capabilities
@@ -16,6 +15,10 @@ from launcher.errors import QemuFailed, QmpMalformed
 from launcher.io.process import end, spawn
 from launcher.io.qmp import Qmp, QmpClosed, QmpRefused, open_qmp
 from launcher.io.toolchain import Toolchain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Any
 
 _OPTIONS = ("-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S")
 
