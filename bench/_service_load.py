@@ -20,7 +20,7 @@ from attest.settings import load_settings
 from attest.store.engine import Database
 from policy.secret import SecretBytes
 from tests.fakes.amd_pki import OFFSETS, ec_key, report_body, sign_report
-from tests.fakes.kbs_client import KbsClient, KbsError, TeeKey, TlsTransport
+from tests.fakes.kbs_client import KbsClient, KbsError, KeptTransport, TeeKey
 from tests.fakes.served import Served
 from tests.fakes.service_world import GOOD, PATH, PKI, SECRET, reference
 
@@ -78,11 +78,19 @@ def evidence(report_data: bytes) -> dict[str, Any]:
 
 def guest(served: Served) -> KbsClient:
     """A guest with a key of its own."""
-    return KbsClient(TlsTransport("127.0.0.1", served.port, served.tls()), evidence, TeeKey())
+    return KbsClient(KeptTransport("127.0.0.1", served.port, served.tls()), evidence, TeeKey())
+
+
+def empty(client: KbsClient) -> None:
+    """Three requests that ask for nothing, over one connection of their own: what an exchange is without its work."""
+    _afresh(client)
+    for _ in range(3):
+        client.transport.send("GET", "/healthz", None, {})
 
 
 def exchange(client: KbsClient) -> bool:
-    """Challenge, attestation, one resource; false where the service said 503."""
+    """Challenge, attestation, one resource over one new connection; false where the service said 503."""
+    _afresh(client)
     client.key, client.cookie = TeeKey(), None
     try:
         client.handshake()
@@ -94,6 +102,12 @@ def exchange(client: KbsClient) -> bool:
     if reply.status == 200 and client.key.decrypt(reply.json()) != SECRET:
         raise ValueError("another secret")
     return reply.status == 200
+
+
+def _afresh(client: KbsClient) -> None:
+    if not isinstance(client.transport, KeptTransport):
+        raise TypeError("a guest of another kind")
+    client.transport.close()
 
 
 @dataclass(frozen=True)

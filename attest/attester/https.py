@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import http.client
 import re
+import select
+import socket
 import ssl
 from typing import NamedTuple, Protocol
 
@@ -59,7 +61,7 @@ def pinned_context(ca_der: bytes, *, dates: bool = True) -> ssl.SSLContext:
 
 
 class HttpsTransport:
-    """Keeps one connection and opens a new one when the server closed it."""
+    """Keeps one connection and opens a new one when the server closed it, which it does after a while of silence."""
 
     def __init__(self, address: ServiceAddress, context: ssl.SSLContext, *, timeout: float = TIMEOUT_SECONDS) -> None:
         self._where = f"https://{address.host}:{address.port}"
@@ -90,6 +92,8 @@ class HttpsTransport:
         headers |= {"User-Agent": USER_AGENT, "Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
+        if self._connection.sock is not None and _has_spoken(self._connection.sock):
+            self._connection.close()  # nothing was asked: it can only be the connection's end
         self._connection.request(method, path, body, headers)
         response = self._connection.getresponse()
         data = response.read(MAX_BODY + 1)
@@ -106,6 +110,10 @@ class HttpsTransport:
     def _untrusted(self, why: str) -> ServiceUntrusted:
         self._connection.close()
         return ServiceUntrusted(f"{self._where}: {why}; want a certificate of the CA in cvm.ca")
+
+
+def _has_spoken(connection: socket.socket) -> bool:
+    return bool(select.select([connection], [], [], 0)[0])
 
 
 def _session_cookie(lines: list[str]) -> str | None:

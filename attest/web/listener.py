@@ -1,21 +1,10 @@
-"""One listener: a gunicorn arbiter with workers on a socket that is already bound.
-
-A worker is a few threads that each take one connection at a time, as so many synchronous workers would: what waits,
-waits in the kernel, where it is counted. They are threads of one process because what they write at the same time is
-flushed to the disk once. A connection that says nothing is dropped after a few seconds, in the handshake too. A client
-that says little at a time has READ_SECONDS for handshake and request together, so that a few of them cannot hold all
-threads; a request that takes longer than the time limit costs its worker's clients their connections, not the service.
-"""
+"""One listener: a gunicorn arbiter with workers (:mod:`attest.web.worker`) on a socket that is already bound."""
 
 from __future__ import annotations
 
 import logging
-import os
-import select
 import socket
 import ssl
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +13,12 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
-from gunicorn.workers.sync import SyncWorker
 
-from attest.web.load import HERE, accept_queue
 from attest.web.logs import JsonFormatter
+from attest.web.worker import BoundedWorker
 
-SILENCE_SECONDS = 10.0
-READ_SECONDS = 10.0
 REQUEST_SECONDS = 30
 STOP_SECONDS = 10
-_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,56 +35,6 @@ class Listener:
     make_app: Callable[[], Flask]
     on_ready: Callable[[], None]
     threads: int = 1
-
-
-class BoundedWorker(SyncWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Threads that each serve one connection at a time and wait for a silent or slow client only so long."""
-
-    alive: bool
-
-    def run(self) -> None:
-        """Serve until told to stop; what is being answered then is answered."""
-        for listening in self.sockets:
-            listening.setblocking(False)
-        since: dict[int, float] = {}
-        threads = [threading.Thread(target=self._serve, args=(since,), daemon=True) for _ in range(self.cfg.threads)]
-        for thread in threads:
-            thread.start()
-        while self.alive and self.is_parent_alive() and all(thread.is_alive() for thread in threads):
-            self._report(since)
-            HERE.cut_off(time.monotonic() - READ_SECONDS)
-            if select.select([self.PIPE[0]], [], [], _LOOK_SECONDS)[0]:
-                os.read(self.PIPE[0], 4096)  # a signal came: whatever it was, its handler has run
-        self.alive = False
-        for thread in threads:
-            thread.join()
-
-    def _serve(self, since: dict[int, float]) -> None:
-        listening, name = self.sockets[0], threading.get_ident()
-        while self.alive:
-            select.select([listening], [], [], _LOOK_SECONDS)
-            since[name] = time.monotonic()
-            try:
-                self.accept(listening)
-            except (BlockingIOError, ConnectionAbortedError):
-                continue  # another thread or process was quicker, or the client has gone
-            finally:
-                del since[name]
-
-    def _report(self, since: dict[int, float]) -> None:
-        """Tell the arbiter since when nothing hangs: it ends a worker that has been at one request for too long."""
-        oldest = min([*since.copy().values(), time.monotonic()])
-        os.utime(self.tmp.fileno(), (oldest, oldest))
-
-    def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
-        """One connection."""
-        HERE.queued = accept_queue(listener)
-        client.settimeout(SILENCE_SECONDS)
-        HERE.begin(client, time.monotonic())
-        try:
-            super().handle(listener, client, addr)
-        finally:
-            HERE.read()
 
 
 class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no types

@@ -32,9 +32,10 @@ class Load:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, client: socket.socket, now: float) -> None:
-        """This thread took a connection at ``now`` (monotonic seconds)."""
+        """This thread waits for a request of ``client`` since ``now`` (monotonic seconds)."""
         with self._lock:
-            self._reading[threading.get_ident()] = now, client.dup()
+            second = socket.fromfd(client.fileno(), client.family, client.type)  # a TLS socket has no dup()
+            self._reading[threading.get_ident()] = now, second
 
     def read(self) -> None:
         """The request of this thread's connection is complete, or the connection over."""
@@ -44,7 +45,7 @@ class Load:
                 client.close()
 
     def cut_off(self, before: float) -> None:
-        """End every connection that was taken ``before`` and whose request is not complete."""
+        """End every connection whose request was waited for since ``before`` and is not complete."""
         with self._lock:
             for since, client in self._reading.values():
                 if since < before:

@@ -77,6 +77,33 @@ class TlsTransport:
 
 
 @dataclass
+class KeptTransport:
+    """One TLS connection for request after request, as the real client's pool keeps it, until it is closed."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext
+    connections: int = 0
+    _connection: http.client.HTTPSConnection | None = None
+
+    def send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Reply:
+        if self._connection is None:
+            self._connection = http.client.HTTPSConnection(self.host, self.port, context=self.context, timeout=20)
+            self.connections += 1
+        self._connection.request(method, path, body, dict(headers))
+        answer = self._connection.getresponse()
+        reply = Reply(answer.status, dict(answer.getheaders()), answer.read())
+        if answer.will_close:
+            self.close()
+        return reply
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+
+@dataclass
 class WsgiTransport:
     """Straight into a WSGI application."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import select
 import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +17,7 @@ from attest.attester.agent import Agent
 from attest.attester.binding import report_data
 from attest.attester.cmdline import DiskOrder, Orders, ServiceAddress
 from attest.attester.errors import Refused, SecretNotFound, ServiceUntrusted
+from attest.attester.https import HttpsTransport, pinned_context
 from attest.attester.jwe import GuestKey
 from attest.attester.raw_evidence import RawEvidence
 from attest.broker.jwe import encrypt
@@ -83,6 +86,24 @@ CHANGED = [
     ("debug allowed", replace(LAUNCH, policy=0xB0000), "debug"),
     ("a migration agent allowed", replace(LAUNCH, policy=0x70000), "migra"),
 ]
+
+
+def test_the_agents_connection_is_kept_and_one_that_the_service_ended_is_made_anew(tmp_path: Path) -> None:
+    quick = (
+        Served(tmp_path / "service", before="import attest.web.arrivals as own; own.IDLE_SECONDS = 0.2").init().start()
+    )
+    ca = ssl.PEM_cert_to_DER_cert((quick.folder / "ca.pem").read_text())
+    transport = HttpsTransport(ServiceAddress("localhost", quick.port), pinned_context(ca))
+    try:
+        assert transport.send("GET", "/healthz", None, None).status == 200
+        first = transport._connection.sock
+        assert transport.send("GET", "/healthz", None, None).status == 200
+        assert transport._connection.sock is first
+        select.select([first], [], [], 20)  # the service ends what says nothing
+        assert transport.send("GET", "/healthz", None, None).status == 200
+        assert transport._connection.sock is not first
+    finally:
+        quick.stop()
 
 
 @pytest.mark.parametrize(("launch", "said"), [case[1:] for case in CHANGED], ids=[case[0] for case in CHANGED])

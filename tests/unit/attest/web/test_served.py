@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.kbs_client import KbsError, TlsTransport
+from tests.fakes.kbs_client import KbsClient, KbsError, KeptTransport, TeeKey, TlsTransport
 from tests.fakes.kds import FakeKds
 from tests.fakes.served import Served, attest_command
 from tests.fakes.service_world import GOOD, OTHER, PATH, PKI, SECRET, evidence, reference
@@ -35,6 +35,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.mark.parametrize("kind", ["P-256", "P-521", "RSA"])
 def test_a_guest_gets_its_key_over_tls(served: Served, kind: str) -> None:
     assert served.guest(kind).resource(PATH) == SECRET
+
+
+def test_a_guest_makes_its_whole_exchange_over_one_connection(served: Served) -> None:
+    transport = KeptTransport("localhost", served.port, served.tls())
+    guest = KbsClient(transport, evidence, TeeKey())
+    assert guest.resource(PATH) == SECRET
+    assert transport.connections == 1
+    transport.close()
 
 
 def test_a_replayed_attestation_is_refused_over_tls(served: Served) -> None:
@@ -137,7 +145,7 @@ def test_connections_that_say_nothing_do_not_stop_the_service(served: Served) ->
 def impatient(tmp_path: Path) -> Iterator[Served]:
     """A service that gives a request one second to come in."""
     found = (
-        Served(tmp_path / "service", before="import attest.web.listener as own; own.READ_SECONDS = 1.0").init().start()
+        Served(tmp_path / "service", before="import attest.web.worker as own; own.READ_SECONDS = 1.0").init().start()
     )
     yield found
     found.stop()
