@@ -27,44 +27,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from base64 import b64decode
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from policy.errors import MalformedInput
-from policy.strictjson import strict_json
+from policy.luks_metadata import BINARY_BYTES, HeaderRefused, Keyslot, check_metadata, same
 from policy.wire import ByteReader
 
-PAYLOAD_OFFSET = 16 * 1024 * 1024
-BINARY_BYTES = 4096
 HEADER_SIZES = tuple(1 << shift for shift in range(14, 23))  # 16 KiB … 4 MiB, specification section 2.1
-CIPHER = "aes-xts-plain64"
-KEY_BYTES = 64
-STRIPES = 4000
-SECTOR_BYTES = 4096
-# The key is 256 random bits, so iterations need not slow anybody down; the upper bound keeps the host from stalling
-# the boot.
-ITERATIONS = range(1000, 50_000_001)
 FIRST_MAGIC, SECOND_MAGIC = b"LUKS\xba\xbe", b"SKUL\xba\xbe"
-SLOTS = ("0", "1")
 _OFFSET_AT, _CHECKSUM_AT = 256, 448
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-class HeaderRefused(MalformedInput):
-    """The disk's LUKS2 header is not of the one profile, or not the one the key service knows."""
-
-    code = "guest.luks-header"
-
-
-class Keyslot(NamedTuple):
-    """A keyslot's number and where its area lies, in bytes from the beginning of the disk."""
-
-    number: int
-    start: int
-    size: int
-    iterations: int
 
 
 class LuksHeader(NamedTuple):
@@ -184,175 +156,34 @@ def _places(data: bytes) -> Iterator[tuple[str, bytes, int]]:
 
 
 def _header(binary: _Binary, at: int) -> LuksHeader:
-    slots = _metadata(binary)
+    slots = check_metadata(binary.text, binary.size)
     return LuksHeader(binary.uuid.decode("ascii"), binary.size, binary.sequence, slots, binary.text, at)
 
 
 def _binary(data: bytes, what: str, magic: bytes, offset: int) -> _Binary:
     """One binary header with its JSON area (specification section 2.1, figure 2)."""
     reader = ByteReader(data[offset : offset + BINARY_BYTES], f"LUKS {what}", error=HeaderRefused, base=offset)
-    _same(what, "magic", reader.take(6, "magic"), magic)
-    _same(what, "version", reader.u16be("version"), 2)
+    same(what, "magic", reader.take(6, "magic"), magic)
+    same(what, "version", reader.u16be("version"), 2)
     size = int.from_bytes(reader.take(8, "hdr_size"), "big")
     if size not in HEADER_SIZES or (offset and size != offset):
         raise HeaderRefused(f"{what}: hdr_size {size}, want {offset or 'a power of two from 16 KiB to 4 MiB'}")
     sequence = int.from_bytes(reader.take(8, "seqid"), "big")
     reader.zero(48, "label")
-    _same(what, "csum_alg", reader.take(32, "csum_alg"), b"sha256".ljust(32, b"\0"))
+    same(what, "csum_alg", reader.take(32, "csum_alg"), b"sha256".ljust(32, b"\0"))
     reader.skip(64, "salt")
     uuid = reader.take(40, "uuid").rstrip(b"\0")
     if not _UUID.fullmatch(uuid):
         raise HeaderRefused(f"{what}: uuid {uuid[:40]!r} is none")
     reader.zero(48, "subsystem")
-    _same(what, "hdr_offset", int.from_bytes(reader.take(8, "hdr_offset"), "big"), offset)
+    same(what, "hdr_offset", int.from_bytes(reader.take(8, "hdr_offset"), "big"), offset)
     reader.zero(184, "padding")
     checksum = reader.take(64, "csum")
     reader.zero(BINARY_BYTES - 512, "padding4096")
     whole = bytearray(data[offset : offset + size])
     whole[_CHECKSUM_AT : _CHECKSUM_AT + 64] = bytes(64)
-    _same(what, "csum", checksum, hashlib.sha256(whole).digest().ljust(64, b"\0"))
+    same(what, "csum", checksum, hashlib.sha256(whole).digest().ljust(64, b"\0"))
     text, _, rest = bytes(whole[BINARY_BYTES:]).partition(b"\0")
     if any(rest):
         raise HeaderRefused(f"{what}: bytes follow the JSON text, want zeros to the end of the area")
     return _Binary(size, sequence, uuid, text)
-
-
-def _metadata(binary: _Binary) -> tuple[Keyslot, ...]:
-    """The JSON area (specification section 3); returns its keyslots."""
-    # Two readers see this text, ours and cryptsetup's json-c: leave out what they might read differently.
-    if b"\\" in binary.text or not binary.text.isascii():
-        raise HeaderRefused("LUKS JSON: has escapes or bytes beyond ASCII, want plain text as cryptsetup writes it")
-    root = strict_json(binary.text, "LUKS JSON", max_bytes=binary.size, error=HeaderRefused)
-    _members(root, "JSON", "keyslots", "tokens", "segments", "digests", "config")
-    _same("JSON", "tokens", root["tokens"], {})
-    _config(root["config"], binary.size)
-    _segment(_single(root["segments"], "segments"))
-    slots = _keyslots(root["keyslots"], binary.size)
-    _digest(_single(root["digests"], "digests"), [str(slot.number) for slot in slots])
-    return slots
-
-
-def _keyslots(value: object, header_bytes: int) -> tuple[Keyslot, ...]:
-    if not isinstance(value, dict):
-        raise HeaderRefused(f"keyslots: {value!r:.80} is not an object")
-    if not 0 < len(value) <= len(SLOTS) or not set(value) <= set(SLOTS):
-        raise HeaderRefused(f"keyslots: got {len(value)} ({', '.join(value)[:60]}), want one, called 0 or 1, or both")
-    slots = tuple(_keyslot(value[name], int(name), header_bytes) for name in sorted(value))
-    if len(slots) == 2 and abs(slots[0].start - slots[1].start) < max(slots[0].size, slots[1].size):
-        raise HeaderRefused("keyslots: the areas of 0 and 1 overlap")
-    return slots
-
-
-def _config(config: object, header_bytes: int) -> None:
-    """Section 3.6. ``flags`` and ``requirements`` are extra members here, so they are refused by name."""
-    members = _members(config, "config", "json_size", "keyslots_size")
-    _same("config", "json_size", members["json_size"], str(header_bytes - BINARY_BYTES))
-    size = _number(members["keyslots_size"], "config.keyslots_size")
-    if 2 * header_bytes + size > PAYLOAD_OFFSET:
-        raise HeaderRefused(f"config: keyslots_size {size} reaches beyond the payload offset {PAYLOAD_OFFSET}")
-
-
-def _segment(segment: object) -> None:
-    """Section 3.4. ``integrity`` and ``flags`` are extra members here."""
-    _exactly(segment, "segment 0", {
-        "type": "crypt", "offset": str(PAYLOAD_OFFSET), "size": "dynamic", "iv_tweak": "0", "encryption": CIPHER,
-        "sector_size": SECTOR_BYTES,
-    })  # fmt: skip
-
-
-def _digest(digest: object, keyslots: list[str]) -> None:
-    """Section 3.5. It names every keyslot: one that is not bound to it would open something else."""
-    fixed: dict[str, object] = {"type": "pbkdf2", "segments": ["0"], "hash": "sha256"}
-    members = _exactly(digest, "digest 0", fixed, "keyslots", "iterations", "salt", "digest")
-    named = members["keyslots"]
-    if not isinstance(named, list) or not all(isinstance(one, str) for one in named) or sorted(named) != keyslots:
-        raise HeaderRefused(f"digest 0: keyslots {named!r:.80}, want {keyslots!r}")
-    _iterations(members["iterations"], "digest 0")
-    _base64(members["salt"], "digest 0 salt")
-    _base64(members["digest"], "digest 0 digest")
-
-
-def _keyslot(keyslot: object, number: int, header_bytes: int) -> Keyslot:
-    """Section 3.2. ``priority`` is an extra member here; ``reencrypt`` is another type."""
-    where = f"keyslot {number}"
-    members = _exactly(keyslot, where, {"type": "luks2", "key_size": KEY_BYTES}, "af", "area", "kdf")
-    _exactly(members["af"], f"{where} af", {"type": "luks1", "stripes": STRIPES, "hash": "sha256"})
-    start, size = _area(members["area"], f"{where} area", header_bytes)
-    kdf = _exactly(members["kdf"], f"{where} kdf", {"type": "pbkdf2", "hash": "sha256"}, "iterations", "salt")
-    _base64(kdf["salt"], f"{where} kdf.salt")
-    return Keyslot(number, start, size, _iterations(kdf["iterations"], f"{where} kdf"))
-
-
-def _area(value: object, where: str, header_bytes: int) -> tuple[int, int]:
-    """Offset and size of a keyslot's area, inside the header and behind both copies."""
-    fixed: dict[str, object] = {"type": "raw", "encryption": CIPHER, "key_size": KEY_BYTES}
-    area = _exactly(value, where, fixed, "offset", "size")
-    start, size = _number(area["offset"], f"{where}.offset"), _number(area["size"], f"{where}.size")
-    if start < 2 * header_bytes or size < STRIPES * KEY_BYTES or start + size > PAYLOAD_OFFSET:
-        raise HeaderRefused(
-            f"{where}: {start}..{start + size}, want at least {STRIPES * KEY_BYTES} bytes"
-            f" inside {2 * header_bytes}..{PAYLOAD_OFFSET}"
-        )
-    return start, size
-
-
-def _members(value: object, where: str, *names: str) -> dict[str, object]:
-    """``value`` as an object with exactly the members ``names``."""
-    if not isinstance(value, dict):
-        raise HeaderRefused(f"{where}: {value!r:.80} is not an object")
-    missing, extra = sorted(set(names) - set(value)), sorted(set(value) - set(names))
-    if missing or extra:
-        said = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has {', '.join(extra)[:120]} besides"] * bool(extra)
-        raise HeaderRefused(f"{where}: {' and '.join(said)}, want exactly {', '.join(names)}")
-    return value
-
-
-def _exactly(value: object, where: str, fixed: dict[str, object], *free: str) -> dict[str, object]:
-    """``value`` has the members ``fixed`` with these very values, and ``free`` with others."""
-    # The type first: "reencrypt" or "luks1" explains more than the members that come with it.
-    if isinstance(value, dict) and "type" in value and "type" in fixed:
-        _same(where, "type", value["type"], fixed["type"])
-    members = _members(value, where, *fixed, *free)
-    for name, want in fixed.items():
-        _same(where, name, members[name], want)
-    return members
-
-
-def _single(value: object, where: str) -> object:
-    if not isinstance(value, dict):
-        raise HeaderRefused(f"{where}: {value!r:.80} is not an object")
-    if list(value) != ["0"]:
-        raise HeaderRefused(f"{where}: got {len(value)} ({', '.join(value)[:60]}), want exactly one, called 0")
-    return value["0"]
-
-
-def _same(where: str, name: str, got: object, want: object) -> None:
-    """Equal and of one type (``1`` is not ``true``)."""
-    if type(got) is not type(want) or got != want:
-        raise HeaderRefused(f"{where}: {name} {_shown(got)}, want {_shown(want)}")
-
-
-def _shown(value: object) -> str:
-    return value[:40].hex() if isinstance(value, bytes) else f"{value!r:.80}"
-
-
-def _number(value: object, where: str) -> int:
-    """Numbers beyond 32 bits are decimal strings in this format (section 3)."""
-    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
-        raise HeaderRefused(f"{where}: {value!r:.80}, want a decimal number as a string")
-    return int(value)
-
-
-def _iterations(value: object, where: str) -> int:
-    if type(value) is not int or value not in ITERATIONS:
-        raise HeaderRefused(f"{where}: iterations {value!r:.40}, want {ITERATIONS.start} to {ITERATIONS.stop - 1}")
-    return value
-
-
-def _base64(value: object, where: str) -> None:
-    try:
-        data = b64decode(value, validate=True) if isinstance(value, str) else b""
-    except ValueError:
-        data = b""
-    if len(data) != 32:
-        raise HeaderRefused(f"{where}: {value!r:.60}, want base64 of 32 bytes")

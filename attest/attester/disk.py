@@ -11,7 +11,8 @@ from typing import NamedTuple
 from attest.attester import kernel
 from attest.attester.errors import DiskFailed
 from attest.attester.header_file import HeaderFile, run_cryptsetup
-from policy.luks_header import PAYLOAD_OFFSET, HeaderRefused, check_luks_header, recognise, valid_copies
+from policy.luks_header import check_luks_header, recognise, valid_copies
+from policy.luks_metadata import PAYLOAD_OFFSET, HeaderRefused
 from policy.secret import SecretBytes
 
 SYS_BLOCK = Path("/sys/block")

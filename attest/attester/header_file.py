@@ -16,17 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attest.attester.errors import DiskFailed
-from policy.luks_header import (
-    CIPHER,
-    KEY_BYTES,
-    PAYLOAD_OFFSET,
-    SLOTS,
-    HeaderRefused,
-    LuksHeader,
-    header_digest,
-    in_both_copies,
-    valid_copies,
-)
+from policy.luks_header import LuksHeader, header_digest, in_both_copies, valid_copies
+from policy.luks_metadata import CIPHER, KEY_BYTES, PAYLOAD_OFFSET, SLOTS, HeaderRefused
 from policy.secret import SecretBytes
 
 BLOCK = 4096

@@ -79,7 +79,8 @@ def digest_of(text: str) -> str | None:
     from pathlib import Path
 
     from attest.keys.errors import KeyFileRefused
-    from policy.luks_header import PAYLOAD_OFFSET, check_luks_header, header_digest
+    from policy.luks_header import check_luks_header, header_digest
+    from policy.luks_metadata import PAYLOAD_OFFSET
 
     if text == FORGET:
         return None

@@ -24,7 +24,8 @@ from pathlib import Path
 
 from launcher.image.errors import DiskFailed, DiskOrderInvalid, DiskToolMissing
 from launcher.image.xts import SECTOR, VOLUME_KEY_BYTES, encrypt_sectors
-from policy.luks_header import PAYLOAD_OFFSET, check_luks_header, header_digest
+from policy.luks_header import check_luks_header, header_digest
+from policy.luks_metadata import PAYLOAD_OFFSET
 from policy.secret import SecretBytes
 
 TYPE_CHECKING = False

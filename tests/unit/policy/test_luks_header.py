@@ -17,15 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attest.attester.disk import open_words, read_header
-from policy.luks_header import (
-    HeaderRefused,
-    Keyslot,
-    check_luks_header,
-    header_digest,
-    in_both_copies,
-    recognise,
-    valid_copies,
-)
+from policy.luks_header import check_luks_header, header_digest, in_both_copies, recognise, valid_copies
+from policy.luks_metadata import HeaderRefused, Keyslot
 from tests.fakes import luks
 
 

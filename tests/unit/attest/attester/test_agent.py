@@ -31,7 +31,7 @@ from attest.attester.raw_evidence import RawEvidence
 from attest.attester.session import Pace
 from policy.errors import CvmError
 from policy.exec_channel import Ephemeral
-from policy.luks_header import HeaderRefused
+from policy.luks_metadata import HeaderRefused
 from policy.vocab import ResourcePath
 from tests.fakes.guest import EndedPayload, FakeMachine, Recorder
 from tests.fakes.intel_pki import FakeIntelPki

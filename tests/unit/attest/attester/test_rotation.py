@@ -16,13 +16,8 @@ from attest.attester.errors import DiskFailed
 from attest.broker import rotation
 from attest.broker.lifecycle import resource_json
 from attest.broker.operations import NewResource, put_resource
-from policy.luks_header import (
-    PAYLOAD_OFFSET,
-    HeaderRefused,
-    check_luks_header,
-    header_digest,
-    valid_copies,
-)
+from policy.luks_header import check_luks_header, header_digest, valid_copies
+from policy.luks_metadata import PAYLOAD_OFFSET, HeaderRefused
 from policy.secret import SecretBytes
 from tests.fakes import luks
 from tests.fakes.luks_guest import InProcess, Killer, LuksMachine, boot, killed_boot, make_disk, opens

@@ -15,7 +15,8 @@ import pytest
 from launcher.image.errors import DiskFailed
 from launcher.image.luks_disk import MINIMUM_SIZE, PAYLOAD_OFFSET, DiskSecrets, _written, write_disk
 from launcher.image.xts import decrypt_sectors
-from policy.luks_header import HeaderRefused, check_luks_header, header_digest
+from policy.luks_header import check_luks_header, header_digest
+from policy.luks_metadata import HeaderRefused
 from policy.secret import SecretBytes
 
 ADMIN_PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
