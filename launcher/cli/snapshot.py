@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 
 from launcher.service.snapshots import snapshot
 
-DESCRIPTION = """Snapshots of all of a VM's qcow2 disks in one moment, inside the images; memory is never part."""
+DESCRIPTION = """Snapshots of all of a VM's qcow2 disks in one moment, inside the images; of a running ordinary VM with
+its memory (--ram), to which it goes back while it runs."""
 EPILOG = """example: cvm snapshot create web-1 before-upgrade
-exit status: 0 done, 3 a disk that keeps no snapshots, or memory was asked for, 8 qemu-img failed, 10 no such VM or
-  snapshot, or its state forbids it"""
+exit status: 0 done, 3 a disk that keeps no snapshots, or memory of a confidential VM, 8 QEMU or qemu-img failed,
+  10 no such VM or snapshot, or its state forbids it"""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -22,15 +23,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         "create": "of a running VM (as after a power cut) or a stopped one",
         "list": "what there is",
         "delete": "forget one",
-        "revert": "bring a stopped VM's disks back to it; what came later is lost",
+        "revert": "bring a stopped VM's disks back to it, or with --ram a running VM; what came later is lost",
     }
     for name, text in texts.items():
         verb = verbs.add_parser(name, help=text)
         verb.add_argument("name", metavar="VM", help="its name (cvm ps)")
         if name != "list":
             verb.add_argument("snapshot", metavar="SNAPSHOT", help="its name")
-        if name == "create":
-            verb.add_argument("--ram", action="store_true", help="with memory: refused, with the reason")
+        if name in ("create", "revert"):
+            verb.add_argument("--ram", action="store_true", help="of a running ordinary VM: with its memory")
         verb.add_argument("--json", action="store_true", help="print JSON (cvm.snapshot/1)")
 
 
@@ -47,7 +48,11 @@ def run(args: Namespace) -> int:
         return 0
     for item in found:
         made = datetime.fromtimestamp(item.seconds, UTC).isoformat(timespec="seconds")
-        sys.stdout.write(f"{item.disk:<20}  {item.name:<24}  {made}\n")
+        sys.stdout.write(f"{item.disk:<20}  {item.name:<24}  {made}{_memory(item.memory)}\n")
     if not found:
         sys.stdout.write("no snapshots\n")
     return 0
+
+
+def _memory(size: int) -> str:
+    return f"  {size / (1 << 20):.0f} MiB of memory" if size else ""

@@ -87,14 +87,18 @@ def parse_request(line: bytes) -> Request:
     return Request(word, about)
 
 
-def ask(folder: str, name: str, word: str, about: dict[str, object] | None = None) -> dict[str, Any]:
-    """Have the launcher of VM ``name`` do ``word``; its answer. Raises :class:`WrongState` when nobody listens."""
+def ask(
+    folder: str, name: str, word: str, about: dict[str, object] | None = None, *, seconds: float | None = None
+) -> dict[str, Any]:
+    """Have the launcher of VM ``name`` do ``word``; its answer. Raises :class:`WrongState` when nobody listens, or
+    answers within ``seconds`` (``None``: the usual).
+    """
     try:
         client = connect(folder, CONTROL_SOCKET)
     except OSError:
         raise WrongState(f"VM {name}: its launcher takes no commands (yet, or any more)", hint="cvm ps") from None
     with client:
-        client.settimeout(_PATIENCE)
+        client.settimeout(_PATIENCE + (seconds or 0))
         try:
             client.sendall(json.dumps({"v": 1, "do": word, "about": about or {}}).encode("ascii") + b"\n")
             line = _read_line(client)

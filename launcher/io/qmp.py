@@ -18,6 +18,7 @@ from launcher.errors import QemuFailed, QmpMalformed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _PATIENCE = 20.0
@@ -104,6 +105,18 @@ class Qmp:
         taken = list(self._events)
         self._events.clear()
         return taken
+
+    def await_event(self, wanted: Callable[[Event], bool], seconds: float) -> None:
+        """Wait until such an event has come; all events stay to be taken. Raises `QemuFailed` after ``seconds``."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self._keep_all()
+            if any(wanted(event) for event in self._events):
+                return
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._socket], [], [], left)[0]:
+                raise QemuFailed(f"QMP: no such event within {seconds:g} s")
+            self._fill()
 
     def fileno(self) -> int:
         """For select."""

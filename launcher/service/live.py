@@ -87,14 +87,19 @@ def _changes(changes: object) -> dict[str, int]:
 
 
 def snapshot(prepared: Prepared, qmp: Qmp, about: dict[str, Any]) -> dict[str, object]:
-    """``do`` create, delete or list; on every disk that can be written, created in one transaction."""
+    """``do`` create, delete or list; on every disk that can be written, created in one transaction. With ``ram`` also
+    revert, and create keeps memory: see :mod:`launcher.service.ram_snapshots`.
+    """
     disks = [(number, disk) for number, disk in enumerate(prepared.plan.spec.disks) if not disk.readonly]
     what, name = about.get("do"), str(about.get("name"))[:64]
     wrong = [disk.name for _, disk in disks if disk.format != "qcow2" or disk.network or disk.replicas]
     if wrong or not disks:
         raise WrongState(f"it runs with disks that keep no snapshots: {', '.join(wrong) or 'none is written'}")
     tops = [top_node(disk, number) for number, disk in disks]
-    if what == "create":
+    said = f"snapshot {what}"
+    if about.get("ram") is True and what in ("create", "revert"):
+        said = _with_memory(prepared, qmp, str(what), [f"node{number}" for number, _ in disks], name)
+    elif what == "create":
         actions = [{"type": "blockdev-snapshot-internal-sync", "data": {"device": node, "name": name}} for node in tops]
         qmp.execute("transaction", actions=actions)
     elif what == "delete":
@@ -104,11 +109,22 @@ def snapshot(prepared: Prepared, qmp: Qmp, about: dict[str, Any]) -> dict[str, o
         raise LiveMalformed(f"snapshot: got {str(what)[:20]!r}, want create, delete or list")
     named = {item["node-name"]: item["image"] for item in qmp.execute("query-named-block-nodes")}
     found = [
-        [disk.name, item["name"], item["date-sec"]]
+        [disk.name, item["name"], item["date-sec"], item["vm-state-size"]]
         for number, disk in disks
         for item in named[f"node{number}"].get("snapshots", [])
     ]
-    return {"said": f"snapshot {what}", "snapshots": found}
+    return {"said": said, "snapshots": found}
+
+
+def _with_memory(prepared: Prepared, qmp: Qmp, what: str, nodes: list[str], name: str) -> str:
+    from launcher.service import ram_snapshots
+
+    spec = prepared.plan.spec
+    ram_snapshots.refuse_memory(spec.platform)
+    if what == "create":
+        ram_snapshots.save(qmp, spec, nodes, name)
+        return "snapshot create, with memory"
+    return f"snapshot revert, with memory: epoch {ram_snapshots.load(qmp, spec, nodes, name)}"
 
 
 def net(prepared: Prepared, qmp: Qmp, about: dict[str, Any]) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""Use case *snapshot*: internal snapshots of a VM's qcow2 disks, all in one moment. Disks only, never memory.
+"""Use case *snapshot*: internal snapshots of a VM's qcow2 disks, all in one moment; of an ordinary VM with memory too.
 
-While the VM runs its launcher makes them through QEMU's monitor, in one transaction; otherwise ``qemu-img`` does,
-with the VM's lock held so that no launch comes between.
+While the VM runs its launcher makes them through QEMU's monitor, in one transaction or job; otherwise ``qemu-img``
+does, with the VM's lock held so that no launch comes between.
 """
 
 from __future__ import annotations
@@ -11,25 +11,24 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from launcher.core.states import LIVE
 from launcher.core.storage import describe as source_words
 from launcher.core.text import safe_text
 from launcher.core.vm import Disk, VmConfig
 from launcher.errors import NotFound, PlanRefused, StorageFailed, WrongState
-from launcher.io import ledger
 from launcher.io.control import ask
 from launcher.io.disk_files import check_disk
 from launcher.io.moved import refuse_moved
 from launcher.io.statedir import VmDir, existing, state_root
 from launcher.io.toolchain import find_toolchain
+from launcher.service.epochs import begin_epoch
 from launcher.service.listing import describe
 from launcher.service.planning import qemu_facts
+from launcher.service.ram_snapshots import patience, refuse_ended, refuse_memory
 from launcher.service.vm_file import load_vm
 from policy.errors import CvmError
 from policy.named import NamedTuple
-from policy.vocab import Platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,22 +39,12 @@ _PATIENCE = 600
 
 
 class Snapshot(NamedTuple):
-    """``disk`` by its serial; ``seconds``: when it was made, since 1970."""
+    """``disk`` by its serial; ``seconds``: when it was made, since 1970; ``memory``: bytes of memory in it."""
 
     disk: str
     name: str
     seconds: int
-
-
-def refuse_memory(config: VmConfig) -> None:
-    """Always raises: a snapshot has no memory in it."""
-    if config.platform is Platform.NONE:
-        raise PlanRefused("snapshot: memory is not kept, only disks", hint="leave --ram away; the guest then boots")
-    raise PlanRefused(
-        f"snapshot: the memory of a {config.platform.value} VM is encrypted under a key of this one launch: "
-        "the host could only keep ciphertext that no later launch can read, and QEMU refuses to save it",
-        hint="leave --ram away: a snapshot of the disks, from which the guest boots and attests again",
-    )
+    memory: int = 0
 
 
 def snapshot(name: str, what: str, snapshot_name: str, *, ram: bool = False) -> tuple[list[Snapshot], list[str]]:
@@ -67,16 +56,21 @@ def snapshot(name: str, what: str, snapshot_name: str, *, ram: bool = False) -> 
     row = describe(vm)
     config = load_vm(str(vm.read_json("state.json").get("config")))
     if ram:
-        refuse_memory(config)
+        refuse_memory(config.platform)
+        refuse_ended(name, row["state"])
     if what != "list" and not NAME.fullmatch(snapshot_name):
         raise CvmError(f"snapshot {snapshot_name[:80]!r}: want at most 64 of a-z 0-9 . _ -", code="usage")
     disks = snapshot_disks(config)
     if row["state"] not in LIVE:
         return _stopped(vm, disks, what, snapshot_name), _thoughts(config, what)
-    if what == "revert":
-        raise WrongState(f"VM {name} is {row['state']}: its disks change under it", hint=f"cvm stop {name}")
-    answer = ask(vm.path, name, "snapshot", {"do": what, "name": snapshot_name})
-    found = [Snapshot(str(disk), str(title), int(when)) for disk, title, when in answer.get("snapshots", [])]
+    if what == "revert" and not ram:
+        raise WrongState(
+            f"VM {name} is {row['state']}: its disks change under it",
+            hint=f"cvm stop {name}; or --ram, for a snapshot with memory",
+        )
+    about = {"do": what, "name": snapshot_name, "ram": ram}
+    answer = ask(vm.path, name, "snapshot", about, seconds=patience(config.memory) if ram else None)
+    found = [Snapshot(*item) for item in answer.get("snapshots", [])]
     return found, _thoughts(config, what)
 
 
@@ -114,21 +108,10 @@ def _stopped(vm: VmDir, disks: Sequence[Disk], what: str, name: str) -> list[Sna
         for disk in disks if option is not None else ():
             _qemu_img("snapshot", str(option), name, disk.path)
         if what == "revert":
-            _record_epoch(vm, name, disks)
+            begin_epoch(vm, name, f"disk {', '.join(disk.name for disk in disks)} is")
         return _listed(disks)
     finally:
         vm.unlock()
-
-
-def _record_epoch(vm: VmDir, name: str, disks: Sequence[Disk]) -> None:
-    """Every reversal is a line of the VM's ledger and begins an epoch: there one sees whether and when it happened."""
-    epoch = 1 + sum(1 for entry in ledger.read_ledger(vm).entries if entry.get("event") == "snapshot-revert")
-    names = ", ".join(disk.name for disk in disks)
-    time = datetime.now(UTC).isoformat(timespec="milliseconds")
-    reason = f"disk {names} is back at snapshot {name}; epoch {epoch}"
-    ledger.append(
-        vm, {"event": "snapshot-revert", "time": time, "outcome": "reverted", "reason": reason, "epoch": epoch}
-    )
 
 
 def _agree(before: Sequence[Snapshot], disks: Sequence[Disk], what: str, name: str) -> None:
@@ -149,7 +132,8 @@ def _listed(disks: Sequence[Disk]) -> list[Snapshot]:
     for disk in disks:
         document: dict[str, Any] = json.loads(_qemu_img("info", "--output=json", "-f", "qcow2", disk.path))
         found += [
-            Snapshot(disk.name, str(item["name"]), int(item["date-sec"])) for item in document.get("snapshots", [])
+            Snapshot(disk.name, str(item["name"]), int(item["date-sec"]), int(item["vm-state-size"]))
+            for item in document.get("snapshots", [])
         ]
     return found
 

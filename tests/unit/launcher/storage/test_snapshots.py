@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from launcher.cli import main
-from launcher.errors import PlanRefused
+from launcher.errors import NotFound, PlanRefused, WrongState
+from launcher.io.ledger import read_ledger
+from launcher.io.qmp import Qmp
 from launcher.service import live
 from launcher.service.live import LiveMalformed
-from launcher.service.snapshots import _thoughts, refuse_memory, snapshot_disks
+from launcher.service.ram_snapshots import refuse_ended, refuse_memory
+from launcher.service.snapshots import _thoughts, snapshot_disks
 from policy.vocab import Platform
 from tests.fakes.disk_world import prepared, qemu_io, real_qemu, running_disks
 from tests.fakes.vm_files import web_1
@@ -97,11 +101,71 @@ def test_a_name_that_is_an_option_or_a_path_is_a_usage_error(vm: Path) -> None:
         assert main(["snapshot", "create", "vm", "--", name]) == 2, (vm, name)
 
 
+@pytest.mark.qemu
+def test_a_running_ordinary_vm_goes_back_to_memory_and_disks_of_one_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    img(tmp_path, "create", "-q", "-f", "qcow2", "a.qcow2", "1M")
+    text = '[[disk]]\npath = "a.qcow2"\nformat = "qcow2"\n[disk.throttle]\niops_total = 500\n'
+    made = prepared(text, tmp_path)
+    monkeypatch.setenv("CVM_STATE", str(tmp_path / "state"))
+    with running_disks(text, tmp_path) as (qemu, vm, _said):
+        qmp = qemu.qmp
+
+        def do(what: str, name: str, *, ram: bool = True) -> list[list[object]]:
+            answer = live.snapshot(made, qmp, {"do": what, "name": name, "ram": ram})
+            assert isinstance(answer["snapshots"], list)
+            return answer["snapshots"]
+
+        qemu_io(qemu, "disk0", "write -P 0x11 0 512")
+        then = ticks(qmp)
+        (kept,) = do("create", "one")
+        assert kept[:2] == ["disk0", "one"] and int(str(kept[3])) > 0
+        with pytest.raises(WrongState, match="there is one of that name"):
+            do("create", "one")
+        qemu_io(qemu, "disk0", "write -P 0x22 0 512")
+        qmp.execute("cont")
+        assert ticks(qmp, then) > then
+        do("create", "disks", ram=False)
+        with pytest.raises(WrongState, match="snapshot disks has no memory"):
+            do("revert", "disks")
+        with pytest.raises(NotFound, match="no snapshot 'two'"):
+            do("revert", "two")
+        do("revert", "one")
+        assert ticks(qmp) == then
+        qmp.execute("cont")
+        do("revert", "one")
+        assert qmp.execute("query-status")["status"] == "running"
+        reasons = [entry["reason"] for entry in read_ledger(vm).entries]
+    assert reasons == [f"memory and disks are back at snapshot one; epoch {number}" for number in (1, 2)]
+    img(tmp_path, "convert", "-f", "qcow2", "-O", "raw", "a.qcow2", "now")
+    assert (tmp_path / "now").read_bytes()[0] == 0x11
+
+
+def ticks(qmp: Qmp, after: int = 0) -> int:
+    """The firmware's clock ticks (BIOS data area, 0x46c) once there are more than ``after``; the VM stands still then."""
+    deadline = time.monotonic() + 60
+    while True:
+        qmp.execute("stop")
+        found = int(qmp.hmp("xp /1wx 0x46c").split()[-1], 16)
+        if found > after:
+            return found
+        assert time.monotonic() < deadline
+        qmp.execute("cont")
+        time.sleep(0.1)
+
+
 def test_memory_is_refused_with_the_reason_of_the_platform() -> None:
     with pytest.raises(PlanRefused, match="encrypted under a key of this one launch"):
-        refuse_memory(web_1())
-    with pytest.raises(PlanRefused, match="only disks"):
-        refuse_memory(web_1()._replace(platform=Platform.NONE))
+        refuse_memory(web_1().platform)
+    refuse_memory(Platform.NONE)
+
+
+def test_memory_of_a_vm_that_is_not_up_is_neither_kept_nor_brought_back(vm: Path) -> None:
+    with pytest.raises(WrongState, match="goes back into one"):
+        refuse_ended("vm", "stopped")
+    for verb in ("create", "revert"):
+        assert main(["snapshot", verb, "vm", "one", "--ram"]) == 10
 
 
 def test_who_reverts_an_encrypted_disk_is_told_what_that_means() -> None:
