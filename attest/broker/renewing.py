@@ -22,11 +22,11 @@ def watched(collateral: ServiceCollateral, document: PolicyDocument) -> tuple[An
         found.append(Watched("amd", collateral.source, anchors_of(document, collateral.folder.current())))
     intel = collateral.intel
     if intel.source is not None and intel.may_ask(document):
-        found.append(Watched("intel", intel.source, _with_cached_roots(intel.source, intel_anchors_of(document))))
+        found.append(Watched("intel", intel.source, with_cached_roots(intel.source, intel_anchors_of(document))))
     return tuple(found)
 
 
-def _with_cached_roots(source: PcsSource, anchors: IntelAnchors) -> IntelAnchors:
+def with_cached_roots(source: PcsSource, anchors: IntelAnchors) -> IntelAnchors:
     """A policy names test roots by digest only; with their certificates, which cached things bring, lists of them
     verify too.
     """

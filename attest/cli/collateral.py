@@ -15,6 +15,8 @@ PRODUCTS = ("Milan", "Genoa", "Turin")
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The four actions."""
+    from attest.cli.operator import add_operator
+
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     fetch = actions.add_parser(
         "fetch", help="fetch what evidence needs, or a chip, a product, a platform", allow_abbrev=False
@@ -45,6 +47,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         allow_abbrev=False,
     )
     load.add_argument("file", type=Path, metavar="FILE", help="bundle, extended report, certificates")
+    for child in (fetch, status, load):
+        add_operator(child, required=False, where="the cache of this service, https://HOST:PORT", ca="--service-ca")
     for child in (fetch, status, bundle, load):
         where = child.add_mutually_exclusive_group()
         where.add_argument("--cache", type=Path, metavar="DIR", help="cache folder (the settings', else the user's)")

@@ -36,11 +36,17 @@ class ServiceRefused(CvmError):
 LISTENER = "the operators' listener, https://HOST:PORT"
 
 
-def add_operator(parser: ArgumentParser, *, required: bool = True, where: str = LISTENER) -> None:
-    """``--service``, ``--ca``, and ``--certificate`` with ``--key`` or ``--token-file``."""
+def add_operator(parser: ArgumentParser, *, required: bool = True, where: str = LISTENER, ca: str = "--ca") -> None:
+    """``--service``, ``--ca`` (by another name where that one is taken), and ``--certificate`` with ``--key`` or
+    ``--token-file``.
+    """
     parser.add_argument("--service", required=required, metavar="URL", help=where)
     parser.add_argument(
-        "--ca", type=Path, metavar="FILE", help="the service's authority, ca.pem (default: the system's)"
+        ca,
+        dest="service_ca",
+        type=Path,
+        metavar="FILE",
+        help="the service's authority, ca.pem (default: the system's)",
     )
     for name, text in (
         ("certificate", "yours (operator.pem)"),
@@ -93,7 +99,7 @@ def _context(args: Namespace) -> ssl.SSLContext:
     import ssl
 
     try:
-        context = ssl.create_default_context(cafile=args.ca)
+        context = ssl.create_default_context(cafile=args.service_ca)
         if args.certificate is not None:
             context.load_cert_chain(args.certificate, args.key)
     except (OSError, ssl.SSLError) as exc:

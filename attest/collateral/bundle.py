@@ -48,6 +48,10 @@ class Imported:
     wanted: Wanted | IntelWanted
     outcome: str
 
+    def to_json(self) -> dict[str, str]:
+        """As plain data."""
+        return {"name": self.wanted.name, "title": str(self.wanted), "outcome": self.outcome}
+
 
 class Intel(NamedTuple):
     """Intel's side of the same cache, and the roots it is verified under."""

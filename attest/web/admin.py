@@ -19,6 +19,7 @@ from attest.broker.operations import NewResource
 from attest.broker.token import MAX_TOKEN
 from attest.broker.views import record_json, secret_json
 from attest.store import records, secrets
+from attest.web.collateral import COLLATERAL_ROUTES
 from attest.web.expiry_watch import seconds_left
 from attest.web.guest import RESOURCE, healthz, json_response, resource_path
 from attest.web.health import OK, checks, ready
@@ -139,6 +140,7 @@ ADMIN_ROUTES = (
     *TRUSTEE_ADMIN_ROUTES,
     *REFERENCE_ROUTES,
     *POLICY_ROUTES,
+    *COLLATERAL_ROUTES,
     Route("POST", "/cvm/v0/token/introspect", Who.OPERATOR, introspect_token, MAX_TOKEN),
     Route("GET", "/cvm/v0/token/<id>", Who.OPERATOR, show_token),
     Route("DELETE", "/cvm/v0/token/<id>", Who.OPERATOR, revoke_token),

@@ -32,6 +32,7 @@ from attest.broker.errors import (
     VersionMismatch,
 )
 from attest.broker.launches import HostRefused
+from attest.collateral.errors import BundleRefused
 from attest.errors import AttestError
 from attest.keys.statement import SignatureRefused
 from attest.store.errors import AlreadyExists, NotFound, StoreUnavailable
@@ -75,6 +76,7 @@ _TABLE: tuple[tuple[type[CvmError], Kind], ...] = (
     (RequestMalformed, Kind(400, "SerdeError", "Malformed request")),
     (MalformedInput, Kind(400, "SerdeError", "Malformed input")),
     (ConfigInvalid, Kind(400, "SerdeError", "Malformed document")),
+    (BundleRefused, Kind(400, "BundleRefused", "Does not verify")),
     (HostRefused, Kind(403, "HostRefused", "Not a registered host's word")),
     (SignatureRefused, Kind(400, "SignatureRefused", "Not signed as it must be")),
 )

@@ -93,7 +93,7 @@ ISO = Family(
             "Only launches that match a registered reference value are accepted; policy and reference values change by "
             "recorded acts that name who did it. Settings that decide and the collateral in force are on record "
             "whenever they are others than before.",
-            (*_RULES, kinds.SETTINGS_CHANGE, kinds.COLLATERAL_CHANGE),
+            (*_RULES, kinds.SETTINGS_CHANGE, kinds.COLLATERAL_CHANGE, kinds.COLLATERAL_LOAD),
             (
                 "attest audit list --kind policy-apply --json",
                 "attest reference list --json",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeProvider]
 def served(tmp_path_factory: pytest.TempPathFactory, provider: FakeProvider) -> Iterator[Served]:
     found = Served(tmp_path_factory.mktemp("served") / "service").init(PKI)
     found.config.write_text(found.config.read_text().replace("[store]", provider.toml() + "\n[store]", 1))
+    (found.folder / "collateral" / "root.der").write_bytes(PKI.ark_der)  # the policy names it by digest only
     yield found.start()
     found.stop()
 
@@ -171,3 +173,23 @@ def test_a_policy_is_tried_put_in_force_compared_and_taken_back_over_the_service
     listed = json.loads(attest_command("policy", "list", "--json", *reads).out)["versions"]
     assert [entry["by"] for entry in listed[len(before) :]] == ["operator:petra"] * 2
     assert listed == json.loads(served.attest("policy", "list", "--json").out)["versions"]
+
+
+def test_the_cache_of_a_service_is_listed_and_filled_over_it(
+    served: Served, provider: FakeProvider, tmp_path: Path
+) -> None:
+    asks = over(served, provider, tmp_path)
+    asks[asks.index("--ca")] = "--service-ca"
+    chip = tmp_path / "new-machine.pem"
+    chip.write_bytes(
+        b"".join(ssl.DER_cert_to_PEM_cert(der).encode() for der in (PKI.leaf_der, PKI.ask_der, PKI.ark_der))
+    )
+    done = attest_command("collateral", "import", str(chip), *asks)
+    assert (done.code, "the service: 2 items verified" in done.out) == (0, True), done.err
+    listed = attest_command("collateral", "status", *asks)
+    assert (listed.code, "Genoa VCEK of chip" in listed.out) == (0, True), listed.err
+    fetched = attest_command("collateral", "fetch", "--product", "Genoa", *asks)
+    assert (fetched.code, "AMD is not asked" in fetched.err) == (3, True), fetched.err
+    changes = json.loads(served.attest("audit", "ask", "changes", "--json").out)["answer"]
+    loaded = [change["actor"] for change in changes if change["kind"] == "collateral-load"]
+    assert loaded == ["operator:petra"]

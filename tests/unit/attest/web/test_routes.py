@@ -133,6 +133,7 @@ def test_what_auditors_may_use_is_this_and_only_reads() -> None:
         ("GET", "/cvm/v0/resource/<repository>/<kind>/<tag>"),
         ("GET", "/cvm/v0/reference-value"),
         ("GET", "/cvm/v0/reference-value/<name>/progress"),
+        ("GET", "/cvm/v0/collateral"),
         ("GET", "/cvm/v0/policy"),
         ("GET", "/cvm/v0/policy/<version>"),
         ("POST", "/cvm/v0/policy/check"),
