@@ -32,6 +32,8 @@ VERBS = {
     "console": "attach to a VM's serial console",
     "exec": "run a command in an attested guest, past the host",
     "logs": "show what a VM wrote to its console",
+    "events": "what happened to VMs, as it happens",
+    "qmp": "ask a running VM's QEMU; guarded",
     "boot-time": "where the time of a VM's last launch went",
     "ledger": "every launch of a VM, and how it ended",
     "import": "make a VM file from a libvirt domain",

@@ -40,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--source", choices=tuple(_FILES), default="console", help="which log (default: console)")
     parser.add_argument("--previous", action="store_true", help="the console of the launch before this one")
     parser.add_argument(
-        "--since", type=_since, metavar="TIME",
+        "--since", type=since_argument, metavar="TIME",
         help="console only, to the second: an age such as 30s, 10m, 2h, 1d, or an RFC 3339 time",
     )  # fmt: skip
     parser.add_argument("-n", "--lines", type=_lines, metavar="N", help="of what is there, the last N lines")
@@ -94,8 +94,8 @@ def _put(line: str, *, as_json: bool) -> None:
     sys.stdout.write((json.dumps({"schema": "cvm.logs/1", "line": line}) if as_json else line) + "\n")
 
 
-def _since(text: str) -> float:
-    """Seconds since 1970."""
+def since_argument(text: str) -> float:
+    """An age or a time, as seconds since 1970; for argparse."""
     age = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
     if age is not None:
         return time.time() - int(age[1]) * _UNITS[age[2]]

@@ -17,6 +17,7 @@ from policy.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from launcher.core.status import StatusEvent
@@ -63,6 +64,8 @@ class Progress:
         self.rebooted = False
         """Whether the guest asked to boot again; only then did it end."""
         self._port_speaks = False
+        self.listener: Callable[[Seen], None] | None = None
+        """Gets everything that is noted, also what is too much for ``events``."""
 
     @property
     def decided(self) -> bool:
@@ -232,6 +235,8 @@ class Progress:
         self.seconds.setdefault(what, round(at, 3))
 
     def _note(self, seen: Seen) -> None:
+        if self.listener is not None:
+            self.listener(seen)
         if len(self.events) < MAX_EVENTS:
             self.events.append(seen._replace(time=round(seen.time, 3)))
 

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_LINE = 1 << 16
+MAX_ANSWER = 8 << 20
+"""QEMU can be asked for its whole schema."""
 _PATIENCE = 25.0
+_READING = 1.0
+"""Seconds a client has to take its answer."""
 
 
 class ControlMalformed(MalformedInput):
@@ -60,6 +64,7 @@ class ControlPort:
         with client, contextlib.suppress(OSError):
             client.settimeout(0.2)
             answer = self._answer(_read_line(client))
+            client.settimeout(_READING)
             client.sendall(json.dumps(answer).encode("ascii") + b"\n")
 
     def close(self) -> None:
@@ -101,10 +106,10 @@ def ask(
         client.settimeout(_PATIENCE + (seconds or 0))
         try:
             client.sendall(json.dumps({"v": 1, "do": word, "about": about or {}}).encode("ascii") + b"\n")
-            line = _read_line(client)
+            line = _read_line(client, MAX_ANSWER)
         except OSError as exc:
             raise WrongState(f"VM {name}: its launcher gave no answer: {exc}", hint="cvm ps") from None
-    document = strict_json(line, "control answer", max_bytes=MAX_LINE, error=ControlMalformed)
+    document = strict_json(line, "control answer", max_bytes=MAX_ANSWER, error=ControlMalformed)
     if not isinstance(document, dict) or not isinstance(document.get("ok"), bool):
         raise ControlMalformed("control answer: want an object with ok")
     if not document["ok"]:
@@ -113,9 +118,9 @@ def ask(
     return answer if isinstance(answer, dict) else {}
 
 
-def _read_line(client: socket.socket) -> bytes:
+def _read_line(client: socket.socket, most: int = MAX_LINE) -> bytes:
     data = bytearray()
-    while b"\n" not in data and len(data) <= MAX_LINE:
+    while b"\n" not in data and len(data) <= most:
         piece = client.recv(MAX_LINE)
         if not piece:
             break

@@ -18,7 +18,7 @@ from launcher.errors import QemuFailed, QmpMalformed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 _PATIENCE = 20.0
@@ -56,9 +56,13 @@ class Qmp:
 
     def execute(self, command: str, /, **arguments: object) -> Any:
         """Run one command; its return value. Raises :class:`QmpRefused` with QEMU's words."""
+        return self.execute_with(command, {name.replace("_", "-"): value for name, value in arguments.items()})
+
+    def execute_with(self, command: str, arguments: Mapping[str, object]) -> Any:
+        """As :meth:`execute`, with names of arguments as they are."""
         request: dict[str, object] = {"execute": command}
         if arguments:
-            request["arguments"] = {name.replace("_", "-"): value for name, value in arguments.items()}
+            request["arguments"] = dict(arguments)
         try:
             self._socket.sendall(json.dumps(request).encode("ascii") + b"\n")
         except OSError:

@@ -32,7 +32,10 @@ class Answers:
             raise WrongState(f"it is not up: {self._record.waiting}")
         if request.word in live.COMMANDS:
             answer = live.COMMANDS[request.word](self._record.prepared, self._qmp, request.about)
-            self._record.say(f"{request.word}: {safe_text(str(answer.get('said', 'done')), 400)}")
+            said = safe_text(str(answer.get("said", "done")), 400)
+            self._record.say(f"{request.word}: {said}")
+            if live.changes(request.word, request.about):
+                self._record.events.put("operator", request.word, {"said": said}, self._record.now())
             return answer
         if request.word == "migrate":
             return self._migrate(request)
@@ -56,6 +59,7 @@ class Answers:
             raise WrongState("it is paused already" if self._record.paused else "it is not paused")
         self._qmp.execute(_VCPUS[word])
         self._record.pause(on=word == "pause")
+        self._record.events.put("operator", word, {}, self._record.now())
         self._record.save()
         return {"state": "paused" if self._record.paused else "running"}
 
@@ -64,4 +68,5 @@ class Answers:
             raise WrongState("it is on its way already")
         target = parse_target(str(request.about.get("to")), plain=True)  # who asked has said so, or was not let through
         self._departure = Departure(self._qmp, self._record.prepared.plan.spec, target)
+        self._record.events.put("operator", "migrate", {"to": target.text}, self._record.now())
         return {"said": f"on its way to {target.text}"}

@@ -1,8 +1,9 @@
-"""What a launcher does to a running VM's disks when a verb asks it to: the monitor serves one client, the launcher."""
+"""What a launcher does to a running VM when a verb asks it to: the monitor serves one client, the launcher."""
 
 from __future__ import annotations
 
 from launcher.core.argv.disks import throttle_object, top_node
+from launcher.core.qmp_rules import is_question
 from launcher.core.spec import VmSpec
 from launcher.core.storage import Throttle
 from launcher.errors import WrongState
@@ -134,4 +135,18 @@ def net(prepared: Prepared, qmp: Qmp, about: dict[str, Any]) -> dict[str, object
     return net_limits(prepared, qmp, about)
 
 
-COMMANDS: dict[str, Command] = {"throttle": throttle, "memory": memory, "snapshot": snapshot, "net": net}
+def qmp(prepared: Prepared, monitor: Qmp, about: dict[str, Any]) -> dict[str, object]:
+    """See :mod:`launcher.service.passthrough_qmp`, which few launches need."""
+    from launcher.service.passthrough_qmp import pass_on
+
+    return pass_on(prepared, monitor, about)
+
+
+def changes(word: str, about: dict[str, Any]) -> bool:
+    """Whether a command that was carried out was more than a question."""
+    if word == "qmp":
+        return not is_question(str(about.get("command")))
+    return bool(about) and about.get("do") != "list"
+
+
+COMMANDS: dict[str, Command] = {"throttle": throttle, "memory": memory, "snapshot": snapshot, "net": net, "qmp": qmp}

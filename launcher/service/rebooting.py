@@ -35,6 +35,7 @@ class InPlace:
         self._at = time.monotonic() + wait
         record.waiting = f"reboot {self._restarts.tries} of {self._restarts.settings.retries} in {wait:g} s"
         record.say(f"the guest asked for a reboot: {record.waiting}")
+        record.events.put("launcher", "reboot", {"try": self._restarts.tries, "in_seconds": wait})
         return True
 
     def due(self) -> bool:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from launcher.core import names
-from launcher.core.progress import Progress
+from launcher.core.progress import Progress, Seen
 from launcher.core.states import FAILED, REFUSED, RESTARTING
 from launcher.core.text import safe_text
+from launcher.io.event_log import EventLog
 from launcher.io.procid import identity
 from launcher.io.statedir import VmDir
 from launcher.service.planning import Prepared
@@ -34,6 +35,8 @@ class Record:
         self.vm = vm
         self.prepared = prepared
         self.progress = progress
+        self.events = EventLog(vm.path, vm.name)
+        progress.listener = self._noted
         self.say = say
         self.launch_digest = prepared.launch_digest
         self.emulated_root: str | None = None
@@ -63,6 +66,8 @@ class Record:
     def renew(self) -> None:
         """The same QEMU is about to launch its guest anew: nothing that was seen of the old one counts for the new."""
         self.progress = Progress(self.progress.kind)
+        self.progress.listener = self._noted
+        self.events.renew()
         self.since = _now()
         self.zero = time.monotonic()
         self.paused, self.paused_seconds, self.waiting = False, 0.0, ""
@@ -74,6 +79,10 @@ class Record:
         self._emulator = None if emulator is None else identity(emulator)
         self._saved = ()
         self.save()
+
+    def _noted(self, seen: Seen) -> None:
+        if seen.event != "payload-output":  # what a payload prints is in the status log
+            self.events.put(seen.source, seen.event, seen.detail, seen.time)
 
     def now(self) -> float:
         """Seconds since QEMU was started."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _KEPT = (
     names.STATE_FILE,
     names.LEDGER,
+    names.EVENTS,
+    f"{names.EVENTS}.1",
     names.VTPM_FOLDER,
     names.SERIAL_LOG + names.PREVIOUS,
     names.SERIAL_LOG + names.PREVIOUS + SUFFIX,
@@ -55,6 +57,7 @@ def in_ledger(record: Record, restarts: int) -> Iterator[None]:
     except BaseException as exc:
         reason = exc.message if isinstance(exc, CvmError) else type(exc).__name__
         ledger.append(record.vm, {"event": "failed-to-start", "time": _now(), "reason": safe_text(reason, 400)})
+        record.events.put("launcher", "failed-to-start", {"reason": reason})
         _tell_end(record, "failed", reason)
         raise
     _write_end(record)
@@ -72,6 +75,7 @@ def again_in_place(record: Record, restarts: int) -> None:
 def _write_launch(record: Record, more: dict[str, object]) -> None:
     started, found = _now(), identities(record)
     ledger.append(record.vm, {"event": "launch", "time": started, **more, **found})
+    record.events.put("launcher", "launch", {**more, "expected_measurement": found["expected_measurement"]})
     record.signed = _sign(record, started, found)
 
 
@@ -91,6 +95,8 @@ def _write_end(record: Record) -> None:
             "seconds": progress.seconds,
         },
     )
+    ending = {"outcome": record.outcome, "code": progress.code, "reason": progress.reason}
+    record.events.put("launcher", "end", ending, record.now())
     _tell_end(record, record.outcome, progress.reason)
 
 
@@ -166,12 +172,14 @@ def wait_to_restart(record: Record, restarts: Restarts, trap: SignalTrap) -> boo
     settings = restarts.settings
     record.waiting = f"restart {restarts.tries} of {settings.retries} in {wait:g} s: {progress.reason}"
     record.say(f"it ended ({progress.state}): {record.waiting}")
+    record.events.put("launcher", "restart", {"try": restarts.tries, "in_seconds": wait})
     record.save()
     told = bool(select.select([trap.wakeup], [], [], wait)[0] and trap.take())
     record.waiting = ""
     record.save()
     if told:
         record.say("told to stop: it is not started again")
+        record.events.put("operator", "stop", {"reason": "not started again"})
     return not told
 
 
