@@ -15,8 +15,8 @@ from launcher.service.listing import describe
 from policy.errors import CvmError
 
 DESCRIPTION = """Show or change the memory of a running ordinary VM: less and more with its balloon ([ram] balloon),
-beyond its first size with memory modules ([ram] max and slots), which stay until it ends. The guest needs drivers;
-what it did is shown. A confidential VM's memory never changes."""
+beyond its first size with memory modules or virtio-mem ([ram] max, slots and grow), which it gives back when asked. The
+guest needs drivers; what it did is shown. A confidential VM's memory never changes."""
 EPILOG = """example: cvm memory build-3 6GiB
 exit status: 0 done, 2 no size, 10 no such VM, not up, or it cannot have that size"""
 

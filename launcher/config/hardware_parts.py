@@ -5,7 +5,18 @@ from __future__ import annotations
 import re
 
 from launcher.config.sizes import parse_size
-from launcher.core.hardware import DIMM, GROUP, IOMMUFD, Devices, NumaNode, Passthrough, Placement, Ram
+from launcher.core.hardware import (
+    DIMM,
+    GROUP,
+    IOMMUFD,
+    MODULES,
+    VIRTIO_MEM,
+    Devices,
+    NumaNode,
+    Passthrough,
+    Placement,
+    Ram,
+)
 from launcher.core.limits import cpu_list
 from launcher.core.vm import VmConfig
 from policy.table import Problems, Table
@@ -77,9 +88,13 @@ def ram(table: Table | None, memory: int) -> Ram:
     if not 1 <= slots <= 256:
         table.problem("slots", f"got {slots}, want 1 to 256")
     overcommit = table.value("overcommit", bool, default=True)
-    found = Ram(
-        huge_pages=pages, max=_maximum(table, memory), slots=slots, overcommit=overcommit is not False, **switches
-    )
+    grow = table.choice("grow", (MODULES, VIRTIO_MEM), MODULES) or MODULES
+    most = _maximum(table, memory)
+    if pages and most is not None and (most - memory) % pages:
+        table.problem("max", f"what it grows by is not a multiple of {pages >> 20} MiB")
+    if grow != MODULES and most is None:
+        table.problem("grow", "needs max: to what the memory can grow")
+    found = Ram(huge_pages=pages, max=most, slots=slots, grow=grow, overcommit=overcommit is not False, **switches)
     table.finish()
     return found
 

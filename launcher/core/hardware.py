@@ -25,8 +25,12 @@ class Placement(NamedTuple):
     smt_isolation: bool = False
 
 
+MODULES, VIRTIO_MEM = "modules", "virtio-mem"
+"""How memory grows: by whole modules (ACPI), or by blocks of one device that asks the guest for each."""
+
+
 class Ram(NamedTuple):
-    """How memory is backed. ``huge_pages``: their size, 0 for none. ``max``: to what it can grow."""
+    """How memory is backed. ``huge_pages``: their size, 0 for none. ``max``: to what it can grow, by ``grow``."""
 
     huge_pages: int = 0
     allow_double_memory: bool = False
@@ -37,6 +41,12 @@ class Ram(NamedTuple):
     overcommit: bool = True
     max: int | None = None
     slots: int = 4
+    grow: str = MODULES
+
+    @property
+    def by_device(self) -> bool:
+        """Whether it can grow through virtio-mem."""
+        return self.max is not None and self.grow == VIRTIO_MEM
 
     @property
     def filled(self) -> bool:

@@ -33,9 +33,12 @@ def _ram(config: VmConfig) -> list[tuple[str, str, str]]:
     if ram.has_balloon:
         reporting = "with free-page reporting" if ram.free_page_reporting else "by `cvm memory`"
         found.append(("balloon", reporting, "gives memory back to the host; its driver must be in the guest"))
-    if ram.max is not None:
+    if ram.max is not None and ram.by_device:
+        most = f"up to {ram.max >> 20} MiB by virtio-mem"
+        found.append(("memory can grow", most, "`cvm memory` asks the guest's driver for blocks, more or fewer"))
+    elif ram.max is not None:
         steps = f"up to {ram.max >> 20} MiB in {ram.slots} steps"
-        found.append(("memory can grow", steps, "`cvm memory` plugs modules in; they stay until the VM ends"))
+        found.append(("memory can grow", steps, "`cvm memory` plugs modules in, and out if the guest lets go"))
     for number, node in enumerate(config.numa):
         where = "any host node" if node.host is None else f"host node {node.host}"
         found.append(

@@ -41,9 +41,9 @@ def parse_target(text: str, *, plain: bool = False) -> Target:
     return Target(text, None, match[1].strip("[]"), int(match[2]))
 
 
-def refuse_tied(passthrough: int, modules: int, *, tpm: bool = False) -> None:
-    """What ties a running VM to this host: ``passthrough`` functions of its hardware, ``modules`` of memory plugged in
-    since its start, a ``tpm`` whose state is here. Raises :class:`PlanRefused`.
+def refuse_tied(passthrough: int, grown: int, *, tpm: bool = False) -> None:
+    """What ties a running VM to this host: ``passthrough`` functions of its hardware, ``grown`` bytes of memory that
+    came since its start, a ``tpm`` whose state is here. Raises :class:`PlanRefused`.
     """
     if tpm:
         raise PlanRefused(
@@ -54,10 +54,10 @@ def refuse_tied(passthrough: int, modules: int, *, tpm: bool = False) -> None:
             f"migration: {passthrough} PCI function(s) of this host are inside the VM",
             hint="stop it here and launch it there",
         )
-    if modules:
+    if grown:
         raise PlanRefused(
-            f"migration: {modules} memory module(s) were plugged in since its start; the other side has none",
-            hint="raise memory in the VM file and launch it anew, then move it",
+            f"migration: {grown >> 20} MiB of memory came since its start; the other side has none of it",
+            hint="cvm memory makes it what it was; or raise memory in the VM file and launch it anew, then move it",
         )
 
 

@@ -55,6 +55,8 @@ _RULES = (
      "reports as free stays private and allocated"),
     ("ram.hot-plug", "ram.max", "pages must be accepted by the guest and are measured or validated at launch; memory "
      "that appears later only enlarges the address map"),
+    ("ram.virtio-mem", "ram.grow", "the host's device would hand memory out and take it back block by block: the guest "
+     "would have to accept each, nothing measures which, and private pages do not go back to the host"),
     ("numa.guest-nodes", "numa", "QEMU binds the shared half only; use placement.mems, which binds private "
      "memory too"),
     ("devices.video", "devices.video", "the host would see the guest's screen"),
@@ -98,7 +100,8 @@ def _confidential(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:
         "ram.merge": ram.merge,
         "ram.balloon": ram.balloon,
         "ram.free-page-reporting": ram.free_page_reporting,
-        "ram.hot-plug": ram.max is not None,
+        "ram.hot-plug": ram.max is not None and not ram.by_device,
+        "ram.virtio-mem": ram.by_device,
         "numa.guest-nodes": bool(config.numa),
         "devices.video": config.devices.video != "none",
         "devices.tpm": config.devices.tpm,

@@ -14,6 +14,7 @@ from launcher.io.migration import connect, hand_over, listen
 from launcher.io.qmp import Qmp
 from launcher.io.statedir import existing, state_root
 from launcher.service.listing import describe
+from launcher.service.resizing import plugged_memory
 from policy.vocab import Platform
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ class Departure:
 
     def __init__(self, qmp: Qmp, spec: VmSpec, target: Target) -> None:
         refuse_protected(spec.platform)
-        refuse_tied(len(spec.passthrough), len(qmp.execute("query-memory-devices")), tpm=spec.devices.tpm)
+        refuse_tied(len(spec.passthrough), plugged_memory(qmp), tpm=spec.devices.tpm)
         channel = connect(target)
         try:
             qmp.execute("migrate", uri=hand_over(qmp, channel))

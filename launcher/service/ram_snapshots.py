@@ -17,6 +17,7 @@ from launcher.errors import NotFound, PlanRefused, StorageFailed, WrongState
 from launcher.io.qmp import Qmp
 from launcher.io.statedir import VmDir, state_root
 from launcher.service.epochs import begin_epoch
+from launcher.service.resizing import plugged_memory
 from policy.vocab import Platform
 
 _STEADY, _PER_SECOND = 60.0, 16 << 20
@@ -88,8 +89,8 @@ def kept(qmp: Qmp, node: str) -> dict[str, int]:
 
 
 def _refuse_modules(qmp: Qmp) -> None:
-    if qmp.execute("query-memory-devices"):
-        raise WrongState("a memory module is plugged in: a snapshot's memory fits only the memory it was launched with")
+    if plugged_memory(qmp):
+        raise WrongState("it has grown: a snapshot's memory fits only the memory it was launched with")
 
 
 def _job(qmp: Qmp, command: str, spec: VmSpec, nodes: Sequence[str], name: str) -> str:

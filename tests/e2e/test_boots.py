@@ -71,10 +71,12 @@ def test_the_image_boots_reports_and_powers_off(
     assert [item["event"] for item in result["events"] if item["source"] == "guest"] == ["booted", "running", "stopped"]
 
 
-def test_a_detached_vm_shows_its_console_and_obeys_the_power_button(
+def test_a_detached_vm_shows_its_console_gives_memory_back_and_obeys_the_power_button(
     image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["launch", vm(tmp_path, image, "none", poweroff=False), "--detach", "--json"]) == 0
+    path = Path(vm(tmp_path, image, "none", poweroff=False))
+    path.write_text(path.read_text() + '[ram]\nmax = "640MiB"\n')
+    assert main(["launch", str(path), "--detach", "--json"]) == 0
     try:
         console = subprocess.Popen(
             [sys.executable, "-m", "launcher", "console", "none"],
@@ -91,6 +93,8 @@ def test_a_detached_vm_shows_its_console_and_obeys_the_power_button(
         console.stdin.flush()
         assert console.wait(20) == 0
         assert b"\x1b" not in shown
+        assert _memory(capsys, "640MiB")["plugged"] == 128 << 20
+        _until(lambda: _memory(capsys, "512MiB")["plugged"] == 0)
     finally:
         before = time.monotonic()
         assert main(["stop", "none"]) == 0
@@ -147,6 +151,13 @@ def test_an_ordinary_vm_moves_while_it_runs_and_stays_when_it_cannot(
             assert main(["stop", "none", "--json"]) == 0
             monkeypatch.setenv("CVM_STATE", here)
             assert _state(capsys) == "stopped"
+
+
+def _memory(capsys: pytest.CaptureFixture[str], size: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main(["memory", "none", size, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
 
 
 def _until(true: Callable[[], bool]) -> None:

@@ -1,10 +1,11 @@
-"""Devices only some VMs have: balloon, entropy, tablet, screen, and functions of the host's PCI bus.
+"""Devices only some VMs have: balloon, memory that grows, entropy, tablet, screen, and functions of the host's PCI bus.
 
 They come last, so that nothing else changes its slot. Source: QEMU 11.1 "VFIO device assignment", ``qom.json`` iommufd.
 """
 
 from __future__ import annotations
 
+from launcher.core.argv.memory import growing_device
 from launcher.core.argv.words import json_value
 from launcher.core.hardware import FIRST_DEVICE_FD, GROUP, IOMMU_FD, IOMMUFD
 from launcher.core.spec import VmSpec
@@ -18,6 +19,7 @@ def extras(spec: VmSpec) -> tuple[str, ...]:
     if spec.ram.has_balloon:
         reporting = ",free-page-reporting=on" if spec.ram.free_page_reporting else ""
         options += ["-device", f"virtio-balloon-pci,id=balloon0{reporting},{_VIRTIO}"]
+    options += growing_device(spec)
     if spec.devices.rng:
         options += ["-object", json_value(qom_type="rng-builtin", id="rng0")]
         options += ["-device", f"virtio-rng-pci,id=entropy0,rng=rng0,{_VIRTIO}"]

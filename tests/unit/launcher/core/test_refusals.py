@@ -19,6 +19,7 @@ CASES: dict[str, dict[str, object]] = {
     "ram.balloon": {"ram": Ram(balloon=True)},
     "ram.free-page-reporting": {"ram": Ram(free_page_reporting=True)},
     "ram.hot-plug": {"ram": Ram(max=8 << 30)},
+    "ram.virtio-mem": {"ram": Ram(max=8 << 30, grow="virtio-mem")},
     "numa.guest-nodes": {"numa": (NumaNode("0-3", 4 << 30),)},
     "devices.video": {"devices": Devices(video="std")},
     "devices.tpm": {"devices": Devices(tpm=True)},

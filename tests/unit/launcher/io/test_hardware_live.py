@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from launcher.core.argv import qemu_options
 from launcher.core.argv.words import json_value
 from launcher.core.confinement import confinement
 from launcher.core.confinement_settings import IsolationSettings
-from launcher.core.hardware import Devices, NumaNode, Placement, Ram
+from launcher.core.hardware import VIRTIO_MEM, Devices, NumaNode, Placement, Ram
 from launcher.core.spec import VmSpec
 from launcher.errors import QemuFailed, WrongState
 from launcher.io.isolation import jail_for
@@ -23,6 +24,7 @@ from launcher.io.pinning import pin, threads_of
 from launcher.io.qemu import Qemu, start_qemu
 from launcher.io.statedir import VmDir
 from launcher.io.toolchain import ToolchainMissing, find_toolchain
+from launcher.service import resizing
 from launcher.service.planning import qemu_facts
 from launcher.service.resizing import Room, resize
 from policy.vocab import Platform
@@ -30,6 +32,12 @@ from policy.vocab import Platform
 pytestmark = pytest.mark.qemu
 MIB = 1 << 20
 ROOM = Room(256 * MIB, 512 * MIB, 2, balloon=True)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No guest runs here that could answer."""
+    monkeypatch.setattr(resizing, "GUEST_SECONDS", 0.2)
 
 
 def module(name: str, size: int) -> str:
@@ -155,3 +163,39 @@ def test_cores_are_its_own_or_the_kernels_refusal_is_told(tmp_path: Path) -> Non
             assert libc.prctl(62, 0, qemu.child.pid, 0, ctypes.byref(cookie)) == 0 and cookie.value
         else:
             assert step.detail.endswith((os.strerror(errno.ENODEV), os.strerror(errno.EINVAL)))
+
+
+def test_virtio_mem_is_asked_for_blocks_and_says_what_the_guest_took(tmp_path: Path) -> None:
+    room = ROOM._replace(balloon=False, by_device=True)
+    with running(tmp_path, ram=Ram(max=512 * MIB, grow=VIRTIO_MEM, prealloc=True)) as qemu:
+        answer = resize(room, qemu.qmp, 384 * MIB, module)
+        assert (answer["plugged"], answer["slots_left"]) == (0, 0)
+        assert (
+            str(answer["said"]) == "256 MiB plugged in (384 MiB asked for: its virtio-mem driver has not answered yet)"
+        )
+        (device,) = qemu.qmp.execute("query-memory-devices")
+        assert (device["type"], device["data"]["requested-size"]) == ("virtio-mem", 128 * MIB)
+        with pytest.raises(WrongState, match="blocks of 2 MiB"):
+            resize(room, qemu.qmp, 385 * MIB, module)
+        with pytest.raises(WrongState, match="at most 512 MiB"):
+            resize(room, qemu.qmp, 640 * MIB, module)
+        assert resize(room, qemu.qmp, 256 * MIB, module)["said"] == "256 MiB plugged in"
+
+
+def test_a_module_that_the_guest_does_not_give_back_stays_and_is_asked_for_again(tmp_path: Path) -> None:
+    room = ROOM._replace(balloon=False)
+    with running(tmp_path, ram=Ram(max=512 * MIB, slots=2)) as qemu:
+        resize(room, qemu.qmp, 512 * MIB, module)
+        with pytest.raises(WrongState, match="dimm0 has 256 MiB, and modules are taken out whole"):
+            resize(room, qemu.qmp, 384 * MIB, module)
+        for _ in range(2):
+            answer = resize(room, qemu.qmp, 256 * MIB, module)
+            assert answer["said"] == "512 MiB plugged in; the guest has not yet given back dimm0"
+
+
+def test_memory_of_a_module_that_came_back_late_is_freed_before_anything_else(tmp_path: Path) -> None:
+    room = ROOM._replace(balloon=False)
+    with running(tmp_path, ram=Ram(max=512 * MIB, slots=2)) as qemu:
+        qemu.qmp.execute("object-add", **json.loads(module("dimm0-ram", 128 * MIB)))
+        assert resize(room, qemu.qmp, 384 * MIB, module)["plugged"] == 128 * MIB
+        assert [item["id"] for item in qemu.qmp.execute("query-memdev")].count("dimm0-ram") == 1
