@@ -27,14 +27,17 @@ from attest.broker.guest_facts import facts_of, facts_to_text, vm_of
 from attest.broker.initdata import init_data_digest
 from attest.broker.limits import machine_of
 from attest.broker.protocol import AttestRequest, parse_attest
+from attest.broker.rules import Rules
 from attest.broker.service import Service
 from attest.broker.tees import TEES
 from attest.broker.token import Issued, Subject, issue
-from attest.broker.trail import append
+from attest.broker.trail import draft
 from attest.endorsement.errors import VerificationFailed
 from attest.errors import AttestError
 from attest.evidence.errors import EvidenceMalformed
-from attest.store import decisions, sessions
+from attest.store import decisions, records, sessions
+from attest.store import rules as stored_rules
+from attest.store.blobs import Kept
 from attest.store.decisions import StoredDecision
 from attest.store.sessions import Consumed, Session
 from attest.verifier.binding import report_data_for
@@ -60,10 +63,12 @@ def attest(service: Service, session_id: str, body: bytes, now: datetime, peer: 
     request = parse_attest(body)  # (1)
     init_data = None if request.init_data is None else init_data_digest(request.init_data)
     vm = vm_of(request.init_data)
-    session = consume_nonce(service, session_id, request, now)  # (2)
+    session, rules = consume_nonce(service, session_id, request, now)  # (2)
     request = replace(request, nonce=session.nonce)
     expected = report_data_for(session.nonce, request.tee_pubkey.members, request.additional_evidence)
-    case = replace(_examine(service, session.tee, request, Bound(expected, init_data, vm), now), peer=peer)  # (3) (4)
+    case = replace(
+        _examine(service, session.tee, request, Bound(expected, init_data, vm), rules, now), peer=peer
+    )  # (3) (4)
     if case.found.claims is not None:
         service.limits.chip.check(machine_of(case.found.claims.tee))
     number, issued = _record(service, session_id, case)  # (5)
@@ -72,21 +77,21 @@ def attest(service: Service, session_id: str, body: bytes, now: datetime, peer: 
     return issued
 
 
-def consume_nonce(service: Service, session_id: str, request: AttestRequest, now: datetime) -> Session:
-    """Use up the session's nonce, or raise SessionRefused. Returns the session."""
+def consume_nonce(service: Service, session_id: str, request: AttestRequest, now: datetime) -> tuple[Session, Rules]:
+    """Use up the session's nonce, or raise SessionRefused. Returns the session and the rules in force then."""
 
-    def consume(tx: Connection) -> tuple[Consumed, Session | None]:
-        return sessions.consume(tx, session_id, request.nonce, now, request.version), sessions.find(tx, session_id)
+    def consume(tx: Connection) -> tuple[Consumed, Session | None, int]:
+        outcome = sessions.consume(tx, session_id, request.nonce, now, request.version)
+        return outcome, sessions.find(tx, session_id), stored_rules.generation(tx)
 
-    outcome, session = service.writes.run(consume)
+    outcome, session, generation = service.writes.run(consume)
     if outcome is not Consumed.NOW or session is None:
         code, text = _REFUSALS[Consumed.UNKNOWN_SESSION if session is None else outcome]
         raise SessionRefused(text, code=code)
-    return session
+    return session, service.rules.at(generation)
 
 
-def _examine(service: Service, tee: str, request: AttestRequest, bound: Bound, now: datetime) -> Case:
-    rules = service.rules.current()
+def _examine(service: Service, tee: str, request: AttestRequest, bound: Bound, rules: Rules, now: datetime) -> Case:
     try:
         presented = TEES[tee].present(request.evidence, service.collateral, rules.document, bound.report_data, now)
     except EvidenceMalformed as exc:
@@ -101,12 +106,18 @@ def _record(service: Service, session_id: str, case: Case) -> tuple[int, Issued 
     issued = _token(service, case, found["claims"])
     subject = case.presented.launch_digest.hex() if case.presented else "unreadable evidence"
 
+    kept = Kept()
+    body = evidence_record.keep(kept.add, case, found)
+    body["token_id"] = issued.token_id if issued else None
+    # All that needs no transaction comes before it: it holds up everybody else's.
+    written = draft(Event(case.now, DECISION, subject, case.found.outcome, GUEST, body))
+    decision = None if issued is None else _stored(issued, case)
+
     def record(tx: Connection) -> int:
-        body = evidence_record.keep(tx, case, found)
-        body["token_id"] = issued.token_id if issued else None
-        number = append(tx, Event(case.now, DECISION, subject, case.found.outcome, GUEST, body))
-        if issued is not None:
-            decisions.add(tx, _stored(number, issued, case))
+        kept.put(tx)
+        number = records.append(tx, written)
+        if decision is not None:
+            decisions.add(tx, replace(decision, id=number))
             sessions.attach_decision(tx, session_id, number)
         return number
 
@@ -131,12 +142,13 @@ def _token(service: Service, case: Case, brief: dict[str, object]) -> Issued | N
     )
 
 
-def _stored(number: int, issued: Issued, case: Case) -> StoredDecision:
+def _stored(issued: Issued, case: Case) -> StoredDecision:
+    """What a token stands for, without its record's number."""
     claims, decision = case.found.claims, case.found.decision
     if claims is None or decision is None:
         raise TypeError("a token without a decision")
     return StoredDecision(
-        id=number,
+        id=0,
         token_id=issued.token_id,
         time=case.now,
         expires=issued.expires,

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
-
-from sqlalchemy import Connection
 
 from attest.audit.canonical import canonical
 from attest.broker.appraise import Found, matching
 from attest.broker.case import Case
 from attest.broker.rego_input import result_claims
-from attest.store import blobs
 from policy.claims import TeeClaims, claims_json
 from policy.explain import decision_json, summary
 from policy.reference import ReferenceValue
@@ -23,21 +20,21 @@ RECEIVED = "received_sha256"
 RESULT = "result"
 
 
-def keep(tx: Connection, case: Case, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Store the bytes the decision rests on and return the body that names them. ``found`` are its :func:`findings`,
-    made before the transaction, which holds up everybody else's. ``matched`` are the names of the reference values the
-    guest equals; ``peer`` is the address the connection came from, which is a balancer's where there is one.
+def keep(put: Callable[[bytes], bytes], case: Case, found: Mapping[str, Any]) -> dict[str, Any]:
+    """``put`` the bytes the decision rests on and return the body that names them. ``found`` are its :func:`findings`.
+    ``matched`` are the names of the reference values the guest equals; ``peer`` is the address the connection came
+    from, which is a balancer's where there is one.
     """
     request = case.request
     return {
         "tee": case.tee,
-        "evidence": _evidence(tx, case),
+        "evidence": _evidence(put, case),
         "binding": {
             "hash": HASH,
             "nonce": request.nonce,
             "tee_pubkey": request.tee_pubkey.members,
             "additional_evidence": request.additional_evidence,
-            "init_data": None if request.init_data is None else blobs.put(tx, request.init_data.body.encode()),
+            "init_data": None if request.init_data is None else put(request.init_data.body.encode()),
             "report_data": case.bound.report_data,
             "init_data_digest": case.bound.init_data,
         },
@@ -48,19 +45,19 @@ def keep(tx: Connection, case: Case, found: Mapping[str, Any]) -> dict[str, Any]
         },
         "matched": matched(case.found, case.rules.references, case.now, case.bound.vm),
         "peer": case.peer,
-        **_result(tx, case),
+        **_result(put, case),
         **found,
     }
 
 
-def _result(tx: Connection, case: Case) -> dict[str, bytes]:
+def _result(put: Callable[[bytes], bytes], case: Case) -> dict[str, bytes]:
     """What a resource policy in Rego will look at when the guest asks for a resource, where there is one."""
     rego, found = case.rules.document.rego, case.found
     if rego is None or rego.resource is None or found.claims is None or found.decision is None:
         return {}
     runtime = {"nonce": case.request.nonce, "tee-pubkey": case.request.tee_pubkey.members}
     claims = result_claims(found.claims.tee, found.decision, runtime)
-    return {RESULT: blobs.put(tx, canonical(claims))}
+    return {RESULT: put(canonical(claims))}
 
 
 def matched(found: Found, references: Sequence[ReferenceValue], now: datetime, vm: str | None) -> list[str]:
@@ -96,12 +93,12 @@ def _summary(found: Found) -> str:
     return found.outcome if found.decision is None else summary(found.decision)
 
 
-def _evidence(tx: Connection, case: Case) -> Mapping[str, Any]:
+def _evidence(put: Callable[[bytes], bytes], case: Case) -> Mapping[str, Any]:
     """Bytes are kept once they are evidence; of anything else the digest of what was received."""
     if case.presented is None:
         received = canonical(_without_floats(case.request.evidence))
         return {RECEIVED: hashlib.sha256(received).digest(), "received_bytes": len(received)}
-    return case.presented.keep(lambda data: blobs.put(tx, data))
+    return case.presented.keep(put)
 
 
 def _without_floats(value: object) -> object:

@@ -213,7 +213,7 @@ def _rego_denies(path: ResourcePath, decision: StoredDecision) -> AccessDenied:
 
 def _resource_policy(service: Service, tx: Connection, decision: StoredDecision, path: ResourcePath) -> str | None:
     """Why the resource policy in Rego says no, for the record; ``None`` where it allows or there is none."""
-    document = service.rules.within(tx).document
+    document = service.rules.of_generation(tx, decision.generation).document  # it is the one in force, by (2)
     if document.rego is None or document.rego.resource is None:
         return None
     stored = records.get(tx, decision.id)

@@ -51,6 +51,13 @@ class RulesInForce:
         with self._database.read() as tx:
             return self.within(tx)
 
+    def at(self, generation: int) -> Rules:
+        """Those of ``generation``, which was just read: nothing is asked again where they are known, and where others
+        came into force meanwhile, those. Raises as :meth:`current`.
+        """
+        last = self._last
+        return last if last is not None and last.generation == generation else self.current()
+
     def within(self, tx: Connection) -> Rules:
         """As :meth:`current`, as one transaction sees them."""
         return self.of_generation(tx, rules.generation(tx))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 
 class Backend(Protocol):
@@ -14,6 +13,8 @@ class Backend(Protocol):
 
     plain_errors: tuple[type[Exception], ...]
     """Errors of the driver that may arrive without SQLAlchemy's wrapping."""
+    constraint_error: type[Exception]
+    """That of a broken constraint among them."""
 
     @property
     def name(self) -> str:
@@ -47,5 +48,5 @@ class Backend(Protocol):
     def copy_aside(self, suffix: str) -> Path | None:
         """A copy of what is committed, in a file beside it; ``None`` where that is the administrator's to make."""
 
-    def is_foreign(self, error: DBAPIError) -> bool:
-        """Whether ``error`` says that the tables are not ours."""
+    def is_foreign(self, error: BaseException | None) -> bool:
+        """Whether the driver's ``error`` says that the tables are not ours."""

@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql
 
+from attest.store.prepared import driver
+
 _POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]  # it has no annotations
 
 
@@ -21,9 +23,9 @@ def insert_rows(tx: Connection, table: Table, rows: Sequence[tuple[object, ...]]
     if not rows:
         return
     if tx.dialect.name == "postgresql":
-        _copy(tx.connection.driver_connection, table, rows)
+        _copy(driver(tx), table, rows)
     else:
-        tx.exec_driver_sql(_insert(table), list(rows))
+        driver(tx).executemany(_insert(table), rows)
 
 
 def _copy(connection: Any, table: Table, rows: Sequence[tuple[object, ...]]) -> None:

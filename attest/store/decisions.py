@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
+from attest.store.prepared import Prepared
 from attest.store.schema import decisions
 from attest.store.times import from_micros, to_micros
 
@@ -34,16 +36,15 @@ class StoredDecision:
     facts: str | None = None
 
 
-# Made once: to build a statement anew takes longer than to run it.
-_ADD = insert(decisions)
-_GET = select(decisions).where(decisions.c.id == bindparam("number"))
-_BY_TOKEN = select(decisions).where(decisions.c.token_id == bindparam("jti"))
+_ADD = Prepared(insert(decisions), [column.name for column in decisions.columns if column.name != "revoked"])
+_GET = Prepared(select(decisions).where(decisions.c.id == bindparam("number")))
+_BY_TOKEN = Prepared(select(decisions).where(decisions.c.token_id == bindparam("jti")))
 
 
 def add(tx: Connection, decision: StoredDecision) -> None:
     """Remember a decision; its audit record is appended before, in the same transaction."""
-    tx.execute(
-        _ADD,
+    _ADD.change(
+        tx,
         {
             "id": decision.id,
             "token_id": decision.token_id,
@@ -61,12 +62,12 @@ def add(tx: Connection, decision: StoredDecision) -> None:
 
 def get(tx: Connection, decision_id: int) -> StoredDecision | None:
     """By number."""
-    return _stored(tx.execute(_GET, {"number": decision_id}).first())
+    return _stored(_GET.first(tx, {"number": decision_id}))
 
 
 def by_token(tx: Connection, token_id: str) -> StoredDecision | None:
     """By the token's ``jti``."""
-    return _stored(tx.execute(_BY_TOKEN, {"jti": token_id}).first())
+    return _stored(_BY_TOKEN.first(tx, {"jti": token_id}))
 
 
 def revoke(tx: Connection, decision_id: int, now: datetime) -> None:
@@ -84,7 +85,7 @@ def revoked(tx: Connection, now: datetime) -> tuple[StoredDecision, ...]:
     return tuple(entry for row in tx.execute(found.order_by(decisions.c.id)) if (entry := _stored(row)) is not None)
 
 
-def _stored(row: Row[tuple[object, ...]] | None) -> StoredDecision | None:
+def _stored(row: Any) -> StoredDecision | None:
     if row is None:
         return None
     return StoredDecision(
@@ -94,7 +95,7 @@ def _stored(row: Row[tuple[object, ...]] | None) -> StoredDecision | None:
         expires=from_micros(row.expires),
         status=row.status,
         generation=row.generation,
-        emulated=row.emulated,
+        emulated=bool(row.emulated),
         tee_pubkey=row.tee_pubkey,
         references=tuple(json.loads(row.references)),
         revoked=None if row.revoked is None else from_micros(row.revoked),

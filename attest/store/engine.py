@@ -133,16 +133,17 @@ class Database:
         """Whatever the database cannot do now is our error; a broken constraint is a defect and stays what it is."""
         try:
             yield
-        except IntegrityError:
+        except (IntegrityError, self._backend.constraint_error):
             raise
         except DBAPIError as exc:
-            if self._backend.is_foreign(exc):
-                raise StoreUnsupported(
-                    f"database {self}: not a database of this service", hint="attest init makes one"
-                ) from None
-            raise StoreUnavailable(f"database {self}: {str(exc.orig).strip()}") from None
+            raise self._own_error(exc.orig) from None
         except self._backend.plain_errors as exc:
-            raise StoreUnavailable(f"database {self}: {str(exc).strip()}") from None
+            raise self._own_error(exc) from None
+
+    def _own_error(self, error: BaseException | None) -> StoreUnsupported | StoreUnavailable:
+        if self._backend.is_foreign(error):
+            return StoreUnsupported(f"database {self}: not a database of this service", hint="attest init makes one")
+        return StoreUnavailable(f"database {self}: {str(error).strip()}")
 
 
 def _way_out(found: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from attest.store.columns import as_bytes
+from attest.store.prepared import Prepared
 from attest.store.schema import approvals, conditions, instances, releases
 from attest.store.times import from_micros, to_micros
 
@@ -38,18 +39,18 @@ class StoredApproval:
     expires: datetime
 
 
-_CURRENT = (
+_CURRENT = Prepared(
     select(conditions).where(conditions.c.path == bindparam("its_path")).order_by(conditions.c.version.desc()).limit(1)
 )
 
 
 def current(tx: Connection, path: str) -> StoredConditions | None:
     """The newest conditions of ``path``."""
-    row = tx.execute(_CURRENT, {"its_path": path}).first()
+    row = _CURRENT.first(tx, {"its_path": path})
     if row is None:
         return None
     return StoredConditions(
-        row.path, row.version, as_bytes(row.document), row.disabled, from_micros(row.set_at), row.set_by
+        row.path, row.version, as_bytes(row.document), bool(row.disabled), from_micros(row.set_at), row.set_by
     )
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError
 
 from attest.store.errors import StoreUnsupported
+from attest.store.prepared import driver
 
 try:
     import psycopg
@@ -23,7 +24,7 @@ except ImportError:
         "database: this installation has no PostgreSQL driver", hint="pip install 'cvm[postgres]'"
     ) from None
 
-_ONE_WRITER = text("SELECT pg_advisory_xact_lock(4932973)")
+_ONE_WRITER = "SELECT pg_advisory_xact_lock(4932973)"
 _UNDEFINED_TABLE = "42P01"
 _MUST_BE_ON = ("fsync", "full_page_writes", "synchronous_commit")
 
@@ -32,6 +33,7 @@ class Postgres:
     """A server's database, see :class:`attest.store.backend.Backend`."""
 
     plain_errors: tuple[type[Exception], ...] = (psycopg.Error,)
+    constraint_error: type[Exception] = psycopg.IntegrityError
 
     def __init__(self, address: str, busy_seconds: float, *, read_only: bool = False) -> None:
         self._url = database_url(address)
@@ -75,7 +77,7 @@ class Postgres:
     def begin_write(self, connection: Connection, *, alone: bool) -> None:
         """Wait for the one lock."""
         if alone:
-            connection.execute(_ONE_WRITER)
+            driver(connection).execute(_ONE_WRITER)
 
     def for_reading(self, connection: Connection) -> Connection:
         """A snapshot of the moment of the first statement."""
@@ -98,9 +100,9 @@ class Postgres:
         """``pg_dump`` makes copies."""
         return None
 
-    def is_foreign(self, error: DBAPIError) -> bool:
+    def is_foreign(self, error: BaseException | None) -> bool:
         """Our tables are not there."""
-        return getattr(error.orig, "sqlstate", None) == _UNDEFINED_TABLE
+        return getattr(error, "sqlstate", None) == _UNDEFINED_TABLE
 
 
 def database_url(address: str) -> URL:

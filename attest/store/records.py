@@ -15,10 +15,11 @@ from attest.audit.merkle import leaf_hash
 from attest.store import tree
 from attest.store.bulk import insert_rows
 from attest.store.columns import as_bytes
+from attest.store.prepared import Prepared
 from attest.store.schema import audit
 from attest.store.times import from_micros, to_micros
 
-_LAST = "SELECT seq, sha256 FROM audit ORDER BY seq DESC LIMIT 1"
+_LAST = Prepared(select(audit.c.seq, audit.c.sha256).order_by(audit.c.seq.desc()).limit(1))
 GENESIS = bytes(32)
 """What the first record carries as the digest of its predecessor."""
 
@@ -70,7 +71,7 @@ class Filter:
 EVERY = Filter()
 
 
-_FACTS = select(audit.c.chip, audit.c.measurement, audit.c.vm).where(audit.c.seq == bindparam("number"))
+_FACTS = Prepared(select(audit.c.chip, audit.c.measurement, audit.c.vm).where(audit.c.seq == bindparam("number")))
 
 
 def append(tx: Connection, draft: Draft) -> int:
@@ -80,7 +81,7 @@ def append(tx: Connection, draft: Draft) -> int:
 
 def append_all(tx: Connection, drafts: Sequence[Draft]) -> range:
     """Append records in order, and their leaves to the tree; returns their numbers."""
-    last = tx.exec_driver_sql(_LAST).first()
+    last = _LAST.first(tx, {})
     seq, previous = (0, GENESIS) if last is None else (last.seq, as_bytes(last.sha256))
     frontier = tree.frontier(tx, seq, previous)
     rows, nodes = [], []
@@ -112,7 +113,7 @@ def get(tx: Connection, seq: int) -> StoredRecord | None:
 
 def facts(tx: Connection, seq: int) -> Facts:
     """What record ``seq`` is about; nothing where there is no such record."""
-    row = tx.execute(_FACTS, {"number": seq}).first()
+    row = _FACTS.first(tx, {"number": seq})
     return NONE if row is None else Facts(row.chip, row.measurement, row.vm)
 
 

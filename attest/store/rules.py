@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from attest.store.errors import AlreadyExists, NotFound
+from attest.store.errors import AlreadyExists, NotFound, StoreUnsupported
+from attest.store.prepared import Prepared
 from attest.store.schema import references, settings
 from attest.store.times import from_micros, to_micros
 from policy.stage import Stage, stage_from_json, stage_json
@@ -21,7 +22,7 @@ from policy.stage import Stage, stage_from_json, stage_json
 _GENERATION = "generation"
 _POLICY = "policy_sha256"
 _SIGNATURE = "policy_signature_sha256"
-_GET_GENERATION = select(settings.c.value).where(settings.c.name == _GENERATION)
+_GET_GENERATION = Prepared(select(settings.c.value).where(settings.c.name == _GENERATION))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,10 @@ class StoredReference:
 
 def generation(tx: Connection) -> int:
     """The number of the rules in force."""
-    return int(tx.scalars(_GET_GENERATION).one())
+    row = _GET_GENERATION.first(tx, {})
+    if row is None:
+        raise StoreUnsupported("database: no generation of rules in it", hint="attest init makes one")
+    return int(row.value)
 
 
 def active_policy(tx: Connection) -> bytes | None:

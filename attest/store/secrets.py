@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, insert, select, update
 
 from attest.store.errors import AlreadyExists, NotFound
+from attest.store.prepared import Prepared
 from attest.store.schema import secrets
 from attest.store.times import from_micros, to_micros
 
@@ -46,7 +48,7 @@ class SealedRow:
     source: str | None = None
 
 
-_SEALED = (
+_SEALED = Prepared(
     select(secrets)
     .where(secrets.c.path == bindparam("its_path"), _IN_FORCE)
     .order_by(secrets.c.version.desc())
@@ -121,7 +123,7 @@ def retire(tx: Connection, path: str, *, now: datetime) -> int:
 
 def sealed(tx: Connection, path: str) -> SealedRow | None:
     """The version in force."""
-    row = tx.execute(_SEALED, {"its_path": path}).first()
+    row = _SEALED.first(tx, {"its_path": path})
     return None if row is None else _sealed(row)
 
 
@@ -130,7 +132,7 @@ def _first(tx: Connection, which: ColumnElement[bool]) -> SealedRow | None:
     return None if row is None else _sealed(row)
 
 
-def _sealed(row: Row[tuple[object, ...]]) -> SealedRow:
+def _sealed(row: Any) -> SealedRow:
     return SealedRow(
         row.path, row.version, row.master_key_id, row.wrapped_key, row.ciphertext, _names(row.only_for), row.source
     )

@@ -13,6 +13,7 @@ from enum import Enum
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
+from attest.store.prepared import Prepared
 from attest.store.schema import sessions
 from attest.store.times import from_micros, to_micros
 
@@ -43,13 +44,12 @@ class Consumed(Enum):
     UNKNOWN_SESSION = "unknown session"
 
 
-# Made once: to build a statement anew takes longer than to run it.
 _ITS = sessions.c.id_sha256 == bindparam("key")
-_FORGET = delete(sessions).where(sessions.c.expires < bindparam("before"))
-_ADD = insert(sessions)
-_FIND = select(sessions).where(_ITS)
-_ATTACH = update(sessions).where(_ITS).values(decision=bindparam("of_decision"))
-_CONSUME = (
+_FORGET = Prepared(delete(sessions).where(sessions.c.expires < bindparam("before")))
+_ADD = Prepared(insert(sessions), ("id_sha256", "nonce", "tee", "version", "created", "expires"))
+_FIND = Prepared(select(sessions).where(_ITS))
+_ATTACH = Prepared(update(sessions).where(_ITS).values(decision=bindparam("of_decision")))
+_ANY_NONCE = (
     update(sessions)
     .where(
         _ITS,
@@ -59,7 +59,8 @@ _CONSUME = (
     )
     .values(nonce_used=bindparam("at"))
 )
-_CONSUME_IT = _CONSUME.where(sessions.c.nonce == bindparam("its_nonce"))
+_CONSUME = Prepared(_ANY_NONCE)
+_CONSUME_IT = Prepared(_ANY_NONCE.where(sessions.c.nonce == bindparam("its_nonce")))
 
 
 def _key(session_id: str) -> bytes:
@@ -70,9 +71,9 @@ def add(
     tx: Connection, session_id: str, *, nonce: str, tee: str, now: datetime, expires: datetime, version: str = "0.4.0"
 ) -> None:
     """Remember a challenge, and forget those that expired long ago."""
-    tx.execute(_FORGET, {"before": to_micros(now - KEEP_EXPIRED)})
-    tx.execute(
-        _ADD,
+    _FORGET.change(tx, {"before": to_micros(now - KEEP_EXPIRED)})
+    _ADD.change(
+        tx,
         {
             "id_sha256": _key(session_id),
             "nonce": nonce,
@@ -91,8 +92,8 @@ def consume(tx: Connection, session_id: str, nonce: str | None, now: datetime, v
     """
     key, at = _key(session_id), to_micros(now)
     asked = {"key": key, "of_version": version, "at": at}
-    changed = tx.execute(_CONSUME, asked) if nonce is None else tx.execute(_CONSUME_IT, asked | {"its_nonce": nonce})
-    if changed.rowcount == 1:
+    changed = _CONSUME.change(tx, asked) if nonce is None else _CONSUME_IT.change(tx, asked | {"its_nonce": nonce})
+    if changed == 1:
         return Consumed.NOW
     session = find(tx, session_id)
     if session is None:
@@ -106,7 +107,7 @@ def consume(tx: Connection, session_id: str, nonce: str | None, now: datetime, v
 
 def find(tx: Connection, session_id: str) -> Session | None:
     """The session of a cookie."""
-    row = tx.execute(_FIND, {"key": _key(session_id)}).first()
+    row = _FIND.first(tx, {"key": _key(session_id)})
     if row is None:
         return None
     used = None if row.nonce_used is None else from_micros(row.nonce_used)
@@ -115,4 +116,4 @@ def find(tx: Connection, session_id: str) -> Session | None:
 
 def attach_decision(tx: Connection, session_id: str, decision: int) -> None:
     """From now on the session stands for this decision."""
-    tx.execute(_ATTACH, {"key": _key(session_id), "of_decision": decision})
+    _ATTACH.change(tx, {"key": _key(session_id), "of_decision": decision})

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from attest.store.errors import StoreUnavailable, StoreUnsupported
+from attest.store.prepared import driver
 
 _READ_ONLY = "cvm_read_only"
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF", "secure_delete=ON")
@@ -28,7 +28,8 @@ _READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_TRANS
 class Sqlite:
     """A database file, see :class:`attest.store.backend.Backend`."""
 
-    plain_errors: tuple[type[Exception], ...] = (sqlite3.OperationalError, sqlite3.DatabaseError)
+    plain_errors: tuple[type[Exception], ...] = (sqlite3.DatabaseError,)
+    constraint_error: type[Exception] = sqlite3.IntegrityError
 
     def __init__(self, path: Path, busy_seconds: float, *, read_only: bool = False) -> None:
         self._path = path
@@ -94,9 +95,9 @@ class Sqlite:
     def check_durable(self, connection: Connection) -> None:
         """The pragmas see to it."""
 
-    def is_foreign(self, error: DBAPIError) -> bool:
+    def is_foreign(self, error: BaseException | None) -> bool:
         """No such table, or no SQLite file."""
-        return "no such table" in str(error.orig) or "not a database" in str(error.orig)
+        return "no such table" in str(error) or "not a database" in str(error)
 
 
 def copy(path: Path, target: Path) -> None:
@@ -134,4 +135,4 @@ def _only_reading(action: int, first: str | None, second: str | None, database: 
 
 def _begin(connection: Connection) -> None:
     read_only: Any = connection.get_execution_options().get(_READ_ONLY)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    driver(connection).execute("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -10,6 +10,7 @@ from attest.audit.merkle import Frontier, Nodes, complete_subtrees, consistency_
 from attest.store.bulk import insert_rows
 from attest.store.columns import as_bytes
 from attest.store.errors import TreeIncomplete
+from attest.store.prepared import driver
 from attest.store.schema import tree
 
 _TAIL = "cvm_tail"
@@ -47,7 +48,7 @@ def nodes(tx: Connection, wanted: Iterable[tuple[int, int]]) -> Nodes:
         # and an expression of so many terms would take ten times as long to make as to run.
         places = [f"level = {level} AND number IN ({', '.join(map(str, some))})" for level, some in levels.items()]
         where = " OR ".join(places)
-        rows = tx.exec_driver_sql(f"SELECT level, number, hash FROM tree WHERE {where}")  # noqa: S608  of numbers
+        rows = driver(tx).execute(f"SELECT level, number, hash FROM tree WHERE {where}").fetchall()  # noqa: S608  of numbers
         found = {(level, number): as_bytes(value) for level, number, value in rows}
 
     def node(level: int, number: int) -> bytes:

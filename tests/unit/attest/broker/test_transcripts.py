@@ -210,6 +210,18 @@ def test_a_policy_change_ends_tokens_made_before_it(world: ServiceWorld) -> None
     assert refused(lambda: client.resource(PATH)).information["reasons"] == ["snp.vmpl"]
 
 
+def test_what_another_replica_put_in_force_counts_for_the_next_guest_of_this_one(world: ServiceWorld) -> None:
+    other = ServiceWorld(world.folder, world.store, again=True)
+    assert world.client().resource(PATH) == SECRET
+    assert other.client().resource(PATH) == SECRET
+    other.policy(demo_policy().replace(b"vmpl = [0]", b"vmpl = [1]"))
+    assert refused(lambda: world.client().resource(PATH)).information["reasons"] == ["snp.vmpl"]
+    other.policy(demo_policy())
+    world.retire()
+    assert refused(lambda: other.client().resource(PATH)).status == 403
+    other.database.close()
+
+
 def test_retiring_a_reference_value_ends_what_it_allowed(world: ServiceWorld) -> None:
     client = world.client()
     assert client.resource(PATH) == SECRET

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select
 
-from attest.store import blobs, records, rules, sessions
+from attest.store import blobs, decisions, records, rules, sessions
+from attest.store.blobs import Kept
+from attest.store.decisions import StoredDecision
 from attest.store.engine import Database
 from attest.store.errors import StoreUnavailable, StoreUnsupported
 from attest.store.postgres import database_url
@@ -94,6 +96,35 @@ def test_a_transaction_that_raises_changes_nothing(database: Database) -> None:
         raise ZeroDivisionError
     with database.read() as tx:
         assert tx.scalar(select(func.count()).select_from(audit)) == 0
+
+
+def test_a_broken_constraint_is_a_defect_and_not_a_database_that_is_away(database: Database) -> None:
+    with database.write() as tx:
+        sessions.add(tx, "one", nonce="n", tee="snp", now=NOW, expires=LATER)
+    with pytest.raises(Exception, match=r"(?i)unique") as caught, database.write() as tx:
+        sessions.add(tx, "other", nonce="n", tee="snp", now=NOW, expires=LATER)
+    assert not isinstance(caught.value, StoreUnavailable)
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_a_decision_comes_back_as_it_was_put(database: Database, emulated: bool) -> None:
+    number = _append(database, "s")
+    put = StoredDecision(number, "t", NOW, LATER, "affirming", 3, emulated, "{}", ("a", "b"), facts="{}")
+    with database.write() as tx:
+        decisions.add(tx, put)
+        assert decisions.get(tx, number) == put
+        assert decisions.by_token(tx, "t") == put
+        assert type(decisions.get(tx, number).emulated) is bool
+        assert decisions.by_token(tx, "other") is None
+
+
+def test_bytes_kept_together_are_put_once_each(database: Database) -> None:
+    kept = Kept()
+    digests = [kept.add(b"one"), kept.add(b"two"), kept.add(b"one")]
+    with database.write() as tx:
+        blobs.put(tx, b"two")
+        kept.put(tx)
+        assert [blobs.get(tx, digest) for digest in digests] == [b"one", b"two", b"one"]
 
 
 def test_a_reader_sees_one_moment(database: Database) -> None:
