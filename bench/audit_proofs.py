@@ -70,11 +70,11 @@ def _files(folder: Path) -> tuple[list[bytes], LogSigner]:
 
 
 def _whole(files: Sequence[bytes], signer: LogSigner) -> Callable[[], None]:
-    memory = Memory()
+    memory, log = Memory(), signer.key.verifier
 
     def check() -> None:
         for data in files:
-            check_proof_file(parse_proof_file(data, memory), signer.key.verifier, memory=memory)
+            check_proof_file(parse_proof_file(data, memory), log, memory=memory)
 
     return check
 

@@ -25,10 +25,9 @@ def decision_json(decision: Decision) -> dict[str, object]:
 
 def summary(decision: Decision) -> str:
     """One line: verdict, counts and warnings; says ``emulated`` where the hardware was."""
-    outcomes = [check.outcome for check in decision.checks]
-    ignored = outcomes.count(IGNORED)
-    text = f"{decision.verdict}, {outcomes.count(PASS)} of {len(outcomes) - ignored} checks passed"
-    text += f", {ignored} left out by policy {decision.policy_name}"
+    passed, failed = decision.results.passed, len(decision.results.failed)
+    text = f"{decision.verdict}, {passed} of {passed + failed} checks passed"
+    text += f", {decision.results.ignored} left out by policy {decision.policy_name}"
     text += " (emulated hardware)" if decision.emulated else ""
     return text + "".join(f"; {warning}" for warning in decision.warnings)
 

@@ -9,16 +9,17 @@ values or at the clock runs each time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
-from policy.check import FAIL, PASS, Appraisal, Check
+from policy.check import FAIL, Appraisal, Check
 from policy.claims import TeeClaims, field_names
 from policy.document import PolicyDocument, TeeRules
 from policy.reference_set import NONE
-from policy.results import Results, Rule
+from policy.results import Known, Results
 from policy.vocab import Platform
 
 C = TypeVar("C", bound=TeeClaims)
@@ -26,16 +27,6 @@ R = TypeVar("R", bound=TeeRules)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _PENDING = Check("pending", "", "", FAIL, "")
 """Holds the place of a rule that runs each time, and fails if it did not run."""
-
-
-class _Known(NamedTuple):
-    """Results of the rules that are remembered, a place for each of the others, and when those run."""
-
-    checks: tuple[Check, ...]
-    failed: frozenset[str]
-    passed: bool
-    now: tuple[tuple[int, Rule], ...]
-    later: tuple[tuple[int, Rule], ...]
 
 
 class Remembered(Generic[C, R]):
@@ -69,33 +60,28 @@ class Remembered(Generic[C, R]):
     def run(self, of: Appraisal[C, R]) -> Results:
         """The result of every rule."""
         known = self._known(of.document, of.rules, self._key(of.claims))
-        checks, failed, passed = list(known.checks), known.failed, known.passed
-        for place, rule in known.now:
-            checks[place] = check = rule(of)
-            if check.outcome == FAIL:
-                failed |= {check.id}
-            elif check.outcome == PASS:
-                passed = True
-        return Results(checks, failed, passed, known.later, of)
+        return Results(known, [(place, rule(of)) for place, rule in known.now], of)
 
-    def _run_remembered(self, document: PolicyDocument, rules: R, key: Sequence[object]) -> _Known:
-        of = Appraisal(self._blanked(key), rules, Platform.NONE, document, NONE, _NEVER)
-        found = [(place, rule(of)) for place, rule in self._remembered]
-        results = Results.of(check for _, check in found)
-        checks = [_PENDING] * len(self.rules)
-        for place, check in found:
-            checks[place] = check
-        later = tuple(item for item in self._each_time if item[1] in self._left_out and self._left_out[item[1]](rules))
-        now = tuple(item for item in self._each_time if item not in later)
-        return _Known(tuple(checks), results.failed, results.passed, now, later)
+    def shared(self, claims: C) -> Sequence[object]:
+        """The claims that do not differ from guest to guest."""
+        found: Sequence[object] = self._key(claims)
+        return found
 
-    def _blanked(self, key: Sequence[object]) -> C:
-        """Claims with the fields of ``key``, and blank elsewhere."""
-        values = _nested(dict(zip(self._names, key, strict=True)))
+    def blanked(self, shared: Sequence[object]) -> C:
+        """Claims with what :meth:`shared` gave, and blank elsewhere."""
+        values = _nested(dict(zip(self._names, shared, strict=True)))
         for name, part in self._parts.items():
             values[name] = part(**{**self._blank.get(name, {}), **values.get(name, {})})
         own = {name: value for name, value in self._blank.items() if name not in self._parts}
         return self._kind(**own, **values)
+
+    def _run_remembered(self, document: PolicyDocument, rules: R, shared: Sequence[object]) -> Known:
+        of = Appraisal(self.blanked(shared), rules, Platform.NONE, document, NONE, _NEVER)
+        made = {place: rule(of) for place, rule in self._remembered}
+        later = tuple(item for item in self._each_time if item[1] in self._left_out and self._left_out[item[1]](rules))
+        now = tuple(item for item in self._each_time if item not in later)
+        checks = tuple(made.get(place, _PENDING) for place in range(len(self.rules)))
+        return replace(Known.of(made.values()), checks=checks, now=now, later=later)
 
 
 def _leaves(kind: type, parts: Mapping[str, type]) -> list[str]:

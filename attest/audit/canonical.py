@@ -56,9 +56,11 @@ def is_plain(value: object, depth: int = MAX_DEPTH) -> bool:
     """Whether parsed JSON holds no fraction and is nested at most ``depth`` deep."""
     if not isinstance(value, (dict, list)):
         return not isinstance(value, float)
-    # Most members are text: only the others are looked into.
-    members = value.values() if isinstance(value, dict) else value
-    return depth > 0 and all(is_plain(item, depth - 1) for item in members if type(item) not in _AS_IT_IS)
+    for item in value.values() if isinstance(value, dict) else value:
+        # Most members are text: only the others are looked into.
+        if type(item) not in _AS_IT_IS and not is_plain(item, depth - 1):
+            return False
+    return depth > 0
 
 
 def rfc3339(when: datetime) -> str:

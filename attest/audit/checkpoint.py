@@ -88,6 +88,7 @@ def encode_hash(value: bytes) -> str:
     return b2a_base64(value, newline=False).decode("ascii")
 
 
+@lru_cache(4096)  # the upper half of many paths is one and the same
 def decode_hash(text: str, what: str) -> bytes:
     """32 bytes from base64 in its only spelling, or :class:`NoteMalformed`."""
     try:

@@ -12,6 +12,7 @@ from attest.broker.appraise import Found, matching
 from attest.broker.case import Case
 from attest.broker.rego_input import result_claims
 from policy.claims import TeeClaims, claims_json
+from policy.decide import Decision
 from policy.explain import decision_json, summary
 from policy.reference import ReferenceValue
 
@@ -65,26 +66,33 @@ def matched(found: Found, references: Sequence[ReferenceValue], now: datetime, v
     return [] if found.claims is None else list(matching(found.claims, references, now, vm))
 
 
-def findings(found: Found) -> dict[str, Any]:
-    """What was found: the part of the record that repeating the decision must give again."""
-    failure = found.failure
-    return {
-        "claims": None if found.claims is None else _brief_claims(found.claims.tee),
-        "platform": None if found.claims is None else found.claims.platform.value,
-        "emulated": None if found.claims is None else found.claims.emulated,
-        "decision": None if found.decision is None else decision_json(found.decision),
-        "failure": None if failure is None else {"code": failure.code, "message": failure.message},
-        "summary": _summary(found),
-    }
-
-
-def _brief_claims(claims: TeeClaims) -> dict[str, object]:
+def brief_claims(claims: TeeClaims) -> dict[str, object]:
     """The claims, an event log by its digest: it may have thousands of events, and its bytes are kept as evidence."""
     found = claims_json(claims)
     events = found.get("events")
     if isinstance(events, list):
         found["events"] = {"count": len(events), "sha256": hashlib.sha256(canonical(events)).hexdigest()}
     return found
+
+
+def findings(
+    found: Found,
+    *,
+    claims: Callable[[TeeClaims], object] = brief_claims,
+    decision: Callable[[Decision], object] = decision_json,
+) -> dict[str, Any]:
+    """What was found: the part of the record that repeating the decision must give again; ``claims`` and ``decision``
+    say in what form.
+    """
+    failure = found.failure
+    return {
+        "claims": None if found.claims is None else claims(found.claims.tee),
+        "platform": None if found.claims is None else found.claims.platform.value,
+        "emulated": None if found.claims is None else found.claims.emulated,
+        "decision": None if found.decision is None else decision(found.decision),
+        "failure": None if failure is None else {"code": failure.code, "message": failure.message},
+        "summary": _summary(found),
+    }
 
 
 def _summary(found: Found) -> str:

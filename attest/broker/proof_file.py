@@ -17,13 +17,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from attest.audit.chain import parse_record
 from attest.audit.checkpoint import Checkpoint, LogProof, checkpoint_of, parse_proof
 from attest.audit.errors import AuditBroken, NoteMalformed, ProofInvalid
 from attest.audit.merkle import leaf_hash, verify_inclusion
-from attest.audit.note import ED25519, Verifier, verify_note
+from attest.audit.note import ED25519, Note, Verifier, verify_note
 from attest.audit.record import DECISION
 from attest.broker.presented import Memory
 from attest.broker.proof_form import read_blob, read_form, write_form
@@ -49,12 +52,22 @@ class ProofFile:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """What a checked file says. ``repeated``: the decision was made again; ``False`` where there is none to repeat."""
+    """What a checked proof says. ``repeated``: the decision was made again; ``False`` where there is none to repeat.
 
-    record: Mapping[str, Any]
+    ``text`` is the record's, canonical; ``brief`` its members, of a repeated decision without the findings.
+    """
+
+    text: bytes
+    brief: Mapping[str, Any]
     checkpoint: Checkpoint
     witnesses: tuple[str, ...]
     repeated: bool
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All members of the record."""
+        found: dict[str, Any] = orjson.loads(self.text)
+        return found
 
 
 def make_proof_file(database: Database, number: int, proof: LogProof) -> ProofFile:
@@ -97,27 +110,33 @@ def check_proof_file(
 ) -> Proven:
     """All four checks. ``memory`` is for many files: chains that were verified are not verified again.
     Raises :class:`ProofInvalid` (log, witnesses, inclusion) or :class:`AuditBroken` (record)."""
-    point = _check_checkpoint(file, log)
-    seen = tuple(
-        sorted({signed.verifier.name for signed in verify_note(file.proof.note, witnesses) if signed.time is not None})
-    )
-    if len(seen) < quorum:
-        raise ProofInvalid(f"checkpoint: {len(seen)} of the known witnesses cosigned it, want {quorum}")
+    point, seen = checked_checkpoint(file.proof.note, log, tuple(witnesses), quorum)
     verify_inclusion(leaf_hash(file.record), file.proof.entry, point.size, file.proof.path, point.root)
     what = f"audit record {file.proof.entry + 1}"
     record, repeated = check_record(file.record, what, file.blobs, memory)
     if record.get("seq") != file.proof.entry + 1:
         raise AuditBroken(f"{what}: states number {str(record.get('seq'))[:40]}")
-    return Proven(record, point, seen, repeated)
+    return Proven(file.record, record, point, seen, repeated)
 
 
-def _check_checkpoint(file: ProofFile, log: Verifier) -> Checkpoint:
-    point = checkpoint_of(file.proof.note)
+# Many proofs stand under one checkpoint; what does not hold is not remembered.
+@lru_cache(256)
+def checked_checkpoint(
+    note: Note, log: Verifier, witnesses: tuple[Verifier, ...], quorum: int
+) -> tuple[Checkpoint, tuple[str, ...]]:
+    """The checkpoint that the log signed, and the names of the ``witnesses`` that cosigned it, at least ``quorum``.
+
+    Raises :class:`ProofInvalid`.
+    """
+    point = checkpoint_of(note)
     if log.kind != ED25519 or point.origin != log.name:
         raise ProofInvalid(f"checkpoint: of the log {point.origin[:80]!r}, the key is that of {log.name!r}")
-    if not verify_note(file.proof.note, [log]):
+    if not verify_note(note, [log]):
         raise ProofInvalid(f"checkpoint: not signed by the key of {log.name}")
-    return point
+    seen = {signed.verifier.name for signed in verify_note(note, witnesses) if signed.time is not None}
+    if len(seen) < quorum:
+        raise ProofInvalid(f"checkpoint: {len(seen)} of the known witnesses cosigned it, want {quorum}")
+    return point, tuple(sorted(seen))
 
 
 def _utf8(text: str) -> bytes:

@@ -22,6 +22,7 @@ from attest.audit.errors import AuditBroken
 from attest.audit.record import DECISION, SCHEMA
 from attest.broker.appraise import MALFORMED, NOT_GENUINE, UNAVAILABLE, Bound, Found, appraise
 from attest.broker.evidence_record import RECEIVED, findings, matched
+from attest.broker.findings_text import written_findings
 from attest.broker.guest_facts import vm_named
 from attest.broker.presented import Blob, Memory, Presented
 from attest.broker.rego_engine import RegoUnavailable
@@ -68,7 +69,8 @@ def repeat_decision(tx: Connection, stored: StoredRecord) -> bool:
 def check_record(
     data: bytes, what: str, kept: Mapping[bytes, bytes], memory: Memory | None = None
 ) -> tuple[dict[str, Any], bool]:
-    """A record's bytes as their JSON object, and whether it is a decision that was made again.
+    """A record's members, and whether it is a decision that was made again. Of one that came out the same, ``body`` is
+    without the claims and the decision: they are in ``data``, and were compared.
 
     ``kept`` are bytes by their SHA-256 (32 bytes), which was compared. Raises AuditBroken as
     :func:`attest.audit.chain.parse_record` and :func:`repeat_record` do.
@@ -91,25 +93,33 @@ def _decided_alike(data: bytes, what: str, blob: Blob, memory: Memory | None) ->
     """The record of a decision that comes out the same; ``None`` for any other, with no reason given.
 
     Written again with what was found anew in place of what it says, it has to be the very bytes that were read. So it
-    is canonical, and a reader that would pass over a second member of one name was good enough.
+    is canonical, and a reader that would pass over a second member of one name, or leave out what is found anew, was
+    good enough.
     """
     if len(data) > MAX_RECORD:
         return None
     try:
-        record: dict[str, Any] = orjson.loads(data)
+        record: dict[str, Any] = orjson.loads(_without_findings(data))
         body = record["body"]
         if (record["schema"], record["kind"]) != (SCHEMA, DECISION) or RECEIVED in body["evidence"]:
             return None
         if _without_rego(body):
             return None
-        outcome, again = _again(blob, body, datetime.fromisoformat(record["time"]), what, memory)
+        outcome, again = _again(blob, body, datetime.fromisoformat(record["time"]), what, memory, written_findings)
         if outcome != record["outcome"]:
             return None
-        given = {**record, "body": {name: value for name, value in body.items() if name not in again}}
-        same = written({**record, "body": body | again}) == data and is_plain(given)
+        body["emulated"] = again["emulated"]
+        same = is_plain(record) and written({**record, "body": body | again}) == data
     except (CvmError, AttributeError, KeyError, TypeError, ValueError):
         return None
     return record if same else None
+
+
+def _without_findings(data: bytes) -> bytes:
+    """A record without what is found anew and long, where it stands as we write it: claims, decision, emulated."""
+    start = data.find(b'"claims":{')
+    end = data.find(b'"evidence":{', start)
+    return data if start < 0 or end < 0 else data[:start] + data[end:]
 
 
 def repeat_record(record: Any, what: str, read: Read, memory: Memory | None = None) -> bool:
@@ -168,15 +178,22 @@ def _compare(again: dict[str, Any], before: dict[str, Any], what: str) -> None:
             raise AuditBroken(f"{what}: {name} is another one when decided again from the same bytes")
 
 
-def _again(blob: Blob, body: Any, now: datetime, what: str, memory: Memory | None) -> tuple[str, dict[str, Any]]:
-    """The outcome, and what else the record has to say again. Records of earlier releases do not say which reference
-    values matched.
+def _again(
+    blob: Blob,
+    body: Any,
+    now: datetime,
+    what: str,
+    memory: Memory | None,
+    say: Callable[[Found], dict[str, Any]] = findings,
+) -> tuple[str, dict[str, Any]]:
+    """The outcome, and what else the record has to ``say`` again. Records of earlier releases do not say which
+    reference values matched.
     """
     found = _decide(blob, body, now, what, Instead(memory=memory))
     if "matched" not in body:
-        return found.outcome, findings(found)
+        return found.outcome, say(found)
     references = _references(blob, body)
-    return found.outcome, findings(found) | {"matched": matched(found, references, now, _vm(blob, body, references))}
+    return found.outcome, say(found) | {"matched": matched(found, references, now, _vm(blob, body, references))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,11 +114,11 @@ def _check(path: Path, keys: Keys, whole: bool) -> Result:
 
 
 def _held(path: Path, keys: Keys, whole: bool) -> Result:
-    found = _prove(path, keys)
+    found = _prove(path, keys, whole)
     return Result(str(path), found=found) if whole else Result(str(path), _lines(str(path), found))
 
 
-def _prove(path: Path, keys: Keys) -> dict[str, object]:
+def _prove(path: Path, keys: Keys, whole: bool) -> dict[str, object]:
     """What one process remembers between files are chains, not verdicts."""
     if path.is_dir():
         folder = check_folder(path, keys.log)
@@ -129,7 +129,7 @@ def _prove(path: Path, keys: Keys) -> dict[str, object]:
         return {"kind": "consistency", "old": grown.old.size, "size": grown.new.size}
     file = parse_proof_file(data, _MEMORY)
     proven = check_proof_file(file, keys.log, witnesses=keys.witnesses, quorum=keys.quorum, memory=_MEMORY)
-    return {"kind": "record", **_json(proven)}
+    return {"kind": "record", **_json(proven, whole)}
 
 
 def _read(path: Path) -> bytes:
@@ -156,9 +156,9 @@ def _lines(path: str, result: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _json(proven: Proven) -> dict[str, object]:
+def _json(proven: Proven, whole: bool) -> dict[str, object]:
     return {
-        "record": proven.record,
+        "record": proven.record if whole else proven.brief,
         "log": proven.checkpoint.origin,
         "size": proven.checkpoint.size,
         "root": proven.checkpoint.root.hex(),

@@ -8,16 +8,15 @@ device is bound without the member ``additional-evidence``.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
+from json.encoder import encode_basestring
 
 import rfc8785
 
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
 
 REPORT_DATA_SIZE = 64
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
-ALGORITHMS = ("sha256", "sha384", "sha512")
+ALGORITHMS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
 # The members a key is hashed with: anything else a client sends beside them is not part of the key.
 _JWK_MEMBERS = {"EC": ("alg", "crv", "kty", "x", "y"), "RSA": ("alg", "e", "kty", "n")}
 
@@ -30,22 +29,31 @@ def report_data_for(
     ``additional_evidence`` is the string exactly as it was sent, ``None`` for a device's own binding. Raises
     :class:`EvidenceUnsupported` for another hash or key type and :class:`EvidenceMalformed` for an incomplete key.
     """
-    runtime: dict[str, object] = {"nonce": nonce, "tee-pubkey": _key_members(tee_pubkey)}
+    key = _key_members(tee_pubkey)
+    runtime: dict[str, str | dict[str, str]] = {"nonce": nonce, "tee-pubkey": key}
     if additional_evidence is not None:
-        runtime["additional-evidence"] = additional_evidence
+        runtime = {"additional-evidence": additional_evidence, **runtime}
     if algorithm not in ALGORITHMS:
         raise EvidenceUnsupported(f"hash algorithm {algorithm[:40]!r}, want {', '.join(ALGORITHMS)}")
     try:
         canonical = _canonical(runtime)
     except rfc8785.CanonicalizationError as exc:
         raise EvidenceMalformed(f"tee-pubkey: {exc}") from None
-    return hashlib.new(algorithm, canonical).digest().ljust(REPORT_DATA_SIZE, b"\0")
+    return ALGORITHMS[algorithm](canonical).digest().ljust(REPORT_DATA_SIZE, b"\0")
 
 
-def _canonical(runtime: dict[str, object]) -> bytes:
-    """Of strings in dictionaries the standard library writes what RFC 8785 wants where all are ASCII, and sooner."""
-    text = _encode(runtime)
-    return text.encode("ascii") if text.isascii() else rfc8785.dumps(runtime)  # type: ignore[arg-type]  # as JSON
+def _canonical(runtime: dict[str, str | dict[str, str]]) -> bytes:
+    """Of strings in dictionaries whose members stand in the order of their names the standard library writes what
+    RFC 8785 wants where all are ASCII, and sooner.
+    """
+    text = _written(runtime)
+    return text.encode("ascii") if text.isascii() else rfc8785.dumps(runtime)
+
+
+def _written(value: str | dict[str, str] | dict[str, str | dict[str, str]]) -> str:
+    if isinstance(value, str):
+        return encode_basestring(value)
+    return "{" + ",".join([f'"{name}":{_written(member)}' for name, member in value.items()]) + "}"
 
 
 def _key_members(tee_pubkey: Mapping[str, object]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from policy.check import FAIL, IGNORED, PASS, Appraisal, Check
 from policy.claims import SnpClaims
 from policy.reference import ReferenceValue
 from policy.reference_set import ReferenceSet
-from policy.results import Results
+from policy.results import Known, Results
 from policy.snp import GuestPolicy, KeyInfo, PlatformInfo, SigningKey, TcbVersion
 from policy.snp_checks import SNP, SNP_CHECKS
 from policy.vocab import LaunchDigest, Platform, SnpProduct
@@ -65,7 +65,7 @@ def test_words_left_for_later_are_made_once_and_are_those_of_the_rule() -> None:
         made.append(of.claims.host_data.hex())
         return Check("late", "", made[-1], IGNORED, "")
 
-    results = Results([Check("late", "", "", FAIL, "")], frozenset(), False, [(0, rule)], of)
+    results = Results(Known((Check("late", "", "", FAIL, ""),), frozenset(), 0, 0, later=((0, rule),)), of=of)
     assert not made
     assert results.checks == results.checks == (Check("late", "", "00" * 32, IGNORED, ""),)
     assert len(made) == 1
@@ -73,8 +73,7 @@ def test_words_left_for_later_are_made_once_and_are_those_of_the_rule() -> None:
 
 @pytest.mark.parametrize("outcome", [PASS, FAIL])
 def test_a_rule_that_compares_is_never_taken_for_one_that_does_not(outcome: str) -> None:
-    results = Results(
-        [Check("late", "", "", FAIL, "")], frozenset(), True, [(0, lambda _: Check("late", "", "", outcome, ""))]
-    )
+    later = ((0, lambda _: Check("late", "", "", outcome, "")),)
+    results = Results(Known((Check("late", "", "", FAIL, ""),), frozenset(), 1, 0, later=later), of=GOOD)
     with pytest.raises(RuntimeError, match="late was taken for left out"):
         _ = results.checks

@@ -6,19 +6,24 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attest.audit.canonical import canonical
+from attest.audit.canonical import canonical, written
 from attest.audit.errors import AuditBroken, NoteMalformed
+from attest.broker.evidence_record import findings
+from attest.broker.findings_text import written_findings
 from attest.broker.log import LogSigner, checkpoint, prove
 from attest.broker.presented import Memory
 from attest.broker.proof_file import ProofFile, make_proof_file, parse_proof_file
 from attest.broker.proof_form import Shelf
-from attest.broker.repeat import check_record
+from attest.broker.repeat import Instead, check_record, decide_again
 from attest.keys.log_key import load_log_key, make_log_key
 from tests.fakes.service_world import ServiceWorld
 
@@ -199,3 +204,23 @@ def test_a_record_that_is_too_long_is_refused_the_fast_way_too(
         monkeypatch.setattr(f"{module}.MAX_RECORD", 100)
     with pytest.raises(AuditBroken, match="want at most 100"):
         check_record(decided.record, "audit record 4", decided.blobs)
+
+
+@pytest.mark.parametrize("references", [None, ()])
+def test_findings_in_writing_are_the_findings_in_canonical_form(decided: ProofFile, references: Any) -> None:
+    record = json.loads(decided.record)
+    found = decide_again(
+        decided.blobs.get, record["body"], datetime.fromisoformat(record["time"]), "it", Instead(references=references)
+    )
+    assert found.decision is not None
+    assert found.decision.affirming is (references is None)
+    said = replace(found, decision=found.decision._replace(policy_name='100 % "strict"', warnings=("web-1 retires",)))
+    for one in (found, said):
+        assert written(written_findings(one)) == canonical(findings(one))
+
+
+def test_a_record_that_is_not_ascii_is_made_again_too(decided: ProofFile) -> None:
+    record = json.loads(decided.record)
+    record["subject"] = "pr\u00fcfer"
+    found, repeated = check_record(canonical(record), "audit record 4", decided.blobs)
+    assert (found["subject"], repeated) == ("pr\u00fcfer", True)
