@@ -7,7 +7,7 @@ import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 
-from launcher.core.cost import MemoryCost, memory_cost
+from launcher.core.cost import MemoryCost, cost_of
 from launcher.core.text import safe_text
 from launcher.io.qemu_file import SHIPPED
 from launcher.service.planning import Prepared, prepare
@@ -38,7 +38,7 @@ def run(args: Namespace) -> int:
 def plan_document(prepared: Prepared) -> dict[str, object]:
     """The plan as JSON, schema ``cvm.plan/1``."""
     plan = prepared.plan
-    cost = memory_cost(plan.spec.platform, plan.spec.memory, filled=plan.spec.ram.filled)
+    cost = cost_of(prepared.config)
     registers: dict[str, object] = {}
     if prepared.td is not None:
         from launcher.cli.td_words import td_members
@@ -69,7 +69,7 @@ def _text(prepared: Prepared) -> str:
     lines = [f"{plan.spec.name}: {plan.spec.platform.value}", "", "decisions"]
     width = max(len(item.what) for item in plan.decisions)
     lines += [f"  {item.what:<{width}}  {safe_text(item.value)}  ({safe_text(item.reason)})" for item in plan.decisions]
-    lines += ["", "host memory", *_cost(memory_cost(plan.spec.platform, plan.spec.memory, filled=plan.spec.ram.filled))]
+    lines += ["", "host memory", *_cost(cost_of(prepared.config))]
     lines += ["", "timeouts", f"  {plan.budget.boot:g} s to the agent's first word"]
     if plan.attests:
         lines.append(f"  {plan.budget.attest:g} s more to the service's answer")
@@ -97,7 +97,7 @@ def _cost(cost: MemoryCost) -> list[str]:
             f"  {cost.table >> 20} MiB of the host's page table for protection (RMP or PAMT) are taken since its boot"
         )
         lines.append(
-            f"  {cost.bounce >> 20} MiB of the shared part are the guest's bounce buffer, unless swiotlb= says else"
+            f"  {cost.bounce >> 20} MiB of the shared part are the guest's bounce buffer ([guest] swiotlb chooses it)"
         )
     return lines
 

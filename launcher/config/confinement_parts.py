@@ -43,12 +43,16 @@ def limits(table: Table | None, memory: int) -> Limits:
         io_weight=optional_number(table, "io_weight", 1, 10_000),
         pids=optional_number(table, "pids", 16, 1 << 22),
         key_slots=table.value("key_slots", bool, default=False) or False,
+        cpu_idle=table.value("cpu_idle", bool, default=False) or False,
+        bus_locks=optional_number(table, "bus_locks", 1, 1_000_000),
         cpu_burst=optional_number(table, "cpu_burst", 1, 819_200),
         io=tuple(_io(item) for item in table.tables("io")),
         **sizes,
     )
     if found.cpu_burst is not None and found.cpu_burst > (found.cpu_max or 0):
         table.problem("cpu_burst", "want at most cpu_max: what was not used is saved up")
+    if found.cpu_idle and found.cpu_weight is not None:
+        table.problem("cpu_idle", "excludes cpu_weight: what runs only when nothing else does has no weight")
     table.finish()
     return found
 

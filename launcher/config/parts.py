@@ -6,6 +6,7 @@ import re
 
 from launcher.config import hardware_parts
 from launcher.config.disk_parts import resource as resource_of
+from launcher.config.guest_parts import swiotlb
 from launcher.config.paths import optional_path as _optional_path
 from launcher.config.paths import path as _path
 from launcher.core.vm import (
@@ -115,8 +116,17 @@ def guest(table: Table | None) -> Guest | None:
     secrets = tuple(_secret(item) for item in table.tables("secret")) if table.has("secret") else ()
     if len({item.name for item in secrets}) != len(secrets):
         table.problem("secret", "two secrets have one name")
+    parsed = Guest(
+        run,
+        poweroff,
+        api,
+        reattest,
+        secrets,
+        swiotlb=swiotlb(table),
+        console=table.value("console", bool, True) is True,
+    )
     table.finish()
-    return Guest(run, poweroff, api, reattest, secrets)
+    return parsed
 
 
 def _secret(table: Table) -> Secret:

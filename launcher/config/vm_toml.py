@@ -10,6 +10,7 @@ import re
 
 from launcher.config import confinement_parts, exec_parts, hardware_parts, net_parts, parts
 from launcher.config.disk_parts import disks
+from launcher.config.guest_parts import check_kernel_words
 from launcher.config.lifecycle_parts import lifecycle
 from launcher.config.sizes import parse_size
 from launcher.config.td_parts import tdx
@@ -122,6 +123,7 @@ def _cross_checks(config: VmConfig, problems: Problems) -> None:
     if roots and boot.kernel is None:
         problems.add(f"$.disk[{roots[0]}].verity", "needs $.boot.kernel: the root hash is on its command line")
     _check_guest(config, problems)
+    check_kernel_words(config, problems)
     _disks(config, problems)
 
 

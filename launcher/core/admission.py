@@ -7,7 +7,7 @@ Source: Linux ``Documentation/admin-guide/cgroup-v2.rst``, "Misc" (``sev_es`` co
 from __future__ import annotations
 
 from launcher.core.capability import FAIL, Finding
-from launcher.core.cost import memory_cost
+from launcher.core.cost import cost_of
 from launcher.core.limits import KEY_RESOURCE
 from launcher.core.vm import VmConfig
 from policy.named import NamedTuple
@@ -28,7 +28,7 @@ def admission(config: VmConfig, memory_total: int | None, occupied: Occupied) ->
 
 def _memory(config: VmConfig, total: int | None, promised: int) -> tuple[Finding, ...]:
     must_fit = config.platform in (Platform.SEV_SNP, Platform.TDX) or not config.ram.overcommit
-    cost = memory_cost(config.platform, config.memory, filled=config.ram.filled).total
+    cost = cost_of(config).total
     if total is None or not must_fit or promised + cost <= total:
         return ()
     seen = f"{total >> 20} MiB in all, {promised >> 20} MiB promised to VMs that are up, {cost >> 20} MiB wanted"

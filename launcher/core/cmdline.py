@@ -12,6 +12,8 @@ from policy.named import NamedTuple
 from policy.vocab import Platform
 
 # x86 keeps COMMAND_LINE_SIZE = 2048 bytes with the NUL; the EFI stub path puts "initrd=initrd " in front.
+SWIOTLB_SLOT = 2048
+"""Linux ``IO_TLB_SIZE``: swiotlb= counts these."""
 LIMIT = 2047 - len("initrd=initrd ")
 GUEST_ADDRESS, GATEWAY = "10.0.2.15/24", "10.0.2.2"
 """QEMU's user network: the guest, and the host's loopback as the guest sees it."""
@@ -34,12 +36,18 @@ def compose(config: VmConfig, ca_der: bytes | None) -> CommandLine:
     """
     words = [config.boot.cmdline] if config.boot.cmdline.strip() else []
     choices: list[tuple[str, str, str]] = []
-    if not any(word.startswith("console=") for word in config.boot.cmdline.split()):
+    if not config.guest.console:
+        words.append("console=null")
+        choices.append(("console", "none", "the VM file says so: what the guest prints stays in it"))
+    elif not any(word.startswith("console=") for word in config.boot.cmdline.split()):
         words.append("console=ttyS0")
         choices.append(("console", "ttyS0", "the command line names none"))
     if config.light and not _LOUDNESS & {word.partition("=")[0] for word in config.boot.cmdline.split()}:
         words.append("loglevel=6")
         choices.append(("console level", "6", "light: notices and worse; a serial port is slow to write to"))
+    if config.guest.swiotlb is not None:
+        words.append(f"swiotlb={config.guest.swiotlb // SWIOTLB_SLOT}")
+        choices.append(("bounce buffers", f"{config.guest.swiotlb >> 20} MiB", "the VM file says so; measured"))
     words += _orders(config, ca_der, choices)
     text = " ".join(words)
     if len(text) > LIMIT:

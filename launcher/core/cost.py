@@ -8,6 +8,7 @@ volume 2, 15.36.3 (RMP, 16 bytes per 4 KiB page), Linux ``arch/x86/coco/mem_encr
 from __future__ import annotations
 
 from launcher.core.limits import overhead
+from launcher.core.vm import VmConfig
 from policy.named import NamedTuple
 from policy.vocab import Platform
 
@@ -31,11 +32,18 @@ class MemoryCost(NamedTuple):
         return self.private + self.shared + self.qemu
 
 
-def memory_cost(platform: Platform, memory: int, *, filled: bool = False) -> MemoryCost:
-    """For ``memory`` bytes of guest memory; ``filled``: the shared half at the start, and it stays so."""
+def cost_of(config: VmConfig) -> MemoryCost:
+    """Of the VM a file describes."""
+    return memory_cost(config.platform, config.memory, filled=config.ram.filled, swiotlb=config.guest.swiotlb)
+
+
+def memory_cost(platform: Platform, memory: int, *, filled: bool = False, swiotlb: int | None = None) -> MemoryCost:
+    """For ``memory`` bytes of guest memory; ``filled``: the shared half at the start, and it stays so. ``swiotlb``: the
+    size of the bounce buffer, where the VM file has one.
+    """
     if platform not in (Platform.SEV_SNP, Platform.TDX):
         return MemoryCost(0, memory, 0, 0, overhead(memory))
-    bounce = min(max(memory * 6 // 100, 64 * _MIB), _GIB, memory)
+    bounce = swiotlb or min(max(memory * 6 // 100, 64 * _MIB), _GIB, memory)
     if filled:
         return MemoryCost(memory, memory, bounce, memory // 256, overhead(memory))
     return MemoryCost(memory - bounce, bounce, bounce, memory // 256, overhead(memory))  # 16 in 4096, and about as much

@@ -45,7 +45,8 @@ _LOG = (
 def deep_findings(facts: DeepFacts, qemu: tuple[int, ...] | None) -> tuple[Finding, ...]:
     """All of it, in the order of the module's first line."""
     return (
-        *_kernel(facts), *_log(facts), *_slots(facts), *_firmware(facts), *_memory(facts), *_cgroup(facts),
+        *_kernel(facts), *_log(facts), *_slots(facts), *_firmware(facts), *_memory(facts), *_paging(facts),
+        *_balancing(facts), *_cgroup(facts),
         *_devices(facts), *_network(facts), *_quotes(facts), *_vfio(facts), *_pairs(facts, qemu), _clock(facts),
     )  # fmt: skip
 
@@ -131,6 +132,25 @@ def _memory(facts: DeepFacts) -> Iterator[Finding]:
     thp, huge = facts.settings.get("thp"), facts.settings.get("hugepages")
     seen = f"transparent {_chosen(thp)}, reserved {huge or 'unknown'}"
     yield Finding("hugepages", OK, seen, "private memory uses 4 KiB pages whatever is set here", "")
+
+
+def _paging(facts: DeepFacts) -> Iterator[Finding]:
+    """Of the module that is loaded."""
+    for name, module, platform in (("npt", "kvm_amd", "sev-snp"), ("ept", "kvm_intel", "tdx")):
+        value = facts.settings.get(name)
+        if value is not None:
+            on = value in ("Y", "1")
+            fix = "" if on else f"load {module} without {name}=0"
+            why = "nested paging; without it every VM is slow and no protected one starts"
+            yield Finding(f"kvm.{name}", OK if on else WARN, f"{module}.{name}={value}", why, fix, (platform,))
+
+
+def _balancing(facts: DeepFacts) -> Iterator[Finding]:
+    value = facts.settings.get("numa_balancing")
+    if value is not None:
+        why = "it moves memory towards who uses it; private pages cannot be moved, and a placed VM should not be"
+        fix = "" if value == "0" else "sysctl kernel.numa_balancing=0 on a host of protected or placed VMs"
+        yield Finding("numa.balancing", OK if value == "0" else WARN, f"kernel.numa_balancing={value}", why, fix)
 
 
 def _chosen(text: str | None) -> str:

@@ -29,7 +29,8 @@ class HostFacts(NamedTuple):
     """One machine. ``None`` means: could not be read. Memory in bytes.
 
     ``sev_snp`` and ``tdx`` are the module parameters of kvm_amd and kvm_intel; ``c_bit`` is CPUID 0x8000001F EBX[5:0];
-    ``sev_device`` says what is wrong with ``/dev/sev``, empty if nothing; ``smt``: cores run several threads now.
+    ``sev_device`` says what is wrong with ``/dev/sev``, empty if nothing; ``smt``: cores run several threads now;
+    ``numa_balancing`` is the sysctl.
     """
 
     kvm: KvmFacts
@@ -45,6 +46,7 @@ class HostFacts(NamedTuple):
     sev_device: str
     cgroup_v2: bool
     smt: bool | None = None
+    numa_balancing: str | None = None
 
 
 class QemuFacts(NamedTuple):

@@ -30,6 +30,7 @@ class IoLimit(NamedTuple):
 class Limits(NamedTuple):
     """``None``: no limit. ``cpu_max`` in percent of one processor; sizes in bytes; ``cpus`` a list such as ``0-3,8``.
 
+    ``cpu_idle``: run only while nothing else wants a processor. ``bus_locks`` per second, which KVM counts, no cgroup.
     ``key_slots``: whether the VM's cgroup may take its one memory encryption key and no second one.
     """
 
@@ -44,6 +45,8 @@ class Limits(NamedTuple):
     key_slots: bool = False
     memory_low: int | None = None
     cpu_burst: int | None = None
+    cpu_idle: bool = False
+    bus_locks: int | None = None
     io: tuple[IoLimit, ...] = ()
 
 
@@ -69,6 +72,7 @@ def settings(limits: Limits, platform: Platform, mems: str | None = None) -> tup
     slot = f"{KEY_RESOURCE[platform]} 1" if limits.key_slots and platform in KEY_RESOURCE else None
     wanted = (
         ("cpu", "cpu.weight", limits.cpu_weight),
+        ("cpu", "cpu.idle", 1 if limits.cpu_idle else None),
         ("cpu", "cpu.max", quota),
         ("cpu", "cpu.max.burst", None if limits.cpu_burst is None else limits.cpu_burst * PERIOD // 100),
         ("cpuset", "cpuset.cpus", limits.cpus),
@@ -104,7 +108,7 @@ _SYSTEMD = {"cpu.weight": "CPUWeight", "memory.min": "MemoryMin", "memory.low": 
 _MASKS = {"cpuset.cpus": "AllowedCPUs", "cpuset.mems": "AllowedMemoryNodes"}
 _PER_DEVICE = {"rbps": "IOReadBandwidthMax", "wbps": "IOWriteBandwidthMax", "riops": "IOReadIOPSMax",
                "wiops": "IOWriteIOPSMax", "target": "IODeviceLatencyTargetUSec"}  # fmt: skip
-UNKNOWN_TO_SYSTEMD = ("misc.max", "cpu.max.burst")
+UNKNOWN_TO_SYSTEMD = ("misc.max", "cpu.max.burst", "cpu.idle")
 """Files that no property of a scope stands for: they are written into its cgroup."""
 
 

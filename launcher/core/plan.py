@@ -10,6 +10,7 @@ from launcher.core import decisions
 from launcher.core.argv import qemu_options
 from launcher.core.argv.storage_daemon import daemon_options
 from launcher.core.capability import Finding, blockers, findings, qemu_lacks, smt_agrees, td_tools, tpm_tool
+from launcher.core.cautions import cautions
 from launcher.core.cmdline import CommandLine, compose
 from launcher.core.decisions import Decision
 from launcher.core.facts import FirmwareFacts, HostFacts, QemuFacts
@@ -127,7 +128,7 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
         qemu=around.qemu,
         options=qemu_options(spec),
         decisions=chosen,
-        warnings=(*decisions.warnings(config, around.host), *doubts),
+        warnings=(*decisions.warnings(config, around.host), *cautions(config, around.host, spec), *doubts),
         blockers=blockers(
             (
                 *findings(around.host, around.qemu, firmware),
@@ -235,6 +236,7 @@ def described(config: VmConfig, accel: str, qemu: Capabilities) -> VmSpec:
         hash_table_gpa=None,
         tdx=config.tdx if config.platform is Platform.TDX else None,
         runs_commands=bool(config.operators),
+        bus_locks=config.limits.bus_locks if accel == "kvm" else None,
         in_place=config.lifecycle.on_reboot == IN_PLACE,
         vsock_cid=None if config.vsock is None else config.vsock.cid or first_cid(config.name),
         sockets=config.cpu.sockets,

@@ -60,7 +60,7 @@ FEATURES: dict[str, tuple[int, int] | None] = {
         "device:virtio-balloon-pci.free-page-reporting", "device:virtio-blk-pci.iommu_platform",
         "device:virtio-net-pci.iommu_platform", "device:virtio-rng-pci.iommu_platform",
         "device:virtio-scsi-pci.iommu_platform", "device:virtio-serial-pci.iommu_platform",
-        "machine:hpet", "machine:sata", "machine:smbus", "machine:smm", "machine:vmport",
+        "machine:bus-lock-ratelimit", "machine:hpet", "machine:sata", "machine:smbus", "machine:smm", "machine:vmport",
         "option:sandbox.spawn", "option:run-with.user",
     ), (9, 1)),
     EXIT_WITH_PARENT: (10, 2),
@@ -154,6 +154,7 @@ def _memory_and_devices(config: VmConfig) -> Iterator[tuple[str, str]]:
     ram, devices = config.ram, config.devices
     for wanted, where, feature in (
         (ram.huge_pages > 0, "ram.huge_pages", "object:memory-backend-memfd.hugetlbsize"),
+        (config.limits.bus_locks is not None, "limits.bus_locks", "machine:bus-lock-ratelimit"),
         (ram.has_balloon, "ram.balloon", "device:virtio-balloon-pci.free-page-reporting"),
         (devices.rng, "devices.rng", "object:rng-builtin"),
         (devices.rng, "devices.rng", "device:virtio-rng-pci.iommu_platform"),

@@ -73,6 +73,8 @@ class VmSpec(NamedTuple):
     incoming: bool = False
     """Starts empty and waits for a VM that moves here."""
     runs_commands: bool = False
+    bus_locks: int | None = None
+    """Of a VM under KVM: so many in a second, then it waits."""
     in_place: bool = False
     """A guest that reboots, or ends, stands still until the launcher says what follows."""
 

@@ -114,7 +114,8 @@ class Guest(NamedTuple):
     """What the guest does after its disks are open: the payload's path on the first disk, and whether to power off.
 
     ``api`` are the parts of the REST interface it serves to programs inside, ``reattest`` seconds between attestations
-    (0: none after the first).
+    (0: none after the first). ``swiotlb``: bytes of its bounce buffers, ``None`` for the kernel's choice; ``console``:
+    whether its kernel and programs have one.
     """
 
     run: str | None = None
@@ -122,6 +123,8 @@ class Guest(NamedTuple):
     api: tuple[str, ...] = ()
     reattest: int = 0
     secrets: tuple[Secret, ...] = ()
+    swiotlb: int | None = None
+    console: bool = True
 
 
 class SnpSettings(NamedTuple):

@@ -21,6 +21,9 @@ _SETTINGS = {
     "ksm": "sys/kernel/mm/ksm/run",
     "thp": "sys/kernel/mm/transparent_hugepage/enabled",
     "hugepages": "proc/sys/vm/nr_hugepages",
+    "numa_balancing": "proc/sys/kernel/numa_balancing",
+    "npt": "sys/module/kvm_amd/parameters/npt",
+    "ept": "sys/module/kvm_intel/parameters/ept",
 }
 _MAX_CONFIG, _MAX_LOG = 4 << 20, 8 << 20
 # linux/psp-sev.h: _IOWR('S', 0, struct sev_issue_cmd) with {u32 cmd, u64 data, u32 error} packed.

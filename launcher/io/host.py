@@ -39,6 +39,7 @@ def probe_host(root: AnyPath = "/") -> HostFacts:
         c_bit=_c_bit(f"{root}/dev/cpu/0/cpuid"),
         sev_device=_sev_device(f"{root}/dev/sev"),
         cgroup_v2=os.path.exists(f"{root}/sys/fs/cgroup/cgroup.controllers"),
+        numa_balancing=read_text(f"{root}/proc/sys/kernel/numa_balancing").strip() or None,
         smt={"1": True, "0": False}.get(read_text(f"{root}/sys/devices/system/cpu/smt/active").strip()),
     )
 

@@ -26,6 +26,7 @@ def machine(spec: VmSpec) -> tuple[str, ...]:
         *(("pic=off",) if spec.tdx is not None else ()),
         "smm=off", "vmport=off", "hpet=off", "usb=off", "sata=off", "smbus=off", "graphics=off",
         "dump-guest-core=off", *memory_features(spec),
+        *(() if spec.bus_locks is None else (f"bus-lock-ratelimit={spec.bus_locks}",)),
     ]  # fmt: skip
     cores = spec.vcpus // (spec.sockets * spec.threads)
     return (

@@ -116,6 +116,9 @@ CASES = {
         ),
         around(firmware=None, host=host(kvm=False)),
     ),
+    "none-bus-locks-silent": (
+        _plain('[limits]\nbus_locks = 50\n[guest]\nconsole = false\nswiotlb = "256MiB"\n'), around(firmware=None)
+    ),
     "none-tpm": (_plain("[devices]\ntpm = true\n"), around(firmware=None)),
     "none-huge-pages": (_plain('[ram]\nhuge_pages = "2MiB"\novercommit = false\n'), around(firmware=None)),
     "sev-snp-passthrough": (

@@ -60,6 +60,9 @@ def test_every_known_trouble_is_named_with_its_remedy(tmp_path: Path) -> None:
         "sys/fs/cgroup/misc.capacity": "sev_es 2\n",
         "sys/fs/cgroup/misc.current": "sev_es 2\n",
         "sys/kernel/mm/ksm/run": "1\n",
+        "proc/sys/kernel/numa_balancing": "1\n",
+        "sys/module/kvm_amd/parameters/npt": "0\n",
+        "sys/module/kvm_intel/parameters/ept": "N\n",
         "sys/kernel/iommu_groups/0/type": "identity\n",
     })  # fmt: skip
     found = _judged(tmp_path, "5.10.0", (9, 1, 2))
@@ -67,6 +70,7 @@ def test_every_known_trouble_is_named_with_its_remedy(tmp_path: Path) -> None:
     assert {
         "kernel.kvm_amd_sev", "log.rmp.reserved", "log.rmp.valid", "log.tdx.hibernation", "slots.sev_es", "ksm", "swap",
         "cgroup.controllers", "iommu", "pair.kernel-snp", "pair.kernel-tdx", "pair.qemu-tdx", "pair.qemu-vfio",
+        "numa.balancing", "kvm.npt", "kvm.ept",
     } <= warned  # fmt: skip
     assert all(found[name].fix and found[name].why for name in warned)
     assert "\x1b" not in found["log.rmp.valid"].seen
