@@ -1,34 +1,40 @@
 """Gaps and anomalies in the records: what a person should look at. None of it proves that something is wrong.
 
-``number-gap``               record numbers that are missing, or a tree that has another size than the records
-``clock-backwards``          a record more than :data:`SLACK` older than the one before it
-``clock-ahead``              a record later than the clock now, by more than :data:`SLACK`
-``two-places``               one chip seen from two networks within :data:`TOGETHER` (IPv4 /24, IPv6 /48)
-``tcb-went-back``            a chip reported a lower TCB version than it had before
-``never-registered``         a genuine guest ran a measurement that was no reference value until then
-``silent-launch``            a host launched what no guest attested as within :data:`TOGETHER`, and told no end
-``unknown-launch``           a release to a guest whose measurement no host ever said it launched, where hosts do say
+:data:`KINDS` says which there are.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
+from attest.audit.errors import AuditBroken
 from attest.audit.record import DECISION, LAUNCH, LAUNCH_END, REFERENCE_ADD, RELEASE
 from attest.broker.questions import read_record
-from attest.store import records, tree
+from attest.store import checkpoints, records, tree
 from attest.store.errors import TreeIncomplete
-from attest.store.records import StoredRecord
+from attest.store.records import Filter, StoredRecord
 
 SLACK = timedelta(minutes=1)
 """Requests read the clock once, before they wait for each other: a little disorder is normal."""
 TOGETHER = timedelta(hours=1)
+KINDS = {
+    "number-gap": "record numbers are missing, or the tree has another size than the records",
+    "altered": "a record does not say what it said when it was written",
+    "clock-backwards": "a record is more than a minute older than the one before it",
+    "clock-ahead": "a record was more than a minute later than the clock when it was looked at",
+    "two-places": "one chip was seen from two networks within an hour (IPv4 /24, IPv6 /48)",
+    "tcb-went-back": "a chip reported a lower TCB version than it had before",
+    "never-registered": "a genuine guest ran a measurement that was no reference value until then",
+    "silent-launch": "a host launched what no guest attested as within an hour, and told no end",
+    "unknown-launch": "a key went to a guest whose measurement no host ever said it launched, where hosts do say",
+}
+"""What each kind means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +61,49 @@ class _Seen:
     awaited: dict[int, StoredRecord] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Scan:
+    """A look through the log that goes on where it stopped: records never change, so what was found stays found.
+
+    ``upto`` is the last record looked at, ``found`` what was of note, in the order of the records.
+    """
+
+    upto: int = 0
+    found: list[Anomaly] = field(default_factory=list)
+    _seen: _Seen = field(default_factory=_Seen)
+
+    def advance(self, tx: Connection, now: datetime, go_on: Callable[[], bool] = lambda: True) -> None:
+        """Look at the records that came since, as long as ``go_on``; it is asked after each."""
+        for stored in records.stream(tx, Filter(after=self.upto)):
+            self.found += _order(stored, self._seen, now)
+            self.found += _read(stored, self._seen)
+            self._seen.last, self.upto = stored, stored.seq
+            if not go_on():
+                return
+
+    def everything(self, tx: Connection, now: datetime) -> tuple[Anomaly, ...]:
+        """What was found, what is missing by now, and whether the tree fits where the log was looked at to its end."""
+        size, more = checkpoints.size_of_log(tx), list(_silent(self._seen, now))
+        if size == self.upto:
+            more += _size(tx, self._seen.last)
+        elif size < self.upto:
+            text = f"the log ended at record {self.upto} when it was looked at, and ends at {size} now"
+            more.append(Anomaly("number-gap", f"{size + 1} to {self.upto}", text, (), None))
+        return (*self.found, *more)
+
+
 def anomalies(tx: Connection, now: datetime, *, since: datetime | None = None) -> tuple[Anomaly, ...]:
     """Everything of note, in the order of the records; those before ``since`` only give the background."""
-    seen, found = _Seen(), []
-    for stored in records.walk(tx):
-        hits = [*_order(stored, seen, now), *_content(stored, seen)]
-        found += [hit for hit in hits if since is None or stored.time >= since]
-        seen.last = stored
-    silent = [hit for hit in _silent(seen, now) if since is None or hit.time is None or hit.time >= since]
-    return (*found, *silent, *_size(tx, seen.last))
+    scan = Scan()
+    scan.advance(tx, now)
+    return tuple(hit for hit in scan.everything(tx, now) if since is None or hit.time is None or hit.time >= since)
+
+
+def _read(stored: StoredRecord, seen: _Seen) -> list[Anomaly]:
+    try:
+        return list(_content(stored, seen))
+    except AuditBroken as exc:
+        return [Anomaly("altered", str(stored.seq), exc.message, (stored.seq,), stored.time)]
 
 
 def _order(stored: StoredRecord, seen: _Seen, now: datetime) -> Iterator[Anomaly]:

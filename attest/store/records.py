@@ -54,7 +54,7 @@ class Draft:
 class Filter:
     """Which records; what is ``None`` is not looked at. ``until`` itself is left out. ``kinds`` empty: all kinds.
 
-    ``subject`` is the resource of releases; ``before`` is a number, for the page before.
+    ``subject`` is the resource of releases; ``before`` and ``after`` are numbers, left out themselves.
     """
 
     since: datetime | None = None
@@ -66,12 +66,15 @@ class Filter:
     measurement: str | None = None
     vm: str | None = None
     before: int | None = None
+    after: int | None = None
 
 
 EVERY = Filter()
 
 
-_FACTS = Prepared(select(audit.c.chip, audit.c.measurement, audit.c.vm).where(audit.c.seq == bindparam("number")))
+_FACTS = Prepared(
+    select(audit.c.chip, audit.c.measurement, audit.c.vm, audit.c.level).where(audit.c.seq == bindparam("number"))
+)
 
 
 def append(tx: Connection, draft: Draft) -> int:
@@ -101,7 +104,7 @@ def _row(seq: int, draft: Draft, record: bytes, sha256: bytes) -> tuple[object, 
     about = draft.facts
     return (
         seq, to_micros(draft.time), draft.kind, draft.subject, draft.outcome, record, sha256,
-        about.chip, about.measurement, about.vm,
+        about.chip, about.measurement, about.vm, about.level,
     )  # fmt: skip
 
 
@@ -114,7 +117,7 @@ def get(tx: Connection, seq: int) -> StoredRecord | None:
 def facts(tx: Connection, seq: int) -> Facts:
     """What record ``seq`` is about; nothing where there is no such record."""
     row = _FACTS.first(tx, {"number": seq})
-    return NONE if row is None else Facts(row.chip, row.measurement, row.vm)
+    return NONE if row is None else Facts(row.chip, row.measurement, row.vm, row.level)
 
 
 def find(tx: Connection, wanted: Filter = EVERY, *, limit: int | None = None) -> tuple[StoredRecord, ...]:
@@ -157,6 +160,8 @@ def _where(query: Select[Any], wanted: Filter) -> Select[Any]:
         query = query.where(audit.c.time >= to_micros(wanted.since))
     if wanted.until is not None:
         query = query.where(audit.c.time < to_micros(wanted.until))
+    if wanted.after is not None:
+        query = query.where(audit.c.seq > wanted.after)
     return query if wanted.before is None else query.where(audit.c.seq < wanted.before)
 
 
@@ -174,5 +179,5 @@ def _stored(row: Row[tuple[Any, ...]]) -> StoredRecord:
         outcome=row.outcome,
         record=as_bytes(row.record),
         sha256=as_bytes(row.sha256),
-        facts=Facts(row.chip, row.measurement, row.vm),
+        facts=Facts(row.chip, row.measurement, row.vm, row.level),
     )

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0011_kv"
+REVISION = "0012_levels"
 """The newest of ``attest/store/migrations/versions``. Named here so that a start needs no Alembic."""
 
 metadata = MetaData()
@@ -82,6 +82,7 @@ audit = Table(
     Column("chip", String(128)),
     Column("measurement", String(96)),
     Column("vm", String(255)),
+    Column("level", String(160)),
     CheckConstraint("seq > 0", name="audit_seq_positive"),
     Index("audit_time", "time"),
     Index("audit_kind", "kind", "seq"),
@@ -94,6 +95,9 @@ for _name in ("chip", "measurement", "vm"):
     # Most records name none of them: those stay out of the index.
     _there = audit.c[_name].is_not(None)
     Index(f"audit_{_name}", audit.c[_name], audit.c.seq, sqlite_where=_there, postgresql_where=_there)
+
+_LEVEL = audit.c.level.is_not(None)
+Index("audit_level", audit.c.chip, audit.c.seq, audit.c.level, sqlite_where=_LEVEL, postgresql_where=_LEVEL)
 
 tree = Table(
     "tree",

@@ -66,6 +66,8 @@ def pages(world: ServiceWorld) -> dict[str, str]:
         "reference": "/references/2",
         "endorsements": "/endorsements",
         "fleet": "/fleet",
+        "fleet-earlier": "/fleet?asof=2026-05-20",
+        "anomalies": "/anomalies",
         "chip": f"/chips/{fleet['chips'][0]['chip']}",
         "records": "/records?kind=policy-apply",
         "record": f"/records/{newest('release', 'released')}",
@@ -89,7 +91,7 @@ def test_axe_finds_nothing_serious_and_nothing_sticks_out(
     for page, path in pages.items():
         browser.get(url + path)
         assert complaints(browser) == [], page
-        if page in ("overview", "decision-denied", "policy", "fleet", "decision-hostile"):
+        if page in ("overview", "decision-denied", "policy", "fleet", "anomalies", "decision-hostile"):
             screenshot(browser, f"{page}-{name}")
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width, page
         # Colours are all that differs in the dark.

@@ -1,38 +1,78 @@
-"""The fleet: which chips were seen lately, at which TCB; and one chip."""
+"""The fleet: which chips were seen until when, at which TCB; and one chip."""
 
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+from attest.audit.canonical import rfc3339
 from attest.audit.chain import parse_record
 from attest.audit.errors import AuditBroken
+from attest.audit.facts import Level, tcb_text
 from attest.audit.record import DECISION
+from attest.store import checkpoints, reading, records
 from attest.store.errors import NotFound
 from attest.store.records import StoredRecord
 from attest.web.dashboard.house import Ask
 from attest.web.dashboard.lookup import PAGE_SIZE, before_of, newest, of_kind, row
 
-SAMPLE = 500
-"""Decisions the fleet is told from, the newest ones; the page says so."""
+_LABELS = 20
+_BACK = {"a week ago": 7, "a month ago": 30, "a quarter ago": 91, "a year ago": 365}
 
 
 def fleet(ask: Ask) -> dict[str, Any]:
-    """Chips by their newest decision, and how many stand at which TCB."""
-    seen = _seen(ask, newest(ask.tx, SAMPLE, of_kind(DECISION)))
-    chips: dict[str, dict[str, Any]] = {}
-    for item in seen:
-        known = chips.setdefault(item["chip"], item | {"decisions": 0})
-        known["decisions"] += 1
-    found = list(chips.values())
+    """``?asof=`` (a record's number, or a date: before it begins) and ``?before=``: every chip by its newest decision
+    until then, newest first, and how many stand at which TCB.
+    """
+    upto = _as_of(ask)
+    last = records.get(ask.tx, upto) if upto else None
+    counted = ask.house.once(("levels", upto, None if last is None else last.sha256), lambda: _counts(ask, upto))
+    found = reading.chips(ask.tx, upto, before_of(ask) or upto + 1, PAGE_SIZE + 1)
+    items = [item for entry in found[:PAGE_SIZE] if (item := _chip(ask, entry)) is not None]
     return {
-        "sample": SAMPLE,
-        "oldest": seen[-1]["last"]["time"] if seen else None,
-        "chips": found,
-        "tcb": _counted(f"{item['product']} · {item['tcb']}" for item in found),
-        "platforms": _counted(item["platform"] for item in found),
+        "asof": {"record": upto, "time": None if last is None else rfc3339(last.time)},
+        "earlier": {words: (ask.now - timedelta(days=days)).date().isoformat() for words, days in _BACK.items()},
+        **counted,
+        "chips": items,
+        "next": found[PAGE_SIZE - 1].newest if len(found) > PAGE_SIZE else None,
     }
+
+
+def _as_of(ask: Ask) -> int:
+    """The newest record that counts; what is no number and no date is now."""
+    text, size = ask.query.get("asof", ""), checkpoints.size_of_log(ask.tx)
+    if text.isascii() and text.isdigit() and len(text) < 16:
+        return min(int(text), size)
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return size
+    return reading.last_before(ask.tx, when if when.tzinfo else when.replace(tzinfo=UTC))
+
+
+def _counts(ask: Ask, upto: int) -> dict[str, Any]:
+    counted = [(Level.parse(text), count) for text, count in reading.levels(ask.tx, upto)]
+    tcb: Counter[str] = Counter()
+    platforms: Counter[str] = Counter()
+    for level, count in counted:
+        tcb[f"{level.product} · {level.tcb}"] += count
+        platforms[level.platform] += count
+    return {"total": sum(platforms.values()), "tcb": _bars(tcb), "platforms": _bars(platforms)}
+
+
+def _bars(counted: Counter[str]) -> list[dict[str, Any]]:
+    """The most common ones, and the others together."""
+    most = counted.most_common(_LABELS)
+    rest = counted.total() - sum(count for _, count in most)
+    return [{"label": label, "count": count} for label, count in (*most, *([("others", rest)] if rest else []))]
+
+
+def _chip(ask: Ask, entry: reading.Chip) -> dict[str, Any] | None:
+    stored = records.get(ask.tx, entry.newest)
+    seen = [] if stored is None else _seen(ask, [stored])
+    return seen[0] | {"decisions": entry.decisions} if seen else None
 
 
 def chip(ask: Ask) -> dict[str, Any]:
@@ -80,13 +120,3 @@ def _of(stored: StoredRecord) -> dict[str, Any] | None:
         "tcb": claims["tcb"]["status"] if pck else tcb_text(claims["reported_tcb"]),
         "last": row(stored),
     }
-
-
-def tcb_text(parts: dict[str, int]) -> str:
-    """``bootloader 10, tee 0, snp 24, microcode 84``: JSON keeps no order of a record's members."""
-    order = ("fmc", "bootloader", "tee", "snp", "microcode")
-    return ", ".join(f"{name} {parts[name]}" for name in order if name in parts)
-
-
-def _counted(labels: Any) -> list[dict[str, Any]]:
-    return [{"label": label, "count": count} for label, count in Counter(labels).most_common()]

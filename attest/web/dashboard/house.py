@@ -6,10 +6,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import Connection
 
+from attest.broker.anomalies import Scan
 from attest.broker.collateral import ServiceCollateral
 from attest.settings import CollateralSettings
 from attest.store.engine import Database
@@ -19,11 +21,15 @@ _REMEMBERED = 512
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """``remembered``: what was worked out about records, which never change."""
+    """``remembered``: what was worked out about records, which never change; ``scan`` what is of note in those that
+    were looked at, by one thread at a time (``looking``).
+    """
 
     database: Database
     collateral: ServiceCollateral
     remembered: OrderedDict[object, Any] = field(default_factory=OrderedDict)
+    scan: Scan = field(default_factory=Scan)
+    looking: Lock = field(default_factory=Lock)
 
     @classmethod
     def of(cls, database: Database, collateral: CollateralSettings) -> House:
@@ -32,11 +38,13 @@ class House:
 
     def once(self, key: object, make: Callable[[], Any]) -> Any:
         """``make()``, or what it gave before."""
-        if key not in self.remembered:
-            self.remembered[key] = make()
-            if len(self.remembered) > _REMEMBERED:
-                self.remembered.popitem(last=False)
-        return self.remembered[key]
+        try:
+            return self.remembered[key]
+        except KeyError:
+            found = self.remembered[key] = make()
+        if len(self.remembered) > _REMEMBERED:
+            self.remembered.popitem(last=False)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

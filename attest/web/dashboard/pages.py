@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from attest.web.dashboard import chips, compliance, decisions, endorsements, overview, records, rules, vms
+from attest.web.dashboard import anomalies, chips, compliance, decisions, endorsements, overview, records, rules, vms
 from attest.web.dashboard.house import Ask
 
 
@@ -50,6 +50,7 @@ PAGES = (
     Page("endorsements", "/endorsements", "endorsements", endorsements.endorsements),
     Page("fleet", "/fleet", "fleet", chips.fleet),
     Page("chip", "/chips/<chip>", "fleet", chips.chip),
+    Page("anomalies", "/anomalies", "anomalies", anomalies.anomalies),
     Page("records", "/records", "records", records.records_page),
     Page("record", "/records/<int:number>", "records", records.record),
     Page("compliance", "/compliance", "compliance", compliance.compliance),

@@ -25,6 +25,7 @@ MENU = (
     ("policies", "/policies", "Policies"),
     ("endorsements", "/endorsements", "Endorsements"),
     ("fleet", "/fleet", "Fleet"),
+    ("anomalies", "/anomalies", "Anomalies"),
     ("records", "/records", "Audit log"),
     ("compliance", "/compliance", "Compliance"),
 )

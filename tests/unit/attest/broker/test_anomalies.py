@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, select, update
 
 from attest.audit.record import LAUNCH, Actor, Event
-from attest.broker.anomalies import anomalies, network_of
+from attest.broker.anomalies import KINDS, Scan, anomalies, network_of
 from attest.broker.trail import append
 from attest.store.schema import audit
 from attest.store.schema import tree as tree_table
@@ -122,3 +122,29 @@ def test_a_record_from_the_future_shows(world: ServiceWorld) -> None:
 )
 def test_places_are_networks(peer: str, network: str | None) -> None:
     assert network_of(peer) == network
+
+
+def test_a_record_that_was_altered_shows_and_the_look_goes_on(world: ServiceWorld) -> None:
+    visit(world)
+    with world.database.write() as tx:
+        raw = tx.execute(select(audit.c.record).where(audit.c.seq == 4)).scalar_one()
+        tx.execute(update(audit).where(audit.c.seq == 4).values(record=raw.replace(b"{", b"{ ", 1)))
+    assert ("altered", (4,)) in found(world)
+
+
+def test_a_look_goes_on_where_it_stopped_and_finds_the_same(world: ServiceWorld) -> None:
+    visit(world, measurement=OTHER)
+    visit(world, peer="198.51.100.7")
+    scan = Scan()
+    with world.database.read() as tx:
+        while scan.upto < len(world.records()):
+            scan.advance(tx, world.now, lambda: False)
+        assert scan.everything(tx, world.now) == anomalies(tx, world.now)
+    assert {hit.kind for hit in scan.found} == {"never-registered", "two-places"}
+    assert {hit.kind for hit in scan.found} <= set(KINDS)
+    world.put(replace=True)
+    with world.database.write() as tx:
+        scan.advance(tx, world.now)
+        tx.execute(delete(audit).where(audit.c.seq == scan.upto))
+    with world.database.read() as tx:
+        assert "ends at" in scan.everything(tx, world.now)[-1].text, "a log that became shorter shows"

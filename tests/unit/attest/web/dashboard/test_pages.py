@@ -11,7 +11,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from attest.audit.record import ROLES_CHANGE
+from attest.broker.anomalies import anomalies
 from attest.broker.proof_file import check_proof_file, parse_proof_file
+from attest.broker.questions import plain_json
 from attest.broker.standing import Piece, record_change
 from attest.settings import CollateralSettings
 from attest.web.dashboard.overview import DAYS
@@ -122,6 +124,61 @@ def test_the_fleet_counts_chips_by_tcb(data: Get) -> None:
     assert chip["decisions"][0]["number"] == found["chips"][0]["last"]["number"]
 
 
+def test_every_chip_is_reached_page_by_page_and_the_pages_fit_together(
+    world: ServiceWorld, data: Get, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = data("/fleet.json")
+    monkeypatch.setattr("attest.web.dashboard.chips.PAGE_SIZE", 1)
+    reached, query = [], "?"
+    while query:
+        page = data(f"/fleet.json{query}")
+        reached += page["chips"]
+        assert (page["tcb"], page["total"]) == (whole["tcb"], 4), "the charts are of the whole fleet on every page"
+        query = f"?asof={whole['asof']['record']}&before={page['next']}" if page["next"] else ""
+    assert reached == whole["chips"]
+    decided = [item for item in world.records("decision") if item["verdict"] in ("affirming", "contraindicated")]
+    assert sum(chip["decisions"] for chip in reached) == len(decided)
+
+
+def test_the_fleet_of_an_earlier_day_is_as_it_was_then(world: ServiceWorld, data: Get) -> None:
+    day = (world.now - timedelta(days=21)).date().isoformat()
+    then = data(f"/fleet.json?asof={day}")
+    assert then["asof"]["time"] < day
+    assert 0 < then["total"] < data("/fleet.json")["total"]
+    assert all(item["last"]["time"] < day for item in then["chips"])
+    assert data("/fleet.json?asof=2001-01-01")["total"] == 0
+    assert data("/fleet.json?asof=1")["chips"] == []
+    for odd in ("soon", "-1", "99999999999999999999", "2026-99-99"):
+        assert data(f"/fleet.json?asof={odd}")["total"] == 4, odd
+
+
+def test_anomalies_are_those_of_the_command_line_newest_first_and_by_kind(
+    world: ServiceWorld, data: Get, client: FlaskClient
+) -> None:
+    found = data("/anomalies.json")
+    with world.database.read() as tx:
+        expected = [plain_json(hit) for hit in reversed(anomalies(tx, world.now))]
+    assert expected, "the furnished world has some"
+    assert found["anomalies"] == expected[:50]
+    assert (found["complete"], found["upto"], found["total"]) == (True, len(world.records()), len(expected))
+    kind = expected[0]["kind"]
+    narrowed = data(f"/anomalies.json?kind={kind}")
+    assert {hit["kind"] for hit in narrowed["anomalies"]} == {kind}
+    assert narrowed["total"] == next(item["count"] for item in found["kinds"] if item["kind"] == kind)
+    assert data("/anomalies.json?kind=%3Cscript%3E&from=x")["kind"] is None
+    assert data("/anomalies.json?from=1")["anomalies"] == expected[1:51]
+
+
+def test_a_long_log_is_looked_through_a_stretch_at_a_time(world: ServiceWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attest.web.dashboard.anomalies.LOOK_SECONDS", -1.0)
+    client = pages_over(world).test_client()
+    for number in (1, 2, 3):
+        page = client.get("/anomalies.json", headers={"Host": "localhost"}).json
+        assert page is not None
+        assert (page["upto"], page["complete"]) == (number, False)
+    assert "look further" in client.get("/anomalies", headers={"Host": "localhost"}).text
+
+
 def test_endorsements_count_down_and_late_ones_are_late(tmp_path: Path) -> None:
     world, folder = ServiceWorld(tmp_path / "service"), tmp_path / "collateral"
     folder.mkdir()
@@ -188,6 +245,9 @@ def test_a_tampered_record_is_named_and_does_not_take_the_listing_down(world: Se
     assert listed.status_code == 200
     assert f"audit record {number}: not in canonical form" in listed.text
     assert client.get(f"/decisions/{number}", headers={"Host": "localhost"}).status_code == 409
+    noticed = client.get("/anomalies.json?kind=altered", headers={"Host": "localhost"}).json
+    assert noticed is not None
+    assert [hit["numbers"] for hit in noticed["anomalies"]] == [[number]]
 
 
 def test_a_database_that_is_gone_is_503_and_says_no_path(world: ServiceWorld, tmp_path: Path) -> None:
