@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from policy.check import FAIL, PASS, Check, TdxAppraisal, TdxRule, compared, left_out, one_of
 from policy.check_measured import REGISTERED, expected, usable
+from policy.initdata import rtmr3_after
 from policy.measured_diff import event_differences, first_differences
 from policy.reference import LaunchRecipe, ReferenceValue
 from policy.reference_set import SHOWN, standing
+from policy.tdx_rules import INIT_DATA
 
 _WHAT = (
     "configuration, Secure Boot variables and ACPI tables (BadAML: the host's ACPI code runs in the guest's kernel)",
@@ -52,6 +54,8 @@ def register(index: int) -> TdxRule:
         wanted, got = of.rules.rtmrs[index], of.claims.rtmrs[index]
         if wanted is None:
             return left_out(name, got.hex(), f"{what}; any is accepted: {of.rules.rtmr_reason}")
+        if wanted == INIT_DATA:
+            return one_of(name, _by_init_data(of.claims.mrconfigid), got, f"{what}; zero, or the init-data's event")
         if not isinstance(wanted, str):
             return one_of(name, wanted, got, what)
         same = usable(of, of.references.equal(of.platform, of.claims.mrtd))
@@ -61,6 +65,12 @@ def register(index: int) -> TdxRule:
         return compared(name, wanted_text, got.hex(), got in values, f"{what}; as its reference value predicts")
 
     return check
+
+
+def _by_init_data(mrconfigid: bytes) -> tuple[bytes, ...]:
+    """What RTMR3 may be before anything but init-data was extended: MRCONFIGID says which, zero that there is none."""
+    zero = bytes(48)
+    return (zero,) if mrconfigid == zero else (zero, rtmr3_after(mrconfigid))
 
 
 def _few(of: TdxAppraisal) -> list[ReferenceValue]:

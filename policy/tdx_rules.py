@@ -55,9 +55,11 @@ EXTENDED_FIELDS = {
 }  # fmt: skip
 """Fields only body 1.5-extended has, with their bytes."""
 
-REGISTERED = "registered"
+REGISTERED, INIT_DATA = "registered", "init-data"
 RegisterRule = str | tuple[bytes, ...] | None
-"""What a RTMR must be: :data:`REGISTERED` (predicted by the reference value), one of a list, or anything (``None``)."""
+"""What a RTMR must be: :data:`REGISTERED` (predicted by the reference value), one of a list, or anything (``None``);
+RTMR3 also :data:`INIT_DATA`: zero, or extended by the init-data that MRCONFIGID is bound to and by nothing else.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,7 +7,7 @@ from policy.eventlog_table import eventlog_rules
 from policy.intel_table import platform_rules, tcb_rules
 from policy.table import Table
 from policy.table_values import enums, hex_list, integers, masked, number, one_hex, word_is
-from policy.tdx_rules import ATTRIBUTE_BITS, BODIES, EXTENDED_FIELDS, REGISTERED, RegisterRule, TdxRules
+from policy.tdx_rules import ATTRIBUTE_BITS, BODIES, EXTENDED_FIELDS, INIT_DATA, REGISTERED, RegisterRule, TdxRules
 
 _WORDS = {"require": True, "forbid": False}
 
@@ -15,7 +15,8 @@ _WORDS = {"require": True, "forbid": False}
 def tdx_rules(table: Table) -> TdxRules:
     """The rules of ``table``; what it lacks or has too much is recorded as a problem of ``table``."""
     bodies = enums(table, "bodies", {name: name for name in BODIES})
-    rtmrs = _register(table, "rtmr0"), _register(table, "rtmr1"), _register(table, "rtmr2"), _register(table, "rtmr3")
+    first = _register(table, "rtmr0"), _register(table, "rtmr1"), _register(table, "rtmr2")
+    rtmrs = (*first, _register(table, "rtmr3", INIT_DATA))
     rules = TdxRules(
         quote_versions=integers(table, "quote_versions", (4, 5)),
         bodies=bodies,
@@ -54,11 +55,15 @@ def _word(table: Table, key: str, words: tuple[str, ...]) -> str:
     return table.choice(key, words) or "forbid"
 
 
-def _register(table: Table, key: str) -> RegisterRule:
-    want = '"registered", "zero", "any" or a list of hex strings'
+def _register(table: Table, key: str, *more: str) -> RegisterRule:
+    """``more``: words that this register has beside those of every register."""
+    known = (REGISTERED, *more)
+    want = ", ".join(f'"{word}"' for word in known) + ', "zero", "any" or a list of hex strings'
     value = table.value(key, object, want=want)
-    if value is None or value == REGISTERED:
-        return () if value is None else REGISTERED
+    if value is None:
+        return ()
+    if isinstance(value, str) and value in known:
+        return value
     if isinstance(value, str) and value not in ("zero", "any"):
         table.problem(key, f'got "{value[:40]}", want {want}')
         return ()

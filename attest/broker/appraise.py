@@ -22,6 +22,7 @@ from attest.evidence.errors import EvidenceMalformed
 from policy.claims import AMD_ROOT, SnpClaims, TdxClaims, TeeClaims, VerifiedClaims, chip_name
 from policy.decide import CONTRAINDICATED, Decision, decide
 from policy.document import PolicyDocument
+from policy.initdata import held_by
 from policy.reference import ReferenceValue
 from policy.reference_set import ReferenceSet, counts
 from policy.stage import Guest
@@ -139,11 +140,10 @@ def _registers_equal(claims: TeeClaims, expected: Sequence[bytes | None]) -> boo
 
 
 def _check_init_data(claims: VerifiedClaims, digest: bytes | None) -> None:
-    """The digest, cut or padded with zeros to the field that binds it (Trustee's init-data specification)."""
     if digest is None:
         return
     got = claims.host_binding
-    want = digest[: len(got)].ljust(len(got), b"\0")
+    want = held_by(len(got), digest)
     if got != want:
         name = "host_data" if isinstance(claims.tee, SnpClaims) else "mrconfigid"
         raise VerificationFailed("binding", f"{name} is {got.hex()}, the init-data sent gives {want.hex()}")

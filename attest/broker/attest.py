@@ -61,7 +61,7 @@ def attest(service: Service, session_id: str, body: bytes, now: datetime, peer: 
     Raises RequestMalformed, SessionRefused, EvidenceMalformed, AccessDenied, and errors of kind ``unavailable``.
     """
     request = parse_attest(body)  # (1)
-    init_data = None if request.init_data is None else init_data_digest(request.init_data)
+    init_data = None if request.init_data is None else init_data_digest(request.init_data.body)
     vm = vm_of(request.init_data)
     session, rules = consume_nonce(service, session_id, request, now)  # (2)
     request = replace(request, nonce=session.nonce)

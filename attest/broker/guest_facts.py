@@ -1,30 +1,20 @@
-"""Who a guest is: what its init-data says, which the launch is bound to, and which machine and launch reported.
+"""Who a guest is: what its init-data says (`policy.initdata`), and which machine and launch reported.
 
-Init-data names the VM in a file of its own, ``[data] "cvm-identity.toml"``, whose text is TOML with ``vm``, ``service``
-and ``resources``, all optional. Only resources it lists are released to the VM where it lists any. The text counts only
-after its digest was found in HOST_DATA or MRCONFIGID, which appraisal refuses to pass otherwise.
+The text counts only after its digest was found in HOST_DATA or MRCONFIGID, which appraisal refuses to pass otherwise.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict
-from typing import Any
 
-from attest.broker.errors import RequestMalformed
+from attest.broker.initdata import init_data_identity
 from attest.broker.limits import machine_of
 from attest.broker.protocol import InitData
 from policy.claims import SnpClaims, TcbClaims, TdxClaims, VerifiedClaims
-from policy.errors import MalformedInput
+from policy.initdata import Identity
 from policy.release_conditions import GuestFacts
 from policy.snp import TcbVersion
-from policy.toml import TomlInvalid, strict_toml
-from policy.vocab import ResourcePath
-
-IDENTITY = "cvm-identity.toml"
-MAX_RESOURCES = 64
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@ -]{0,127}")
 
 
 def vm_of(init_data: InitData | None) -> str | None:
@@ -34,12 +24,12 @@ def vm_of(init_data: InitData | None) -> str | None:
 
 def vm_named(text: str) -> str | None:
     """The VM's name in the text of init-data. Raises RequestMalformed."""
-    return _identity(text).get("vm")
+    return init_data_identity(text).vm
 
 
 def facts_of(claims: VerifiedClaims, init_data: InitData | None) -> GuestFacts:
     """The facts of an accepted guest."""
-    identity = {} if init_data is None else _identity(init_data.body)
+    identity = Identity() if init_data is None else init_data_identity(init_data.body)
     machine = machine_of(claims.tee)
     tee = claims.tee
     return GuestFacts(
@@ -48,7 +38,7 @@ def facts_of(claims: VerifiedClaims, init_data: InitData | None) -> GuestFacts:
         instance=tee.report_id.hex() if isinstance(tee, SnpClaims) else "",
         tcb=_tcb(tee.reported_tcb) if isinstance(tee, SnpClaims) else None,
         tdx_tcb=_td_tcb(tee.tcb) if isinstance(tee, TdxClaims) else None,
-        **identity,
+        **identity._asdict(),
     )
 
 
@@ -82,37 +72,3 @@ def _td_tcb(tcb: TcbClaims) -> dict[str, str | int]:
         "tcb_date": tcb.tcb_date.date().isoformat(),
         "evaluation": tcb.evaluation_number,
     }
-
-
-def _identity(text: str) -> dict[str, Any]:
-    try:
-        data = strict_toml(text).get("data")
-        identity = data.get(IDENTITY) if isinstance(data, dict) else None
-        if identity is None:
-            return {}
-        if not isinstance(identity, str):
-            raise RequestMalformed(f"attest: init-data: {IDENTITY}: want text")
-        return _parsed(strict_toml(identity))
-    except TomlInvalid as exc:
-        raise RequestMalformed(f"attest: init-data: {IDENTITY}: {exc.message}") from None
-
-
-def _parsed(found: dict[str, Any]) -> dict[str, Any]:
-    if unknown := set(found) - {"vm", "service", "resources"}:
-        raise RequestMalformed(f"attest: init-data: {IDENTITY}: {sorted(unknown)[0][:40]!r} is unknown")
-    for name in ("vm", "service"):
-        value = found.get(name)
-        if value is not None and not (isinstance(value, str) and _NAME.fullmatch(value)):
-            raise RequestMalformed(f"attest: init-data: {IDENTITY}: {name}: want a name of at most 128 characters")
-    if "resources" in found:
-        found["resources"] = _resources(found["resources"])
-    return found
-
-
-def _resources(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > MAX_RESOURCES or not all(isinstance(one, str) for one in value):
-        raise RequestMalformed(f"attest: init-data: {IDENTITY}: resources: want a list of at most {MAX_RESOURCES}")
-    try:
-        return tuple(str(ResourcePath.parse(one)) for one in value)
-    except MalformedInput as exc:
-        raise RequestMalformed(f"attest: init-data: {IDENTITY}: resources: {exc.message}") from None

@@ -1,29 +1,30 @@
-"""Init-data: configuration that the host gave the guest, bound to the launch through HOST_DATA or MRCONFIGID.
-
-The digest is over the TOML text as sent, with the algorithm the text itself names. HOST_DATA holds its first 32 bytes,
-MRCONFIGID its first 48, padded with zeros (Confidential Containers, init-data specification 0.1.0).
-"""
+"""Init-data that a guest sent, for `policy.initdata` to read: what is wrong with it is wrong with the request."""
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
+from typing import TypeVar
 
 from attest.broker.errors import RequestMalformed, RequestUnsupported
-from attest.broker.protocol import InitData
-from policy.toml import TomlInvalid, strict_toml
+from policy.initdata import Identity, InitDataMalformed, InitDataUnsupported, digest_of, identity_of
 
-_ALGORITHMS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
+T = TypeVar("T")
 
 
-def init_data_digest(init_data: InitData) -> bytes:
+def init_data_digest(text: str) -> bytes:
     """The digest of this text, 32 to 64 bytes. Raises RequestMalformed and RequestUnsupported."""
+    return _read(digest_of, text)
+
+
+def init_data_identity(text: str) -> Identity:
+    """Who it says the VM is. Raises RequestMalformed: a guest with half a name is nobody."""
+    return _read(identity_of, text)
+
+
+def _read(read: Callable[[str], T], text: str) -> T:
     try:
-        algorithm = strict_toml(init_data.body).get("algorithm")
-    except TomlInvalid as exc:
-        raise RequestMalformed(f"attest: init-data: {exc.message}") from None
-    function = _ALGORITHMS.get(algorithm) if isinstance(algorithm, str) else None
-    if function is None:
-        raise RequestUnsupported(
-            f"attest: init-data: algorithm {str(algorithm)[:20]!r}, want one of {', '.join(_ALGORITHMS)}"
-        )
-    return function(init_data.body.encode()).digest()
+        return read(text)
+    except InitDataUnsupported as exc:
+        raise RequestUnsupported(f"attest: {exc.message}") from None
+    except InitDataMalformed as exc:
+        raise RequestMalformed(f"attest: {exc.message}") from None

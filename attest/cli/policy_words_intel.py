@@ -7,7 +7,7 @@ from policy.eventlog_rules import VARIABLES, EventLogRules
 from policy.intel_rules import FLAGS, IntelRules, PlatformRules, TcbRules
 from policy.sgx_rules import SgxRules
 from policy.tdx import TcbStatus
-from policy.tdx_rules import ATTRIBUTE_BITS, RegisterRule, TdxRules
+from policy.tdx_rules import ATTRIBUTE_BITS, INIT_DATA, RegisterRule, TdxRules
 
 Rule = tuple[str, str, bool]
 """Key, what it means, and whether anything is compared."""
@@ -202,6 +202,8 @@ def _eventlog(log: EventLogRules | None) -> tuple[Rule, ...]:
 def _register(key: str, rule: RegisterRule, reason: str) -> Rule:
     if rule is None:
         return key, f"any value{_why(reason)}", False
+    if rule == INIT_DATA:
+        return key, "zero, or extended by the init-data of MRCONFIGID and nothing else", True
     return (key, "as the reference value predicts", True) if isinstance(rule, str) else _values(key, rule)
 
 

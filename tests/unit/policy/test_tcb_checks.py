@@ -146,6 +146,7 @@ BAD_TABLES = [
     ('rtmr3 = "zero"', 'rtmr3 = "any"', "rtmr_reason: missing"),
     ('rtmr3 = "zero"', 'rtmr3 = "zero"\nrtmr_reason = "x"', 'only where a register is "any"'),
     ('rtmr3 = "zero"', 'rtmr3 = "something"', "want \"registered\""),
+    ('rtmr2 = "registered"', 'rtmr2 = "init-data"', 'got "init-data", want "registered", "zero"'),
     ("unlogged_registers = []", "unlogged_registers = [4]", r"RTMR numbers 0\.\.3"),
     ('\nattributes = "any"', '\nattributes = "0x3/0x1"', "a value and the mask"),
     ('xfam_required = "0x3"', 'xfam_required = "3"', "want"),

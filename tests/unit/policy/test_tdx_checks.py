@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from policy.checks import TDX_CHECKS
 from policy.decide import decide
 from policy.document import PolicyDocument, PolicyInvalid, parse_policy
+from policy.initdata import rtmr3_after
 from policy.measured import MeasuredEvent, replay
 from policy.reference import ReferenceValue
 from policy.reference_tdx import TdRecipe
@@ -82,6 +84,34 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("rule", "changes"), CASES)
 def test_the_strict_policy_refuses_a_td_for_one_reason(rule: str, changes: dict[str, Any]) -> None:
     assert failed(**changes) == [rule]
+
+
+EXTENDED = rtmr3_after(b"\1" * 48)
+
+
+def by_init_data(mrconfigid: bytes, rtmr3: bytes) -> list[str]:
+    document = policy(('rtmr3 = "zero"', 'rtmr3 = "init-data"'), ('mrconfigid = "zero"', 'mrconfigid = "any"'))
+    return failed(document, mrconfigid=mrconfigid, rtmrs=(*TD.rtmrs[:3], rtmr3))
+
+
+def test_rtmr3_may_be_zero_or_what_the_bound_init_data_extend_it_to() -> None:
+    assert by_init_data(bytes(48), bytes(48)) == []
+    assert by_init_data(b"\1" * 48, bytes(48)) == []
+    assert by_init_data(b"\1" * 48, EXTENDED) == []
+
+
+@pytest.mark.parametrize(
+    ("mrconfigid", "rtmr3"),
+    [
+        (b"\2" * 48, EXTENDED),
+        (bytes(48), rtmr3_after(bytes(48))),
+        (b"\1" * 48, hashlib.sha384(EXTENDED + bytes(48)).digest()),
+        (b"\1" * 48, b"\1" * 48),
+    ],
+    ids=["other init-data", "no init-data", "and something else", "something else"],
+)
+def test_rtmr3_holds_nothing_else_where_init_data_may_extend_it(mrconfigid: bytes, rtmr3: bytes) -> None:
+    assert by_init_data(mrconfigid, rtmr3) == ["tdx.rtmr3"]
 
 
 def _bit(key: str, index: int) -> tuple[str, str, str, dict[str, Any], dict[str, Any]]:
