@@ -1,23 +1,23 @@
 """The agent's work in order: network, evidence, attestation, keys, disks, payload. What touches the machine is behind
-:class:`Machine`, so the order and the outcomes can be tested anywhere.
+:class:`attest.attester.machine.Machine`, so the order and the outcomes can be tested anywhere.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple, Protocol
 
+from attest.attester.ccel import with_event
 from attest.attester.clock import learn_time
-from attest.attester.cmdline import DiskOrder, NetOrder, Orders, RootOrder, ServiceAddress
+from attest.attester.cmdline import Orders, ServiceAddress
 from attest.attester.disk_key import DiskKey
 from attest.attester.errors import PayloadFailed, Refused
-from attest.attester.exec_session import Credential
 from attest.attester.guest_api import PORT
 from attest.attester.https import HttpsTransport, Transport, pinned_context
+from attest.attester.init_data import BoundInitData, establish
 from attest.attester.kbs import KbsClient, token_status
 from attest.attester.keeper import Keeper
+from attest.attester.machine import CheckedDisk, Machine, Places, RunningPayload, Unlocked
 from attest.attester.proof import ProvenTransport
 from attest.attester.raw_evidence import TDX, RawEvidence
 from attest.attester.resident import Resident
@@ -25,85 +25,6 @@ from attest.attester.rotation import Keyslots, rotate, wanted
 from attest.attester.session import Pace, Session, patiently
 from attest.attester.status import Status
 from policy.errors import CvmError
-from policy.secret import SecretBytes
-
-
-class CheckedDisk(NamedTuple):
-    """A disk whose header is of the profile. ``header`` is a file in memory with the copy that was checked."""
-
-    order: DiskOrder
-    node: Path
-    read_only: bool
-    header: Path
-    header_uuid: str
-
-
-class Unlocked(NamedTuple):
-    """A disk that is open and mounted."""
-
-    mounted: Path
-    read_only: bool
-
-
-class Places(NamedTuple):
-    """Where a payload finds things: the ``root`` file system it runs in, if there is one, and the first ``disk``."""
-
-    root: Path | None
-    disk: Path | None
-
-
-class RunningPayload(Protocol):
-    """See :class:`attest.attester.payload.Payload`."""
-
-    def wait(self, seconds: float) -> int | None:
-        """Exit status, or ``None`` while it runs on."""
-
-
-class Machine(Protocol):
-    """The guest as the agent uses it. Every method raises CvmError."""
-
-    def network(self, order: NetOrder) -> str:
-        """Set the interface up; its name."""
-
-    def tee(self, emulated: bool) -> str:
-        """The TEE this guest runs in: ``snp`` or ``tdx``."""
-
-    def evidence(self, report_data: bytes, tee: str, emulated: bool) -> RawEvidence:
-        """A report or quote over ``report_data``."""
-
-    def evidence_json(self, raw: RawEvidence) -> dict[str, object]:
-        """The protocol's form of ``raw``; refuses a report that does not parse."""
-
-    def close_door(self, emulated: bool) -> bool:
-        """Of a TD: extend RTMR3 now that the keys are here; false where the kernel offers no way."""
-
-    def inspect(self, order: DiskOrder) -> CheckedDisk:
-        """Find the disk and check its header; nothing is opened."""
-
-    def recognise(self, disk: CheckedDisk, headers: frozenset[str]) -> Keyslots:
-        """The disk's header, if it is one of those the service knows; without any, if it is whole and simple."""
-
-    def unlock(self, disk: CheckedDisk, key: SecretBytes) -> Unlocked:
-        """Open with the header that was recognised, and mount."""
-
-    def discard(self, disk: CheckedDisk) -> None:
-        """Remove the header's file in memory."""
-
-    def serve_exec(self, operators: tuple[bytes, ...], credential: Credential, tell: Callable[[str], None]) -> None:
-        """Let these operators run commands from now on."""
-
-    def open_root(self, order: RootOrder) -> Path:
-        """Open, check and mount the root file system."""
-
-    def start(self, run: str, places: Places, output: Callable[[str], None]) -> RunningPayload:
-        """Start the payload."""
-
-    def secrets_folder(self) -> Path:
-        """A place in memory for secret files."""
-
-    def set_clock(self, seconds: float) -> None:
-        """Set the clock to Unix time ``seconds``; raises OSError."""
-
 
 Connect = Callable[[ServiceAddress, bytes], Transport]
 API_PATIENCE = 20.0
@@ -139,6 +60,7 @@ class Agent:
         self._pace = pace
         self._api_port = api_port
         self.listening = 0
+        self._init_data: BoundInitData | None = None
 
     def work(self) -> RunningPayload | None:
         """Everything up to the running payload; raises :class:`Refused` or another CvmError, already reported."""
@@ -181,10 +103,13 @@ class Agent:
         disks = [self._machine.inspect(order) for order in self._orders.disks]
         tee = self._machine.tee(self._orders.emulated)
         self._status.say(f"service: https://{service.host}:{service.port}, certificate pinned by the command line")
+        if self._orders.init_data:
+            emulated = self._orders.emulated
+            self._init_data = establish(self._machine, tee, emulated=emulated, tell=self._status.say)
         if self._orders.pins:
             self._learn_time(service, ca, tee)
         session = Session(
-            KbsClient(self._transport(service, ca)),
+            self._client(service, ca),
             tee,
             lambda report_data: self._evidence(report_data, tee),
             pace=self._pace,
@@ -200,6 +125,9 @@ class Agent:
         elif tee == TDX:  # an agent that goes on asking for secrets must be able to show the registers they want
             self._close_door()
         return unlocked
+
+    def _client(self, service: ServiceAddress, ca: bytes) -> KbsClient:
+        return KbsClient(self._transport(service, ca), self._init_data.found.text if self._init_data else None)
 
     def _transport(self, service: ServiceAddress, ca: bytes) -> Transport:
         """Proofs are demanded where the command line pins the key that makes them."""
@@ -218,10 +146,10 @@ class Agent:
         """Files, interface and timer, with sessions of their own and less patience than at boot."""
 
         def evidence(report_data: bytes) -> dict[str, object]:
-            return self._machine.evidence_json(self._machine.evidence(report_data, tee, self._orders.emulated))
+            return self._machine.evidence_json(self._raw_evidence(report_data, tee))
 
         pace = (self._pace or Pace())._replace(patience=API_PATIENCE)
-        keeper = Keeper(lambda: Session(KbsClient(self._transport(service, ca)), tee, evidence, pace=pace))
+        keeper = Keeper(lambda: Session(self._client(service, ca), tee, evidence, pace=pace))
         resident = Resident(self._orders, keeper, self._machine.secrets_folder, self._status)
         self.listening = resident.start(evidence, port=self._api_port)
 
@@ -231,7 +159,7 @@ class Agent:
         self._status.say(f"exec: open to {len(self._orders.operators)} operator key(s) of the measured command line")
 
     def _evidence(self, report_data: bytes, tee: str) -> dict[str, object]:
-        raw = self._machine.evidence(report_data, tee, self._orders.emulated)
+        raw = self._raw_evidence(report_data, tee)
         document = self._machine.evidence_json(raw)
         measurement = raw.launch_digest.hex()
         self._status.event(
@@ -244,6 +172,12 @@ class Agent:
             event_log_bytes=len(raw.event_log),
         )
         return document
+
+    def _raw_evidence(self, report_data: bytes, tee: str) -> RawEvidence:
+        """With the log of what this agent extended."""
+        raw = self._machine.evidence(report_data, tee, self._orders.emulated)
+        event = self._init_data.event if self._init_data else b""
+        return raw._replace(event_log=with_event(raw.event_log, event)) if event else raw
 
     def _close_door(self) -> None:
         closed = self._machine.close_door(self._orders.emulated)

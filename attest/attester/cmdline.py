@@ -11,6 +11,7 @@ because a guest that guesses what its owner meant is worse than one that says wh
     cvm.root=<name>:<blocks>:<root hash>     root file system with a hash tree; <name> is the virtio-blk serial
     cvm.run=/path                            program in that root file system, else on the first disk
     cvm.evidence=emulated                    ask the emulated chip, and only it
+    cvm.initdata=required                    the host hands over a text that HOST_DATA or MRCONFIGID is bound to
     cvm.poweroff=1                           power off when the work is done
     cvm.pin=<thumbprint>                     the key that signs the service's answers (RFC 7638); once per key
     cvm.secret=<name>:<repository/type/tag>[:uid:gid:mode]   a secret as the file /run/cvm/secrets/<name>; once per file
@@ -36,20 +37,9 @@ from policy.vocab import ResourcePath
 KERNEL_LIMIT = 2047
 MAX_DISKS = 16
 WORDS = (
-    "api",
-    "ca",
-    "disk",
-    "evidence",
-    "exec",
-    "net",
-    "pin",
-    "poweroff",
-    "reattest",
-    "root",
-    "run",
-    "secret",
+    "api", "ca", "disk", "evidence", "exec", "initdata", "net", "pin", "poweroff", "reattest", "root", "run", "secret",
     "service",
-)
+)  # fmt: skip
 APIS = ("resource", "token", "evidence")
 MAX_SECRETS, MAX_PINS = 32, 4
 MAX_OPERATORS = 8
@@ -125,6 +115,7 @@ class Orders(NamedTuple):
     reattest: int = 0
     operators: tuple[bytes, ...] = ()
     root: RootOrder | None = None
+    init_data: bool = False
 
     @property
     def stays(self) -> bool:
@@ -187,6 +178,7 @@ def _together(values: dict[str, list[str]]) -> Orders:
         reattest=_only(values, "reattest", _reattest) or 0,
         operators=_only(values, "exec", _operators) or (),
         root=_only(values, "root", _root),
+        init_data=_only(values, "initdata", _init_data) or False,
     )
     _check_lasting(orders)
     if (orders.service is None) != (orders.ca is None):
@@ -201,6 +193,8 @@ def _together(values: dict[str, list[str]]) -> Orders:
             f"command line: cvm.exec beside cvm.api {', '.join(speaking)}: a program that gets an attestation of its "
             "own from the interface could answer operators as this guest"
         )
+    if orders.init_data and orders.service is None:
+        raise CommandLineMalformed("command line: cvm.initdata needs cvm.service: there is nobody to show it to")
     if orders.run is not None and not disks and orders.root is None:
         raise CommandLineMalformed(
             "command line: cvm.run names a program on cvm.root or the first cvm.disk, but there is neither"
@@ -335,6 +329,12 @@ def _operators(text: str) -> tuple[bytes, ...]:
 def _emulated(text: str) -> bool:
     if text != "emulated":
         raise CommandLineMalformed(f"cvm.evidence: {text[:80]!r}, want 'emulated' (or no such word, for real hardware)")
+    return True
+
+
+def _init_data(text: str) -> bool:
+    if text != "required":
+        raise CommandLineMalformed(f"cvm.initdata: {text[:80]!r}, want 'required' (or no such word)")
     return True
 
 

@@ -25,6 +25,12 @@ class EvidenceUnavailable(CvmError):
     code = "guest.evidence"
 
 
+class InitDataRefused(CvmError):
+    """Init-data is demanded, and what the host offers is missing, wrong, or not what the launch is bound to."""
+
+    code = "guest.init-data"
+
+
 class NetworkFailed(CvmError):
     """The network interface could not be set up."""
 

@@ -8,6 +8,7 @@ return.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
@@ -17,17 +18,19 @@ from contextlib import suppress
 from pathlib import Path
 
 from attest.attester import disk, kernel
-from attest.attester.agent import Agent, CheckedDisk, Places, RunningPayload, Unlocked, settle
+from attest.attester.agent import Agent, settle
 from attest.attester.cmdline import DiskOrder, NetOrder, RootOrder, parse_orders
 from attest.attester.evidence_json import kbs_evidence
 from attest.attester.exec_server import ExecServer, Port
 from attest.attester.exec_session import Credential
 from attest.attester.header_file import HeaderFile
+from attest.attester.init_data import offered
+from attest.attester.machine import CheckedDisk, Places, RunningPayload, Unlocked
 from attest.attester.ports import wait_for_port, write_all
 from attest.attester.power_button import PowerButton
 from attest.attester.raw_evidence import RawEvidence
-from attest.attester.rtmr import close_door
-from attest.attester.sources import emulated, first_present, hardware, tee_here
+from attest.attester.rtmr import close_door, extend_rtmr3
+from attest.attester.sources import emulated, first_present, hardware, own_binding, tee_here
 from attest.attester.status import PORT_NAME, Status
 from policy.errors import CvmError
 from policy.exec_channel import PORT_NAME as EXEC_PORT
@@ -42,7 +45,7 @@ DRAIN_SECONDS = 0.3
 
 
 class Guest:
-    """The real machine; see :class:`attest.attester.agent.Machine`."""
+    """The real machine; see :class:`attest.attester.machine.Machine`."""
 
     exec_pid = 0
     """The process that serves ``cvm exec``; 0 without one."""
@@ -64,6 +67,18 @@ class Guest:
     def evidence_json(self, raw: RawEvidence) -> dict[str, object]:
         """KBS evidence of the TEE's own form."""
         return kbs_evidence(raw)
+
+    def init_data(self) -> bytes:
+        """From QEMU's firmware configuration."""
+        return offered()
+
+    def binding(self, tee: str, emulated_chip: bool) -> bytes:
+        """From this guest's own report, or from the TDX module."""
+        return own_binding(tee, emulated_chip=emulated_chip)
+
+    def extend(self, event: bytes, emulated_chip: bool) -> bool:
+        """Through the kernel, or the emulated chip's port."""
+        return extend_rtmr3(hashlib.sha384(event).digest(), emulated_chip=emulated_chip)
 
     def close_door(self, emulated_chip: bool) -> bool:
         """Through the kernel, or the emulated chip's port."""

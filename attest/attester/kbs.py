@@ -40,10 +40,11 @@ class Challenge(NamedTuple):
 
 
 class KbsClient:
-    """One session with the service. Holds the cookie, no key."""
+    """One session with the service. Holds the cookie, no key. ``init_data``: the text this launch is bound to."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, init_data: str | None = None) -> None:
         self._transport = transport
+        self._init_data = None if init_data is None else {"format": "toml", "body": init_data}
         self._cookie: str | None = None
 
     def challenge(self, tee: str) -> Challenge:
@@ -67,7 +68,7 @@ class KbsClient:
     def attest(self, challenge: Challenge, tee_pubkey: dict[str, str], evidence: dict[str, object]) -> str:
         """Present ``evidence`` bound to challenge and key; the attestation token."""
         request: dict[str, object] = {
-            "init-data": None,
+            "init-data": self._init_data,
             "runtime-data": {"nonce": challenge.nonce, "tee-pubkey": tee_pubkey},
             "tee-evidence": {"primary_evidence": evidence, "additional_evidence": ""},
         }

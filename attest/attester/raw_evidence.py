@@ -13,7 +13,8 @@ MAX_CERTIFICATES = 256 * 1024
 REPORT_DATA_BYTES = 64
 # Offsets of REPORTDATA and MRTD in a quote: header of 48 bytes, in version 5 six bytes more, then the TD report.
 _BODY_AT = {4: 48, 5: 54}
-_REPORT_DATA_AT, _MRTD_AT = 520, 136
+_REPORT_DATA_AT, _MRTD_AT, _MRCONFIGID_AT = 520, 136, 184
+_HOST_DATA_AT, _HOST_DATA_BYTES, _MRCONFIGID_BYTES = 0xC0, 32, 48
 
 
 class RawEvidence(NamedTuple):
@@ -38,6 +39,14 @@ class RawEvidence(NamedTuple):
         """MEASUREMENT or MRTD, 48 bytes, for people to see; nothing is decided by it here."""
         at = 0x90 if self.tee == SNP else self._body_at() + _MRTD_AT
         return self.report[at : at + 48]
+
+    @property
+    def binding(self) -> bytes:
+        """What the host bound to the launch: HOST_DATA (32 bytes) or MRCONFIGID (48)."""
+        if self.tee == SNP:
+            return self.report[_HOST_DATA_AT : _HOST_DATA_AT + _HOST_DATA_BYTES]
+        at = self._body_at() + _MRCONFIGID_AT
+        return self.report[at : at + _MRCONFIGID_BYTES]
 
     def _body_at(self) -> int:
         return _BODY_AT.get(int.from_bytes(self.report[:2], "little"), len(self.report))

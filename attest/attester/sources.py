@@ -8,15 +8,16 @@ emulated evidence, or the other way round, without changing what was measured.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from attest.attester.configfs_tsm import configfs_quote, configfs_report
 from attest.attester.emulated import emulated_quote, emulated_report, emulated_tee
 from attest.attester.errors import EvidenceUnavailable
-from attest.attester.raw_evidence import MAX_CERTIFICATES, TDX, RawEvidence, SourceAbsent
+from attest.attester.raw_evidence import MAX_CERTIFICATES, REPORT_DATA_BYTES, TDX, RawEvidence, SourceAbsent
 from attest.attester.sev_guest import sev_guest_report
-from attest.attester.tdx_guest import DEVICE, tdx_guest_quote
+from attest.attester.tdx_guest import DEVICE, own_mrconfigid, tdx_guest_quote
 
 Source = Callable[[bytes], RawEvidence]
 
@@ -51,6 +52,14 @@ def tee_here(*, emulated_chip: bool, device: Path = DEVICE) -> str:
     if emulated_chip:
         return emulated_tee()
     return TDX if device.exists() else "snp"
+
+
+def own_binding(tee: str, *, emulated_chip: bool) -> bytes:
+    """HOST_DATA (32 bytes) or MRCONFIGID (48) of this guest: from the chip's report, or from the TDX module."""
+    if tee == TDX and not emulated_chip:
+        return own_mrconfigid()
+    sources = emulated(tee) if emulated_chip else hardware(tee)
+    return first_present(sources, os.urandom(REPORT_DATA_BYTES)).binding
 
 
 def hardware(tee: str) -> tuple[Source, ...]:

@@ -31,11 +31,15 @@ def build_event_log(
     listed = b"".join(struct.pack("<HH", number, ALGORITHMS[number][1]) for number in algorithms)
     spec = b"Spec ID Event03\0" + struct.pack("<IBBBBI", 0, 0, 2, 0, 2, len(algorithms)) + listed + b"\0"
     parts = [struct.pack("<II20xI", kind == CCEL, EV_NO_ACTION, len(spec)), spec]
-    for event in events:
-        parts.append(struct.pack("<III", event.mr, event.type, len(event.digests)))
-        parts += [struct.pack("<H", number) + digest for number, digest in event.digests]
-        parts += [struct.pack("<I", len(event.data)), event.data]
+    parts += map(event_bytes, events)
     return b"".join(parts).ljust(size, b"\xff")
+
+
+def event_bytes(event: NewEvent) -> bytes:
+    """One entry as it stands in a log."""
+    digests = b"".join(struct.pack("<H", number) + digest for number, digest in event.digests)
+    head = struct.pack("<III", event.mr, event.type, len(event.digests))
+    return head + digests + struct.pack("<I", len(event.data)) + event.data
 
 
 def ccel_index(pcr: int) -> int:

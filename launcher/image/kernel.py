@@ -31,6 +31,8 @@ MODULES: Final = (
     "virtio_blk", "virtio_net", "virtio_rng",
     # the power button, by which the host asks for an orderly end
     "button", "evdev",
+    # what the host hands over: init-data
+    "qemu_fw_cfg",
     # disks: encryption, read-only integrity, layers
     "dm-mod", "dm-crypt", "dm-verity", "overlay", "squashfs",
     # ciphers for LUKS; cryptsetup reaches them through AF_ALG

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from attest.attester.agent import CheckedDisk, Places, RunningPayload, Unlocked
 from attest.attester.cmdline import DiskOrder, NetOrder, RootOrder
 from attest.attester.evidence_json import kbs_evidence
+from attest.attester.machine import CheckedDisk, Places, RunningPayload, Unlocked
 from attest.attester.raw_evidence import RawEvidence
 from attest.attester.rotation import Keyslots
 from attest.attester.status import Status
@@ -65,7 +65,7 @@ class NoKeyslots:
 
 
 class FakeMachine:
-    """Implements :class:`attest.attester.agent.Machine` and notes what was asked of it."""
+    """Implements :class:`attest.attester.machine.Machine` and notes what was asked of it."""
 
     def __init__(self) -> None:
         self.done: list[Any] = []
@@ -79,6 +79,9 @@ class FakeMachine:
         self.clock: float | None = None
         self.asked: frozenset[str] | None = None
         self.discarded: list[str] = []
+        self.offered = b""
+        self.bound = bytes(32)
+        self.extends = True
 
     def network(self, order: NetOrder) -> str:
         self.done.append(order)
@@ -86,6 +89,16 @@ class FakeMachine:
 
     def tee(self, emulated: bool) -> str:
         return "snp"
+
+    def init_data(self) -> bytes:
+        return self.offered
+
+    def binding(self, tee: str, emulated: bool) -> bytes:
+        return self.bound
+
+    def extend(self, event: bytes, emulated: bool) -> bool:
+        self.done.append(("extended", event))
+        return self.extends
 
     def close_door(self, emulated: bool) -> bool:
         self.done.append("door closed")

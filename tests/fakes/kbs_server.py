@@ -63,6 +63,7 @@ class FakeKbs:
         self.secrets: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.attested: list[dict[str, Any]] = []
+        self.init_data: list[Any] = []
         self.fail: Callable[[str], tuple[int, dict[str, Any]] | None] = lambda path: None
         self.sessions: dict[str, dict[str, Any]] = {}
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -120,6 +121,7 @@ class FakeKbs:
             return 403, _problem("AttestationError", "report data do not match"), None
         session["key"] = runtime["tee-pubkey"]
         self.attested.append(primary)
+        self.init_data.append(request["init-data"])
         claims = {"submods": {"cpu0": {"ear.status": "affirming"}}}
         payload = urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
         return 200, {"token": f"e30.{payload}.c2ln"}, None

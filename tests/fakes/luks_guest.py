@@ -16,11 +16,12 @@ from typing import Any
 from unittest import mock
 
 from attest.attester import disk
-from attest.attester.agent import Agent, CheckedDisk, Unlocked
+from attest.attester.agent import Agent
 from attest.attester.cmdline import DiskOrder, Orders, ServiceAddress
 from attest.attester.header_file import HeaderFile, run_cryptsetup
 from attest.attester.https import Answer
 from attest.attester.kbs import DISK_REPORT
+from attest.attester.machine import CheckedDisk, Unlocked
 from attest.attester.raw_evidence import RawEvidence
 from attest.attester.session import Pace
 from policy.secret import SecretBytes

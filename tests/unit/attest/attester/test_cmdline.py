@@ -66,6 +66,11 @@ def test_hardware_is_asked_unless_the_line_says_emulated() -> None:
     assert parse_orders(SERVICE).emulated is False
 
 
+def test_init_data_is_demanded_by_one_word() -> None:
+    assert parse_orders(SERVICE).init_data is False
+    assert parse_orders(f"{SERVICE} cvm.initdata=required").init_data is True
+
+
 @pytest.mark.parametrize(
     ("url", "address"),
     [
@@ -79,6 +84,8 @@ def test_a_service_address_is_host_and_port(url: str, address: ServiceAddress) -
 
 
 WRONG = [
+    ("init-data by another word", f"{SERVICE} cvm.initdata=1", "cvm.initdata: '1', want 'required'"),
+    ("init-data for nobody", "cvm.initdata=required", "cvm.initdata needs cvm.service"),
     ("plain http", f"cvm.service=http://10.0.2.2 cvm.ca={CA}", "want https://"),
     ("a path in the service", f"cvm.service=https://h/kbs cvm.ca={CA}", "want https://"),
     ("a user in the service", f"cvm.service=https://u@h cvm.ca={CA}", "want https://"),

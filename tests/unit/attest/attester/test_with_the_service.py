@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import select
 import ssl
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from attest.attester.agent import Agent
 from attest.attester.binding import report_data
 from attest.attester.cmdline import DiskOrder, Orders, ServiceAddress
-from attest.attester.errors import Refused, SecretNotFound, ServiceUntrusted
+from attest.attester.errors import InitDataRefused, Refused, SecretNotFound, ServiceUntrusted
 from attest.attester.https import HttpsTransport, pinned_context
 from attest.attester.jwe import GuestKey
 from attest.attester.raw_evidence import RawEvidence
@@ -26,6 +27,7 @@ from attest.emulator.chip import LaunchContext
 from attest.evidence.chip_port import ReportRequest
 from attest.verifier.binding import report_data_for
 from policy.errors import CvmError
+from policy.initdata import Identity, write_init_data
 from policy.reference import ReferenceValue, reference_to_bytes
 from policy.secret import SecretBytes
 from policy.vocab import LaunchDigest, Platform, ResourcePath
@@ -64,11 +66,19 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     service.stop()
 
 
-def ask(served: Served, machine: FakeMachine, *, resource: ResourcePath = ROOT, ca: bytes | None = None) -> Recorder:
+def ask(
+    served: Served,
+    machine: FakeMachine,
+    *,
+    resource: ResourcePath = ROOT,
+    ca: bytes | None = None,
+    init_data: bool = False,
+) -> Recorder:
     recorder = Recorder()
     pinned = ca or ssl.PEM_cert_to_DER_cert((served.folder / "ca.pem").read_text())
     address = ServiceAddress("127.0.0.1", served.port)
-    orders = Orders(service=address, ca=pinned, disks=(DiskOrder("root", resource),), emulated=True)
+    disk = DiskOrder("root", resource)
+    orders = Orders(service=address, ca=pinned, disks=(disk,), emulated=True, init_data=init_data)
     Agent(orders, machine, recorder.status).work()
     return recorder
 
@@ -120,6 +130,59 @@ class ReplayingMachine(ChipMachine):
 
     def evidence(self, report_data: bytes, tee: str, emulated: bool) -> RawEvidence:
         return super().evidence(bytes(64), tee, emulated)
+
+
+OWN = ResourcePath("default/web-1/root")
+TEXTS = {name: write_init_data("sha256", Identity(name)) for name in ("web-1", "web-2")}
+
+
+def of_vm(name: str, text: bytes | None = None) -> ChipMachine:
+    """A VM of the reference value's image, launched under ``name``; the host may offer another text than that."""
+    machine = ChipMachine(replace(LAUNCH, host_data=hashlib.sha256(TEXTS[name]).digest()))
+    machine.offered, machine.bound = text or TEXTS[name], machine.launch.host_data
+    return machine
+
+
+@pytest.fixture(scope="module")
+def of_web_1(served: Served) -> Served:
+    """A disk's key that only VM web-1 gets."""
+    conditions = served.folder / "web-1.toml"
+    conditions.write_text('vm = ["web-1"]')
+    for words, stdin in ((("key", "put", str(OWN)), KEY), (("key", "conditions", str(OWN), str(conditions)), b"")):
+        done = attest_command(*words, "--config", str(served.config), stdin=stdin)
+        assert done.code == 0, done.err
+    return served
+
+
+def test_a_vm_gets_the_key_of_its_disk_by_its_init_data(of_web_1: Served) -> None:
+    machine = of_vm("web-1")
+    ask(of_web_1, machine, resource=OWN, init_data=True)
+    assert machine.keys == {"root": KEY}
+
+
+def test_a_vm_of_the_same_image_with_the_others_disk_gets_nothing(of_web_1: Served) -> None:
+    machine = of_vm("web-2")
+    with pytest.raises(Refused, match="conditions of resource") as caught:
+        ask(of_web_1, machine, resource=OWN, init_data=True)
+    assert (machine.keys, caught.value.reasons) == ({}, ("condition.vm",))
+
+
+def test_a_vm_that_says_nothing_of_its_name_gets_nothing(of_web_1: Served) -> None:
+    machine = of_vm("web-1")
+    with pytest.raises(Refused, match="conditions of resource"):
+        ask(of_web_1, machine, resource=OWN)
+    assert machine.keys == {}
+
+
+def test_the_others_text_is_noticed_in_the_guest_and_by_the_service(of_web_1: Served) -> None:
+    machine = of_vm("web-2", TEXTS["web-1"])
+    with pytest.raises(InitDataRefused, match="not the text this launch is bound to"):
+        ask(of_web_1, machine, resource=OWN, init_data=True)
+    # An agent that lies to itself, or is none of ours, convinces nobody.
+    machine.bound = hashlib.sha256(TEXTS["web-1"]).digest()
+    with pytest.raises(Refused, match="evidence not accepted: binding"):
+        ask(of_web_1, machine, resource=OWN, init_data=True)
+    assert machine.keys == {}
 
 
 def test_evidence_of_another_session_is_refused(served: Served) -> None:
