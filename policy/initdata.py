@@ -22,11 +22,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any, NamedTuple
 
 from policy.errors import MalformedInput, UnsupportedInput
+from policy.named import NamedTuple
 from policy.toml import TomlInvalid, strict_toml
 from policy.vocab import ResourcePath
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_BYTES = 64 << 10
 """Of a text that our launcher hands over and our agent takes."""

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from attest.attester.ccel import with_event
 from attest.attester.clock import learn_time
-from attest.attester.cmdline import Orders, ServiceAddress
+from attest.attester.cmdline import Orders, RootOrder, ServiceAddress
 from attest.attester.disk_key import DiskKey
 from attest.attester.errors import PayloadFailed, Refused
 from attest.attester.guest_api import PORT

@@ -8,6 +8,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from launcher.core.cost import MemoryCost, cost_of
+from launcher.core.init_data import init_data_members
 from launcher.core.text import safe_text
 from launcher.io.qemu_file import SHIPPED
 from launcher.service.planning import Prepared, prepare
@@ -55,6 +56,7 @@ def plan_document(prepared: Prepared) -> dict[str, object]:
         "launch_digest": prepared.launch_digest,
         "inputs": [{"name": name, "path": path, "sha256": sha256} for name, path, sha256 in prepared.files()],
         **registers,
+        "init_data": init_data_members(prepared.config, plan.init_data),
         "kernel_cmdline": plan.spec.cmdline,
         "memory_cost": {**cost._asdict(), "total": cost.total},
         "timeout_seconds": plan.budget._asdict(),

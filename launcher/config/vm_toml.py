@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from launcher.config import confinement_parts, exec_parts, hardware_parts, net_parts, parts
+from launcher.config import confinement_parts, exec_parts, hardware_parts, init_data_parts, net_parts, parts
 from launcher.config.disk_parts import disks
 from launcher.config.guest_parts import check_kernel_words
 from launcher.config.lifecycle_parts import lifecycle
@@ -74,6 +74,7 @@ def decode(root: Table) -> VmConfig:
         guest=parts.guest(root.table("guest", required=False)) or Guest(),
         snp=parts.snp(root.table("snp", required=False)) or SnpSettings(),
         tdx=tdx(root.table("tdx", required=False)) or TdxSettings(),
+        init_data=init_data_parts.init_data(root.table("init_data", required=False), name),
         emulator_state=parts.emulator(root.table("emulator", required=False)),
         isolation=confinement_parts.isolation(root.table("isolation", required=False)),
         limits=confinement_parts.limits(root.table("limits", required=False), memory),
@@ -115,6 +116,7 @@ def _cross_checks(config: VmConfig, problems: Problems) -> None:
     if config.light:
         _check_light(config, problems)
     _attestation_checks(config, problems)
+    init_data_parts.check_init_data(config, problems)
     roots = [number for number, disk in enumerate(config.disks) if disk.verity is not None]
     if config.guest.run is not None and not roots and not any(disk.resource for disk in config.disks):
         problems.add("$.guest.run", "names a program on the root or the first encrypted disk, but there is neither")

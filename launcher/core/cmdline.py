@@ -77,6 +77,8 @@ def _orders(config: VmConfig, ca_der: bytes | None, choices: list[tuple[str, str
     if config.operators:
         words.append(f"cvm.exec={','.join(config.operators)}")
         choices.append(("commands", f"{len(config.operators)} operator key(s)", "may run commands once it is attested"))
+    if config.init_data is not None:
+        words.append("cvm.initdata=required")
     if config.platform in (Platform.EMULATED_SNP, Platform.EMULATED_TDX):
         words.append("cvm.evidence=emulated")
     words += [

@@ -59,6 +59,8 @@ def confinement(settings: IsolationSettings, spec: VmSpec, qemu: QemuFacts) -> C
     files = [(names.SERIAL_LOG, "write")]
     if spec.hash_table_gpa is not None:
         files.append((names.HASH_TABLE, "read"))
+    if spec.has_init_data:
+        files.append((names.INIT_DATA, "read"))
     return Confinement(
         settings,
         (*NAMESPACES, *(("net",) if private_net else ())),

@@ -171,6 +171,7 @@ _RULES: tuple[tuple[str, tuple[Platform, ...], str, str], ...] = (
     ("attestation", (*_SNP, *_TD), MEASURED, _WORDS),
     ("guest", (*_SNP, *_TD), MEASURED, _WORDS),
     ("operators", (*_SNP, *_TD), MEASURED, _WORDS),
+    ("init_data", (*_SNP, *_TD), SHOWN, "its digest is in every report or quote (HOST_DATA, MRCONFIGID)"),
 )
 
 

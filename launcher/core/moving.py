@@ -86,7 +86,8 @@ def _named(config: VmConfig) -> Iterator[Named]:
     boot, snp = config.boot, config.snp
     firmware = None if boot.firmware == "auto" else boot.firmware
     ca = None if config.attestation is None else config.attestation.ca
-    for path in (firmware, boot.kernel, boot.initrd, ca, snp.id_block, snp.id_auth):
+    init_data = None if config.init_data is None else config.init_data.file
+    for path in (firmware, boot.kernel, boot.initrd, ca, snp.id_block, snp.id_auth, init_data):
         if path is not None:
             yield Named(path, FILE)
     for disk in config.disks:

@@ -15,6 +15,7 @@ from launcher.core.cmdline import CommandLine, compose
 from launcher.core.decisions import Decision
 from launcher.core.facts import FirmwareFacts, HostFacts, QemuFacts
 from launcher.core.hardware import Placement
+from launcher.core.init_data import init_data_decisions
 from launcher.core.inputs import measure_inputs
 from launcher.core.lifecycle import IN_PLACE
 from launcher.core.measurement import MeasureInputs
@@ -29,6 +30,7 @@ from launcher.core.timeouts import Budget, budget
 from launcher.core.topology import HostTopology
 from launcher.core.vm import TdxSettings, VmConfig, guest_policy
 from launcher.errors import PlanRefused
+from policy.initdata import InitDataText
 from policy.named import NamedTuple
 from policy.vocab import Platform
 
@@ -72,6 +74,7 @@ class LaunchPlan(NamedTuple):
     placement: Placement = Placement()
     storage_options: tuple[str, ...] = ()
     """Of the storage daemon; empty when no disk is on a network."""
+    init_data: InitDataText | None = None
 
     @property
     def storage_argv(self) -> tuple[str, ...]:
@@ -91,6 +94,7 @@ class Surroundings(NamedTuple):
     contents of the files the VM names. ``kernel_signed``: the kernel carries a signature, whoever made it.
     ``swtpm``: there is a TPM in software. ``light``: the files of a light VM.
     ``topology``: of a VM with a placement; ``taken``: processors that other VMs' vCPUs are pinned to.
+    ``init_data``: to which the configuration is bound already.
     """
 
     host: HostFacts
@@ -104,6 +108,7 @@ class Surroundings(NamedTuple):
     light: LightFiles | None = None
     topology: HostTopology | None = None
     taken: frozenset[int] = frozenset()
+    init_data: InitDataText | None = None
 
 
 def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
@@ -121,6 +126,7 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
         chosen += tuple(Decision(*choice) for choice in line.choices)
     if config.snp.id_block is not None:
         chosen += (Decision("ID block", config.snp.id_block, "the chip refuses any other image or guest policy"),)
+    chosen += tuple(Decision(*choice) for choice in init_data_decisions(config, around.init_data))
     placement, where, doubts = resolve(config, around.topology, around.taken)
     chosen += tuple(Decision(*choice) for choice in where)
     return LaunchPlan(
@@ -147,6 +153,7 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
         td_emulator=_td_emulator(config, around.chip_state),
         placement=placement,
         storage_options=daemon_options(spec),
+        init_data=around.init_data,
     )
 
 
@@ -237,6 +244,7 @@ def described(config: VmConfig, accel: str, qemu: Capabilities) -> VmSpec:
         tdx=config.tdx if config.platform is Platform.TDX else None,
         runs_commands=bool(config.operators),
         bus_locks=config.limits.bus_locks if accel == "kvm" else None,
+        has_init_data=config.init_data is not None,
         in_place=config.lifecycle.on_reboot == IN_PLACE,
         vsock_cid=None if config.vsock is None else config.vsock.cid or first_cid(config.name),
         sockets=config.cpu.sockets,

@@ -75,6 +75,7 @@ class VmSpec(NamedTuple):
     runs_commands: bool = False
     bus_locks: int | None = None
     """Of a VM under KVM: so many in a second, then it waits."""
+    has_init_data: bool = False
     in_place: bool = False
     """A guest that reboots, or ends, stands still until the launcher says what follows."""
 

@@ -35,7 +35,7 @@ def td_decisions(config: VmConfig) -> list[tuple[str, str, str]]:
     found = [("TD attributes", f"{td_attributes(settings):#x}", f"on: {on}; every quote shows them")]
     for name in ("mrconfigid", "mrowner", "mrownerconfig"):
         value = getattr(settings, name)
-        if any(value):
+        if any(value) and not (name == "mrconfigid" and config.init_data):
             found.append((name, value.hex(), "the VM file says so; every quote shows it"))
     if config.platform is Platform.TDX:
         where = settings.quote_socket or "none"

@@ -127,6 +127,17 @@ class Guest(NamedTuple):
     console: bool = True
 
 
+class InitDataSource(NamedTuple):
+    """The text the guest is handed and its launch is bound to: a ``file``, or one that names the VM, its ``service``
+    and the only ``resources`` it shall get (``None``: no such list).
+    """
+
+    file: str | None = None
+    vm: str = ""
+    service: str | None = None
+    resources: tuple[str, ...] | None = None
+
+
 class SnpSettings(NamedTuple):
     """SEV-SNP launch fields. Permissions and demands are the Guest Policy's bits (``policy.snp.GuestPolicy``).
 
@@ -186,6 +197,7 @@ class VmConfig(NamedTuple):
     guest: Guest = Guest()
     snp: SnpSettings = SnpSettings()
     tdx: TdxSettings = TdxSettings()
+    init_data: InitDataSource | None = None
     emulator_state: str | None = None
     lifecycle: Lifecycle = Lifecycle()
     isolation: IsolationSettings = IsolationSettings()

@@ -170,6 +170,8 @@ def _run(record: Record, trap: SignalTrap, options: LaunchOptions, restarts: Res
 
                 arrival = confined.enter_context(contextlib.closing(Arrival(options.incoming)))
                 options.say(f"waiting for the VM at {options.incoming.text}")
+            if plan.init_data is not None:
+                vm.write(names.INIT_DATA, plan.init_data.text.encode())
             storage = confined.enter_context(_network_disks(prepared, vm, options.say))
             _own_tpm(prepared, vm, options.say, confined)
             record.begin()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from launcher.core.admission import admission
 from launcher.core.facts import FirmwareFacts, QemuFacts
 from launcher.core.hardware import Placement
+from launcher.core.init_data import bound
 from launcher.core.names import CHIP_STATE
 from launcher.core.plan import LaunchPlan, Surroundings, make_plan
 from launcher.core.spec import LightFiles
@@ -28,6 +29,7 @@ from launcher.io.toolchain import (
     parse_version,
 )
 from launcher.service.id_block import check_id_block, read_id_block
+from launcher.service.init_data import read_init_data
 from launcher.service.neighbours import occupied, pinned_elsewhere
 from launcher.service.vm_file import load_vm, read_ca
 from policy.named import NamedTuple
@@ -74,6 +76,8 @@ def prepare(path: str, series: str | None = None) -> Prepared:
     ``series``: plan for another QEMU, one of `launcher.io.qemu_file.SHIPPED`; such a plan is only to look at.
     """
     config = load_vm(path)
+    init_data = read_init_data(config)
+    config = bound(config, init_data)
     tools = find_toolchain() if series is None else tools_elsewhere(series)
     td = config.platform in TD_PLATFORMS
     around = Surroundings(
@@ -86,6 +90,7 @@ def prepare(path: str, series: str | None = None) -> Prepared:
         kernel_signed=td and config.boot.kernel is not None and is_signed(config.boot.kernel),
         swtpm=(td or config.devices.tpm) and _swtpm(),
         light=_light(config, tools),
+        init_data=init_data,
         topology=None if config.placement == Placement() else _topology(),
         taken=pinned_elsewhere(config.name) if config.placement != Placement() else frozenset(),
     )

@@ -119,7 +119,8 @@ def _tell_end(record: Record, outcome: str, reason: str) -> None:
 
 def identities(record: Record) -> dict[str, object]:
     """What is launched, by digest: SHA-256 in hexadecimal of the VM file's bytes, of the NUL-joined command line, of
-    the firmware file; QEMU's version and its file's size and time (hashing it would cost more than starting it).
+    the firmware file; QEMU's version and its file's size and time (hashing it would cost more than starting it); the
+    digest of init-data, by the algorithm it names, where there is some.
     """
     prepared = record.prepared
     plan = prepared.plan
@@ -132,6 +133,7 @@ def identities(record: Record) -> dict[str, object]:
         "firmware_sha256": _firmware(prepared),
         "qemu": {"version": plan.qemu.version_text, "source": plan.qemu.source, **_binary(plan.qemu.argv[-1])},
         "expected_measurement": prepared.launch_digest,
+        **({} if plan.init_data is None else {"init_data_digest": plan.init_data.digest.hex()}),
     }
 
 

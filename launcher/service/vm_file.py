@@ -52,6 +52,9 @@ def resolve(config: VmConfig, folder: str) -> VmConfig:
             id_block=None if config.snp.id_block is None else at(config.snp.id_block),
             id_auth=None if config.snp.id_auth is None else at(config.snp.id_auth),
         ),
+        init_data=None
+        if config.init_data is None
+        else config.init_data._replace(file=None if config.init_data.file is None else at(config.init_data.file)),
         emulator_state=None if config.emulator_state is None else at(config.emulator_state),
     )
 

@@ -47,6 +47,9 @@ kind = "user"
 [emulator]
 state = "chip"
 
+[init_data]
+service = "demo"
+
 [guest]
 run = "/hello"
 poweroff = true
@@ -236,13 +239,21 @@ class Demo(ABC):
         decision = self.last_decision()
         if decision["verdict"] != "affirming" or decision["launch_digest"] != self.digest:
             raise StepFailed(f"the service recorded another decision: {json.dumps(decision)[:2000]}")
+        shown = self.world.run(
+            "attest", "audit", "show", str(decision["number"]), "--json", "--config", "service/attest.toml"
+        ).json()  # fmt: skip
+        planned = self.world.run("cvm", "plan", "demo.toml", "--json").json()["init_data"]
+        if shown["body"]["binding"]["init_data_digest"] != planned["digest"]:
+            raise StepFailed("the decision does not rest on the init-data that was planned")
         seconds = result["seconds"]
         self.tell.step(
             "launch",
             f"guest up in {seconds['booted']:.1f} s · attested: {decision['summary']}",
             f'key released · disk unlocked · guest read from its encrypted disk: "{MESSAGE}"',
-            **result,
-        )
+            f"the service knows it as VM {planned['vm']} by init-data {short(planned['digest'])}, "
+            f"which {planned['field'].upper()} is bound to",
+            **result, checks=shown["body"]["decision"]["checks"], init_data=planned,
+        )  # fmt: skip
 
     def last_decision(self) -> dict[str, Any]:
         """The newest decision in the service's records."""

@@ -1,6 +1,7 @@
-"""``cvm exec`` for real: an emulated chip, a service, QEMU, the measured image. A refused guest runs nothing; an accepted one
-runs what the operator of its measured command line asks for. In the end it moves to another state folder, cold, where the
-same policy releases its disk's key again.
+"""``cvm exec`` for real: an emulated chip, a service, QEMU, the measured image. A VM that measures the same and is called
+otherwise by its init-data gets no key, and a refused guest runs nothing; the right one runs what the operator of its
+measured command line asks for. In the end it moves to another state folder, cold, where the same policy releases its
+disk's key again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 VM = """
 schema = 1
-name = "guest"
+name = "{name}"
 platform = "emulated-snp"
 memory = "768MiB"
 [boot]
@@ -36,10 +37,14 @@ kind = "user"
 backend = "{backend}"
 [emulator]
 state = "{chip}"
+[init_data]
+service = "shop"
+resources = ["default/guest/root"]
 [attestation]
 service = "https://127.0.0.1:{port}"
 ca = "service/ca.pem"
 """
+CONFIG = ("--config", "service/attest.toml")
 PROGRAM = "import sys; text = sys.stdin.read(); print(text.upper()); print(len(text), file=sys.stderr); sys.exit(7)"
 
 
@@ -69,17 +74,13 @@ def _scenario(world: World) -> None:
               "--operator-cert", "service/operator.pem", "--operator-key", "service/operator.key")  # fmt: skip
     enabling = world.run("cvm", "exec", "--new-key", "op.key").out
     backend = "passt" if which("passt") else "slirp"
-    text = VM.format(image=world.image, port=port, backend=backend, chip=world.folder / "chip")
-    (world.folder / "vm.toml").write_text(text + enabling)
-
-    # The service does not know this guest yet, and refuses it.
-    world.run("cvm", "launch", "vm.toml", want=7)
-    refused = world.run("cvm", "exec", "guest", "--key", "op.key", "--", "/bin/true", want=10)
-    assert "is refused" in refused.err and "measurement" in refused.err
-
+    for file, name in (("vm", "guest"), ("intruder", "intruder")):
+        text = VM.format(name=name, image=world.image, port=port, backend=backend, chip=world.folder / "chip")
+        (world.folder / f"{file}.toml").write_text(text + enabling)
     world.run("cvm", "measure", "vm.toml", "-o", "ref.json")
     world.run("attest", "reference", "add", "ref.json", "--config", "service/attest.toml")
-    _wants_a_launch_on_record(world)
+    _wants_this_vm_and_a_launch_on_record(world)
+    _another_vm_of_the_image_gets_nothing(world)
     world.run("cvm", "launch", "vm.toml", "--detach")
     _wait_until_attested(world)
     kinds = [item["kind"] for item in _records(world)]
@@ -107,11 +108,32 @@ def _scenario(world: World) -> None:
     assert "is moved" in run("/bin/true", want=10)[1]
 
 
-def _wants_a_launch_on_record(world: World) -> None:
-    """The disk's key goes only to a measurement that this host said it launched; nobody carries what it says."""
+def _another_vm_of_the_image_gets_nothing(world: World) -> None:
+    """It has the other's disk and measures the same: only its init-data, to which its launch is bound, differs."""
+    plans = [world.run("cvm", "plan", f"{name}.toml", "--json").json() for name in ("vm", "intruder")]
+    assert plans[0]["launch_digest"] == plans[1]["launch_digest"]
+    assert [plan["init_data"]["vm"] for plan in plans] == ["guest", "intruder"]
+    assert plans[0]["init_data"]["digest"] != plans[1]["init_data"]["digest"] == plans[1]["init_data"]["value"]
+    result = world.run("cvm", "launch", "intruder.toml", "--json", want=7).json()
+    assert "attested" in result["seconds"] and "unlocked" not in result["seconds"]
+    refused = world.run("cvm", "exec", "intruder", "--key", "op.key", "--", "/bin/true", want=10)
+    assert "is refused" in refused.err and "vm" in refused.err
+    entries = world.run("cvm", "ledger", "intruder", "--json").json()["entries"]
+    assert entries[0]["init_data_digest"] == plans[1]["init_data"]["digest"]
+    (decision,) = [item for item in _records(world) if item["kind"] == "decision"]
+    shown = world.run("attest", "audit", "show", str(decision["number"]), "--json", *CONFIG).json()
+    assert shown["body"]["binding"]["init_data_digest"] == plans[1]["init_data"]["digest"]
+    (denied,) = [item for item in _records(world) if item["kind"].startswith("release")]
+    assert (denied["kind"], denied["outcome"]) == ("release-refused", "denied")
+
+
+def _wants_this_vm_and_a_launch_on_record(world: World) -> None:
+    """The disk's key goes only to the VM of that name, and to a measurement that this host said it launched; nobody
+    carries what it says.
+    """
     (world.folder / "host.pem").write_text(world.run("cvm", "ledger", "--host-key").out)
     world.run("attest", "host", "add", "h1", "host.pem", "--config", "service/attest.toml")
-    (world.folder / "wanted.toml").write_text('launch_recorded = {within_minutes = 30, by = ["h1"]}')
+    (world.folder / "wanted.toml").write_text('vm = ["guest"]\nlaunch_recorded = {within_minutes = 30, by = ["h1"]}')
     world.run("attest", "key", "conditions", "default/guest/root", "wanted.toml", "--config", "service/attest.toml")
 
 
@@ -143,7 +165,7 @@ def _wait_until_attested(world: World) -> None:
     import time
 
     for _ in range(600):
-        (row,) = world.run("cvm", "ps", "--json").json()["vms"]
+        (row,) = (item for item in world.run("cvm", "ps", "--json").json()["vms"] if item["name"] == "guest")
         if row["attested"] and row["state"] == "running":
             return
         assert row["state"] not in ("refused", "failed", "stopped"), json.dumps(row)

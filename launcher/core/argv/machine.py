@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from launcher.core.argv.memory import memory, memory_features
 from launcher.core.argv.words import base64_text, json_value, word
-from launcher.core.names import HASH_TABLE, QMP_SOCKET
+from launcher.core.names import HASH_TABLE, INIT_DATA, INIT_DATA_ITEM, QMP_SOCKET
 from launcher.core.qemu_features import EXIT_WITH_PARENT, MONITOR_OBJECT
 from launcher.core.spec import SnpLaunch, VmSpec
 from launcher.core.vm import TdxSettings, td_attributes
@@ -87,7 +87,9 @@ def _address(text: str) -> dict[str, str]:
 
 
 def boot(spec: VmSpec) -> tuple[str, ...]:
-    """Firmware, kernel, initrd, command line; for the emulated platform also the boot hash table."""
+    """Firmware, kernel, initrd, command line; for the emulated platform also the boot hash table. Init-data is an item
+    of the firmware's configuration: nothing measures it, and it is the same after a reset.
+    """
     options: list[str] = []
     if spec.firmware is not None:
         options += ["-bios", spec.firmware]
@@ -98,6 +100,8 @@ def boot(spec: VmSpec) -> tuple[str, ...]:
         options += ["-append", spec.cmdline or ""]
     if spec.hash_table_gpa is not None:
         options += ["-device", f"loader,file={HASH_TABLE},addr={spec.hash_table_gpa:#x},force-raw=on"]
+    if spec.has_init_data:
+        options += ["-fw_cfg", f"name={INIT_DATA_ITEM},file={INIT_DATA}"]
     return tuple(options)
 
 

@@ -16,7 +16,7 @@ PROBE_CPU = "EPYC-v4,phys-bits=46"
 """46 bits or more, from which OVMF computes where it places devices."""
 VSOCK_STAND_IN = "virtio-rng-pci,id=vsock0"
 """In the slot of a vsock device, whose own would open the host's: the tables know slots, not what is in them."""
-_DROPPED = ("-tpmdev", "-mon", "-run-with", "-sandbox", "-name")
+_DROPPED = ("-tpmdev", "-mon", "-run-with", "-sandbox", "-name", "-fw_cfg")
 _DROPPED_OBJECTS = ("tdx-guest", "sev-snp-guest", "monitor-qmp", "secret")
 _DROPPED_FEATURES = ("accel=", "kernel-irqchip=", "confidential-guest-support=")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from attest.attester.agent import Agent, Places, connect, settle
+from attest.attester.agent import Agent, connect, settle
 from attest.attester.cmdline import DiskOrder, NetOrder, Orders, RootOrder, ServiceAddress
 from attest.attester.errors import (
     CommandLineMalformed,
@@ -27,6 +27,7 @@ from attest.attester.errors import (
     SessionLost,
 )
 from attest.attester.https import pinned_context
+from attest.attester.machine import Places
 from attest.attester.raw_evidence import RawEvidence
 from attest.attester.session import Pace
 from policy.errors import CvmError
