@@ -33,7 +33,8 @@ class Answers:
         if request.word in live.COMMANDS:
             answer = live.COMMANDS[request.word](self._record.prepared, self._qmp, request.about)
             said = safe_text(str(answer.get("said", "done")), 400)
-            self._record.say(f"{request.word}: {said}")
+            if request.word not in live.SILENT:
+                self._record.say(f"{request.word}: {said}")
             if live.changes(request.word, request.about):
                 self._record.events.put("operator", request.word, {"said": said}, self._record.now())
             return answer

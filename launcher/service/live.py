@@ -149,4 +149,15 @@ def changes(word: str, about: dict[str, Any]) -> bool:
     return bool(about) and about.get("do") != "list"
 
 
-COMMANDS: dict[str, Command] = {"throttle": throttle, "memory": memory, "snapshot": snapshot, "net": net, "qmp": qmp}
+def disks(prepared: Prepared, qmp: Qmp, about: dict[str, Any]) -> dict[str, object]:
+    """See :mod:`launcher.service.disk_latency`, which only who watches needs."""
+    from launcher.service.disk_latency import disk_latency
+
+    return disk_latency(prepared, qmp, about)
+
+
+COMMANDS: dict[str, Command] = {
+    "throttle": throttle, "memory": memory, "snapshot": snapshot, "net": net, "qmp": qmp, "disks": disks
+}  # fmt: skip
+SILENT = frozenset(("disks",))
+"""Asked again and again by who watches; the log is for what changes."""
