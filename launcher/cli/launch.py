@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 from launcher.core.text import safe_text
 from launcher.errors import GuestDenied, GuestFailed, LauncherError
+from policy.plain_json import pretty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def run(args: Namespace | _Plain) -> int:
         options = LaunchOptions(say, _nothing, args.hash_table, args.timeout, incoming)
         document = launch(args.vm, options).document()
     if args.json:
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        sys.stdout.write(pretty(document, "  ") + "\n")
         sys.stdout.flush()
     elif document["outcome"] in ("attested", "ran"):
         sys.stdout.write(_summary(document))

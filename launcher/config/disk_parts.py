@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from launcher.config.disk_sources import network
 from launcher.config.paths import optional_path
 from launcher.config.throttle_parts import throttle
 from launcher.core.storage import AIO, BUSES, CACHES, FORMATS, IOTHREAD_BUSES, Backing, Network, Replicas, Throttle
 from launcher.core.vm import Disk, Verity
 from policy.errors import MalformedInput
+from policy.late import fullmatch
 from policy.table import Table
 from policy.verity import MAX_BLOCKS, MIN_BLOCKS
 from policy.vocab import ResourcePath
@@ -78,7 +77,7 @@ def _verity(table: Table) -> Verity | None:
     text = found.value("root_hash", str, want="64 lower-case hexadecimal digits") or ""
     if blocks and not MIN_BLOCKS <= blocks <= MAX_BLOCKS:
         found.problem("blocks", f"got {blocks}, want {MIN_BLOCKS} to {MAX_BLOCKS}")
-    if text and not re.fullmatch(r"[0-9a-f]{64}", text):
+    if text and not fullmatch(r"[0-9a-f]{64}", text):
         found.problem("root_hash", f"got {text[:80]!r}, want 64 lower-case hexadecimal digits")
     found.finish()
     return Verity(blocks, text)
@@ -87,9 +86,9 @@ def _verity(table: Table) -> Verity | None:
 def _identity(table: Table, number: int, verity: Verity | None) -> tuple[str, ResourcePath | None]:
     """(serial, key). An encrypted disk's serial is the name the agent looks for; so is a root file system's."""
     serial = table.value("serial", str, want="at most 20 letters and digits") if table.has("serial") else None
-    if serial is not None and not re.fullmatch(_SERIAL, serial):
+    if serial is not None and not fullmatch(_SERIAL, serial):
         table.problem("serial", f"got {serial[:80]!r}, want at most 20 letters, digits, '.', '_' and '-'")
-    if serial is not None and verity is not None and not re.fullmatch(_DISK_NAME, serial):
+    if serial is not None and verity is not None and not fullmatch(_DISK_NAME, serial):
         table.problem("serial", f"got {serial[:80]!r}, want at most 20 of a-z 0-9 _ - for a disk with a hash tree")
     encrypted = table.table("encrypted", required=False)
     if encrypted is None:
@@ -97,7 +96,7 @@ def _identity(table: Table, number: int, verity: Verity | None) -> tuple[str, Re
     if serial is not None:
         table.problem("serial", "an encrypted disk's serial is encrypted.name")
     name = encrypted.value("name", str) or f"disk{number}"
-    if not re.fullmatch(_DISK_NAME, name):
+    if not fullmatch(_DISK_NAME, name):
         encrypted.problem("name", f"got {name[:80]!r}, want at most 20 of a-z 0-9 _ -")
     found = resource(encrypted)
     encrypted.finish()
@@ -119,7 +118,7 @@ def _priority(table: Table) -> str | None:
     if not table.has("io_priority"):
         return None
     text = table.value("io_priority", str, want='"idle", "best-effort:0" to "best-effort:7" or "realtime:0" to :7')
-    if text is not None and not re.fullmatch(_PRIORITY, text):
+    if text is not None and not fullmatch(_PRIORITY, text):
         table.problem("io_priority", f'got {text[:40]!r}, want "idle", "best-effort:N" or "realtime:N" with N 0 to 7')
     return text
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from launcher.config.paths import optional_path
 from launcher.core.storage import Endpoint, IscsiSource, NbdSource, Network, NfsSource, RbdSource
+from policy.late import fullmatch
 from policy.table import Table
 
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]"
@@ -81,7 +80,7 @@ def _iscsi(table: Table) -> IscsiSource:
 
 def _nfs(table: Table) -> NfsSource:
     host = table.value("host", str) or "x"
-    if not re.fullmatch(_HOST, host):
+    if not fullmatch(_HOST, host):
         table.problem("host", f"got {host[:80]!r}, want a host name or an address")
     file = _text(table, "file", None, required=True) or "/x"
     if not file.startswith("/") or "//" in file or "/../" in f"{file}/" or file.endswith("/"):
@@ -96,21 +95,21 @@ def endpoint(text: str) -> Endpoint | None:
         fits = rest.startswith("/") and "\0" not in rest and len(rest.encode("utf-8", "surrogatepass")) <= 107
         return Endpoint(path=rest) if fits else None
     host, _, port = rest.rpartition(":")
-    if kind != "tcp" or not re.fullmatch(_HOST, host) or not (port.isascii() and port.isdigit() and len(port) < 6):
+    if kind != "tcp" or not fullmatch(_HOST, host) or not (port.isascii() and port.isdigit() and len(port) < 6):
         return None
     return Endpoint(host=host.strip("[]"), port=int(port)) if 0 < int(port) < 65536 else None
 
 
 def _iqn(table: Table, key: str) -> str:
     text = table.value(key, str, want="an iSCSI name such as iqn.2026-01.example:web") or "iqn.x"
-    if not re.fullmatch(_IQN, text):
+    if not fullmatch(_IQN, text):
         table.problem(key, f"got {text[:80]!r}, want an iSCSI name such as iqn.2026-01.example:web")
     return text
 
 
 def _word(table: Table, key: str, default: str | None) -> str:
     text = table.value(key, str, default)
-    if text and not re.fullmatch(_NAME, text):
+    if text and not fullmatch(_NAME, text):
         table.problem(key, f"got {text[:80]!r}, want letters, digits, '.', '_' and '-'")
     return text or ""
 

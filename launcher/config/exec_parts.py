@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from policy.late import fullmatch
 from policy.table import Table
 
 MAX_OPERATORS = 8
@@ -16,7 +15,7 @@ def operators(table: Table | None) -> tuple[str, ...]:
         return ()
     keys = table.strings("operators")
     for key in keys:
-        if not re.fullmatch(_KEY, key):
+        if not fullmatch(_KEY, key):
             table.problem("operators", f"got {key[:60]!r}, want a key as `cvm exec --new-key FILE` prints it")
     if not 1 <= len(keys) <= MAX_OPERATORS or len(set(keys)) != len(keys):
         table.problem("operators", f"got {len(keys)} keys, want 1 to {MAX_OPERATORS}, each once")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from launcher.config.sizes import parse_size
 from launcher.core.hardware import (
     DIMM,
@@ -19,6 +17,7 @@ from launcher.core.hardware import (
 )
 from launcher.core.limits import cpu_list
 from launcher.core.vm import VmConfig
+from policy.late import fullmatch
 from policy.table import Problems, Table
 
 _FEATURE = r"[+-][a-z0-9][a-z0-9._-]{0,62}"
@@ -47,9 +46,9 @@ def features(table: Table) -> tuple[str, ...]:
     """``features`` of ``[cpu]``: ``+name`` or ``-name``."""
     found = table.strings("features", ())
     for item in found:
-        if not re.fullmatch(_FEATURE, item):
+        if not fullmatch(_FEATURE, item):
             table.problem("features", f'got {item[:60]!r}, want "+name" or "-name" such as "-avx10"')
-    return tuple(item for item in found if re.fullmatch(_FEATURE, item))
+    return tuple(item for item in found if fullmatch(_FEATURE, item))
 
 
 def placement(table: Table | None, vcpus: int) -> Placement:
@@ -169,10 +168,10 @@ def passthrough(tables: tuple[Table, ...]) -> tuple[Passthrough, ...]:
 
 def _passed(table: Table) -> Passthrough:
     address = table.value("address", str, want='a PCI address such as "0000:01:00.0"') or ""
-    if address and not re.fullmatch(_ADDRESS, address):
+    if address and not fullmatch(_ADDRESS, address):
         table.problem("address", f'got {address[:40]!r}, want a PCI address such as "0000:01:00.0"')
     token = table.value("vf_token", str, want="a UUID") if table.has("vf_token") else None
-    if token and not re.fullmatch(_UUID, token):
+    if token and not fullmatch(_UUID, token):
         table.problem("vf_token", f"got {token[:40]!r}, want a UUID in lower case")
     backend = table.choice("backend", (IOMMUFD, GROUP), IOMMUFD) or IOMMUFD
     table.finish()

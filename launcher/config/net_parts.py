@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from launcher.config.numbers import optional_number
 from launcher.core import network
 from launcher.core.network import Forward, Guest, Net, Rate, Vsock
+from policy.late import fullmatch
 from policy.table import Table
 
 MIN_MTU, MAX_MTU = 576, 65521
@@ -96,7 +95,7 @@ def _model(table: Table, found: Net) -> None:
 
 
 def _forward(table: Table, text: str) -> Forward | None:
-    match = re.fullmatch(_FORWARD, text)
+    match = fullmatch(_FORWARD, text)
     address = match[2] or "127.0.0.1" if match else ""
     if match is None or not _ipv4(address) or not all(0 < int(match[group]) < 65536 for group in (3, 4)):
         table.problem(
@@ -109,7 +108,7 @@ def _forward(table: Table, text: str) -> Forward | None:
 def _ipv4(text: str) -> bool:
     octets = text.split(".")
     return len(octets) == 4 and all(
-        re.fullmatch("0|[1-9][0-9]{0,2}", part) is not None and int(part) <= 255 for part in octets
+        fullmatch("0|[1-9][0-9]{0,2}", part) is not None and int(part) <= 255 for part in octets
     )
 
 
@@ -117,7 +116,7 @@ def _mac(table: Table) -> str | None:
     if not table.has("mac"):
         return None
     text = table.value("mac", str, want='an address such as "02:00:00:00:00:01"') or ""
-    if text and (not re.fullmatch(_MAC, text) or int(text[:2], 16) & 1 or text == "00:00:00:00:00:00"):
+    if text and (not fullmatch(_MAC, text) or int(text[:2], 16) & 1 or text == "00:00:00:00:00:00"):
         table.problem("mac", f'got {text[:40]!r}, want one station\'s address such as "02:00:00:00:00:01", lower case')
     return text
 
@@ -126,7 +125,7 @@ def _interface(table: Table, key: str) -> str | None:
     if not table.has(key):
         return None
     text = table.value(key, str, want="an interface of the host") or ""
-    if text and not re.fullmatch(_NAME, text):
+    if text and not fullmatch(_NAME, text):
         table.problem(key, f"got {text[:40]!r}, want an interface's name: at most 15 of A-Z a-z 0-9 _ . -")
     return text
 
@@ -162,7 +161,7 @@ def _rate(table: Table, which: str) -> Rate | None:
     if not table.has(f"{which}_burst"):
         return Rate(bits, network.default_burst(bits))
     words = table.value(f"{which}_burst", str, want='a size such as "128KiB"') or ""
-    match = re.fullmatch(_BURST, words)
+    match = fullmatch(_BURST, words)
     burst = int(match[1]) * _BINARY[match[2]] if match else 0
     if words and not 1 << 16 <= burst <= MAX_BURST:
         table.problem(f"{which}_burst", f"got {words[:40]!r}, want 64KiB (a segment of the guest) to 256MiB")
@@ -171,7 +170,7 @@ def _rate(table: Table, which: str) -> Rate | None:
 
 def parse_rate(text: str) -> int | None:
     """Bits per second of ``100Mbit`` and the like, ``None`` if it is none or out of range."""
-    match = re.fullmatch(_RATE, text)
+    match = fullmatch(_RATE, text)
     bits = int(match[1]) * _DECIMAL[match[2]] if match else 0
     return bits if MIN_RATE <= bits <= MAX_RATE else None
 

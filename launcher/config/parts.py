@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from launcher.config import hardware_parts
 from launcher.config.disk_parts import resource as resource_of
 from launcher.config.guest_parts import swiotlb
@@ -19,6 +17,7 @@ from launcher.core.vm import (
     Secret,
     SnpSettings,
 )
+from policy.late import fullmatch
 from policy.table import Table
 from policy.vocab import Platform
 
@@ -32,8 +31,6 @@ APIS = ("resource", "token", "evidence")
 _PIN = r"[A-Za-z0-9_-]{43}"
 _SECRET_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"  # noqa: S105  a pattern
 _RUN = r"(?:/[A-Za-z0-9._+@-]+)+"
-_HOST_DATA = r"[0-9a-f]{64}"
-_ABI = r"([0-9]{1,3})\.([0-9]{1,3})"
 
 
 def cpu(table: Table | None, platform: Platform) -> Cpu:
@@ -47,7 +44,7 @@ def cpu(table: Table | None, platform: Platform) -> Cpu:
     model = table.value("model", str, default.model) or ""
     if platform is Platform.TDX and model != HOST_MODEL:
         table.problem("model", f'got {model[:80]!r}, want "host": QEMU starts a TD with no named CPU model')
-    elif not re.fullmatch(_MODEL, model):
+    elif model != default.model and not fullmatch(_MODEL, model):
         table.problem("model", f"got {model[:80]!r}, want a QEMU CPU model such as EPYC-v4")
     elif model in (HOST_MODEL, "max") and platform not in (Platform.TDX, Platform.NONE):
         table.problem(
@@ -87,12 +84,12 @@ def attestation(table: Table | None) -> Attestation | None:
     if table is None:
         return None
     service = table.value("service", str, want="an https URL") or ""
-    match = re.fullmatch(_SERVICE, service)
+    match = fullmatch(_SERVICE, service)
     if service and (match is None or not 0 < int(match[1] or "443") < 65536):
         table.problem("service", f"got {service[:80]!r}, want https://host or https://host:port")
     ca = _path(table, "ca", None) or ""
     pins = table.strings("pins", ())
-    if len(pins) > 4 or not all(re.fullmatch(_PIN, pin) for pin in pins):
+    if len(pins) > 4 or not all(fullmatch(_PIN, pin) for pin in pins):
         table.problem("pins", "want at most 4 thumbprints of 43 characters (answer.pin of the service)")
     launch_record = table.choice("launch_record", LAUNCH_RECORDS, "send") or "send"
     table.finish()
@@ -104,7 +101,7 @@ def guest(table: Table | None) -> Guest | None:
     if table is None:
         return None
     run = table.value("run", str) if table.has("run") else None
-    if run is not None and (not re.fullmatch(_RUN, run) or any(set(part) == {"."} for part in run.split("/")[1:])):
+    if run is not None and (not fullmatch(_RUN, run) or any(set(part) == {"."} for part in run.split("/")[1:])):
         table.problem("run", f"got {run[:80]!r}, want an absolute path without '.' and '..'")
     poweroff = table.value("poweroff", bool, default=False) or False
     api = table.strings("api", ())
@@ -132,10 +129,10 @@ def guest(table: Table | None) -> Guest | None:
 def _secret(table: Table) -> Secret:
     """``[[guest.secret]]``"""
     name = table.value("name", str) or ""
-    if name and not re.fullmatch(_SECRET_NAME, name):
+    if name and not fullmatch(_SECRET_NAME, name):
         table.problem("name", f"got {name[:80]!r}, want a file name of letters, digits and . _ -")
     mode = table.value("mode", str, "0400") or ""
-    if not re.fullmatch(r"0[0-7]{3}", mode):
+    if not fullmatch(r"0[0-7]{3}", mode):
         table.problem("mode", f'got {mode[:20]!r}, want four octal digits such as "0400"')
         mode = "0400"
     uid, gid = (table.value(key, int, default=0) or 0 for key in ("uid", "gid"))
@@ -152,12 +149,12 @@ def snp(table: Table | None) -> SnpSettings | None:
         return None
     default = SnpSettings()
     switches = {name: table.value(name, bool, getattr(default, name)) or False for name in POLICY_SWITCHES}
-    abi = re.fullmatch(_ABI, table.value("abi_min", str, "0.0") or "")
-    abi_min = (int(abi[1]), int(abi[2])) if abi else (256, 0)
-    if max(abi_min) > 255:
+    abi = [_octet(part) for part in (table.value("abi_min", str, "0.0") or "").split(".")]
+    abi_min = (abi[0], abi[-1])
+    if len(abi) != 2 or max(abi) > 255:
         table.problem("abi_min", 'want a firmware ABI version such as "1.51"')
     host_data = table.value("host_data", str, "00" * 32) or ""
-    if not re.fullmatch(_HOST_DATA, host_data):
+    if len(host_data) != 64 or host_data.strip("0123456789abcdef"):
         table.problem("host_data", "want 64 lower-case hexadecimal digits (32 bytes)")
         host_data = ""
     features = table.value("guest_features", int, default.guest_features) or 0
@@ -175,6 +172,11 @@ def snp(table: Table | None) -> SnpSettings | None:
         id_block=block,
         id_auth=auth,
     )
+
+
+def _octet(digits: str) -> int:
+    """More than 255 for what is no decimal number of one to three digits."""
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 3 else 256
 
 
 def emulator(table: Table | None) -> str | None:

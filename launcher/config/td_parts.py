@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from launcher.core.vm import TD_SWITCHES, TdxSettings
+from policy.late import fullmatch
 from policy.table import Table
 
 _SOCKET = r"unix:(/[^\0,]{1,106})|vsock:([0-9]{1,10}):([0-9]{1,5})"
@@ -38,7 +37,7 @@ def _bytes(table: Table, key: str, size: int) -> bytes | None:
     text = table.value(key, str) if table.has(key) else None
     if text is None:
         return None
-    if not re.fullmatch(f"[0-9a-f]{{{2 * size}}}", text):
+    if not fullmatch(f"[0-9a-f]{{{2 * size}}}", text):
         table.problem(key, f"want {2 * size} lower-case hexadecimal digits ({size} bytes)")
         return None
     return bytes.fromhex(text)
@@ -48,7 +47,7 @@ def _socket(table: Table, default: str) -> str | None:
     text = table.value("quote_socket", str, default) or _NO_SOCKET
     if text == _NO_SOCKET:
         return None
-    match = re.fullmatch(_SOCKET, text)
+    match = fullmatch(_SOCKET, text)
     too_large = match is not None and match[2] is not None and (int(match[2]) >= 1 << 32 or int(match[3]) >= 1 << 16)
     if match is None or too_large:
         table.problem(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from launcher.config.sizes import parse_size
 from launcher.core.storage import LIMIT_NAMES, Limit, Throttle
 from launcher.core.vm import SharedThrottle
+from policy.late import fullmatch
 from policy.table import Table
 
 MAX_RATE = 10**15
@@ -23,7 +22,7 @@ def shared_throttles(tables: tuple[Table, ...]) -> tuple[SharedThrottle, ...]:
         tables[MAX_GROUPS].problem("name", f"{len(tables)} groups, want at most {MAX_GROUPS}")
     for table in tables:
         name = table.value("name", str) or "x"
-        if not re.fullmatch(GROUP_NAME, name):
+        if not fullmatch(GROUP_NAME, name):
             table.problem("name", f"got {name[:80]!r}, want at most 32 of a-z 0-9 and inner '-'")
         if name in [item.name for item in found]:
             table.problem("name", f"{name!r} is there already, want it once")

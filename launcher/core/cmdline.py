@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from base64 import b64encode
+from binascii import b2a_base64
 
 from launcher.core.network import Net
 from launcher.core.vm import VmConfig
@@ -119,6 +118,8 @@ def _seen_from_inside(url: str, net: Net | None) -> tuple[str, str]:
 def _name_server(words: list[str], choices: list[tuple[str, str, str]]) -> str:
     """A third address for ``cvm.net`` where the guest must look the service up."""
     services = [word.partition("://")[2] for word in words if word.startswith("cvm.service=")]
+    import re  # only for a VM with a service
+
     if not any(re.match(r"[0-9.]+(:|/|$)|\[", service) is None for service in services):
         return ""
     choices.append(("name server", NAME_SERVER, "the service has a name; TLS decides whether the answer was true"))
@@ -126,4 +127,4 @@ def _name_server(words: list[str], choices: list[tuple[str, str, str]]) -> str:
 
 
 def _base64(data: bytes) -> str:
-    return b64encode(data).decode("ascii")
+    return b2a_base64(data, newline=False).decode("ascii")

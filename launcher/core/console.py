@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 
 
@@ -29,9 +28,15 @@ _BEGINNINGS = (
     ("cvm: REFUSED ", Sign.AGENT_REFUSED),
     ("cvm: FAILED: ", Sign.AGENT_FAILED),
 )
-_STAMP = r"\[ *\d+\.\d{6}\] "
-"""How every line of the kernel begins."""
 _PANIC = "Kernel panic - not syncing: "
+
+
+def _is_stamped(line: str) -> bool:
+    """Whether it begins as every line of the kernel does: ``[    0.000000] ``."""
+    stamp, end, _ = line[:40].partition("] ")
+    seconds, dot, micros = stamp.removeprefix("[").lstrip(" ").partition(".")
+    digits = seconds + micros
+    return bool(line.startswith("[") and end and dot and seconds and len(micros) == 6 and digits.isdecimal())
 
 
 def sign_of(line: str) -> tuple[Sign, str] | None:
@@ -42,4 +47,4 @@ def sign_of(line: str) -> tuple[Sign, str] | None:
     for beginning, sign in _BEGINNINGS:
         if line.startswith(beginning):
             return sign, line if sign in (Sign.NOTHING_TO_BOOT, Sign.KERNEL) else line.removeprefix("cvm: ")
-    return (Sign.KERNEL, line) if re.match(_STAMP, line) else None
+    return (Sign.KERNEL, line) if _is_stamped(line) else None

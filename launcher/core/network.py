@@ -6,8 +6,7 @@ of the host. Those three reach QEMU as open descriptors, so QEMU itself needs no
 
 from __future__ import annotations
 
-import hashlib
-
+from policy.late import small_sha256
 from policy.named import NamedTuple
 
 USER, TAP, BRIDGE, MACVTAP, NONE = "user", "tap", "bridge", "macvtap", "none"
@@ -85,13 +84,13 @@ class Vsock(NamedTuple):
 
 def default_mac(name: str) -> str:
     """The same for a VM of that name everywhere and at every launch: locally administered, unicast."""
-    return ":".join(f"{byte:02x}" for byte in b"\x02" + hashlib.sha256(f"cvm-mac:{name}".encode()).digest()[:5])
+    return ":".join(f"{byte:02x}" for byte in b"\x02" + small_sha256(f"cvm-mac:{name}".encode()).digest()[:5])
 
 
 def first_cid(name: str) -> int:
     """Where the search for a free vsock address begins: the VM's own, so that it is mostly the same."""
     span = LAST_CID - FIRST_CID + 1
-    return FIRST_CID + int.from_bytes(hashlib.sha256(f"cvm-cid:{name}".encode()).digest()[:8], "big") % span
+    return FIRST_CID + int.from_bytes(small_sha256(f"cvm-cid:{name}".encode()).digest()[:8], "big") % span
 
 
 def default_burst(bits: int) -> int:

@@ -10,6 +10,8 @@ _HIDDEN = frozenset(
     "\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 )
 
+_UNQUOTED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
+
 
 def safe_text(text: str, limit: int = 1000) -> str:
     """``text`` on one line: characters that do not print, and invisible direction marks, become escapes such as
@@ -25,6 +27,13 @@ def safe_text(text: str, limit: int = 1000) -> str:
 def _escape(char: str) -> str:
     code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def shell_word(text: str) -> str:
+    """As `shlex.quote`, which takes regular expressions for it."""
+    if text and not text.strip(_UNQUOTED):
+        return text
+    return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 class LineSplitter:

@@ -6,12 +6,12 @@ limited number of lines that its guest can cause, and a file that has grown is m
 
 from __future__ import annotations
 
-import json
 import os
-from datetime import UTC, datetime
 
 from launcher.core.names import EVENTS
+from launcher.io import clock
 from launcher.io.tail import Tail
+from policy import plain_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ class EventLog:
         self._write(source, event, detail, seconds)
 
     def _write(self, source: str, event: str, detail: Mapping[str, object], seconds: float | None) -> None:
-        text = json.dumps(detail)
+        text = plain_json.dumps(detail)
         line = {
             "schema": SCHEMA,
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "time": clock.now_in_milliseconds(),
             "vm": self._name,
             "source": source,
             "event": event[:80],
@@ -67,7 +67,7 @@ class EventLog:
             "detail": detail if len(text) <= MAX_DETAIL else {"left_out": len(text)},
         }
         try:
-            self._append(json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n")
+            self._append(plain_json.dumps(line).encode("ascii") + b"\n")
         except OSError:
             self._lost += 1
 
@@ -135,7 +135,7 @@ def _all_of(tail: Tail) -> bytes:
 
 def _event(line: bytes) -> dict[str, Any] | None:
     try:
-        event = json.loads(line)
+        event = plain_json.loads(line)
     except ValueError:
         return None
     texts = ("time", "vm", "source", "event")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from launcher.core.facts import FirmwareFacts
 from launcher.core.td import TD_PLATFORMS
 from launcher.io.hashing import read_file
+from policy import plain_json
 from policy.vocab import Platform
 
 TYPE_CHECKING = False
@@ -122,7 +122,7 @@ def described(folders: Iterable[AnyPath]) -> list[tuple[str, str]]:
 def _snp_file(descriptor: str) -> str | None:
     try:
         with open(descriptor, "rb") as file:  # noqa: PTH123  pathlib costs start-up time
-            document = json.load(file)
+            document = plain_json.loads(file.read())
         mapping = document["mapping"]
         features = document["features"]
         if mapping["device"] == "memory" and _SNP_FEATURE in features and os.path.isfile(mapping["filename"]):

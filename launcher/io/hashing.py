@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from _thread import allocate_lock, start_new_thread
-from hashlib import sha256
 
 from policy.errors import CvmError
 
@@ -28,9 +27,9 @@ class FileUnreadable(CvmError):
     code = "file.unreadable"
 
 
-def hash_file(path: str, what: str, algorithm: Callable[[], Digest] = sha256) -> bytes:
+def hash_file(path: str, what: str, algorithm: Callable[[], Digest] | None = None) -> bytes:
     """The digest of a file's contents, SHA-256 (32 bytes) by default; ``what`` names the file in errors."""
-    digest = algorithm()
+    digest = (algorithm or _sha256)()
     total = 0
     buffer = bytearray(_BUFFER)
     view = memoryview(buffer)
@@ -47,6 +46,12 @@ def hash_file(path: str, what: str, algorithm: Callable[[], Digest] = sha256) ->
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         raise _unreadable(path, what, error) from None
     return digest.digest()
+
+
+def _sha256() -> Digest:
+    from hashlib import sha256  # OpenSSL's takes 3 ms to load: a launch without large files does without
+
+    return sha256()
 
 
 def read_file(path: str, what: str, most: int) -> bytes:

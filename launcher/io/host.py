@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import struct
 
 from launcher.core.facts import HostFacts, KvmFacts
@@ -95,10 +94,11 @@ def _parameter(root: AnyPath, name: str) -> str | None:
 
 
 def _field(text: str, name: str) -> str:
-    match = re.search(rf"^{name}\s*:\s*(.*)$", text, re.MULTILINE)
-    return match[1].strip() if match else ""
+    _, _, rest = f"\n{text}".partition(f"\n{name}")
+    padding, _, value = rest.partition("\n")[0].partition(":")
+    return "" if padding.strip() else value.strip()
 
 
 def _kib(text: str, name: str) -> int | None:
-    match = re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE)
-    return int(match[1]) << 10 if match else None
+    digits, _, unit = _field(text, name).partition(" ")
+    return int(digits) << 10 if digits.isdigit() and unit == "kB" else None

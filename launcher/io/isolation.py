@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import time
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from binascii import crc32
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from launcher.core.confinement import ESSENTIAL, Confinement
@@ -20,10 +19,11 @@ from launcher.io.process import Forked, fork
 from launcher.io.statedir import FIRST_UID, VmDir
 from policy.errors import CvmError
 from policy.named import NamedTuple
+from policy.plain_json import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any
+    from typing import IO, Any, NoReturn
 
     from launcher.io.process import Child
 
@@ -84,9 +84,10 @@ def start_confined(
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
-        spec, environment = _spec(jail, argv, vm, writing, fds), {**os.environ, **env}
+        spec, environment = _spec(jail, argv, vm, fds), {**os.environ, **env}
         keep = (writing, *(have for have, _ in fds))
-        helper = Forked(fork(lambda: become(spec, environment), cwd=vm.path, stderr=log, keep=keep))
+        task = _task(spec, environment, writing)
+        helper = Forked(fork(task, cwd=vm.path, stderr=log, keep=keep))
         os.close(writing)
         writing = -1
         report = _report(reading)
@@ -115,7 +116,7 @@ def statement(steps: Sequence[Step], what: str = "QEMU") -> list[str]:
     ]
 
 
-def _spec(jail: Jail, argv: Sequence[str], vm: VmDir, report: int, fds: Fds) -> dict[str, object]:
+def _spec(jail: Jail, argv: Sequence[str], vm: VmDir, fds: Fds) -> dict[str, object]:
     wanted = jail.wanted
     paths = [list(item) for item in wanted.paths] + [[vm.path, "folder"]]
     paths += [list(item) for item in wanted.optional if os.path.exists(item[0])]
@@ -126,7 +127,6 @@ def _spec(jail: Jail, argv: Sequence[str], vm: VmDir, report: int, fds: Fds) -> 
         "strict": (*demanded, *net) if wanted.settings.mode == "strict" else (),
         "argv": list(argv),
         "folder": vm.path,
-        "report": report,
         "fds": [list(pair) for pair in fds],
         "namespaces": wanted.namespaces,
         "paths": paths,
@@ -142,6 +142,15 @@ def _spec(jail: Jail, argv: Sequence[str], vm: VmDir, report: int, fds: Fds) -> 
     }
 
 
+def _task(spec: dict[str, object], environment: dict[str, str], channel: int) -> Callable[[], NoReturn]:
+    """What the forked child does; it tells :func:`_report` by lines of JSON."""
+
+    def tell(document: dict[str, object]) -> None:
+        os.write(channel, dumps(document).encode() + b"\n")
+
+    return lambda: become(spec, environment, tell)
+
+
 def _report(descriptor: int) -> dict[str, Any]:
     """Two lines in any order when there is a PID namespace, the last word in both cases being the report's."""
     deadline, data = time.monotonic() + _PATIENCE, b""
@@ -154,7 +163,7 @@ def _report(descriptor: int) -> dict[str, Any]:
             break  # every writer has closed it: exec, or the end
         data += piece
     for line in data.splitlines():
-        document.update(json.loads(line))
+        document.update(loads(line))
     if "steps" not in document:
         raise QemuFailed("QEMU: the confinement ended before it reported", hint="its words are in qemu.log")
     return document
@@ -184,7 +193,7 @@ def allocate(vm: VmDir) -> int:
         if vm.name not in known:
             file.write(f"{vm.name}\n")
             known.append(vm.name)
-    return FIRST_UID + zlib.crc32(os.fsencode(root)) % _ROOTS * _PER_ROOT + known.index(vm.name) % _PER_ROOT
+    return FIRST_UID + crc32(os.fsencode(root)) % _ROOTS * _PER_ROOT + known.index(vm.name) % _PER_ROOT
 
 
 def _give(wanted: Confinement, vm: VmDir, uid: int, given: list[str]) -> None:

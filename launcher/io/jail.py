@@ -1,8 +1,8 @@
 """In a forked child (:func:`become`): close the doors one after the other, then become QEMU.
 
-What it is given is made by :mod:`launcher.io.isolation`. What was enforced and what the kernel refused goes to the
-report descriptor as one JSON line before exec; nothing is assumed. It uses the standard library only, and comes back to
-nobody: the child's copy of the launcher ends here whatever happens, and exec leaves nothing of it to QEMU.
+What it is given is made by :mod:`launcher.io.isolation`. What was enforced and what the kernel refused is told before
+exec; nothing is assumed. It imports the standard library only, and comes back to nobody: the child's copy of the
+launcher ends here whatever happens, and exec leaves nothing of it to QEMU.
 
 Order: namespaces, a root with nothing but the VM's files, rlimits, user, capabilities, no_new_privs, Landlock, exec.
 Sources: namespaces(7), pivot_root(2), capabilities(7), landlock(7).
@@ -11,7 +11,6 @@ Sources: namespaces(7), pivot_root(2), capabilities(7), landlock(7).
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import resource
 import signal
@@ -109,7 +108,7 @@ def _own_user_namespace() -> str:
     return "without privileges outside"
 
 
-def _continue_in_child(channel: int) -> None:
+def _continue_in_child(tell: Callable[[dict[str, object]], None]) -> None:
     """A PID namespace begins with the next child. CLONE_PARENT makes it the launcher's own child, so the launcher can
     wait for it; this process tells its number, which only the outside knows, and goes away.
     """
@@ -117,7 +116,7 @@ def _continue_in_child(channel: int) -> None:
     if pid < 0:
         raise OSError(ctypes.get_errno(), "clone")
     if pid > 0:
-        os.write(channel, json.dumps({"child": pid}).encode() + b"\n")
+        tell({"child": pid})
         os._exit(0)
     os.setsid()
 
@@ -310,16 +309,18 @@ def _hand_on(pairs: list[list[int]]) -> None:
         os.dup2(copy, want)
 
 
-def become(spec: dict[str, Any], environment: dict[str, str]) -> NoReturn:
-    """Never returns: exec, or status 126 (a step failed half-way) or 127 (no such program)."""
-    report, channel = _Report(), int(spec["report"])
+def become(spec: dict[str, Any], environment: dict[str, str], tell: Callable[[dict[str, object]], None]) -> NoReturn:
+    """Never returns: exec, or status 126 (a step failed half-way) or 127 (no such program). ``tell`` hands one document
+    to the launcher, in one write; of a launcher that died meanwhile SIGPIPE or EPIPE ends this process.
+    """
+    report = _Report()
     error = ""
     try:
         _schedule(spec, report)
         if spec["confine"]:
             entered = _unshare(spec, report)
             if "pid" in entered:
-                _continue_in_child(channel)
+                _continue_in_child(tell)
             _confine(spec, report, entered)
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # changing the user clears it
         refused = [name for name, done, _ in report.steps if not done]
@@ -327,8 +328,7 @@ def become(spec: dict[str, Any], environment: dict[str, str]) -> NoReturn:
             error = "the kernel refused a step that the VM file demands"
     except OSError as exc:
         error = str(exc)
-    line = json.dumps({"steps": report.steps, "error": error}).encode() + b"\n"
-    os.write(channel, line)  # a launcher that died meanwhile: SIGPIPE or EPIPE ends this process
+    tell({"steps": report.steps, "error": error})
     if error:
         os._exit(126)
     _hand_on(spec["fds"])

@@ -6,16 +6,15 @@ off at the end are not: whoever needs that reads the attestation service's audit
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 
 from launcher.core.names import LEDGER
 from launcher.errors import StateUnusable
 from launcher.io.statedir import VmDir
 from policy.errors import MalformedInput
+from policy.late import small_sha256
 from policy.named import NamedTuple
-from policy.strictjson import strict_json
+from policy.plain_json import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,6 +81,8 @@ def read_ledger(vm: VmDir) -> Ledger:
 
 def parse_ledger(data: bytes) -> Ledger:
     """The lines of a ledger. Raises :class:`LedgerBroken` naming the first line that does not fit."""
+    from policy.strictjson import strict_json  # writing, as every launch does, needs no reader
+
     entries: list[dict[str, Any]] = []
     head = FIRST
     lines = data.split(b"\n")
@@ -101,11 +102,11 @@ def parse_ledger(data: bytes) -> Ledger:
 
 
 def _line(entry: dict[str, object], previous: str) -> bytes:
-    line = json.dumps({"schema": SCHEMA, "previous": previous, **entry}, separators=(",", ":")).encode("ascii")
+    line = dumps({"schema": SCHEMA, "previous": previous, **entry}).encode("ascii")
     if len(line) >= MAX_LINE:
         raise StateUnusable(f"ledger: an entry of {len(line)} bytes, want at most {MAX_LINE}")
     return line + b"\n"
 
 
 def _digest(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()
+    return small_sha256(line).hexdigest()

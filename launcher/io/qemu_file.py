@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from launcher.core.qemu_features import FEATURES, Capabilities
+from policy import plain_json
 from policy.errors import CvmError
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ def shipped(version: str) -> Capabilities:
     path = f"{_FOLDER}/{version}.json"
     try:
         with open(path, "rb") as file:  # noqa: PTH123  pathlib costs start-up time
-            return from_document(json.load(file), path)
+            return from_document(plain_json.loads(file.read()), path)
     except (OSError, ValueError) as exc:
         raise FeaturesMalformed(f"{path}: {exc}", hint="install this release anew") from None
 

@@ -7,8 +7,6 @@ are not signed; one that is damaged is asked for again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 
 from launcher.core.qemu_features import Capabilities
@@ -16,6 +14,8 @@ from launcher.io.build_id import build_id
 from launcher.io.cachedir import cache_place
 from launcher.io.qemu_file import FeaturesMalformed, from_document, to_document
 from launcher.io.toolchain import Toolchain
+from policy import plain_json
+from policy.late import small_sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ def remember(tools: Toolchain, known: Capabilities, cache: AnyPath) -> Capabilit
         os.makedirs(os.path.dirname(place), exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=os.path.dirname(place))
         with os.fdopen(descriptor, "w") as entry:
-            json.dump({"file": file, "known": to_document(known)}, entry)
+            entry.write(plain_json.dumps({"file": file, "known": to_document(known)}))
         os.replace(name, place)
     return known
 
 
 def _entry(tools: Toolchain, cache: AnyPath) -> str:
     started = "\0".join((*tools.qemu_argv, *(f"{name}={value}" for name, value in sorted(tools.env.items()))))
-    return f"{cache}/qemu/{hashlib.sha256(started.encode()).hexdigest()[:32]}.json"
+    return f"{cache}/qemu/{small_sha256(started.encode()).hexdigest()[:32]}.json"
 
 
 def _identity(tools: Toolchain) -> list[str] | None:
@@ -72,7 +72,7 @@ def _identity(tools: Toolchain) -> list[str] | None:
 def _load(place: str, file: list[str] | None) -> Capabilities | None:
     try:
         with open(place, "rb") as entry:  # noqa: PTH123  pathlib costs start-up time
-            document = json.loads(entry.read(_MOST))
+            document = plain_json.loads(entry.read(_MOST))
         return from_document(document["known"], place) if file and document["file"] == file else None
     except (OSError, ValueError, TypeError, KeyError, FeaturesMalformed):
         return None

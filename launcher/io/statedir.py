@@ -6,11 +6,11 @@ comes through here and its start-up time is what an operator feels.
 
 from __future__ import annotations
 
-import json
 import os
 
 from launcher.core.names import STATE_FILE
 from launcher.errors import NotFound, StateUnusable, WrongState
+from policy import plain_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,13 +126,13 @@ class VmDir:
 
     def clear(self, *keep: str) -> None:
         """Remove what an earlier launch left, folders with all they hold, but for ``keep``; call with the lock held."""
-        import shutil
-
         for entry in os.scandir(self.path):
             if entry.name in (_LOCK, *keep):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
+                from shutil import rmtree  # loads every kind of archive; few VMs leave a folder
+
+                rmtree(entry.path)
             else:
                 os.unlink(entry.path)
 
@@ -162,7 +162,7 @@ class VmDir:
 
     def write_json(self, name: str, document: Mapping[str, object]) -> None:
         """Replace a JSON file in one step."""
-        self.write(name, (json.dumps(document, indent=1) + "\n").encode("ascii"))
+        self.write(name, (plain_json.pretty(document) + "\n").encode("ascii"))
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON object this launcher wrote; raises :class:`StateUnusable`."""
@@ -170,7 +170,7 @@ class VmDir:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                document = json.loads(os.read(descriptor, _MAX_STATE))
+                document = plain_json.loads(os.read(descriptor, _MAX_STATE))
             finally:
                 os.close(descriptor)
         except OSError as exc:

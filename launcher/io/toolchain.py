@@ -9,11 +9,11 @@ cores.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 
 from launcher.io.cachedir import cache_place
+from launcher.io.which import which
+from policy import plain_json
 from policy.errors import CvmError
 from policy.named import NamedTuple
 
@@ -95,8 +95,6 @@ def toolchain_folder(cache: AnyPath | None) -> str:
 
 def system_toolchain() -> Toolchain | str:
     """The system's toolchain, or the reason why it cannot be used."""
-    from shutil import which
-
     binary = which(BINARY_NAME)
     if binary is None:
         return f"{BINARY_NAME} is not installed"
@@ -110,8 +108,8 @@ def system_toolchain() -> Toolchain | str:
 
 def parse_version(text: str) -> tuple[int, ...]:
     """``11.1.2`` -> ``(11, 1, 2)``; text that is not a version gives ``()``, which is older than everything."""
-    match = re.match(r"\d+(?:\.\d+)+", text)
-    return tuple(int(part) for part in match.group().split(".")) if match else ()
+    digits = text[: len(text) - len(text.lstrip("0123456789."))].partition("..")[0].rstrip(".").split(".")
+    return tuple(int(part) for part in digits) if len(digits) > 1 and all(digits) else ()
 
 
 def version_of(argv: tuple[str, ...], env: dict[str, str]) -> str:
@@ -124,6 +122,8 @@ def version_of(argv: tuple[str, ...], env: dict[str, str]) -> str:
         )
     except OSError:
         return ""
+    import re
+
     match = re.search(r"version (\d+(?:\.\d+)+)", done.stdout)
     return match.group(1) if match else ""
 
@@ -132,7 +132,7 @@ def fetched_toolchain(home: str) -> Toolchain | None:
     """The fetched toolchain, or ``None`` when there is none or it was made for another package list."""
     try:
         with open(f"{home}/toolchain.json", encoding="utf-8") as file:  # noqa: PTH123  pathlib costs start-up time
-            described = json.load(file)
+            described = plain_json.loads(file.read())
     except (OSError, ValueError):
         return None
     known = (list(TOOLCHAIN_PACKAGES), [*TOOLCHAIN_PACKAGES, *STORAGE_PACKAGES])

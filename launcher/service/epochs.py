@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from launcher.io import ledger
+from launcher.io import clock, ledger
 from launcher.io.statedir import VmDir
 
 
@@ -14,7 +12,7 @@ def begin_epoch(vm: VmDir, snapshot: str, what: str) -> int:
     Raises `StateUnusable`, `LedgerBroken`.
     """
     epoch = 1 + sum(1 for entry in ledger.read_ledger(vm).entries if entry.get("event") == "snapshot-revert")
-    time = datetime.now(UTC).isoformat(timespec="milliseconds")
+    time = clock.now_in_milliseconds()
     reason = f"{what} back at snapshot {snapshot}; epoch {epoch}"
     entry = {"event": "snapshot-revert", "time": time, "outcome": "reverted", "reason": reason, "epoch": epoch}
     ledger.append(vm, entry)

@@ -7,7 +7,6 @@ import os
 import select
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 from launcher.config.vm_toml import parse_vm
 from launcher.core import names
@@ -29,7 +28,7 @@ from launcher.core.moving import (
 from launcher.core.states import MOVED, STOPPED
 from launcher.core.vm import VmConfig
 from launcher.errors import PlanRefused, StateUnusable, WrongState
-from launcher.io import ledger
+from launcher.io import clock, ledger
 from launcher.io.migration import listen
 from launcher.io.move_wire import MoveFailed, Wire, contents, sync_folder
 from launcher.io.statedir import VmDir, state_root
@@ -255,7 +254,7 @@ def _recorded(path: str, config: VmConfig, offer: Offer) -> dict[str, object]:
         "platform": config.platform.value,
         "vcpus": config.cpu.vcpus,
         "memory": config.memory,
-        "since": _now(),
+        "since": clock.now(),
         "attested": False,
         "launch_digest": None if offer.measurement is None else offer.measurement.partition(":")[0],
         "config": path,
@@ -266,10 +265,6 @@ def _settle(vm: VmDir, recorded: dict[str, object], earlier: dict[str, object]) 
     """The first line of its life here binds the ledger it had there, by number of lines and digest. The mark of a VM
     that comes back goes last: whatever fails before leaves it marked.
     """
-    ledger.append(vm, {"event": "arrived", "time": _now(), "how": recorded["reason"], "their_ledger": earlier})
+    ledger.append(vm, {"event": "arrived", "time": clock.now(), "how": recorded["reason"], "their_ledger": earlier})
     vm.write_json(names.STATE_FILE, recorded)
     vm.remove(names.MOVED_FILE)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

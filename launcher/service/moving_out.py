@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 from launcher.config.vm_toml import parse_vm
 from launcher.core import names
@@ -24,7 +23,7 @@ from launcher.core.moving import (
 )
 from launcher.core.states import LIVE, MOVED, MOVING
 from launcher.errors import WrongState
-from launcher.io import ledger
+from launcher.io import clock, ledger
 from launcher.io.hashing import read_file
 from launcher.io.migration import connect
 from launcher.io.move_wire import MoveFailed, Wire, contents
@@ -85,7 +84,7 @@ def release(name: str) -> None:
     try:
         if not os.path.exists(vm.file(names.MOVED_FILE)):
             raise WrongState(f"VM {name} is {describe(vm)['state']}: it was not moved away", hint="cvm ps")
-        ledger.append(vm, {"event": "released", "time": _now()})
+        ledger.append(vm, {"event": "released", "time": clock.now()})
         unmark(vm, "released: it may start here again")
     finally:
         vm.unlock()
@@ -122,7 +121,7 @@ def _locked(leaving: Leaving) -> Iterator[None]:
     vm.lock()
     try:
         refuse_moved(vm)
-        mark(vm, MOVING, leaving.to, _now())
+        mark(vm, MOVING, leaving.to, clock.now())
         yield
     finally:
         vm.unlock()
@@ -140,9 +139,9 @@ def _hand_over(wire: Wire, leaving: Leaving, say: Callable[[str], None]) -> None
         unmark(vm, f"not moved: {exc.message if isinstance(exc, CvmError) else type(exc).__name__}"[:400])
         raise
     head = ledger.read_ledger(vm)
-    mark(vm, MOVED, leaving.to, _now())
+    mark(vm, MOVED, leaving.to, clock.now())
     digests = {path: item.sha256 for path, item in disks.items()}
-    ledger.append(vm, {"event": "moved", "time": _now(), "to": leaving.to, "disks": digests})
+    ledger.append(vm, {"event": "moved", "time": clock.now(), "to": leaving.to, "disks": digests})
     try:
         wire.send(commit={"lines": len(head.entries), "head": head.head})
         wire.expect("done")
@@ -152,7 +151,3 @@ def _hand_over(wire: Wire, leaving: Leaving, say: Callable[[str], None]) -> None
             code="move.unconfirmed",
             hint=f"look there (cvm ps); where it is not, cvm move {vm.name} --release makes it this host's again",
         ) from None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -28,6 +28,7 @@ from launcher.io.toolchain import (
     find_toolchain,
     parse_version,
 )
+from launcher.io.which import which
 from launcher.service.id_block import check_id_block, read_id_block
 from launcher.service.init_data import read_init_data
 from launcher.service.neighbours import occupied, pinned_elsewhere
@@ -115,8 +116,6 @@ def _measured_td(plan: LaunchPlan, tools: Toolchain | None) -> TdMeasured:
 
 
 def _swtpm() -> bool:
-    from shutil import which
-
     return which("swtpm") is not None
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from launcher.core import names
 from launcher.core.progress import Progress, Seen
 from launcher.core.states import FAILED, REFUSED, RESTARTING
 from launcher.core.text import safe_text
+from launcher.io import clock
 from launcher.io.event_log import EventLog
 from launcher.io.procid import identity
 from launcher.io.statedir import VmDir
@@ -42,7 +42,7 @@ class Record:
         self.emulated_root: str | None = None
         self.signed: Signed | None = None
         """The host's signed word about the present launch."""
-        self.since = _now()
+        self.since = clock.now()
         self.zero = time.monotonic()
         self._config_path = config_path
         self._launcher = identity(os.getpid())
@@ -68,7 +68,7 @@ class Record:
         self.progress = Progress(self.progress.kind)
         self.progress.listener = self._noted
         self.events.renew()
-        self.since = _now()
+        self.since = clock.now()
         self.zero = time.monotonic()
         self.paused, self.paused_seconds, self.waiting = False, 0.0, ""
 
@@ -185,7 +185,3 @@ class Record:
             "argv": list(plan.argv),
             "launch_digest": self.prepared.launch_digest,
         }
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -10,9 +10,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+from launcher.io import clock
 from launcher.io.hashing import read_file
 from launcher.io.key_service import ServiceRefused
 from launcher.io.outbox import Acknowledged, Outgoing, acknowledge, alone, waiting
@@ -93,7 +93,7 @@ _HINT = "cvm ledger --send URL --ca PEM"
 def send_one(item: Outgoing, place: Destination, seconds: float, tell: Tell = tell_launch) -> Acknowledged:
     """Send one statement and remember its acknowledgement. Raises ServiceUnavailable, ServiceRefused."""
     record = tell(place.service, place.ca, item.envelope, seconds)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = clock.now()
     found = Acknowledged(now, item.vm, item.sha256, place.service, record)
     acknowledge(item, found)
     return found

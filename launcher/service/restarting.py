@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import select
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 from launcher.core import names
 from launcher.core.lifecycle import Ending, Restarts
 from launcher.core.text import safe_text
-from launcher.io import ledger
-from launcher.io.hashing import hash_file
+from launcher.io import clock, ledger
+from launcher.io.hashing import hash_file, read_file
 from launcher.io.signals import SignalTrap
 from launcher.io.statedir import VmDir
 from launcher.io.times import SUFFIX
+from launcher.io.which import which
 from launcher.service.planning import Prepared
 from launcher.service.record import Record
 from policy.errors import CvmError
+from policy.late import small_sha256
+from policy.toml import MAX_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +57,10 @@ def in_ledger(record: Record, restarts: int) -> Iterator[None]:
         yield
     except BaseException as exc:
         reason = exc.message if isinstance(exc, CvmError) else type(exc).__name__
-        ledger.append(record.vm, {"event": "failed-to-start", "time": _now(), "reason": safe_text(reason, 400)})
+        ledger.append(
+            record.vm,
+            {"event": "failed-to-start", "time": clock.now_in_milliseconds(), "reason": safe_text(reason, 400)},
+        )
         record.events.put("launcher", "failed-to-start", {"reason": reason})
         _tell_end(record, "failed", reason)
         raise
@@ -73,7 +77,7 @@ def again_in_place(record: Record, restarts: int) -> None:
 
 
 def _write_launch(record: Record, more: dict[str, object]) -> None:
-    started, found = _now(), identities(record)
+    started, found = clock.now_in_milliseconds(), identities(record)
     ledger.append(record.vm, {"event": "launch", "time": started, **more, **found})
     record.events.put("launcher", "launch", {**more, "expected_measurement": found["expected_measurement"]})
     record.signed = _sign(record, started, found)
@@ -86,7 +90,7 @@ def _write_end(record: Record) -> None:
         record.vm,
         {
             "event": "end",
-            "time": _now(),
+            "time": clock.now_in_milliseconds(),
             "outcome": record.outcome,
             "state": progress.state,
             "code": progress.code,
@@ -128,8 +132,8 @@ def identities(record: Record) -> dict[str, object]:
     return {
         "platform": plan.spec.platform.value,
         "accelerator": plan.spec.accel,
-        "config_sha256": hash_file(record.config_path, "VM file").hex(),
-        "argv_sha256": hashlib.sha256(argv).hexdigest(),
+        "config_sha256": small_sha256(read_file(record.config_path, "VM file", MAX_BYTES)).hexdigest(),
+        "argv_sha256": small_sha256(argv).hexdigest(),
         "firmware_sha256": _firmware(prepared),
         "qemu": {"version": plan.qemu.version_text, "source": plan.qemu.source, **_binary(plan.qemu.argv[-1])},
         "expected_measurement": prepared.launch_digest,
@@ -214,10 +218,4 @@ def _binary(word: str) -> dict[str, object]:
 def _path_of(program: str) -> str:
     if os.path.isabs(program):
         return program
-    from shutil import which
-
     return which(program) or program
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

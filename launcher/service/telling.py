@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from datetime import UTC, datetime
 
 from launcher.core.text import safe_text
 from launcher.errors import PlanRefused
+from launcher.io import clock
 from launcher.io.launch_record import Ended, Signed, sign_end
 from launcher.io.outbox import Outgoing, keep
 from launcher.io.process import own_module
@@ -42,7 +42,7 @@ def tell_end(record: Record, started: Signed | None, outcome: str, reason: str) 
         return
     ended = Ended(
         vm=record.vm.name,
-        time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        time=clock.now_in_milliseconds(),
         launch_sha256=started.sha256,
         outcome=outcome,
         reason=safe_text(reason, 400)[:400],

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64encode
+from binascii import b2a_base64
+
+from policy.plain_json import dumps
 
 
 def json_value(**members: object) -> str:
     """Compact JSON in the order given; underscores in names become hyphens."""
-    return json.dumps({name.replace("_", "-"): value for name, value in members.items()}, separators=(",", ":"))
+    return dumps({name.replace("_", "-"): value for name, value in members.items()})
 
 
 def json_text(members: dict[str, object]) -> str:
     """Compact JSON of names as they are, in the order given."""
-    return json.dumps(members, separators=(",", ":"))
+    return dumps(members)
 
 
 def base64_text(data: bytes) -> str:
     """Binary members of JSON objects."""
-    return b64encode(data).decode("ascii")
+    return b2a_base64(data, newline=False).decode("ascii")
 
 
 def word(text: str) -> str:
