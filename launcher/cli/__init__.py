@@ -63,7 +63,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         sys.stderr.write(f"cvm: unknown verb {verb[:40]!r}{_suggestion(verb)}\n")
         return 2
-    return _run(verb, words[1:])
+    try:
+        return _run(verb, words[1:])
+    except KeyboardInterrupt:  # also one that arrives while another error is being told
+        return _interrupted(leaving=arguments is None)
+
+
+def _interrupted(*, leaving: bool) -> int:
+    """The exit status. A second Ctrl-C while the program ends must not make it end by the signal instead."""
+    if leaving:
+        import signal
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.stderr.write("cvm: interrupted\n")
+    return 130
 
 
 def module_name(verb: str) -> str:
@@ -91,9 +104,6 @@ def _run(verb: str, words: list[str]) -> int:
         from launcher.cli.failures import report
 
         return report(exc, as_json=bool(getattr(args, "json", False)))
-    except KeyboardInterrupt:
-        sys.stderr.write("cvm: interrupted\n")
-        return 130
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output is gone: nobody is left to be told
         return 0

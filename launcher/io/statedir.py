@@ -144,8 +144,11 @@ class VmDir:
             except FileNotFoundError:
                 continue
 
-    def write(self, name: str, data: bytes) -> None:
-        """Replace a file in one step (0600): a reader sees the old or the new content, a crash leaves one of them."""
+    def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """Replace a file in one step (0600): a reader sees the old or the new content, a crash leaves one of them.
+        Without ``durable`` a crash of the machine may leave neither, until :meth:`sync`: waiting for the disk takes
+        milliseconds.
+        """
         fresh = self.file(f".{name}.{os.getpid()}")
         try:
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -153,16 +156,29 @@ class VmDir:
                 view = memoryview(data)
                 while view:
                     view = view[os.write(descriptor, view) :]
-                os.fsync(descriptor)
+                if durable:
+                    os.fsync(descriptor)
             finally:
                 os.close(descriptor)
             os.rename(fresh, self.file(name))
         except OSError as exc:
             raise StateUnusable(f"{self.file(name)}: {exc.strerror}") from None
 
-    def write_json(self, name: str, document: Mapping[str, object]) -> None:
+    def sync(self, *names: str) -> None:
+        """What was written without ``durable`` is on disk when this returns."""
+        for name in names:
+            try:
+                descriptor = os.open(self.file(name), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            except OSError as exc:
+                raise StateUnusable(f"{self.file(name)}: {exc.strerror}") from None
+
+    def write_json(self, name: str, document: Mapping[str, object], *, durable: bool = True) -> None:
         """Replace a JSON file in one step."""
-        self.write(name, (plain_json.pretty(document) + "\n").encode("ascii"))
+        self.write(name, (plain_json.pretty(document) + "\n").encode("ascii"), durable=durable)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON object this launcher wrote; raises :class:`StateUnusable`."""

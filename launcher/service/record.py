@@ -56,8 +56,9 @@ class Record:
         self.asked_to_end = False
         self.waiting = ""
         """Why it is not up although its launcher lives: it will be started again."""
-        vm.write(names.LAUNCHER_PID, f"{os.getpid()}\n".encode("ascii"))
-        vm.write_json(names.VM_FILE, self._vm_document())
+        # Of use only while this machine lives, until QEMU runs: started() waits for the disk.
+        vm.write(names.LAUNCHER_PID, f"{os.getpid()}\n".encode("ascii"), durable=False)
+        vm.write_json(names.VM_FILE, self._vm_document(), durable=False)
 
     def begin(self) -> None:
         """QEMU is about to be started: its clock starts."""
@@ -78,6 +79,7 @@ class Record:
         self._qemu = identity(qemu)
         self._emulator = None if emulator is None else identity(emulator)
         self._saved = ()
+        self.vm.sync(names.LAUNCHER_PID, names.VM_FILE)
         self.save()
 
     def _noted(self, seen: Seen) -> None:
@@ -105,15 +107,15 @@ class Record:
             progress.reason = exc.message if isinstance(exc, CvmError) else f"{type(exc).__name__}: {exc}"
         self.save()
 
-    def save(self) -> None:
+    def save(self, *, durable: bool = True) -> None:
         """Write both files if anything changed since the last time."""
         progress = self.progress
         seen = (progress.state, progress.reason, len(progress.events))
         current = (*seen, self.since, self.launch_digest, self.paused, self.waiting)
         if current == self._saved:
             return
-        self.vm.write_json(names.STATE_FILE, self._state_document())
-        self.vm.write_json(names.RESULT_FILE, self.document())
+        self.vm.write_json(names.STATE_FILE, self._state_document(), durable=durable)
+        self.vm.write_json(names.RESULT_FILE, self.document(), durable=durable)
         self._saved = current
 
     @property

@@ -5,6 +5,7 @@ for is :mod:`launcher.service.answering`'s, a reboot inside QEMU :mod:`launcher.
 
 from __future__ import annotations
 
+import gc
 import os
 import selectors
 import signal
@@ -88,6 +89,7 @@ class Supervisor:
 
     def watch(self) -> None:
         """Until the end."""
+        gc.enable()  # `cvm launch` switched it off for its start
         self._trap.collect()
         pidfds = [self._register_child(self._qemu.child.pid, self._qemu_ended)]
         self._register(self._qemu.qmp, self._monitor)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher import errors
-from launcher.cli import VERBS, launch, main, parser_of
+from launcher.cli import VERBS, launch, main, parser_of, plan
 from launcher.cli.failures import exit_status, report
 from policy.errors import CvmError, MalformedInput
 
@@ -114,15 +114,17 @@ def test_the_quick_verbs_import_nothing_heavy(words: list[str], tmp_path: Path) 
     assert not imported & set(HEAVY)
 
 
-def test_what_stands_between_launch_and_qemu_is_light() -> None:
-    code = (
-        "import launcher.cli.launch, launcher.service.launching, launcher.service.confining, sys; print(*sys.modules)"
-    )
+@pytest.mark.parametrize("verb", ["launcher.cli.launch, launcher.service.launching", "launcher.cli.plan"])
+def test_what_stands_between_launch_and_qemu_and_what_plan_needs_for_a_plain_vm_is_light(verb: str) -> None:
+    vm_file = Path(__file__).parents[3] / "fuzz" / "corpus" / "vm_toml" / "plain.toml"
+    code = f"import sys, launcher.service.vm_file, {verb}; launcher.service.vm_file.load_vm({str(vm_file)!r});"
+    code += " print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    heavy = {*HEAVY, "socket", "shutil", "launcher.service.supervisor", "launcher.io.qmp"} - {"typing"}
+    heavy = {*HEAVY, "socket", "shutil", "tempfile", "launcher.service.supervisor", "launcher.io.qmp"}
+    heavy |= {"re", "json", "tomllib", "hashlib", "datetime"}
     assert not set(done.stdout.split()) & heavy
 
 
@@ -132,6 +134,18 @@ def test_a_plain_launch_is_read_without_a_parser_and_alike(words: list[str]) -> 
     slow = vars(parser_of("launch", launch).parse_args(words))
     assert quick is not None
     assert {name: getattr(quick, name) for name in slow} == slow
+
+
+@pytest.mark.parametrize("words", [["vm.toml"], ["--json", "vm.toml"]])
+def test_a_plain_plan_is_read_without_a_parser_and_alike(words: list[str]) -> None:
+    quick = plan.quick(words)
+    assert quick is not None
+    assert vars(quick) == vars(parser_of("plan", plan).parse_args(words))
+
+
+@pytest.mark.parametrize("words", [[], ["-h"], ["a", "b"], ["a", "--qemu-version", "10.2"], ["a", "--json=1"], [""]])
+def test_every_other_plan_is_left_to_the_parser(words: list[str]) -> None:
+    assert plan.quick(words) is None
 
 
 @pytest.mark.parametrize(
@@ -187,3 +201,28 @@ def test_a_bug_is_told_as_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr("launcher.service.listing.list_vms", broken)
     assert main(["ps"]) == 1
     assert "this is a bug in cvm" in capsys.readouterr().err
+
+
+def test_an_interruption_while_an_error_is_told_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(error: CvmError, *, as_json: bool) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("launcher.cli.failures.report", interrupted)
+    assert main(["launch", "/no/such/file.toml"]) == 130
+    assert capsys.readouterr().err == "cvm: interrupted\n"
+
+
+def test_a_second_interrupt_while_the_program_ends_does_not_change_its_status() -> None:
+    code = (
+        "import atexit, os, signal, sys, launcher.cli, launcher.cli.ps as ps\n"
+        "def run(args): raise KeyboardInterrupt\n"
+        "ps.run = run\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "sys.argv = ['cvm', 'ps']\n"
+        "sys.exit(launcher.cli.main())"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "cvm: interrupted\n")

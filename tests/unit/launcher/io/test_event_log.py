@@ -65,7 +65,7 @@ def test_a_detail_that_is_too_long_is_left_out(tmp_path: Path) -> None:
     log = EventLog(str(tmp_path), "vm-1")
     log.put("guest", "x" * 500, {"message": "y" * MAX_DETAIL})
     (event,) = EventReader(str(tmp_path)).read()
-    assert event["detail"] == {"left_out": MAX_DETAIL + len('{"message": ""}')}
+    assert event["detail"] == {"left_out": MAX_DETAIL + len('{"message":""}')}
     assert len(event["event"]) == 80
 
 

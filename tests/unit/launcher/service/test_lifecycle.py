@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attest.broker.launch_statement import parse_statement
 from attest.keys.statement import LAUNCH, Signers, key_id, public_key, unwrap
 from launcher.cli import main
+from launcher.io.process import fork
 from launcher.io.statedir import state_root
 from tests.unit.launcher.service.conftest import Scene
 from tests.unit.launcher.service.test_launching import KERNEL, state_folder, status
@@ -65,6 +67,22 @@ def test_a_vm_that_fails_is_started_again_and_every_launch_is_in_the_ledger(
     assert entries[3]["code"] == "qemu.failed"
     assert main(["logs", recorded(path)["name"], "--previous"]) == 0
     assert "Linux version" in capsys.readouterr().out
+
+
+def test_before_qemu_is_started_the_launch_is_on_disk_and_nothing_else_waits_for_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda number: order.append(Path(os.readlink(f"/proc/self/fd/{number}")).name))
+
+    def started(*given: Any, **more: Any) -> int:
+        order.append("QEMU")
+        return fork(*given, **more)
+
+    monkeypatch.setattr("launcher.io.isolation.fork", started)
+    assert main(["launch", str(scene(KERNEL, ["exit", 0])), "--quiet"]) == 0
+    assert order[: order.index("QEMU")] == ["ledger.jsonl"]
+    assert "vm.json" in order
 
 
 def test_a_guest_that_the_service_refused_is_not_started_again(
