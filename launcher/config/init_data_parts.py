@@ -5,7 +5,6 @@ from __future__ import annotations
 from launcher.config.paths import optional_path
 from launcher.core.vm import InitDataSource, VmConfig
 from policy.errors import MalformedInput
-from policy.initdata import MAX_RESOURCES, is_name
 from policy.table import Problems, Table
 from policy.vocab import Platform, ResourcePath
 
@@ -17,6 +16,8 @@ def init_data(table: Table | None, vm: str) -> InitDataSource | None:
     """``[init_data]``; ``vm`` is what the text calls the VM unless the table says otherwise."""
     if table is None:
         return None
+    from policy.initdata import is_name  # only for who has such a table
+
     file = optional_path(table, "file")
     written = [name for name in _MEMBERS if table.has(name)]
     name = table.value("vm", str, vm) or ""
@@ -34,6 +35,8 @@ def init_data(table: Table | None, vm: str) -> InitDataSource | None:
 
 
 def _resources(table: Table, listed: tuple[str, ...]) -> tuple[str, ...]:
+    from policy.initdata import MAX_RESOURCES
+
     if len(listed) > MAX_RESOURCES:
         table.problem("resources", f"got {len(listed)}, want at most {MAX_RESOURCES}")
     try:

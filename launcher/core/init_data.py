@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from launcher.core.td import TD_PLATFORMS
 from launcher.core.vm import VmConfig
-from policy.initdata import InitDataText, held_by
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from policy.initdata import InitDataText
 
 HOST_DATA, MRCONFIGID = ("HOST_DATA", 32), ("MRCONFIGID", 48)
 """Name and bytes."""
@@ -19,6 +22,8 @@ def bound(config: VmConfig, init_data: InitDataText | None) -> VmConfig:
     """``config`` whose launch is bound to ``init_data``; the same where there is none."""
     if init_data is None:
         return config
+    from policy.initdata import held_by  # only for who has such a text
+
     if config.platform in TD_PLATFORMS:
         return config._replace(tdx=config.tdx._replace(mrconfigid=held_by(MRCONFIGID[1], init_data.digest)))
     return config._replace(snp=config.snp._replace(host_data=held_by(HOST_DATA[1], init_data.digest)))

@@ -30,9 +30,12 @@ from launcher.core.timeouts import Budget, budget
 from launcher.core.topology import HostTopology
 from launcher.core.vm import TdxSettings, VmConfig, guest_policy
 from launcher.errors import PlanRefused
-from policy.initdata import InitDataText
 from policy.named import NamedTuple
 from policy.vocab import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from policy.initdata import InitDataText
 
 _HARDWARE = {Platform.SEV_SNP: ("SEV-SNP", "emulated-snp"), Platform.TDX: ("TDX", "emulated-tdx")}
 DEFAULT_C_BIT = 51

@@ -30,7 +30,6 @@ from launcher.io.toolchain import (
 )
 from launcher.io.which import which
 from launcher.service.id_block import check_id_block, read_id_block
-from launcher.service.init_data import read_init_data
 from launcher.service.neighbours import occupied, pinned_elsewhere
 from launcher.service.vm_file import load_vm, read_ca
 from policy.named import NamedTuple
@@ -39,6 +38,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from launcher.core.topology import HostTopology
     from launcher.io.td_measurement import TdMeasured
+    from policy.initdata import InitDataText
 
 
 class Prepared(NamedTuple):
@@ -77,7 +77,7 @@ def prepare(path: str, series: str | None = None) -> Prepared:
     ``series``: plan for another QEMU, one of `launcher.io.qemu_file.SHIPPED`; such a plan is only to look at.
     """
     config = load_vm(path)
-    init_data = read_init_data(config)
+    init_data = None if config.init_data is None else _init_data(config)
     config = bound(config, init_data)
     tools = find_toolchain() if series is None else tools_elsewhere(series)
     td = config.platform in TD_PLATFORMS
@@ -107,6 +107,12 @@ def prepare(path: str, series: str | None = None) -> Prepared:
     if around.id_block is not None and measured is not None:
         check_id_block(around.id_block, measured.launch_digest, guest_policy(config.snp))
     return Prepared(config, plan, measured, _measured_td(plan, tools if series is None else None) if td else None)
+
+
+def _init_data(config: VmConfig) -> InitDataText | None:
+    from launcher.service.init_data import read_init_data  # regular expressions and OpenSSL, for those who have one
+
+    return read_init_data(config)
 
 
 def _measured_td(plan: LaunchPlan, tools: Toolchain | None) -> TdMeasured:
