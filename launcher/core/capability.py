@@ -191,6 +191,26 @@ def td_tools(firmware: FirmwareFacts | None, *, swtpm: bool) -> tuple[Finding, .
     )  # fmt: skip
 
 
+_LAZY = {True: "leaves memory to the kernel", False: "accepts all memory at once", None: "cannot be unpacked"}
+
+
+def lazy_findings(snp: FirmwareFacts | None, td: FirmwareFacts | None) -> tuple[Finding, ...]:
+    """Whether the firmware of each kind of hardware lets a large guest start quickly; it starts in any case."""
+    why = "a guest of 64 GiB whose firmware accepts all memory takes more than 90 s before its kernel starts"
+    fix = "a newer OVMF: cvm image toolchain"
+    return tuple(
+        Finding(
+            name,
+            OK if firmware.lazy else WARN,
+            f"{firmware.path} {_LAZY[firmware.lazy]}",
+            why,
+            "" if firmware.lazy else fix,
+        )
+        for name, firmware in (("firmware.lazy-snp", snp), ("firmware.lazy-tdx", td))
+        if firmware is not None
+    )
+
+
 def tpm_tool(*, wanted: bool, there: bool) -> tuple[Finding, ...]:
     """Of an ordinary VM with a TPM."""
     if not wanted:

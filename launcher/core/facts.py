@@ -89,3 +89,5 @@ class FirmwareFacts(NamedTuple):
     origin: str
     starts_td: bool = False
     secure_boot: bool = False
+    lazy: bool | None = None
+    """It can leave memory for the kernel to accept; ``None``: not looked at, or unknown."""

@@ -137,7 +137,7 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
         qemu=around.qemu,
         options=qemu_options(spec),
         decisions=chosen,
-        warnings=(*decisions.warnings(config, around.host), *cautions(config, around.host, spec), *doubts),
+        warnings=(*decisions.warnings(config, around.host), *cautions(config, around.host, spec, firmware), *doubts),
         blockers=blockers(
             (
                 *findings(around.host, around.qemu, firmware),

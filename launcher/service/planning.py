@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from launcher.core.admission import admission
+from launcher.core.cautions import LARGE
 from launcher.core.facts import FirmwareFacts, QemuFacts
 from launcher.core.hardware import Placement
 from launcher.core.init_data import bound
@@ -33,6 +34,7 @@ from launcher.service.id_block import check_id_block, read_id_block
 from launcher.service.neighbours import occupied, pinned_elsewhere
 from launcher.service.vm_file import load_vm, read_ca
 from policy.named import NamedTuple
+from policy.vocab import Platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,4 +166,9 @@ def qemu_elsewhere(series: str) -> QemuFacts:
 def firmware_facts(config: VmConfig, tools: Toolchain) -> FirmwareFacts | None:
     """The firmware this VM gets."""
     boots_kernel = config.boot.kernel is not None
-    return find_firmware(config.boot.firmware, config.platform, tools.firmware_dir, boots_kernel=boots_kernel)
+    found = find_firmware(config.boot.firmware, config.platform, tools.firmware_dir, boots_kernel=boots_kernel)
+    if found is None or config.memory < LARGE or config.platform not in (Platform.SEV_SNP, Platform.TDX):
+        return found
+    from launcher.io.firmware_accept import with_lazy
+
+    return with_lazy(found, config.platform)
