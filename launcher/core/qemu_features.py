@@ -30,6 +30,7 @@ PROTECTED_RESET = "machine:x-change-vmfd-on-reset"
 """Came with the reset of protected guests, which no schema names (QEMU 11.0, ``hw/core/machine.c``)."""
 FOLLOWS_CONVERSIONS = "type:ram-block-attributes"
 """Through it VFIO learns which pages turn private or shared (QEMU 10.1, ``system/ram-block-attributes.c``)."""
+KVM = "type:kvm-accel"
 IGVM = "object:igvm-cfg"
 REQUEST_CERTIFICATES = "object:sev-snp-guest.certs-path"
 
@@ -43,10 +44,10 @@ _TDX = tuple(
     f"object:tdx-guest{member}"
     for member in ("", ".attributes", ".mrconfigid", ".mrowner", ".mrownerconfig", ".quote-generation-socket")
 )
-PLATFORM_NEEDS = {Platform.SEV_SNP: (*_MEMORY, *_SNP), Platform.TDX: (*_MEMORY, *_TDX)}
+PLATFORM_NEEDS = {Platform.SEV_SNP: (KVM, *_MEMORY, *_SNP), Platform.TDX: (KVM, *_MEMORY, *_TDX)}
 
 FEATURES: dict[str, tuple[int, int] | None] = {
-    **dict.fromkeys((*_MEMORY, *_SNP, "object:sev-snp-guest.vcek-disabled"), (9, 1)),
+    **dict.fromkeys((KVM, "type:tcg-accel", *_MEMORY, *_SNP, "object:sev-snp-guest.vcek-disabled"), (9, 1)),
     **dict.fromkeys((*_TDX, IGVM, FOLLOWS_CONVERSIONS), (10, 1)),
     **dict.fromkeys((
         "object:iommufd.fd", "object:iothread", "object:rng-builtin", "object:secret.file",
