@@ -17,7 +17,7 @@ def one(data: bytes) -> None:
     try:
         request = parse_attest(data)
         if request.init_data is not None:
-            init_data_digest(request.init_data)
+            init_data_digest(request.init_data.body)
         decode_snp_json(request.evidence)
     except MalformedInput:
         pass
