@@ -123,6 +123,30 @@ def test_predicted_events_replay_to_the_registers_of_a_real_td(vectors: Path, na
     assert not found.unpredicted
 
 
+@pytest.mark.parametrize("name", ["acpi-canonical-defaults.json", "acpi-runtime-capture.json"])
+def test_rtmr0_is_the_published_one_for_tables_that_were_published(vectors: Path, name: str) -> None:
+    """Tables and RSDP are bytes here; digests stand for the loader's script, the store and an option nobody published."""
+    case = from_vector(vectors, name)
+    ranges = [(int(start, 16), int(size, 16)) for start, size in case["tdvf"]["td_hob_ranges"]]
+    hob = 0x809000
+    places = [TdSection(0, 0, start, size, TD_HOB if start == hob else TEMP_MEM, 0) for start, size in ranges]
+    image = td_image([*firmware().sections[:2], *places])
+    build = TdFirmware.from_bytes(store() + image[0x4000:])
+    tables = (vectors / "tdx" / case["acpi_tables"]).read_bytes()
+    acpi = ACPI | {"etc/acpi/tables": tables, "etc/acpi/rsdp": bytes.fromhex(case["rsdp_hex"])}
+    machine = MACHINE._replace(memory_bytes=case["memory_bytes"], acpi=acpi)
+    layout = OLD._replace(secure_boot=False)
+    found = predict_td(build, machine, BOOT, layout=layout, rtmr3_stays_zero=True)
+    published = {
+        "cfv": case["tdvf"]["cfv_sha384"],
+        "acpi:etc/table-loader": case["table_loader_sha384"],
+        "boot-option:Boot0000": case["events_rtmr0"][-1],
+    }
+    events = [e._replace(digest=bytes.fromhex(published[e.name])) if e.name in published else e for e in found.events]
+    assert [event.digest.hex() for event in events if event.register == 0] == case["events_rtmr0"]
+    assert replay(events)[0].hex() == case["expected"]["rtmr0"]
+
+
 def test_td_hobs_are_those_of_real_logs(vectors: Path) -> None:
     for table in from_vector(vectors, "td-hob.json")["tables"].values():
         sections = tuple(

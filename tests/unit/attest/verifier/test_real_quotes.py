@@ -95,6 +95,42 @@ def test_every_real_quote_has_its_stated_outcome(vectors: Path) -> None:
     assert seen["refused"] >= 10
 
 
+INTEL_SAMPLE = {
+    "pck_chain": "pckSignChain.pem", "pck": "pckCert.pem", "tcb_chain": "tcbSignChain.pem",
+    "pck_crl": "intermediateCaCrl.der", "root_ca_crl": "rootCaCrl.der", "tcb_info": "tcbInfo.json",
+    "qe_identity": "qeIdentity.json",
+}  # fmt: skip
+
+
+def test_intels_sample_quote_names_a_key_whose_certificate_is_at_hand(vectors: Path) -> None:
+    """Certification data of type 1: the quote holds no certificate. The root is Intel's sample, not its production."""
+    (entry,) = entries(vectors, "quote_other_root")
+    folder = Path(entry["file"]).parent
+    quote = parse_quote((vectors / "tdx" / entry["file"]).read_bytes())
+    data = {name: (vectors / "tdx" / folder / file).read_bytes() for name, file in INTEL_SAMPLE.items()}
+    (root,) = parse_pem((vectors / "tdx" / folder / "trustedRootCaCert.pem").read_bytes())
+
+    def claims(anchors: IntelAnchors, *chains: str) -> VerifiedClaims:
+        pool = IntelCollateral.of(
+            [IntelCertificate.parse(block.data) for name in chains for block in parse_pem(data[name])],
+            [IntelCrl.parse(data["pck_crl"]), IntelCrl.parse(data["root_ca_crl"])],
+            [parse_tcb_info(data["tcb_info"])],
+            [parse_qe_identity(data["qe_identity"])],
+        )
+        now = datetime.fromisoformat("2019-11-01T00:00:00+00:00")
+        return QuoteVerifier(anchors).verify(quote, pool, now=now, expected_report_data=None)
+
+    sample = IntelAnchors.test_only(root.data)
+    found = claims(sample, "pck_chain", "pck", "tcb_chain")
+    assert (found.platform, tcb_of(found).status.value, found.revocation) == (Platform.EMULATED_SGX, "UpToDate", "good")
+    for anchors, chains in (
+        (sample, ("pck_chain", "tcb_chain")),
+        (IntelAnchors.intel(), ("pck_chain", "pck", "tcb_chain")),
+    ):
+        with pytest.raises(CvmError):
+            claims(anchors, *chains)
+
+
 def test_altered_quotes_are_refused(vectors: Path) -> None:
     count = 0
     for entry in entries(vectors, "quote_altered"):
