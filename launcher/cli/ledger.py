@@ -110,7 +110,8 @@ def _row(entry: dict[str, Any]) -> str:
     head = f"{entry.get('time')}  {entry.get('event')}"
     if entry.get("event") == "launch":
         digest = entry.get("expected_measurement") or "none"
-        return (
-            f"{head}  restart {entry.get('restarts')}  config {str(entry.get('config_sha256'))[:16]}…  digest {digest}"
-        )
+        text = entry.get("init_data_digest")
+        bound = "" if text is None else f"  init-data {str(text)[:16]}…"
+        config = str(entry.get("config_sha256"))[:16]
+        return f"{head}  restart {entry.get('restarts')}  config {config}…{bound}  digest {digest}"
     return f"{head}  {entry.get('outcome', 'failed')}  {entry.get('reason')}"

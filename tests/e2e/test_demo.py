@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from launcher.io.cachedir import cache_folder
+from policy.initdata import rtmr3_after
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -75,6 +76,22 @@ def test_a_td_attests_by_what_its_firmware_measured_and_reads_its_encrypted_disk
     assert launch["platform"] == "emulated-tdx"
     assert "hello from inside" in launch["payload_output"]
     assert launch["launch_digest"] == td["steps"]["measure"]["launch_digest"]
+
+
+@pytest.mark.parametrize("platform", ["record", "td"])
+def test_the_service_knows_the_vm_by_the_init_data_its_launch_is_bound_to(
+    platform: str, request: pytest.FixtureRequest
+) -> None:
+    planned = request.getfixturevalue(platform)["steps"]["launch"]["init_data"]
+    assert (planned["vm"], planned["service"]) == ("demo", "demo")
+    assert planned["value"] == planned["digest"]
+
+
+def test_a_td_extends_rtmr3_by_its_init_data_and_by_nothing_else(td: Any) -> None:
+    launch = td["steps"]["launch"]
+    (check,) = [item for item in launch["checks"] if item["id"] == "tdx.rtmr3"]
+    assert check["outcome"] == "pass"
+    assert check["actual"] == rtmr3_after(bytes.fromhex(launch["init_data"]["value"])).hex()
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ def _another_vm_of_the_image_gets_nothing(world: World) -> None:
     assert "is refused" in refused.err and "vm" in refused.err
     entries = world.run("cvm", "ledger", "intruder", "--json").json()["entries"]
     assert entries[0]["init_data_digest"] == plans[1]["init_data"]["digest"]
+    assert f"init-data {entries[0]['init_data_digest'][:16]}" in world.run("cvm", "ledger", "intruder").out
     (decision,) = [item for item in _records(world) if item["kind"] == "decision"]
     shown = world.run("attest", "audit", "show", str(decision["number"]), "--json", *CONFIG).json()
     assert shown["body"]["binding"]["init_data_digest"] == plans[1]["init_data"]["digest"]
