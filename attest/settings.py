@@ -163,15 +163,16 @@ def load_dashboard(path: Path) -> DashboardRole:
     server, store, table = (_table(root, name) for name in ("server", "store", "dashboard"))
     own, oidc = dashboard_of(table, folder), server.table("oidc", required=False)
     table.finish()
-    if own.oidc and oidc is None:
-        table.problem("oidc", "got true, but there is no [server.oidc]")
+    wanted = own.oidc or own.login is not None
+    if wanted and oidc is None:
+        table.problem("oidc" if own.oidc else "login", "there is no [server.oidc] to say whose people come in")
     collateral = root.table("collateral", required=False)
     role = DashboardRole(
         own=own,
         operator_ca=_path(server, "operator_ca", folder),
         database=own.database or _store(store, folder),
         collateral=CollateralSettings() if collateral is None else _collateral(collateral, folder),
-        oidc=oidc_of(oidc, folder) if own.oidc and oidc is not None else None,
+        oidc=oidc_of(oidc, folder) if wanted and oidc is not None else None,
     )
     if problems.found:
         raise SettingsInvalid(str(path), tuple(problems.found))

@@ -1,4 +1,4 @@
-"""One HTTP GET whose cost is bounded: time to connect, time without a byte, total time, and size.
+"""One HTTP request whose cost is bounded: time to connect, time without a byte, total time, and size.
 
 Redirects are not followed, credentials of ``.netrc`` are not sent, compressed bodies are not asked for, content types
 are not looked at. Proxies and authorities of the environment (``HTTPS_PROXY``, ``REQUESTS_CA_BUNDLE``) do count.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
@@ -40,18 +40,46 @@ class Answer:
         return self.headers.get(name.lower(), "")
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """``form`` makes it a POST."""
+
+    url: str
+    form: Mapping[str, str] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 def get(url: str, *, max_body: int, timeouts: Timeouts, seconds: float, tls: Tls = SYSTEM_TLS) -> Answer:
     """The answer, whatever its status; bodies of other statuses than 200 are not read.
 
     Raises :class:`CollateralUnavailable` when there is no complete answer within ``seconds``, and
     :class:`CollateralRefused` for a redirect and a body larger than ``max_body``.
     """
+    return _bounded(_Request(url), max_body, (timeouts, tls), seconds)
+
+
+def post(
+    url: str,
+    form: Mapping[str, str],
+    headers: Mapping[str, str],
+    *,
+    max_body: int,
+    timeouts: Timeouts,
+    seconds: float,
+    tls: Tls = SYSTEM_TLS,
+) -> Answer:
+    """The answer to a form, as :func:`get` gives it."""
+    return _bounded(_Request(url, form, headers), max_body, (timeouts, tls), seconds)
+
+
+def _bounded(request: _Request, max_body: int, how: tuple[Timeouts, Tls], seconds: float) -> Answer:
+    url = request.url
     result: queue.SimpleQueue[Answer | CollateralUnavailable] = queue.SimpleQueue()
     over = threading.Event()
 
     def run() -> None:
         try:
-            result.put(_exchange(url, max_body, (timeouts, tls), over))
+            result.put(_exchange(request, max_body, how, over))
         except CollateralUnavailable as exc:
             result.put(exc)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
@@ -68,13 +96,20 @@ def get(url: str, *, max_body: int, timeouts: Timeouts, seconds: float, tls: Tls
     return outcome
 
 
-def _exchange(url: str, max_body: int, how: tuple[Timeouts, Tls], over: threading.Event) -> Answer:
-    timeouts, tls = how
+def _exchange(request: _Request, max_body: int, how: tuple[Timeouts, Tls], over: threading.Event) -> Answer:
+    url, (timeouts, tls) = request.url, how
     with requests.Session() as session:
         session.auth = _no_credentials
         session.headers.update({"Accept-Encoding": "identity", "User-Agent": f"cvm-attest/{version('cvm')}"})
-        with session.get(
-            url, stream=True, allow_redirects=False, timeout=(timeouts.connect, timeouts.read), verify=_verify(tls)
+        with session.request(
+            "GET" if request.form is None else "POST",
+            url,
+            data=request.form,
+            headers=dict(request.headers),
+            stream=True,
+            allow_redirects=False,
+            timeout=(timeouts.connect, timeouts.read),
+            verify=_verify(tls),
         ) as response:
             if 300 <= response.status_code < 400:
                 target = response.headers.get("Location", "nowhere")[:200]

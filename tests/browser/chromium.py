@@ -31,15 +31,15 @@ _FLAGS = (
 
 
 @contextmanager
-def chromium() -> Iterator[Chrome]:
-    """A browser with a profile of its own. Skips where Debian's packages chromium and chromium-driver are missing."""
+def chromium(*more: str) -> Iterator[Chrome]:
+    """A browser with a profile of its own, with ``more`` flags. Skips where Debian's packages chromium and chromium-driver are missing."""
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if program is None or driver is None:
         pytest.skip("no chromium and chromedriver: sh launcher/setup.sh test installs them")
     with tempfile.TemporaryDirectory(prefix="cvm-chromium-") as profile:
         options = ChromeOptions()
         options.binary_location = program
-        for flag in (*_FLAGS, f"--user-data-dir={profile}"):
+        for flag in (*_FLAGS, *more, f"--user-data-dir={profile}"):
             options.add_argument(flag)
         browser = Chrome(options=options, service=ChromeService(driver))
         try:

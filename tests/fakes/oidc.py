@@ -5,13 +5,18 @@ with FakeProvider(folder) as provider:
     provider.rotate()                                a new key; the old one stays unless keep=False
     provider.answers["/keys"] = Answer(500)          instead of the right one
     provider.asked                                   paths in order
+
+A person's browser that is sent to ``/authorize`` comes back at once, logged in as ``provider.person``, with a code that
+``/token`` changes once for an ID token; ``provider.returns`` and ``provider.person`` let both lie.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import http.server
 import json
+import secrets
 import ssl
 import threading
 import time
@@ -20,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -30,7 +36,8 @@ from attest.settings_oidc import OidcSettings
 from tests.fakes.background import Background
 
 DISCOVERY, KEYS = "/.well-known/openid-configuration", "/keys"
-AUDIENCE = "attest"
+AUTHORIZE, TOKEN = "/authorize", "/token"
+AUDIENCE, CLIENT, SECRET = "attest", "attest-pages", "client secret: ü&="
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,11 @@ class FakeProvider(Background):
         self.answers: dict[str, Answer] = {}
         self.discovery: dict[str, Any] = {}
         self.asked: list[str] = []
+        self.person: dict[str, Any] = {"sub": "anna", "roles": ["audit"]}
+        self.returns: dict[str, str | None] = {}
+        self.back = ""
+        self.secret: str | None = None
+        self.codes: dict[str, dict[str, str]] = {}
         self._stop = threading.Event()
         self._server = self._listen()
         self.rotate()
@@ -143,16 +155,60 @@ class FakeProvider(Background):
 
     def _right(self, path: str) -> bytes | None:
         if path == DISCOVERY:
-            found = {"issuer": self.issuer, "jwks_uri": self.issuer + KEYS, **self.discovery}
+            found = {
+                "issuer": self.issuer, "jwks_uri": self.issuer + KEYS,
+                "authorization_endpoint": self.issuer + AUTHORIZE, "token_endpoint": self.issuer + TOKEN,
+                "authorization_response_iss_parameter_supported": True, **self.discovery,
+            }  # fmt: skip
             return json.dumps(found).encode()
         return json.dumps({"keys": self.keys}).encode() if path == KEYS else None
+
+    def authorize(self, query: str) -> str:
+        """Where a browser that came with this query goes next: back, with a code (RFC 6749 section 4.1.2)."""
+        asked = {name: values[0] for name, values in parse_qs(query).items()}
+        assert (asked["client_id"], asked["redirect_uri"]) == (CLIENT, self.back), "not as it is registered"
+        assert (asked["response_type"], asked["code_challenge_method"]) == ("code", "S256")
+        assert "openid" in asked["scope"].split()
+        code = secrets.token_urlsafe(24)
+        self.codes[code] = asked
+        said = {"code": code, "state": asked["state"], "iss": self.issuer, **self.returns}
+        return f"{self.back}?{urlencode({name: value for name, value in said.items() if value is not None})}"
+
+    def change(self, form: Mapping[str, str], authorization: str | None) -> tuple[int, dict[str, Any]]:
+        """What ``/token`` says to a form: each code once, to who began, proven by the verifier (RFC 7636)."""
+        asked = self.codes.pop(form.get("code", ""), None)
+        known = base64.b64decode((authorization or "").removeprefix("Basic ")).decode().partition(":")
+        shown = (unquote(known[0]), unquote(known[2])) if authorization else (form.get("client_id"), None)
+        challenge = _encode(hashlib.sha256(form.get("code_verifier", "").encode()).digest())
+        if shown != (CLIENT, self.secret):
+            return 401, {"error": "invalid_client"}
+        if asked is None or challenge != asked["code_challenge"] or form.get("redirect_uri") != asked["redirect_uri"]:
+            return 400, {"error": "invalid_grant"}
+        claims = {"aud": CLIENT, "nonce": asked["nonce"], **self.person}
+        header = claims.pop("header", None)
+        return 200, {"token_type": "Bearer", "access_token": "x", "id_token": self.token(header=header, **claims)}
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
         provider = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 provider.asked.append(self.path)
+                form = {name: values[0] for name, values in parse_qs(body).items()}
+                status, found = provider.change(form, self.headers["Authorization"])
+                answer = provider.answers.get(self.path, Answer(status, json.dumps(found).encode()))
+                self.send_response(answer.status)
+                self.end_headers()
+                self.wfile.write(answer.body or b"")
+
+            def do_GET(self) -> None:
+                provider.asked.append(self.path.partition("?")[0])
+                if urlsplit(self.path).path == AUTHORIZE:
+                    self.send_response(302)
+                    self.send_header("Location", provider.authorize(urlsplit(self.path).query))
+                    self.end_headers()
+                    return
                 answer = provider.answers.get(self.path, Answer())
                 provider._stop.wait(answer.delay)
                 body = provider._right(self.path) if answer.body is None else answer.body

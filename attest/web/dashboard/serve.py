@@ -11,17 +11,23 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
+from attest.keys.files import read_private
 from attest.settings import DashboardRole
 from attest.store.engine import Database
 from attest.web.dashboard.app import create_dashboard
 from attest.web.dashboard.house import House
+from attest.web.dashboard.login import Login
+from attest.web.dashboard.sessions import Sessions
 from attest.web.dashboard.visitors import Visitors
 from attest.web.listener import Listener, run_listener
 from attest.web.logs import log_to_stderr
 from attest.web.oidc.caller import Bearers
+from attest.web.oidc.code_flow import CodeFlow
+from attest.web.oidc.provider import Provider
 from attest.web.tls import server_context
 
 WORKERS = 2
+THREADS = 4
 
 
 def open_house(role: DashboardRole) -> House:
@@ -39,14 +45,33 @@ def serve_dashboard(role: DashboardRole, listening: socket.socket, ready: Callab
     context = None
     if own.certificate is not None and own.key is not None:
         context = server_context(own.certificate, own.key, *authorities, demand=role.oidc is None)
-    bearers = None if role.oidc is None else Bearers.of(role.oidc)
+    bearers = Bearers.of(role.oidc) if own.oidc and role.oidc is not None else None
+    login = login_of(role)
     visitors = Visitors.anybody(bearers) if own.plain else Visitors.of(role.operator_ca, own.auditor_ca, bearers)
     log_to_stderr()
+    # Sessions are in the memory of one process: its threads share them.
+    workers, threads = (WORKERS, 1) if login is None else (1, THREADS)
     run_listener(
         Listener(
-            "dashboard", listening, own.certificate, context, WORKERS, lambda: create_dashboard(house, visitors), ready
+            "dashboard",
+            listening,
+            own.certificate,
+            context,
+            workers,
+            lambda: create_dashboard(house, visitors, login=login),
+            ready,
+            threads,
         )
     )
+
+
+def login_of(role: DashboardRole) -> Login | None:
+    """The pages' own log-in, where the settings have one. Raises KeyFileRefused for its secret."""
+    own = role.own.login
+    if own is None or role.oidc is None:
+        return None
+    secret = None if own.secret is None else read_private(own.secret).decode("utf-8", "replace").strip()
+    return Login(CodeFlow(role.oidc, own, Provider(role.oidc), secret), Sessions(own.life))
 
 
 def tell(number: int) -> Callable[[], None]:

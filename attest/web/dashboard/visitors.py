@@ -25,10 +25,13 @@ _LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """``role`` is ``operator``, ``auditor`` or ``local``; ``name`` the certificate's common name."""
+    """``role`` is ``operator``, ``auditor`` or ``local``; ``name`` the certificate's common name or that of the person.
+    ``csrf``: the word that ends the session, where they came by the pages' own log-in.
+    """
 
     role: str
     name: str = ""
+    csrf: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
