@@ -37,8 +37,24 @@ def written(data: Json) -> bytes:
 
 def plain(value: object) -> Json:
     """``value`` with every byte string, time and large integer written as text."""
-    if type(value) in _AS_IT_IS or isinstance(value, str):
+    kind = type(value)
+    if kind in _AS_IT_IS:
         return value  # type: ignore[return-value]  # one of the three
+    # Most members are text: a call for each would take longer than all the rest.
+    if kind is dict:
+        return {
+            key if type(key) is str else str(key): member if type(member) in _AS_IT_IS else plain(member)
+            for key, member in value.items()  # type: ignore[attr-defined]  # it is a dict
+        }
+    if kind is list or kind is tuple:
+        return [item if type(item) in _AS_IT_IS else plain(item) for item in value]  # type: ignore[attr-defined]  # so is it
+    return _rarer(value)
+
+
+def _rarer(value: object) -> Json:
+    """What is none of the types that most values have, or a subclass of one."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, int):
         return int(value) if abs(value) <= _MAX_SAFE else hex(value)
     if isinstance(value, bytes):

@@ -52,6 +52,11 @@ class EndorsementSet:
         return cls.of(map(AmdCertificate.parse, certificates), map(AmdCrl.parse, crls), with_evidence=with_evidence)
 
     def __add__(self, other: EndorsementSet) -> EndorsementSet:
+        # Most of what is added for a guest is nothing; two sets that are made by :meth:`of` are in order already.
+        if other == _EMPTY:
+            return self
+        if self == _EMPTY:
+            return other
         both = EndorsementSet.of(
             (*self.leaves, *self.intermediates, *self.roots, *other.leaves, *other.intermediates, *other.roots),
             (*self.crls, *other.crls),
@@ -100,6 +105,9 @@ class EndorsementSet:
             what = f"no{where} VCEK for chip {chip}… at reported TCB {report.reported_tcb.hex()}{other}"
             hint = "supply it with --collateral, or send the extended report with its certificate table"
         return EndorsementMissing(f"endorsement: {what} among {len(self.leaves)} leaf certificates", hint=hint)
+
+
+_EMPTY = EndorsementSet()
 
 
 def _fits(leaf: AmdCertificate, report: SnpReport, product: SnpProduct | None) -> bool:

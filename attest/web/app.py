@@ -1,62 +1,39 @@
 """The WSGI application of one listener, made from its route table.
 
-Every request passes one gate: the route must be in the table, the caller must be who the table says, the body must fit.
-Only then does a handler run. Time is read once per request.
+Every request passes :mod:`attest.web.gate`. Then the route must be in the table, the caller must be who the table says,
+the body must fit. Only then does a handler run. Time is read once per request.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from attest.audit.record import Actor
 from attest.broker.answer_proof import CHALLENGE, Exchange, prove
-from attest.broker.errors import Overloaded, SessionRefused, TooMany
+from attest.broker.errors import SessionRefused
 from attest.broker.protocol import MAX_ATTEST_BODY
 from attest.broker.release import Credential
 from attest.broker.service import Service
 from attest.store.errors import StoreUnavailable
+from attest.web.gate import GUESTS, Gate, Watch
 from attest.web.load import HERE
-from attest.web.logs import FIELDS
-from attest.web.metrics import NO_ROUTE, Metrics
+from attest.web.metrics import Metrics
 from attest.web.principals import CallerOf, Who, may, session_of, token_of
-from attest.web.problems import OperatorRequired, problem_response
+from attest.web.problems import NOTED, Noted, OperatorRequired, problem_response
 from attest.web.routes import Call, Route
 
 Clock = Callable[[], datetime]
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-}
-GUESTS, OPERATORS = "guests", "operators"
-_HEALTH = ("/healthz", "/readyz")
-_UNDER_WAY = ("/kbs/v0/attest", "/kbs/v0/resource/")
-UNDER_WAY = 4
-"""So many times as many connections may wait before a guest that has a challenge is turned away: what was done for it
-would be lost, and real clients try a challenge again, but not a resource.
-"""
 _log = logging.getLogger("attest.requests")
 
 
 def utc_now() -> datetime:
     """The current time, aware."""
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Where an application counts: under which listener's name, in which counters."""
-
-    listener: str
-    metrics: Metrics
 
 
 def create_app(
@@ -76,12 +53,11 @@ def create_app(
         app.add_url_rule(
             route.path, endpoint=f"{number}", view_func=view, methods=[route.method], provide_automatic_options=False
         )
-    app.register_error_handler(Exception, problem_response)
+    app.register_error_handler(Exception, lambda error: problem_response(error, request.environ[NOTED]))
     app.extensions["attest.metrics"] = watch.metrics
-    app.before_request(_begin)
-    app.before_request(lambda: _admit(service, watch))
+    app.before_request(_turn_away)
     app.after_request(lambda response: _prove(service, clock(), response))
-    app.after_request(lambda response: _finish(response, watch))
+    app.wsgi_app = Gate(app.wsgi_app, service, watch)  # type: ignore[method-assign]  # Flask's own way to wrap it
     return app
 
 
@@ -89,12 +65,14 @@ def _view(
     service: Service, route: Route, caller_of: CallerOf, clock: Clock, metrics: Metrics
 ) -> Callable[..., Response]:
     def view(**arguments: str) -> Response:
+        noted: Noted = request.environ[NOTED]
+        noted.route = route.path
         if request.method != route.method:  # werkzeug adds HEAD to GET; a HEAD must not release a key into nothing
             raise MethodNotAllowed([route.method])
         shown = Credential(session_of(request.cookies), token_of(request.headers.get("Authorization")))
         now = clock()
         actor = caller_of(request.environ, now) if route.who in (Who.OPERATOR, Who.AUDITOR) else None
-        g.caller = None if actor is None else str(actor)
+        noted.caller = None if actor is None else str(actor)
         if not may(route.who, actor):
             raise OperatorRequired(f"{route.method} here is for {route.who.value}: {_lacking(actor)}")
         if route.who is Who.SESSION and shown.session_id is None:
@@ -114,27 +92,14 @@ def _lacking(actor: Actor | None) -> str:
     return "who asks showed nothing that makes one" if actor is None else f"who asks is an {actor.kind}"
 
 
-def _begin() -> None:
-    g.started = time.perf_counter()
-
-
-def _admit(service: Service, watch: Watch) -> None:
-    """Turn away what is too much before anything is done for it. Raises Overloaded, TooMany."""
-    if request.path in _HEALTH or watch.listener != GUESTS:
-        return
-    try:
-        if HERE.queued > (most := service.limits.queue * (UNDER_WAY if _is_under_way(request.path) else 1)):
-            raise Overloaded(f"overloaded: {HERE.queued} connections wait, at most {most} may")
-        service.limits.address.check((request.remote_addr or "").encode())
-    except (Overloaded, TooMany):
+def _turn_away() -> None:
+    """Raise what the gate found to be too much: only a guest that asked for a proof of its answer gets so far."""
+    refused = request.environ[NOTED].refused
+    if refused is not None:
         # What the client sends is read, or the kernel would reset the connection and the answer with it.
         request.max_content_length = MAX_ATTEST_BODY
         request.get_data(cache=False)
-        raise
-
-
-def _is_under_way(path: str) -> bool:
-    return path.startswith(_UNDER_WAY)
+        raise refused
 
 
 def _prove(service: Service, now: datetime, response: Response) -> Response:
@@ -149,27 +114,4 @@ def _prove(service: Service, now: datetime, response: Response) -> Response:
         response.headers["Cvm-Proof"] = prove(service, service.answer_key, exchange, shown, now)
     except StoreUnavailable as exc:
         _log.error("no proof for an answer: %s", exc.message)
-    return response
-
-
-def _finish(response: Response, watch: Watch) -> Response:
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)  # tiles of the log may be kept, and say so
-    seconds = time.perf_counter() - g.started
-    rule = NO_ROUTE if request.url_rule is None else request.url_rule.rule
-    watch.metrics.request(watch.listener, rule, response.status_code, seconds)
-    fields = {
-        "method": request.method[:20],
-        "path": request.path[:200],
-        "route": rule,
-        "status": response.status_code,
-        "milliseconds": round(seconds * 1000, 3),
-        "peer": request.remote_addr,
-    }
-    if g.get("caller"):
-        fields["caller"] = g.caller
-    if "fault" in g:
-        watch.metrics.failure(g.fault)
-        fields |= {"fault": g.fault, "code": g.get("code")}
-    _log.info("request", extra={FIELDS: fields})
     return response

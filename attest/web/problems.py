@@ -16,7 +16,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Response, g
+from flask import Response
 from werkzeug.exceptions import HTTPException
 
 from attest.broker.errors import (
@@ -42,6 +42,25 @@ from policy.errors import ConfigInvalid, CvmError, MalformedInput
 TYPE_PREFIX = "https://github.com/confidential-containers/kbs/errors/"
 RETRY_SECONDS = 5
 _log = logging.getLogger("attest")
+
+
+NOTED = "attest.noted"
+"""Where a request's environment has its :class:`Noted`."""
+
+
+class Noted:
+    """What is found out about one request on its way, for its line in the log and the counters: the path of its route,
+    who asks on operators' routes, whose fault it is that it failed, the error's code; and why it was turned away.
+    """
+
+    __slots__ = ("caller", "code", "fault", "refused", "route")
+
+    def __init__(self) -> None:
+        self.route: str | None = None
+        self.caller: str | None = None
+        self.fault: str | None = None
+        self.code: str | None = None
+        self.refused: CvmError | None = None
 
 
 class OperatorRequired(AttestError):
@@ -84,17 +103,17 @@ _UNAVAILABLE = Kind(503, "PluginInternalError", "Not available now")
 _INTERNAL = Kind(500, "PluginInternalError", "Internal error")
 
 
-def problem_response(error: Exception) -> Response:
+def problem_response(error: Exception, noted: Noted) -> Response:
     """The answer to any exception a handler raised."""
     if isinstance(error, HTTPException):
-        return _http(error)
+        return _http(error, noted)
     if not isinstance(error, CvmError):
-        return _unexpected(error)
+        return _unexpected(error, noted)
     kind = _kind(error)
     if kind is _INTERNAL:
-        return _unexpected(error)
+        return _unexpected(error, noted)
     members: dict[str, Any] = {"code": error.code}
-    _note(_fault(error, kind))
+    noted.fault = _fault(error, kind)
     if isinstance(error, AccessDenied):
         members |= {"decision": error.decision, "reasons": list(error.reasons)}
     detail = error.message
@@ -103,7 +122,7 @@ def problem_response(error: Exception) -> Response:
             _log.error("unavailable: %s", error.message)
         # What is missing on our side is for operators: the message may name paths.
         detail = f"not available now: {error.code}"
-    response = _body(kind, detail, members)
+    response = _body(noted, kind, detail, members)
     if kind is _UNAVAILABLE:
         response.headers["Retry-After"] = str(RETRY_SECONDS)
     if isinstance(error, TooMany):
@@ -122,23 +141,23 @@ def _kind(error: CvmError) -> Kind:
     return _INTERNAL
 
 
-def _http(error: HTTPException) -> Response:
+def _http(error: HTTPException, noted: Noted) -> Response:
     status = error.code or 500
     names = {404: "InvalidRequestPath", 405: "InvalidRequestPath", 413: "PayloadTooLarge"}
     kind = Kind(status, names.get(status, "RequestError"), error.name)
-    _note("guest" if status < 500 else "service")
-    response = _body(kind, error.description or error.name, {"code": f"http.{status}"})
+    noted.fault = "guest" if status < 500 else "service"
+    response = _body(noted, kind, error.description or error.name, {"code": f"http.{status}"})
     for name, value in error.get_headers():
         if name.lower() == "allow":
             response.headers[name] = value
     return response
 
 
-def _unexpected(error: Exception) -> Response:
-    _note("service")
+def _unexpected(error: Exception, noted: Noted) -> Response:
+    noted.fault = "service"
     reference = secrets.token_hex(8)
     _log.error("internal error %s", reference, exc_info=error)
-    return _body(_INTERNAL, f"internal error {reference}", {"code": "internal"})
+    return _body(noted, _INTERNAL, f"internal error {reference}", {"code": "internal"})
 
 
 def _fault(error: CvmError, kind: Kind) -> str:
@@ -149,12 +168,7 @@ def _fault(error: CvmError, kind: Kind) -> str:
     return "collateral" if kind is _UNAVAILABLE else "guest"
 
 
-def _note(fault: str) -> None:
-    """Whose fault it was, for the request's log line and the counters."""
-    g.fault = fault
-
-
-def _body(kind: Kind, detail: str, members: dict[str, Any]) -> Response:
-    g.code = members["code"]
+def _body(noted: Noted, kind: Kind, detail: str, members: dict[str, Any]) -> Response:
+    noted.code = members["code"]
     body = {"type": TYPE_PREFIX + kind.name, "detail": detail, "title": kind.title, "status": kind.status, **members}
     return Response(json.dumps(body), status=kind.status, mimetype="application/json")

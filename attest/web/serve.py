@@ -28,11 +28,12 @@ from attest.broker.service import Service
 from attest.settings import ServerSettings, Settings
 from attest.settings_dashboard import DashboardSettings
 from attest.web.admin import ADMIN_ROUTES
-from attest.web.app import Watch, create_app, utc_now
+from attest.web.app import create_app, utc_now
 from attest.web.authorities import Authorities
 from attest.web.bind import Bound, bind
 from attest.web.dashboard.start import start_dashboard
 from attest.web.expiry_watch import ExpiryWatch
+from attest.web.gate import Watch
 from attest.web.guest import GUEST_ROUTES
 from attest.web.listener import Listener, run_listener
 from attest.web.logs import log_to_stderr

@@ -28,7 +28,8 @@ from attest.keys.signing import SigningKey, load_signing_key, make_signing_key
 from attest.store import records
 from attest.store.engine import Database
 from attest.web.admin import ADMIN_ROUTES
-from attest.web.app import Watch, create_app
+from attest.web.app import create_app
+from attest.web.gate import Watch
 from attest.web.guest import GUEST_ROUTES
 from attest.web.metrics import Metrics
 from attest.web.principals import CallerOf, no_caller

@@ -150,6 +150,32 @@ def test_beyond_the_bound_guests_are_told_503_at_once_and_health_is_answered(
     assert client.post_raw("/attest", body).status == 200, "the refusal has not used the nonce up"
 
 
+def test_a_refusal_has_its_headers_its_count_and_its_line_in_the_log(
+    world: ServiceWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    limited(world, Limits.of(0, 0, 4))
+    client = world.client()
+    monkeypatch.setattr(HERE, "queued", 5)
+    with caplog.at_level("INFO", "attest.requests"):
+        reply = client.post_raw("/auth", b"{}")
+    assert (reply.status, reply.headers["Cache-Control"]) == (503, "no-store")
+    told = caplog.records[-1].fields
+    assert (told["path"], told["status"], told["fault"], told["code"]) == (
+        "/kbs/v0/auth", 503, "overload", "service.overloaded",
+    )  # fmt: skip
+
+
+def test_a_guest_that_asks_for_a_proof_gets_one_of_a_refusal_too(
+    world: ServiceWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited(world, Limits.of(0, 0, 4))
+    object.__setattr__(world.service, "answer_key", world.signing)
+    monkeypatch.setattr(HERE, "queued", 5)
+    asked = {"Cvm-Challenge": "A" * 43}
+    reply = world.client().transport.send("POST", "/kbs/v0/auth", b"{}", asked)
+    assert (reply.status, "Cvm-Proof" in reply.headers) == (503, True)
+
+
 def test_a_running_service_under_too_many_guests_answers_every_one_of_them(tmp_path: Path) -> None:
     """One worker, a bound of one: everybody gets an answer, keys or 503, and nobody a broken connection."""
     served = Served(tmp_path / "service").init()

@@ -111,10 +111,10 @@ def test_a_bad_guest_missing_collateral_and_our_defect_are_counted_apart(
         client.attest(body)
     assert counted(client, world) == {"collateral": 1}
 
-    def broken(self: object) -> None:
+    def broken(self: object, generation: int) -> None:
         raise RuntimeError("defect")
 
-    monkeypatch.setattr("attest.broker.rules.RulesInForce.current", broken)
+    monkeypatch.setattr("attest.broker.rules.RulesInForce.at", broken)
     client = world.client()
     with pytest.raises(KbsError):
         client.handshake()
