@@ -16,7 +16,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ from attest.keys.files import replace_file, sync_folder
 from attest.keys.log_key import load_log_key
 from attest.keys.master import load_master_keys
 from attest.settings import Settings, load_settings
-from attest.settings_edit import with_values
+from attest.settings_edit import Values, with_values
 from attest.store import rules, snapshot
 from attest.store.checkpoints import size_of_log
 from attest.store.engine import Database
@@ -120,7 +120,7 @@ def _place_database(config: Path, database: str | None) -> None:
     edit_settings(config, {"store": {keys[0]: database, keys[1]: None}})
 
 
-def edit_settings(config: Path, changes: dict[str, dict[str, str | None]]) -> None:
+def edit_settings(config: Path, changes: Mapping[str, Values]) -> None:
     """Change values of a restored settings file. Raises BackupRefused where it has no such table."""
     text = config.read_text()
     try:

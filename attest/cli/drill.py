@@ -5,8 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 DESCRIPTION = (
-    "Restore a backup into a temporary folder, open every stored key there, erase them, start the service on a "
-    "loopback port and ask it. Nothing is released, nothing is left. Says how long each step took."
+    "Restore a backup into a temporary folder, decide its last accepted guest again, open every stored key, erase them "
+    "all, start the service on a loopback port, and attest to it as a guest made for the drill, which gets a key made "
+    "for the drill. Nothing else is released, nothing is left. Says how long each step took."
 )
 
 
@@ -23,7 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """The drill; 0 when the service answered."""
+    """The drill; 0 when the service gave the drill's guest its key."""
     from attest.cli.common import by_local_user, print_json, print_table, print_text
     from attest.cli.drill_steps import drill
 
@@ -33,5 +34,7 @@ def run(args: Namespace) -> int:
         print_json({"schema": "attest.drill/1", "steps": steps, "seconds": round(sum(s.seconds for s in done), 3)})
         return 0
     print_table([(step.name, f"{step.seconds:.2f} s", step.found) for step in done])
-    print_text(f"the backup works: {sum(step.seconds for step in done):.1f} s; nothing was released, nothing is left")
+    print_text(
+        f"the backup works: {sum(step.seconds for step in done):.1f} s; no stored key was released, nothing is left"
+    )
     return 0

@@ -1,12 +1,12 @@
-"""The steps of a drill. The keys are erased from the copy before it listens, so no guest can get one from it."""
+"""The steps of a drill. The keys are erased from the copy before it trusts the drill's own guest and before it listens,
+so nobody can get one from it.
+"""
 
 from __future__ import annotations
 
 import http.client
-import json
 import re
 import select
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -18,15 +18,23 @@ from pathlib import Path
 
 from sqlalchemy import update
 
+from attest.audit.canonical import rfc3339
+from attest.audit.record import DECISION
 from attest.broker.errors import BackupRefused
 from attest.broker.operations import By
+from attest.broker.rego_engine import RegoUnavailable
+from attest.broker.repeat import repeat_decision
 from attest.broker.restore import Restored, Wanted, edit_settings, restore
+from attest.cli.drill_guest import DrillGuest, pinned, prepare, take_back
 from attest.keys.envelope import Sealed, unseal
-from attest.keys.master import load_master_keys
-from attest.settings import Settings
-from attest.store import secrets
+from attest.keys.master import MasterKeys, load_master_keys
+from attest.settings import CollateralSettings
+from attest.settings_edit import Values
+from attest.store import records, secrets
 from attest.store.engine import Database
+from attest.store.records import Filter
 from attest.store.schema import secrets as secrets_table
+from policy.decide import AFFIRMING
 from policy.vocab import ResourcePath
 
 _READY = re.compile(rb"ready https://127\.0\.0\.1:(\d+) ")
@@ -44,16 +52,34 @@ class Step:
 
 
 def drill(archive: Path, master_key: Path, database: str | None, by: By) -> tuple[Step, ...]:
-    """Raises whatever stands in the way of a real restore, and BackupRefused where the service does not answer."""
+    """Raises whatever stands in the way of a real restore, AuditBroken where the last accepted guest would not be
+    accepted by what was restored, and BackupRefused where the service does not answer or gives no key.
+    """
     with tempfile.TemporaryDirectory(prefix="attest-drill-") as name:
         target = Path(name) / "service"
         found: list[Restored] = []
         steps = [_timed("restore", lambda: _restore(archive, master_key, target, database, by, found))]
         restored = found[0]
-        steps.append(_timed("open keys", lambda: _open_keys(restored.settings, master_key)))
-        steps.append(_timed("erase keys", lambda: _erase_keys(restored.settings)))
-        steps.append(_timed("serve", lambda: _serve(restored, master_key)))
-    return tuple(steps)
+        copy, keys = Database(restored.settings.database), load_master_keys(master_key)
+        steps.append(_timed("decide again", lambda: _decide_again(copy)))
+        steps.append(_timed("open keys", lambda: _open_keys(copy, keys)))
+        steps.append(_timed("erase keys", lambda: _erase_keys(copy)))
+        return (*steps, *_with_a_guest(restored, copy, keys, (master_key, by)))
+
+
+def _with_a_guest(restored: Restored, copy: Database, keys: MasterKeys, how: tuple[Path, By]) -> Iterator[Step]:
+    (master_key, by), start = how, time.monotonic()
+    guest = prepare(copy, keys, by)
+    try:
+        _settle(restored, master_key, guest)
+        yield Step("make a guest", time.monotonic() - start, "a chip, a measurement and a key for this drill only")
+        start, certificate = time.monotonic(), restored.settings.server.certificate
+        with _running(restored.config) as port:
+            yield Step("serve", time.monotonic() - start, _ready(port, certificate))
+            yield _timed("attest", lambda: guest.attest(port, certificate))
+    finally:
+        take_back(copy, guest, by)
+        copy.close()
 
 
 def _timed(name: str, act: Callable[[], str]) -> Step:
@@ -68,42 +94,72 @@ def _restore(archive: Path, master_key: Path, target: Path, database: str | None
     return f"{found[0].records - 1} audit records"
 
 
-def _open_keys(settings: Settings, master_key: Path) -> str:
+def _decide_again(copy: Database) -> str:
+    """The newest accepted decision, by the evidence, rules and collateral in the backup, as of its date. Raises
+    AuditBroken.
+    """
+    with copy.read() as tx:
+        newest = records.find(tx, Filter(kinds=(DECISION,), outcome=AFFIRMING), limit=1)
+        if not newest:
+            return "no guest was accepted yet"
+        try:
+            repeated = repeat_decision(tx, newest[0])
+        except RegoUnavailable:
+            repeated = False
+    if not repeated:
+        return f"decision {newest[0].seq} cannot be made here: it rests on Rego, and there is no engine"
+    return f"decision {newest[0].seq} of {rfc3339(newest[0].time)} comes out the same"
+
+
+def _open_keys(copy: Database, keys: MasterKeys) -> str:
     """Every value in force opens under the master key. Raises SealBroken."""
-    keys, database = load_master_keys(master_key), Database(settings.database)
-    with database.read() as tx:
+    with copy.read() as tx:
         rows = secrets.all_sealed(tx)
     for row in rows:
         sealed = Sealed(row.master_key_id, row.wrapped_key, row.ciphertext)
         unseal(keys, ResourcePath(row.path), row.version, sealed).wipe()
-    database.close()
     return f"{len(rows)} of {len(rows)} resources decrypt"
 
 
-def _erase_keys(settings: Settings) -> str:
-    database = Database(settings.database)
-    with database.write() as tx:
+def _erase_keys(copy: Database) -> str:
+    with copy.write() as tx:
         tx.execute(update(secrets_table).values(wrapped_key=None, ciphertext=None, retired=secrets_table.c.created))
-    database.close()
-    return "from the copy, before it listens"
+    return "from the copy, before it trusts anybody else or listens"
 
 
-def _serve(restored: Restored, master_key: Path) -> str:
-    loopback: dict[str, str | None] = {"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0"}
-    keys: dict[str, str | None] = {"master_key_file": str(master_key.absolute()), "master_key_credential": None}
-    edit_settings(restored.config, {"server": loopback, "keys": keys})
-    if restored.settings.dashboard is not None:
-        edit_settings(restored.config, {"dashboard": {"listen": "127.0.0.1:0"}})
-    with _running(restored.config) as port:
-        certificate = restored.settings.server.certificate
-        ready, _ = _ask(port, certificate, "GET", "/readyz", None)
-        asked = json.dumps({"version": "0.4.0", "tee": "snp", "extra-params": ""})
-        challenge, body = _ask(port, certificate, "POST", "/kbs/v0/auth", asked)
-    if (ready, challenge) != (200, 200):
-        raise BackupRefused(
-            f"drill: the restored service answers {ready} to /readyz, {challenge} to /auth: {body[:200]}"
-        )
-    return "ready, and gives challenges"
+def _settle(restored: Restored, master_key: Path, guest: DrillGuest) -> None:
+    """The copy's settings: on loopback, asking nobody, signing no checkpoint (the log it would sign is not the real
+    one), and with the policy that accepts the drill's guest.
+    """
+    policy = restored.config.with_name("drill-policy.toml")
+    policy.write_bytes(guest.policy)
+    loopback: Values = {"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0"}
+    keys: Values = {"master_key_file": str(master_key.absolute()), "master_key_credential": None}
+    rules: Values = {"file": str(policy), "signers": None, "signatures": None}
+    edit_settings(restored.config, {"server": loopback, "keys": keys, "policy": rules})
+    has: dict[str, tuple[bool, Values]] = {
+        "dashboard": (restored.settings.dashboard is not None, {"listen": "127.0.0.1:0"}),
+        "audit": (restored.settings.audit is not None, {"checkpoint_seconds": 0}),
+        "collateral": (restored.settings.collateral != CollateralSettings(), {"online": False, "renew": None}),
+    }
+    for table, (there, values) in has.items():
+        if there:
+            edit_settings(restored.config, {table: values})
+
+
+def _ready(port: int, certificate: Path) -> str:
+    connection = pinned(port, certificate)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        said = answer.read(65536).decode(errors="replace")
+    except (OSError, http.client.HTTPException) as exc:
+        raise BackupRefused(f"drill: the restored service does not answer: {exc}") from None
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise BackupRefused(f"drill: the restored service answers {answer.status} to /readyz: {said[:200]}")
+    return "ready"
 
 
 @contextmanager
@@ -133,20 +189,3 @@ def _port(process: subprocess.Popen[bytes]) -> int:
             break
     text = said.decode(errors="replace").strip()[-400:]
     raise BackupRefused(f"drill: the restored service does not start: {text}")
-
-
-def _ask(port: int, certificate: Path, method: str, path: str, body: str | None) -> tuple[int, str]:
-    """One request to the server that has exactly this certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # the certificate itself is pinned
-    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-    context.load_verify_locations(cafile=certificate)
-    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=context)
-    try:
-        connection.request(method, path, body)
-        answer = connection.getresponse()
-        return answer.status, answer.read(65536).decode(errors="replace")
-    except (OSError, http.client.HTTPException) as exc:
-        raise BackupRefused(f"drill: the restored service does not answer: {exc}") from None
-    finally:
-        connection.close()

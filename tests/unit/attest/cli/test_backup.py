@@ -7,19 +7,36 @@ import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import delete
 
+from attest.attester.session import Session
 from attest.audit.record import Actor
+from attest.broker.errors import BackupRefused
+from attest.broker.opening import open_service
 from attest.broker.operations import By, NewResource, add_reference, put_resource
+from attest.broker.rules import active_document
+from attest.cli.drill_guest import prepare
+from attest.keys.authority import make_authority
 from attest.keys.master import load_master_keys
 from attest.settings import load_settings
+from attest.store import records, rules, secrets
 from attest.store.engine import Database
+from attest.store.schema import blobs
+from attest.store.schema import secrets as secrets_table
+from attest.web.app import create_app
+from attest.web.guest import GUEST_ROUTES
+from attest.web.principals import no_caller
 from policy.secret import SecretBytes
 from policy.vocab import ResourcePath
+from tests.fakes.kbs_client import KbsClient, TeeKey, WsgiTransport
 from tests.fakes.postgres import PostgresServer
 from tests.fakes.served import Done, Served, attest_command
-from tests.fakes.service_world import PKI, SECRET, reference
+from tests.fakes.service_world import PKI, SECRET, ServiceWorld, evidence, reference
 
 RESOURCE = "default/web-1/root"
 ACCEPT = ("--accept-rollback", "--reason", "the machine burnt")
@@ -234,8 +251,92 @@ def test_a_drill_starts_the_service_opens_the_keys_and_leaves_nothing(backed_up:
     assert done.code == 0, done.err
     found = {step["step"]: step["found"] for step in json.loads(done.out)["steps"]}
     assert found["open keys"] == "1 of 1 resources decrypt"
-    assert found["serve"] == "ready, and gives challenges"
+    assert found["decide again"] == "no guest was accepted yet"
+    assert (found["serve"], found["attest"]) == ("ready", "a guest got its key, another one was refused")
     assert {path: path.stat().st_mtime_ns for path in backed_up.folder.iterdir()} == before
+
+
+def visited(served: Served) -> Database:
+    """A guest was accepted and got its key, without a server in between."""
+    service = open_service(load_settings(served.config))
+    web = create_app(service, GUEST_ROUTES, no_caller).test_client(use_cookies=False)
+    guest = KbsClient(WsgiTransport(web), lambda data: evidence(data), TeeKey("P-256"))
+    assert guest.resource(RESOURCE) == SECRET
+    return service.database
+
+
+def test_a_drill_decides_the_last_accepted_guest_again_and_trusts_its_own_chip_in_the_copy_only(
+    backed_up: Served, tmp_path: Path
+) -> None:
+    visited(backed_up)
+    text = backed_up.config.read_text()
+    signers = 'signers = [   # [who]\n  "alice.pub",\n]\n'
+    backed_up.config.write_text(text.replace("[policy]\n", f"[policy]\n{signers}", 1))
+    (tmp_path / "service.backup").unlink()
+    (backed_up.folder / "alice.pub").write_bytes(public_key())
+    assert backup(backed_up).code == 0
+    stays = tmp_path / "stays.db"
+    options = ("--master-key", str(tmp_path / "master.key"), "--database", str(stays), "--json")
+    done = attest_command("drill", str(tmp_path / "service.backup"), *options)
+    assert done.code == 0, done.err
+    found = {step["step"]: step["found"] for step in json.loads(done.out)["steps"]}
+    assert "comes out the same" in found["decide again"]
+    assert found["attest"] == "a guest got its key, another one was refused"
+    left = Database(stays)
+    with left.read() as tx:
+        assert secrets.all_sealed(tx) == ()
+        assert active_document(tx) == (backed_up.folder / "policy.toml").read_bytes(), "it trusts whom it trusted"
+        assert [entry.name for entry in rules.active_references(tx)] == ["web-1"]
+        released = [entry for entry in records.newest(tx, kind="release") if entry.subject != RESOURCE]
+    assert [entry.subject.partition("/")[0] for entry in released] == ["drill"]
+
+
+def test_a_drill_fails_where_what_the_last_guest_was_accepted_by_is_not_in_the_backup(
+    backed_up: Served, tmp_path: Path
+) -> None:
+    database = visited(backed_up)
+    with database.write() as tx:
+        decided = json.loads(records.newest(tx, kind="decision")[-1].record)["body"]
+        tx.execute(delete(blobs).where(blobs.c.sha256 == bytes.fromhex(decided["evidence"]["report"])))
+    (tmp_path / "service.backup").unlink()
+    assert backup(backed_up).code == 0
+    done = attest_command("drill", str(tmp_path / "service.backup"), "--master-key", str(tmp_path / "master.key"))
+    assert (done.code, "gone" in done.err) == (6, True), done.err
+
+
+def test_the_copy_trusts_nobody_else_while_a_key_is_in_it(tmp_path: Path) -> None:
+    world = ServiceWorld(tmp_path / "service")
+    before = world.records()
+    with pytest.raises(BackupRefused, match="1 keys are still in the copy"):
+        prepare(world.database, world.keys, world.by)
+    assert world.records() == before
+
+
+def test_a_drill_fails_where_its_guest_gets_another_key_or_anybody_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = ServiceWorld(tmp_path / "service")
+    with world.database.write() as tx:
+        tx.execute(delete(secrets_table))
+    monkeypatch.setattr("attest.cli.drill_guest.make_chip", lambda now: SimpleNamespace(root_sha256="0" * 64))
+    guest = prepare(world.database, world.keys, world.by)
+    monkeypatch.setattr(Session, "secret", lambda self, path: SecretBytes(b"x" * 32))
+    with pytest.raises(BackupRefused, match="another key"):
+        guest.attest(1, tmp_path)
+    monkeypatch.setattr(Session, "secret", lambda self, path: SecretBytes(guest.value))
+    monkeypatch.setattr(Session, "attest", lambda self: "token")
+    with pytest.raises(BackupRefused, match="accepts a guest whose measurement"):
+        guest.attest(1, tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr("attest.cli.drill_guest._PATIENCE", 0.0)
+    authority = tmp_path / "ca.pem"
+    authority.write_bytes(make_authority("nobody listens", datetime.now(UTC)).certificate_pem())
+    with pytest.raises(BackupRefused, match="gives an accepted guest no key"):
+        guest.attest(1, authority)
+
+
+def public_key() -> bytes:
+    return Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def test_a_drill_of_an_archive_whose_key_does_not_open_fails(backed_up: Served, tmp_path: Path) -> None:
