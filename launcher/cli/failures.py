@@ -65,6 +65,8 @@ def report(error: CvmError, *, as_json: bool) -> int:
         sys.stderr.write(json.dumps(document) + "\n")
         return status
     text = error.message if isinstance(error, ConfigInvalid) else f"cvm: {error.message}"
+    if isinstance(error, errors.PlanRefused) and error.code not in (type(error).code, errors.PlanRefused.code):
+        text += f" [{error.code}]"  # which rule it is; several at once have their ids in the message
     sys.stderr.write(text + (f"\n  {error.hint}" if error.hint else "") + "\n")
     return status
 

@@ -62,7 +62,7 @@ def plan_document(prepared: Prepared) -> dict[str, object]:
         "platform": plan.spec.platform.value,
         "accelerator": plan.spec.accel,
         "decisions": [item._asdict() for item in plan.decisions],
-        "warnings": list(plan.warnings),
+        "warnings": [item._asdict() for item in plan.warnings],
         "blockers": [item._asdict() for item in plan.blockers],
         "launch_digest": prepared.launch_digest,
         "inputs": [{"name": name, "path": path, "sha256": sha256} for name, path, sha256 in prepared.files()],
@@ -95,7 +95,7 @@ def _text(prepared: Prepared) -> str:
         for name, path, sha256 in prepared.files():
             lines.append(f"  {name:<9} sha256:{sha256}  {_shorten(path) or '(none)'}")
     lines += ["", "command (QEMU runs in the VM's state folder)", *_command(plan.argv, dict(plan.qemu.env))]
-    lines += [f"\nWARNING  {text}" for text in plan.warnings]
+    lines += [f"\nWARNING  {item.shown}" for item in plan.warnings]
     for item in plan.blockers:
         lines.append(f"\nthis host cannot run it: {item.id}: {item.seen}\n  {item.why}\n  fix: {item.fix}")
     return "\n".join(lines) + "\n"

@@ -6,11 +6,16 @@ cannot be migrated), ``Documentation/admin-guide/cgroup-v2.rst`` (cpu.idle).
 
 from __future__ import annotations
 
+from launcher.core.caution import Caution
 from launcher.core.facts import FirmwareFacts, HostFacts
 from launcher.core.hardware import Placement
 from launcher.core.spec import VmSpec
 from launcher.core.vm import VmConfig
 from policy.vocab import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _HARDWARE = (Platform.SEV_SNP, Platform.TDX)
 _SILENT = ("console=null", "console=")
@@ -26,55 +31,62 @@ LARGE = 8 << 30
 """Bytes of memory from which it matters whether firmware accepts all of it at once."""
 
 
-def cautions(config: VmConfig, host: HostFacts, spec: VmSpec, firmware: FirmwareFacts | None) -> list[str]:
+def cautions(config: VmConfig, host: HostFacts, spec: VmSpec, firmware: FirmwareFacts | None) -> Iterator[Caution]:
     """Of the VM that ``config`` became."""
-    return [
-        *_console(config, spec.cmdline),
-        *_balancing(config, host),
-        *_limits(config, spec),
-        *_acceptance(config, firmware),
-    ]
+    yield from _console(config, spec.cmdline)
+    yield from _quotes(config)
+    yield from _balancing(config, host)
+    yield from _limits(config, spec)
+    yield from _acceptance(config, firmware)
 
 
-def _acceptance(config: VmConfig, firmware: FirmwareFacts | None) -> list[str]:
+def _acceptance(config: VmConfig, firmware: FirmwareFacts | None) -> Iterator[Caution]:
     """Only looked at where it matters. Reported for 64 GiB: 15 s with a lazy firmware, not done after 90 s without."""
-    if firmware is None or firmware.lazy is not False:
-        return []
-    return [
-        f"firmware: {firmware.path} accepts all {config.memory >> 30} GiB before the kernel starts, page by page: "
-        "count a second or two for each GiB; a newer OVMF leaves it to the kernel"
-    ]
+    if firmware is not None and firmware.lazy is False:
+        yield Caution(
+            "firmware.eager",
+            f"firmware: {firmware.path} accepts all {config.memory >> 30} GiB before the kernel starts, page by page: "
+            "count a second or two for each GiB; a newer OVMF leaves it to the kernel",
+        )
 
 
-def _console(config: VmConfig, cmdline: str | None) -> list[str]:
-    if config.platform not in _HARDWARE or cmdline is None or not speaks(cmdline):
-        return []
-    return [
-        "console: what kernel and programs print there is the host's to read, keep and feed back: no secret may reach "
-        "it; [guest] console = false for production"
-    ]
+def _console(config: VmConfig, cmdline: str | None) -> Iterator[Caution]:
+    if config.platform in _HARDWARE and cmdline is not None and speaks(cmdline):
+        yield Caution(
+            "guest.console",
+            "console: what kernel and programs print there is the host's to read, keep and feed back: no secret may "
+            "reach it; [guest] console = false for production",
+        )
 
 
-def _balancing(config: VmConfig, host: HostFacts) -> list[str]:
+def _quotes(config: VmConfig) -> Iterator[Caution]:
+    if config.platform is Platform.TDX and (config.tdx.quote_socket or "").startswith("vsock:"):
+        yield Caution(
+            "tdx.quote-vsock",
+            f"tdx.quote_socket: {config.tdx.quote_socket}: QEMU, on this host, opens it: for a service of this host "
+            "by vsock the kernel needs a loopback (vsock_loopback, address 1); a unix socket needs nothing",
+        )
+
+
+def _balancing(config: VmConfig, host: HostFacts) -> Iterator[Caution]:
     if host.numa_balancing in (None, "0"):
-        return []
+        return
     setting = f"kernel.numa_balancing = {host.numa_balancing}"
     if config.platform in _HARDWARE:
-        return [
+        yield Caution(
+            "numa.balancing",
             f"{setting}: private pages cannot be moved, so it costs faults and moves nothing: place the VM right at "
-            "its start (placement.mems), or sysctl kernel.numa_balancing=0"
-        ]
-    if config.placement != Placement():
-        return [f"{setting}: the kernel may move a placed VM's memory after all: sysctl kernel.numa_balancing=0"]
-    return []
-
-
-def _limits(config: VmConfig, spec: VmSpec) -> list[str]:
-    found = []
-    if config.limits.cpu_idle:
-        found.append(
-            "limits.cpu_idle: it runs only while nothing else wants a processor: its timeouts do not know that"
+            "its start (placement.mems), or sysctl kernel.numa_balancing=0",
         )
+    elif config.placement != Placement():
+        why = "the kernel may move a placed VM's memory after all: sysctl kernel.numa_balancing=0"
+        yield Caution("numa.balancing", f"{setting}: {why}")
+
+
+def _limits(config: VmConfig, spec: VmSpec) -> Iterator[Caution]:
+    if config.limits.cpu_idle:
+        why = "it runs only while nothing else wants a processor: its timeouts do not know that"
+        yield Caution("limits.cpu-idle", f"limits.cpu_idle: {why}")
     if config.limits.bus_locks is not None and spec.bus_locks is None:
-        found.append("limits.bus_locks: not enforced: it is KVM that counts bus locks, and this VM is emulated")
-    return found
+        why = "not enforced: it is KVM that counts bus locks, and this VM is emulated"
+        yield Caution("limits.bus-locks", f"limits.bus_locks: {why}")

@@ -53,6 +53,7 @@ def compose(config: VmConfig, ca_der: bytes | None) -> CommandLine:
         ca_size = f", of which the CA certificate takes {len(_base64(ca_der))}" if ca_der else ""
         raise PlanRefused(
             f"kernel command line: {len(text)} characters{ca_size}, want at most {LIMIT}: the kernel cuts the rest off",
+            code="kernel.cmdline-length",
             hint="use a CA certificate with an elliptic-curve key and few extensions",
         )
     return CommandLine(text, tuple(choices))
@@ -108,6 +109,7 @@ def _seen_from_inside(url: str, net: Net | None) -> tuple[str, str]:
     if host.lower() in _LOOPBACK and net is not None and net.wire:
         raise PlanRefused(
             f"attestation.service: {url}: a guest on a wire cannot reach this host's loopback",
+            code="attestation.loopback",
             hint='let the service listen on an address of that network, or use kind = "user"',
         )
     if host.lower() in _LOOPBACK:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher.core.caution import Caution
 from launcher.core.facts import FirmwareFacts, HostFacts
 from launcher.core.hardware_words import hardware_decisions
 from launcher.core.lifecycle import IN_PLACE, RELAUNCH, STOP
@@ -78,20 +79,20 @@ def decide(
     )
 
 
-def warnings(config: VmConfig, host: HostFacts) -> tuple[str, ...]:
+def warnings(config: VmConfig, host: HostFacts) -> tuple[Caution, ...]:
     """What is allowed but deserves a second look."""
     found = []
     snp = config.platform in (Platform.SEV_SNP, Platform.EMULATED_SNP)
     if config.snp.debug and snp:
-        found.append("snp.debug = true: the host can decrypt this guest's memory")
+        found.append(Caution("snp.debug", "snp.debug = true: the host can decrypt this guest's memory"))
     if config.snp.migrate_ma and snp:
-        found.append("snp.migrate_ma = true: a migration agent may move this guest to another machine")
+        why = "snp.migrate_ma = true: a migration agent may move this guest to another machine"
+        found.append(Caution("snp.migration-agent", why))
     if host.memory_available is not None and config.memory > host.memory_available:
-        found.append(
-            f"memory: {config.memory >> 20} MiB asked for, {host.memory_available >> 20} MiB available on this host"
-        )
+        why = f"memory: {config.memory >> 20} MiB asked for, {host.memory_available >> 20} MiB available on this host"
+        found.append(Caution("memory.short", why))
     if config.cpu.vcpus > host.cpus:
-        found.append(f"cpu.count: {config.cpu.vcpus} vCPUs on {host.cpus} processors")
+        found.append(Caution("cpu.overcommitted", f"cpu.count: {config.cpu.vcpus} vCPUs on {host.cpus} processors"))
     return (*found, *network_warnings(config), *hardware_warnings(config), *storage_warnings(config))
 
 

@@ -32,10 +32,11 @@ def parse_target(text: str, *, plain: bool = False) -> Target:
         return Target(text, text.removeprefix("unix:"))
     match = re.fullmatch(_TCP, text)
     if match is None or not 0 < int(match[2]) < 65536:
-        raise PlanRefused(f"migration: got {text[:80]!r}, {_WANT}")
+        raise PlanRefused(f"migration: got {text[:80]!r}, {_WANT}", code="migration.target")
     if match[1] not in _LOOPBACK and not plain:
         raise PlanRefused(
             f"migration: {text}: the guest's memory would cross the network unencrypted",
+            code="migration.plain",
             hint="use a tunnel that ends on this host (ssh -L, WireGuard), or say --plain",
         )
     return Target(text, None, match[1].strip("[]"), int(match[2]))
@@ -47,16 +48,20 @@ def refuse_tied(passthrough: int, grown: int, *, tpm: bool = False) -> None:
     """
     if tpm:
         raise PlanRefused(
-            "migration: what its TPM remembers stays on this host", hint="take devices.tpm out of the VM file"
+            "migration: what its TPM remembers stays on this host",
+            code="migration.tpm",
+            hint="take devices.tpm out of the VM file",
         )
     if passthrough:
         raise PlanRefused(
             f"migration: {passthrough} PCI function(s) of this host are inside the VM",
+            code="migration.passthrough",
             hint="stop it here and launch it there",
         )
     if grown:
         raise PlanRefused(
             f"migration: {grown >> 20} MiB of memory came since its start; the other side has none of it",
+            code="migration.grown-memory",
             hint="cvm memory makes it what it was; or raise memory in the VM file and launch it anew, then move it",
         )
 
@@ -71,5 +76,6 @@ def refuse_protected(platform: Platform) -> None:
         why = "its memory is encrypted with a key of this chip, and QEMU blocks migration of such guests"
     raise PlanRefused(
         f"platform {platform.value} cannot move while it runs: {why}",
+        code="migration.protected",
         hint="cvm move: it is stopped here and started there, and attests again before it gets its key",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher.core.caution import Caution
 from launcher.core.network import BRIDGE, MACVTAP, PASST, SLIRP, TAP, VIRTIO, Net, Rate
 from launcher.core.spec import VmSpec
 from launcher.core.vm import VmConfig
@@ -52,19 +53,20 @@ def _rate(rate: Rate) -> str:
     return f"{rate.bits / 1e6:g} Mbit/s, bursts of {rate.burst >> 10} KiB"
 
 
-def network_warnings(config: VmConfig) -> list[str]:
+def network_warnings(config: VmConfig) -> list[Caution]:
     """What is allowed all the same."""
     net = config.net
     if net is None:
         return []
     found = [
-        f"net.forward: port {item.host_port} is open to the network on {item.host}"
+        Caution("net.forward-open", f"net.forward: port {item.host_port} is open to the network on {item.host}")
         for item in net.forward
         if not item.host.startswith("127.")
     ]
     if net.model != VIRTIO and config.platform is not Platform.NONE:
-        found.append(
+        why = (
             f'net.model = "{net.model}": an emulated device whose driver was written for honest hardware, in a guest '
             "that must not trust its host; slow as well, for everything is copied out of encrypted memory"
         )
+        found.append(Caution("net.emulated", why))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher.core.caution import Caution
 from launcher.core.hardware import Placement
 from launcher.core.limits import cpu_list
 from launcher.core.topology import Chosen, HostTopology, Wish, as_list, choose
@@ -11,12 +12,12 @@ from policy.vocab import Platform
 
 def resolve(
     config: VmConfig, host: HostTopology | None, taken: frozenset[int]
-) -> tuple[Placement, tuple[tuple[str, str, str], ...], tuple[str, ...]]:
+) -> tuple[Placement, tuple[tuple[str, str, str], ...], tuple[Caution, ...]]:
     """(placement, decisions, warnings). ``taken``: processors other VMs' vCPUs are pinned to."""
     placement = config.placement
     if host is None or placement == Placement():
         return placement, (), ()
-    warnings: list[str] = []
+    warnings: list[Caution] = []
     why = "the VM file says so"
     if placement.auto:
         wish = Wish(config.cpu.vcpus, config.cpu.threads, config.memory, placement.smt_isolation)
@@ -24,7 +25,7 @@ def resolve(
         if isinstance(found, Chosen):
             placement, why = _placed(placement, found), found.why
         else:
-            warnings.append(f"placement.auto: {found}")
+            warnings.append(Caution("placement.auto", f"placement.auto: {found}"))
     warnings += _warnings(config, placement, host, taken)
     return placement, tuple(_decisions(placement, host, why)), tuple(warnings)
 
@@ -58,23 +59,22 @@ def _decisions(placement: Placement, host: HostTopology, why: str) -> list[tuple
     return rows
 
 
-def _warnings(config: VmConfig, placement: Placement, host: HostTopology, taken: frozenset[int]) -> list[str]:
+def _warnings(config: VmConfig, placement: Placement, host: HostTopology, taken: frozenset[int]) -> list[Caution]:
     known = {cpu.number: cpu.node for cpu in host.cpus}
     lists = [*placement.vcpus, *(text for text in (placement.io, placement.emulator) if text)]
     wanted = {number for text in lists for number in cpu_list(text)}
     vcpus = {number for text in placement.vcpus for number in cpu_list(text)}
-    found = []
+    found: list[tuple[str, str]] = []
     if wanted - known.keys():
-        found.append(f"placement: this launcher may not use processors {as_list(wanted - known.keys())}")
+        found.append(("processors", f"this launcher may not use processors {as_list(wanted - known.keys())}"))
     nodes = {known[number] for number in vcpus & known.keys()}
     if len(nodes) > 1 and not config.numa:
-        found.append(
-            f"placement: vCPUs are on nodes {as_list(nodes)}, but the guest sees one: it cannot keep them near memory"
-        )
+        why = f"vCPUs are on nodes {as_list(nodes)}, but the guest sees one: it cannot keep them near memory"
+        found.append(("nodes", why))
     if placement.mems is not None and nodes and not nodes & cpu_list(placement.mems):
-        found.append(f"placement: vCPUs are on node {as_list(nodes)}, memory comes from node {placement.mems}")
+        found.append(("far-memory", f"vCPUs are on node {as_list(nodes)}, memory comes from node {placement.mems}"))
     if vcpus & taken:
-        found.append(f"placement: processors {as_list(vcpus & taken)} have another VM's vCPUs")
+        found.append(("taken", f"processors {as_list(vcpus & taken)} have another VM's vCPUs"))
     if config.platform is not Platform.NONE and len(host.nodes) > 1 and placement.mems is None:
-        found.append("placement: private pages cannot be moved to another node later: choose placement.mems")
-    return found
+        found.append(("mems", "private pages cannot be moved to another node later: choose placement.mems"))
+    return [Caution(f"placement.{name}", f"placement: {text}") for name, text in found]

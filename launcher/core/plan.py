@@ -10,6 +10,7 @@ from launcher.core import decisions
 from launcher.core.argv import qemu_options
 from launcher.core.argv.storage_daemon import daemon_options
 from launcher.core.capability import Finding, blockers, findings, qemu_lacks, smt_agrees, td_tools, tpm_tool
+from launcher.core.caution import Caution
 from launcher.core.cautions import cautions
 from launcher.core.cmdline import CommandLine, compose
 from launcher.core.decisions import Decision
@@ -67,7 +68,7 @@ class LaunchPlan(NamedTuple):
     qemu: QemuFacts
     options: tuple[str, ...]
     decisions: tuple[Decision, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Caution, ...]
     blockers: tuple[Finding, ...]
     budget: Budget
     measure: MeasureInputs | None
@@ -182,13 +183,19 @@ def _refuse(config: VmConfig, around: Surroundings) -> None:
         path = "none found" if firmware is None else firmware.path
         raise PlanRefused(
             f"firmware: {path}: no measured section for the boot hash table, so a kernel cannot be measured",
+            code="firmware.no-hash-table",
             hint='use OVMF.amdsev.fd (firmware = "auto" finds it)',
         )
     if config.platform is Platform.EMULATED_SNP and config.snp.id_block is not None:
-        raise PlanRefused("snp.id_block: the emulated chip checks no ID block", hint='use platform = "sev-snp"')
+        raise PlanRefused(
+            "snp.id_block: the emulated chip checks no ID block",
+            code="snp.id-block-emulated",
+            hint='use platform = "sev-snp"',
+        )
     if config.platform is Platform.EMULATED_SNP and config.snp.guest_features != 1:
         raise PlanRefused(
-            f"snp.guest_features: {config.snp.guest_features:#x}: the emulated chip starts vCPUs with 0x1 only"
+            f"snp.guest_features: {config.snp.guest_features:#x}: the emulated chip starts vCPUs with 0x1 only",
+            code="snp.guest-features-emulated",
         )
 
 
@@ -196,7 +203,9 @@ def _accelerator(config: VmConfig, host: HostFacts) -> tuple[str, str]:
     if config.platform in _HARDWARE:
         name, emulated = _HARDWARE[config.platform]
         if config.accel == "tcg":
-            raise PlanRefused(f'accel = "tcg": {name} is a feature of KVM', hint=f'use platform = "{emulated}"')
+            raise PlanRefused(
+                f'accel = "tcg": {name} is a feature of KVM', code="accel.tcg", hint=f'use platform = "{emulated}"'
+            )
         return "kvm", f"{name} is a feature of KVM"
     if config.accel != "auto":
         return config.accel, "the VM file says so"

@@ -7,6 +7,7 @@ Sources: QEMU 11.1 ``hw/core/machine.c``, ``backends/hostmem.c``, ``target/i386/
 
 from __future__ import annotations
 
+from launcher.core.caution import Caution
 from launcher.core.facts import QemuFacts
 from launcher.core.hardware import GROUP
 from launcher.core.lifecycle import IN_PLACE
@@ -134,18 +135,20 @@ def _passed(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:
     return tuple(found)
 
 
-def hardware_warnings(config: VmConfig) -> list[str]:
+def hardware_warnings(config: VmConfig) -> list[Caution]:
     """What is allowed but deserves a second look."""
-    found = []
-    if config.platform is not Platform.NONE:
-        if config.ram.allow_double_memory and (config.ram.huge_pages or config.ram.prealloc):
-            found.append(f"ram: this VM takes twice its memory, {2 * config.memory >> 20} MiB: {_DOUBLE}")
-        if config.devices.usb_tablet:
-            found.append("devices.usb_tablet: an emulated device is parsed by a driver that trusts it")
-        if config.devices.rng:
-            found.append("devices.rng: its numbers are the host's: the guest must not rely on them alone")
-        if config.passthrough:
-            found.append("passthrough: the device reaches shared memory only, and sees in clear what is there")
-    if config.ram.merge:
-        found.append("ram.merge: pages shared with other VMs tell their owners what this one holds (a side channel)")
-    return found
+    ram, protected = config.ram, config.platform is not Platform.NONE
+    twice = ram.allow_double_memory and bool(ram.huge_pages or ram.prealloc)
+    size = f"{2 * config.memory >> 20} MiB"
+    asked = (
+        (protected and twice, "ram.double", f"ram: this VM takes twice its memory, {size}: {_DOUBLE}"),
+        (protected and config.devices.usb_tablet, "devices.usb-tablet",
+         "devices.usb_tablet: an emulated device is parsed by a driver that trusts it"),
+        (protected and config.devices.rng, "devices.rng",
+         "devices.rng: its numbers are the host's: the guest must not rely on them alone"),
+        (protected and bool(config.passthrough), "passthrough.shared-memory",
+         "passthrough: the device reaches shared memory only, and sees in clear what is there"),
+        (ram.merge, "ram.merge-side-channel",
+         "ram.merge: pages shared with other VMs tell their owners what this one holds (a side channel)"),
+    )  # fmt: skip
+    return [Caution(id_, text) for wanted, id_, text in asked if wanted]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from launcher.core.argv.disks import IDE_PORTS, SATA_PORTS
 from launcher.core.capability import FAIL, OK, WARN, Finding
+from launcher.core.caution import Caution
 from launcher.core.facts import QemuFacts
 from launcher.core.storage import KIND, Backing, IscsiSource, NbdSource, NfsSource, RbdSource, Throttle, describe
 from launcher.core.td import TD_PLATFORMS
@@ -32,14 +33,23 @@ def refuse_storage(config: VmConfig) -> None:
         if disk.resource is not None and disk.bus != "virtio":
             raise PlanRefused(
                 f"disk {disk.name}: bus {disk.bus}: the guest's agent finds encrypted disks by their virtio-blk serial",
+                code="storage.encrypted-bus",
                 hint='bus = "virtio" (the default)',
             )
         if isinstance(disk.network, RbdSource) and disk.network.snapshot and not disk.readonly:
-            raise PlanRefused(f"disk {disk.name}: an RBD snapshot can only be read", hint="readonly = true")
+            raise PlanRefused(
+                f"disk {disk.name}: an RBD snapshot can only be read",
+                code="storage.rbd-snapshot",
+                hint="readonly = true",
+            )
     for bus, ports in (("sata", SATA_PORTS), ("ide", IDE_PORTS)):
         count = sum(1 for disk in config.disks if disk.bus == bus)
         if count > ports:
-            raise PlanRefused(f"disk: {count} disks on bus {bus}, which has {ports} ports", hint='bus = "virtio"')
+            raise PlanRefused(
+                f"disk: {count} disks on bus {bus}, which has {ports} ports",
+                code="storage.ports",
+                hint='bus = "virtio"',
+            )
     _refuse_unmeasured_boot(config)
 
 
@@ -48,12 +58,14 @@ def _refuse_for_confidential(disk: Disk) -> None:
         raise PlanRefused(
             f'disk {disk.name}: format = "luks": QEMU would hold the key on the host, so nothing is hidden from the '
             "host; only encryption inside the guest is",
+            code="storage.luks-on-host",
             hint="cvm disk create makes a disk whose key the service keeps; it is a raw one with [disk.encrypted]",
         )
     if disk.cache == "unsafe" and not disk.allow_unsafe:
         raise PlanRefused(
             f'disk {disk.name}: cache = "unsafe" ignores the guest\'s flushes: after a crash of the host the guest '
             "finds an older state than it was promised, which encryption cannot tell from a rollback",
+            code="storage.unsafe-cache",
             hint="another cache mode, or allow_unsafe = true for a disk whose loss does not matter",
         )
 
@@ -66,7 +78,8 @@ def _refuse_unmeasured_boot(config: VmConfig) -> None:
     if first.network is not None or first.format != "raw":
         raise PlanRefused(
             f"disk {first.name}: a TD that boots from it is measured from its bytes before the start, want a local "
-            "raw file or block device"
+            "raw file or block device",
+            code="storage.unmeasured-boot",
         )
 
 
@@ -82,39 +95,45 @@ def refuse_moving(disks: tuple[Disk, ...]) -> None:
                 raise PlanRefused(
                     f"disk {disk.name}: {backing.format} on a network: its tables would be read here before "
                     "the other side has written them",
+                    code="migration.image-format",
                     hint="a raw image; or move the VM by stopping it there and launching it here",
                 )
             if isinstance(backing.network, RbdSource) and disk.cache not in ("none", "directsync"):
                 raise PlanRefused(
                     f'disk {disk.name}: cache "{disk.cache}" on RBD: what librbd keeps here would be older than '
                     "what the other side writes",
+                    code="migration.rbd-cache",
                     hint='cache = "none"',
                 )
 
 
-def storage_warnings(config: VmConfig) -> tuple[str, ...]:
+def storage_warnings(config: VmConfig) -> tuple[Caution, ...]:
     """What is allowed but deserves a second look."""
     return tuple(
-        text for disk in config.disks for text in _warnings(disk, protected=config.platform is not Platform.NONE)
+        item for disk in config.disks for item in _warnings(disk, protected=config.platform is not Platform.NONE)
     )
 
 
-def _warnings(disk: Disk, *, protected: bool) -> Iterator[str]:
+def _warnings(disk: Disk, *, protected: bool) -> Iterator[Caution]:
     if protected and disk.bus in EMULATED_BUSES:
-        yield (
+        yield Caution(
+            "storage.emulated-bus",
             f"disk {disk.name}: bus {disk.bus}: an emulated device, parsed by the guest without an encryption-aware "
-            "driver: slower, and more of the guest for the host to attack"
+            "driver: slower, and more of the guest for the host to attack",
         )
     if disk.cache == "unsafe":
-        yield f"disk {disk.name}: cache unsafe: a crash of the host loses what the guest was told is on disk"
+        why = f"disk {disk.name}: cache unsafe: a crash of the host loses what the guest was told is on disk"
+        yield Caution("storage.cache-unsafe", why)
     for backing in disk.copies:
         network = backing.network
         if isinstance(network, (IscsiSource, NfsSource)):
-            yield f"disk {disk.name}: {describe(network)} {_NO_CRYPTO}{_but(disk)}"
+            why = f"disk {disk.name}: {describe(network)} {_NO_CRYPTO}{_but(disk)}"
+            yield Caution("storage.unauthenticated", why)
         elif isinstance(network, NbdSource) and network.server.host and network.tls is None:
-            yield f"disk {disk.name}: {describe(network)} without TLS {_NO_CRYPTO}{_but(disk)}"
+            why = f"disk {disk.name}: {describe(network)} without TLS {_NO_CRYPTO}{_but(disk)}"
+            yield Caution("storage.unauthenticated", why)
     if protected and disk.resource is None and not disk.readonly and disk.replicas is not None:
-        yield f"disk {disk.name}: every copy holds the guest's plain data"
+        yield Caution("storage.plain-copies", f"disk {disk.name}: every copy holds the guest's plain data")
 
 
 def _but(disk: Disk) -> str:

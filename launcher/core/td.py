@@ -13,17 +13,23 @@ TD_PLATFORMS = (Platform.TDX, Platform.EMULATED_TDX)
 def refuse_td(config: VmConfig, firmware: FirmwareFacts | None, *, kernel_signed: bool) -> None:
     """Raise :class:`PlanRefused` for a TD that no host could start."""
     if config.snp.id_block is not None:
-        raise PlanRefused("snp.id_block: a TD has no ID block", hint="tdx.mrowner and tdx.mrownerconfig name an owner")
+        raise PlanRefused(
+            "snp.id_block: a TD has no ID block",
+            code="snp.id-block-of-a-td",
+            hint="tdx.mrowner and tdx.mrownerconfig name an owner",
+        )
     if firmware is None or not firmware.starts_td:
         path = "none found" if firmware is None else firmware.path
         raise PlanRefused(
             f"firmware: {path}: no TDX metadata, so it cannot start a TD",
+            code="firmware.no-td-metadata",
             hint='use OVMF.fd of ovmf-generic (firmware = "auto" finds it) or OVMF.inteltdx.ms.fd',
         )
     if firmware.secure_boot and config.boot.kernel is not None and not kernel_signed:
         raise PlanRefused(
             f"firmware: {firmware.path}: Secure Boot is on, and {config.boot.kernel} carries no signature: it would "
             "not start",
+            code="firmware.unsigned-kernel",
             hint="use OVMF.fd, which has no keys enrolled: the kernel is measured in any case; or sign the kernel",
         )
 

@@ -65,7 +65,7 @@ def launch(path: str, options: LaunchOptions) -> Record:
         refuse_moving(prepared.config.disks)
         prepared = _expecting(prepared)
     for warning in prepared.plan.warnings:
-        options.say(f"WARNING: {warning}")
+        options.say(f"WARNING: {warning.shown}")
     vm = VmDir(state_root(), prepared.config.name)
     vm.create()
     vm.lock()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from launcher.cli.failures import report
 from launcher.config.vm_toml import parse_vm
 from launcher.core.cost import cost_of
-from launcher.core.limits import settings
+from launcher.core.limits import Limits, settings
 from launcher.core.plan import LaunchPlan, Surroundings, make_plan
-from launcher.core.vm import VmConfig
-from launcher.errors import VmConfigInvalid
+from launcher.core.vm import Disk, VmConfig
+from launcher.errors import PlanRefused, VmConfigInvalid
 from policy.vocab import Platform
 from tests.fakes.vm_files import GENERIC, PLAIN, around, host, web_1
 
@@ -19,7 +20,7 @@ def _plain(more: str) -> VmConfig:
 
 
 def _warned(plan: LaunchPlan, word: str) -> bool:
-    return any(word in text for text in plan.warnings)
+    return any(word in item.text for item in plan.warnings)
 
 
 def _place(platform: str, **changes: object) -> Surroundings:
@@ -124,3 +125,39 @@ def test_words_for_a_kernel_need_one(line: str) -> None:
     text = f'schema = 1\nname = "p"\nplatform = "none"\nmemory = "512MiB"\n[[disk]]\npath = "d"\n[guest]\n{line}\n'
     with pytest.raises(VmConfigInvalid, match="there is no kernel"):
         parse_vm(text.encode(), "plain.toml")
+
+
+def test_every_caution_has_its_own_id_and_one_line() -> None:
+    busy = _place("tdx", numa_balancing="1", cpus=1)
+    tdx = web_1("tdx")
+    config = tdx._replace(tdx=tdx.tdx._replace(quote_socket="vsock:2:4050"), limits=Limits(cpu_idle=True))
+    found = make_plan(config, busy).warnings
+    assert [item.id for item in found] == [
+        "cpu.overcommitted", "guest.console", "tdx.quote-vsock", "numa.balancing", "limits.cpu-idle"
+    ]  # fmt: skip
+    assert all(item.shown == f"{item.text} [{item.id}]" and "\n" not in item.shown for item in found)
+    unix = tdx._replace(tdx=tdx.tdx._replace(quote_socket="unix:/run/qgs"))
+    assert not _warned(make_plan(unix, busy), "quote_socket")
+
+
+@pytest.mark.parametrize(
+    ("config", "surroundings", "code"),
+    [
+        (web_1()._replace(disks=(Disk("/d", "d", format="luks"),)), around(), "storage.luks-on-host"),
+        (web_1()._replace(disks=(Disk("/d", "d", cache="unsafe"),)), around(), "storage.unsafe-cache"),
+        (web_1()._replace(accel="tcg"), around(), "accel.tcg"),
+        (web_1(), around(firmware=GENERIC), "firmware.no-hash-table"),
+        (web_1("tdx"), around(), "firmware.no-td-metadata"),
+        (web_1()._replace(boot=web_1().boot._replace(cmdline="x" * 2048)), around(), "kernel.cmdline-length"),
+    ],
+)
+def test_a_refusal_has_an_id_for_programs_and_shows_it_to_people(
+    config: VmConfig, surroundings: Surroundings, code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(PlanRefused) as caught:
+        make_plan(config, surroundings)
+    assert caught.value.code == code
+    assert report(caught.value, as_json=False) == 3
+    assert f"[{code}]" in capsys.readouterr().err
+    assert report(caught.value, as_json=True) == 3
+    assert f'"{code}"' in capsys.readouterr().err

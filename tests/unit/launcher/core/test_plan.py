@@ -94,7 +94,7 @@ def test_debug_migration_and_open_ports_are_warned_about() -> None:
     config = config._replace(
         net=config.net._replace(forward=(config.net.forward[0]._replace(host="0.0.0.0"),)) if config.net else None
     )
-    text = "\n".join(make_plan(config, around(host=host(snp=True, cpus=2))).warnings)
+    text = "\n".join(item.shown for item in make_plan(config, around(host=host(snp=True, cpus=2))).warnings)
     for word in ("can decrypt", "migration agent", "102400 MiB asked for", "4 vCPUs on 2", "open to the network"):
         assert word in text
     silent = web_1()._replace(boot=web_1().boot._replace(cmdline="console=null"))

@@ -48,7 +48,7 @@ def test_an_ordinary_vm_gets_it(id_: str) -> None:
 @pytest.mark.parametrize("ram", [Ram(2 << 20, allow_double_memory=True), Ram(prealloc=True, allow_double_memory=True)])
 def test_twice_the_memory_can_be_accepted_and_is_warned_of(ram: Ram) -> None:
     plan = make_plan(web_1()._replace(ram=ram), around())
-    assert any("8192 MiB" in text for text in plan.warnings)
+    assert any("8192 MiB" in item.text for item in plan.warnings)
 
 
 def test_a_td_has_one_socket_and_an_snp_guest_may_have_two() -> None:

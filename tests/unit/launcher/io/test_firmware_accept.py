@@ -56,7 +56,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(place: Path, monkeypatch
 @pytest.mark.parametrize(("lazy", "warned"), [(False, True), (True, False), (None, False)])
 def test_a_plan_warns_of_a_firmware_that_accepts_everything(lazy: bool | None, warned: bool) -> None:
     plan = make_plan(web_1()._replace(memory=64 << 30), around(firmware=AMDSEV._replace(lazy=lazy)))
-    assert any("accepts all 64 GiB" in text for text in plan.warnings) is warned
+    assert any("accepts all 64 GiB" in item.text for item in plan.warnings) is warned
 
 
 def test_the_doctor_names_it_for_both_kinds_of_hardware_and_blocks_nothing() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.core.caution import Caution
 from launcher.core.hardware import Placement
 from launcher.core.placing import resolve
 from launcher.core.topology import Chosen, HostTopology, Wish, as_list, choose
@@ -78,7 +79,9 @@ def test_what_fits_no_node_is_not_pinned_and_the_plan_says_why(host: HostTopolog
     assert isinstance(found, str) and "node 1: 8 processors, 16384 MiB" in found
     config = web_1()._replace(memory=17 * GIB, placement=Placement(auto=True))
     placement, _, warnings = resolve(config, host, frozenset())
-    assert placement.vcpus == () and warnings[0].startswith("placement.auto: 4 vCPUs with 17408 MiB fit no single node")
+    assert placement.vcpus == () and warnings[0].text.startswith(
+        "placement.auto: 4 vCPUs with 17408 MiB fit no single node"
+    )
 
 
 def test_a_plan_shows_the_choice_with_its_reason(host: HostTopology) -> None:
@@ -95,17 +98,19 @@ def test_a_plan_shows_the_choice_with_its_reason(host: HostTopology) -> None:
 
 
 @pytest.mark.parametrize(
-    ("placement", "warning"),
+    ("placement", "id_", "warning"),
     [
-        (Placement(vcpus=("99",) * 4, mems="0"), "placement: this launcher may not use processors 99"),
-        (Placement(vcpus=("0", "8", "0", "8"), mems="0"), "placement: vCPUs are on nodes 0-1, but the guest sees one: it cannot keep them near memory"),
-        (Placement(vcpus=("0",) * 4, mems="1"), "placement: vCPUs are on node 0, memory comes from node 1"),
-        (Placement(vcpus=("3",) * 4, mems="0"), "placement: processors 3 have another VM's vCPUs"),
-        (Placement(vcpus=("0",) * 4), "placement: private pages cannot be moved to another node later: choose placement.mems"),
+        (Placement(vcpus=("99",) * 4, mems="0"), "placement.processors", "this launcher may not use processors 99"),
+        (Placement(vcpus=("0", "8", "0", "8"), mems="0"), "placement.nodes", "vCPUs are on nodes 0-1, but the guest sees one: it cannot keep them near memory"),
+        (Placement(vcpus=("0",) * 4, mems="1"), "placement.far-memory", "vCPUs are on node 0, memory comes from node 1"),
+        (Placement(vcpus=("3",) * 4, mems="0"), "placement.taken", "processors 3 have another VM's vCPUs"),
+        (Placement(vcpus=("0",) * 4), "placement.mems", "private pages cannot be moved to another node later: choose placement.mems"),
     ],
 )  # fmt: skip
-def test_a_doubtful_placement_is_warned_of(host: HostTopology, placement: Placement, warning: str) -> None:
-    assert resolve(web_1()._replace(placement=placement), host, frozenset({3}))[2] == (warning,)
+def test_a_doubtful_placement_is_warned_of(host: HostTopology, placement: Placement, id_: str, warning: str) -> None:
+    assert resolve(web_1()._replace(placement=placement), host, frozenset({3}))[2] == (
+        Caution(id_, f"placement: {warning}"),
+    )
 
 
 def test_lists_are_written_as_the_kernel_does() -> None:

@@ -134,4 +134,6 @@ def test_a_plan_names_what_is_missing_and_what_is_far(root: Path) -> None:
     function(root, NIC, 7)
     assert passthrough_findings(config, Placement(mems="1"), root) == ((), ())
     _, doubts = passthrough_findings(config, Placement(mems="0"), root)
-    assert doubts == (f"passthrough: {NIC} is on node 1, memory comes from node 0: slower DMA",)
+    assert [(item.id, item.text) for item in doubts] == [
+        ("passthrough.far", f"passthrough: {NIC} is on node 1, memory comes from node 0: slower DMA")
+    ]

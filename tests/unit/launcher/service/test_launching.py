@@ -74,7 +74,7 @@ def test_the_state_folder_is_private_and_tells_the_whole_story(
     folder = state_folder(path)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert sorted(item.name for item in folder.iterdir()) == [
-        "emulator.log", "hashes.bin", "isolation.json", "ledger.jsonl", "lock", "qemu.log", "result.json", "serial.log", "serial.log.times", "state.json", "status.jsonl", "vm.json",
+        "emulator.log", "events.jsonl", "hashes.bin", "isolation.json", "ledger.jsonl", "lock", "qemu.log", "result.json", "serial.log", "serial.log.times", "state.json", "status.jsonl", "vm.json",
     ]  # fmt: skip
     assert all(stat.S_IMODE(item.stat().st_mode) == 0o600 for item in folder.iterdir())
     lines = [json.loads(line)["event"] for line in (folder / "status.jsonl").read_text().splitlines()]

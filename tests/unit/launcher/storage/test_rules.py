@@ -56,7 +56,7 @@ def test_a_confidential_vm_is_refused_what_betrays_it_and_an_ordinary_one_gets_i
 
 def test_unsafe_caching_is_given_to_who_asks_twice_with_a_warning() -> None:
     made = plan(Disk("/d", "d", cache="unsafe", allow_unsafe=True))
-    assert any("cache unsafe" in text for text in made.warnings)
+    assert any("cache unsafe" in item.text for item in made.warnings)
     node = next(json.loads(item) for item in made.options if '"node0"' in item)
     assert node["cache"] == {"no-flush": True} and node["file"]["cache"] == {"no-flush": True}
 
@@ -70,8 +70,8 @@ def test_an_encrypted_disk_is_only_found_on_virtio(bus: str) -> None:
 @pytest.mark.parametrize("bus", ["nvme", "sata", "ide"])
 def test_an_emulated_device_is_warned_about_in_a_confidential_vm_only(bus: str) -> None:
     disk = Disk("/d", "d", bus=bus)
-    assert any("encryption-aware" in text for text in plan(disk).warnings)
-    assert not any("encryption-aware" in text for text in ordinary(disk).warnings)
+    assert any("encryption-aware" in item.text for item in plan(disk).warnings)
+    assert not any("encryption-aware" in item.text for item in ordinary(disk).warnings)
 
 
 @pytest.mark.parametrize(("bus", "ports"), [("sata", 6), ("ide", 4)])
@@ -113,7 +113,7 @@ def test_a_td_that_boots_from_a_network_disk_cannot_be_measured() -> None:
 def test_a_source_without_protection_on_the_way_is_warned_about(
     source: NbdSource | IscsiSource | NfsSource | RbdSource, warned: bool
 ) -> None:
-    texts = plan(Disk("", "d", KEY, network=source)).warnings
+    texts = [item.text for item in plan(Disk("", "d", KEY, network=source)).warnings]
     assert any("rolled back" in text for text in texts) is warned
 
 
