@@ -42,9 +42,11 @@ def init_data_decisions(config: VmConfig, init_data: InitDataText | None) -> tup
 
 
 def init_data_members(config: VmConfig, init_data: InitDataText | None) -> dict[str, object] | None:
-    """For the plan in JSON: digest and what binds it, hexadecimal."""
+    """For the plan in JSON: digest and what binds it, hexadecimal. ``rtmr3``: of a TD, once the agent extended it."""
     if init_data is None:
         return None
+    from policy.initdata import rtmr3_after
+
     td = config.platform in TD_PLATFORMS
     return {
         "bytes": len(init_data.text.encode()),
@@ -52,5 +54,6 @@ def init_data_members(config: VmConfig, init_data: InitDataText | None) -> dict[
         "digest": init_data.digest.hex(),
         "field": (MRCONFIGID if td else HOST_DATA)[0].lower(),
         "value": (config.tdx.mrconfigid if td else config.snp.host_data).hex(),
+        "rtmr3": rtmr3_after(config.tdx.mrconfigid).hex() if td else None,
         **init_data.identity._asdict(),
     }

@@ -22,7 +22,7 @@ from launcher.errors import VmConfigInvalid
 from launcher.io.hashing import FileUnreadable
 from launcher.service.init_data import read_init_data
 from launcher.service.vm_file import resolve
-from policy.initdata import MAX_BYTES, Identity, parse_init_data, write_init_data
+from policy.initdata import MAX_BYTES, Identity, parse_init_data, rtmr3_after, write_init_data
 from tests.fakes.vm_files import GENERIC, PLAIN, WEB_1, around
 
 PLATFORMS = ("sev-snp", "emulated-snp", "tdx", "emulated-tdx")
@@ -68,6 +68,7 @@ def test_the_launch_is_bound_to_the_text_the_guest_is_handed(platform: str) -> N
     members = init_data_members(vm, plan.init_data)
     assert members is not None
     assert (members["digest"], members["value"], members["vm"]) == (digest.hex(), digest.hex(), "web-1")
+    assert members["rtmr3"] == (rtmr3_after(digest).hex() if "tdx" in platform else None)
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
