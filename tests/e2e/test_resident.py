@@ -103,6 +103,10 @@ def replaced_in_the_guest(before: dict[str, Any], after: dict[str, Any], demo: S
     assert [slot.number for slot in header.slots] == [1]
     steps = [record["outcome"] for record in demo.records() if record["kind"] == "key-rotation"]
     assert steps == ["started", "staged", "confirmed", "staged", "finished"]
+    of_vm = demo.world.run(
+        "attest", "audit", "list", "--kind", "key-rotation", "--vm", "demo", "--json", "--config", "service/attest.toml"
+    )  # fmt: skip
+    assert [record["outcome"] for record in of_vm.json()["records"]] == steps[1:]
 
 
 def test_a_program_in_the_guest_uses_interface_and_file_and_the_guest_attests_again(world: World) -> None:
