@@ -73,13 +73,12 @@ class Frontier:
         return _fold(self._edge) if self._edge else EMPTY_ROOT
 
 
-def complete_subtrees(start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The complete subtrees (level, index) that leaves ``start`` to ``end - 1`` fall into, left to right.
-
-    ``start`` must be a place where a subtree of the whole range may begin, as it always is in this module.
+def complete_subtrees(start: int, end: int, highest: int = 64) -> Iterator[tuple[int, int]]:
+    """The largest complete subtrees (level, index), up to level ``highest``, that leaves ``start`` to ``end - 1`` fall
+    into, left to right.
     """
     while start < end:
-        level = (end - start).bit_length() - 1
+        level = min((end - start).bit_length() - 1, highest)
         if start:
             level = min(level, (start & -start).bit_length() - 1)
         yield level, start >> level
@@ -153,6 +152,28 @@ def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], 
     """Leaf hash ``leaf`` is entry ``index`` of the tree with ``size`` leaves and ``root``, or :class:`ProofInvalid`."""
     if root_from_inclusion(leaf, index, size, path) != root:
         raise ProofInvalid(f"inclusion proof: entry {index} is not in the tree of {size} with root {root.hex()}")
+
+
+def verify_subtree(leaves: Sequence[bytes], first: int, size: int, path: Sequence[bytes], root: bytes) -> None:
+    """Leaf hashes ``leaves`` are the entries from ``first`` on of the tree with ``size`` leaves and ``root``.
+
+    They must be a complete subtree (a power of two of them, ``first`` a multiple of it); ``path`` leads from its root
+    to that of the tree. Raises :class:`ProofInvalid`.
+    """
+    count = len(leaves)
+    if count.bit_count() != 1 or first % count or not 0 <= first <= size - count:
+        raise ProofInvalid(f"subtree proof: {count} leaves from {first} on are no subtree of a tree of {size}")
+    level = count.bit_length() - 1
+    # What is left of the tree above the subtree's level is a tree itself, whose leaves are subtrees.
+    if root_from_inclusion(_joined(leaves), first >> level, ((size - 1) >> level) + 1, path) != root:
+        raise ProofInvalid(f"subtree proof: entries {first} to {first + count - 1} are not in the tree of {size}")
+
+
+def _joined(nodes: Sequence[bytes]) -> bytes:
+    """The root over a power of two of nodes."""
+    while len(nodes) > 1:
+        nodes = [node_hash(*pair) for pair in zip(nodes[::2], nodes[1::2], strict=True)]
+    return nodes[0]
 
 
 def verify_consistency(old: int, new: int, path: Sequence[bytes], old_root: bytes, new_root: bytes) -> None:

@@ -4,10 +4,11 @@
     python3 verify_proof.py PROOF.json LOG.PUB [WITNESS.PUB …]
 
 It checks that the record in PROOF.json is an entry of the log whose public key is in LOG.PUB, that each witness named
-has cosigned that checkpoint, and that every attached file has the digest it is named by. It prints the record. It does
-*not* judge the evidence again: ``attest audit verify`` does that from the same file. Written to be read in one sitting,
-and kept apart on purpose: nothing here is imported from the rest of the program. Formats: C2SP signed-note,
-tlog-checkpoint, tlog-cosignature and tlog-proof; RFC 6962, section 2.1; RFC 9162, section 2.1.3.2.
+has cosigned that checkpoint, and that every attached file has the digest it is named by. It prints the record; of a
+bundle of proofs all of them, one a line. It does *not* judge the evidence again: ``attest audit verify`` does that from
+the same file. Written to be read in one sitting, and kept apart on purpose: nothing here is imported from the rest of
+the program. Formats: C2SP signed-note, tlog-checkpoint, tlog-cosignature and tlog-proof; RFC 6962, section 2.1; RFC
+9162, section 2.1.3.2; ``attest.audit.proof/1`` and ``attest.audit.bundle/1`` as ``docs/PROOFS.md`` describes them.
 """
 
 import base64
@@ -85,12 +86,8 @@ def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def check(proof_file: bytes, log: str, witnesses: list[str]) -> dict[str, object]:
-    """The record, or :class:`Refused`."""
-    document = json.loads(proof_file, object_pairs_hook=once)
-    if document["schema"] != "attest.audit.proof/1":
-        raise Refused(f"schema {document['schema']!r}")
-    head, _, note = document["proof"].partition("\n\n")
+def check_note(note: str, log: str, witnesses: list[str]) -> tuple[int, bytes]:
+    """Size and root of the log, by the checkpoint that the log and all witnesses signed."""
     text, _, signatures = note.rpartition("\n\n")
     text, lines = text + "\n", signatures.splitlines()
     origin, size, root = text.splitlines()
@@ -100,20 +97,67 @@ def check(proof_file: bytes, log: str, witnesses: list[str]) -> dict[str, object
     check_signature(text, lines, key)
     for witness in witnesses:
         check_signature(text, lines, public_key(witness))
+    return int(size), base64.b64decode(root, validate=True)
+
+
+def numbered(record: bytes, number: int) -> dict[str, object]:
+    """The record's members, among them its number."""
+    found: dict[str, object] = json.loads(record, object_pairs_hook=once)
+    if found["seq"] != number:
+        raise Refused("the record states another number")
+    return found
+
+
+def check_files(files: dict[str, str]) -> None:
+    """Every attached file has the digest it is named by."""
+    for digest, data in files.items():
+        if hashlib.sha256(base64.b64decode(data, validate=True)).hexdigest() != digest:
+            raise Refused(f"attached file {digest} has another digest")
+
+
+def check(proof_file: bytes, log: str, witnesses: list[str]) -> dict[str, object]:
+    """The record, or :class:`Refused`."""
+    document = json.loads(proof_file, object_pairs_hook=once)
+    if document["schema"] != "attest.audit.proof/1":
+        raise Refused(f"schema {document['schema']!r}")
+    head, _, note = document["proof"].partition("\n\n")
+    size, root = check_note(note, log, witnesses)
     first, index, *path = head.split("\n")
     if first != "c2sp.org/tlog-proof@v1" or not index.startswith("index "):
         raise Refused("not a tlog-proof")
     record = document["record"].encode()
     leaf = hashlib.sha256(b"\0" + record).digest()
     hashes = [base64.b64decode(item, validate=True) for item in path]
-    if root_of(leaf, int(index[6:]), int(size), hashes) != base64.b64decode(root, validate=True):
+    if root_of(leaf, int(index[6:]), size, hashes) != root:
         raise Refused("the record is not in the log")
-    for digest, data in document["blobs"].items():
-        if hashlib.sha256(base64.b64decode(data, validate=True)).hexdigest() != digest:
-            raise Refused(f"attached file {digest} has another digest")
-    found: dict[str, object] = json.loads(record, object_pairs_hook=once)
-    if found["seq"] != int(index[6:]) + 1:
-        raise Refused("the record states another number")
+    check_files(document["blobs"])
+    return numbered(record, int(index[6:]) + 1)
+
+
+def check_bundle(bundle: bytes, log: str, witnesses: list[str]) -> list[dict[str, object]]:
+    """All records of a bundle, or :class:`Refused`: blocks that are whole subtrees of the log's tree."""
+    lines = iter(bundle.split(b"\n"))
+    start, found = json.loads(next(lines), object_pairs_hook=once), []
+    if start["schema"] != "attest.audit.bundle/1":
+        raise Refused(f"schema {start['schema']!r}")
+    size, root = check_note(start["checkpoint"], log, witnesses)
+    for line in lines:
+        head = json.loads(line or b"{}", object_pairs_hook=once)
+        check_files(head.get("shared", {}))
+        count, index = head.get("count", 0), head.get("first", 1) - 1
+        # Before each record stands a line with files of its own, which have no name to differ from.
+        records = [record for _, record in zip(range(2 * count), lines)][1::2]  # noqa: B905  # a cut file is short
+        nodes = [hashlib.sha256(b"\0" + record).digest() for record in records]
+        if len(records) != count or count & (count - 1) or (count and index % count):
+            raise Refused(f"the block of record {index + 1} is not whole")
+        found += [numbered(record, number) for number, record in enumerate(records, index + 1)]
+        while len(nodes) > 1:
+            nodes = [hashlib.sha256(b"\1" + a + b).digest() for a, b in zip(nodes[::2], nodes[1::2], strict=True)]
+        level, path = count.bit_length() - 1, [base64.b64decode(item, validate=True) for item in head.get("path", [])]
+        if nodes and root_of(nodes[0], index >> level, ((size - 1) >> level) + 1, path) != root:
+            raise Refused(f"the records from {index + 1} on are not in the log")
+    if not found:
+        raise Refused("a bundle of nothing")
     return found
 
 
@@ -123,8 +167,13 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(__doc__)
         return 2
     contents = [Path(name).read_bytes() for name in arguments]
+    keys = [item.decode() for item in contents[1:]]
     try:
-        record = check(contents[0], contents[1].decode(), [item.decode() for item in contents[2:]])
+        if contents[0].startswith(b'{"checkpoint":'):
+            for entry in check_bundle(contents[0], keys[0], keys[1:]):
+                sys.stdout.write(json.dumps(entry, separators=(",", ":"), sort_keys=True) + "\n")
+            return 0
+        record = check(contents[0], keys[0], keys[1:])
     except (Refused, ValueError, KeyError, TypeError, AttributeError) as exc:
         sys.stderr.write(f"REFUSED: {exc}\n")
         return 1

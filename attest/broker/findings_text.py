@@ -54,7 +54,8 @@ def _shared_checks(known: Known) -> tuple[bytes, ...]:
 
 
 def _check(check: Check) -> bytes:
-    return written(check._asdict())
+    name, expected, actual, outcome, clause = check
+    return written({"actual": actual, "clause": clause, "expected": expected, "id": name, "outcome": outcome})
 
 
 def _claims(claims: TeeClaims) -> orjson.Fragment:

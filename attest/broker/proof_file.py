@@ -21,6 +21,7 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
+from sqlalchemy import Connection
 
 from attest.audit.chain import parse_record
 from attest.audit.checkpoint import Checkpoint, LogProof, checkpoint_of, parse_proof
@@ -34,6 +35,7 @@ from attest.broker.repeat import check_record, repeat_record
 from attest.store import blobs, records
 from attest.store.engine import Database
 from attest.store.errors import NotFound
+from attest.store.records import StoredRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +74,28 @@ class Proven:
 
 def make_proof_file(database: Database, number: int, proof: LogProof) -> ProofFile:
     """The file for record ``number``, with every blob that repeating its decision reads. Raises NotFound."""
-    used: dict[bytes, bytes] = {}
     with database.read() as tx:
         stored = records.get(tx, number)
         if stored is None:
             raise NotFound(f"audit record {number}: not found")
+        return ProofFile(stored.record, proof, blobs_of(tx, stored))
 
-        def read(digest: bytes) -> bytes | None:
-            data = blobs.get(tx, digest)
-            if data is not None:
-                used[digest] = data
-            return data
 
-        record: Any = parse_record(stored.record, f"audit record {number}")
-        if stored.kind == DECISION:
-            repeat_record(record, f"audit record {number}", read)
-    return ProofFile(stored.record, proof, used)
+def blobs_of(tx: Connection, stored: StoredRecord, memory: Memory | None = None) -> dict[bytes, bytes]:
+    """Every blob that repeating the decision of a record reads, by digest (32 bytes)."""
+    used: dict[bytes, bytes] = {}
+
+    def read(digest: bytes) -> bytes | None:
+        data = blobs.get(tx, digest)
+        if data is not None:
+            used[digest] = data
+        return data
+
+    what = f"audit record {stored.seq}"
+    record: Any = parse_record(stored.record, what)
+    if stored.kind == DECISION:
+        repeat_record(record, what, read, memory)
+    return used
 
 
 def parse_proof_file(data: bytes, memory: Memory | None = None) -> ProofFile:
@@ -112,11 +120,19 @@ def check_proof_file(
     Raises :class:`ProofInvalid` (log, witnesses, inclusion) or :class:`AuditBroken` (record)."""
     point, seen = checked_checkpoint(file.proof.note, log, tuple(witnesses), quorum)
     verify_inclusion(leaf_hash(file.record), file.proof.entry, point.size, file.proof.path, point.root)
-    what = f"audit record {file.proof.entry + 1}"
-    record, repeated = check_record(file.record, what, file.blobs, memory)
-    if record.get("seq") != file.proof.entry + 1:
-        raise AuditBroken(f"{what}: states number {str(record.get('seq'))[:40]}")
+    record, repeated = check_numbered(file.record, file.proof.entry + 1, file.blobs, memory)
     return Proven(file.record, record, point, seen, repeated)
+
+
+def check_numbered(
+    record: bytes, number: int, blobs: Mapping[bytes, bytes], memory: Memory | None
+) -> tuple[Mapping[str, Any], bool]:
+    """As :func:`attest.broker.repeat.check_record`, for a record that must state its ``number``."""
+    what = f"audit record {number}"
+    found, repeated = check_record(record, what, blobs, memory)
+    if found.get("seq") != number:
+        raise AuditBroken(f"{what}: states number {str(found.get('seq'))[:40]}")
+    return found, repeated
 
 
 # Many proofs stand under one checkpoint; what does not hold is not remembered.

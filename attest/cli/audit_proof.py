@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import Namespace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from attest.audit.checkpoint import checkpoint_of
 from attest.audit.note import Note
 from attest.broker.consistency_file import make_consistency_file
 from attest.broker.log import LogSigner, checkpoint, prove
 from attest.broker.log_tiles import export_tiles
 from attest.broker.opening import open_database
+from attest.broker.proof_bundle_make import write_bundle
 from attest.broker.proof_file import make_proof_file
 from attest.broker.witnessing import cosign_checkpoint, witnesses_of
 from attest.cli.common import print_json, print_text, read_file, safe, settings_of
@@ -19,6 +22,8 @@ from attest.keys.log_key import load_log_key
 from attest.settings import Settings
 from attest.store.engine import Database
 from policy.errors import ConfigInvalid
+
+_NUMBERS = re.compile(r"([0-9]{1,18})(?:\.\.([0-9]{1,18}))?")
 
 
 def run_checkpoint(args: Namespace) -> int:
@@ -30,18 +35,54 @@ def run_checkpoint(args: Namespace) -> int:
 
 
 def run_prove(args: Namespace) -> int:
-    """Write the proof of one record."""
+    """Write the proof of one record, or of several in one file."""
+    wanted = _numbers(args.number, every=args.all)
     settings = settings_of(args)
     database = open_database(settings)
     note = _cosigned(settings, database)
-    data = make_proof_file(database, args.number, prove(database, args.number, note)).encode()
-    _write(args.output, data)
-    if args.json:
-        print_json({"schema": "attest.audit.prove/1", "file": str(args.output), "bytes": len(data)})
+    if isinstance(wanted, int):
+        data = make_proof_file(database, wanted, prove(database, wanted, note)).encode()
+        _write(args.output, data)
+        what, length = f"proof of record {wanted}", len(data)
     else:
-        print_text(f"{args.output}: proof of record {args.number}, {len(data)} bytes; check it with")
+        numbers = wanted or range(1, checkpoint_of(note).size + 1)
+        length = _bundle(database, note, numbers, args.output)
+        what = f"proofs of records {numbers.start} to {numbers.stop - 1}"
+    if args.json:
+        print_json({"schema": "attest.audit.prove/1", "file": str(args.output), "bytes": length})
+    else:
+        print_text(f"{args.output}: {what}, {length} bytes; check it with")
         print_text(f"  attest audit verify {args.output} --log-key log.pub")
     return 0
+
+
+def _numbers(text: str | None, *, every: bool) -> int | range | None:
+    """One record, some one after the other, or ``None`` for all."""
+    if every:
+        if text is not None:
+            raise ConfigInvalid("N", ("with --all no number is wanted",))
+        return None
+    found = _NUMBERS.fullmatch(text or "")
+    if found is None:
+        raise ConfigInvalid("N", (f"got {safe(text or 'nothing')[:40]}, want a record's number, FROM..TO, or --all",))
+    first, last = int(found[1]), int(found[2] or found[1])
+    if last < first:
+        raise ConfigInvalid("N", (f"got {first}..{last}, want the lower number first",))
+    return first if found[2] is None else range(first, last + 1)
+
+
+def _bundle(database: Database, note: Note, numbers: range, path: Path) -> int:
+    """Write it whole or not at all: what was begun is not left for a bundle."""
+    unfinished = path.with_name(f"{path.name}.part")
+    try:
+        with unfinished.open("wb") as out:
+            length = write_bundle(database, note, numbers, out)
+        unfinished.replace(path)
+    except OSError as exc:
+        raise ConfigInvalid("--output", (f"{path}: {exc.strerror}",)) from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return length
 
 
 def run_growth(args: Namespace) -> int:

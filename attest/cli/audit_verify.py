@@ -1,4 +1,4 @@
-"""``attest audit verify FILE…``: proofs, consistency files and tile folders, offline, many at once over processes."""
+"""``attest audit verify FILE…``: proofs, bundles, consistency files and tile folders, offline, many over processes."""
 
 from __future__ import annotations
 
@@ -6,41 +6,32 @@ import os
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from attest.audit.errors import ProofInvalid
 from attest.audit.note import COSIGNATURE, ED25519, Verifier
 from attest.broker.consistency_file import check_consistency_file, is_consistency_file
 from attest.broker.log_folder import check_folder
 from attest.broker.presented import Memory
-from attest.broker.proof_file import Proven, check_proof_file, parse_proof_file
+from attest.broker.proof_bundle import START, Block, Bundle, Trust, is_bundle
+from attest.broker.proof_file import check_proof_file, parse_proof_file
 from attest.broker.proof_form import MAX_FILE
+from attest.cli.audit_results import Result, of_growth, of_log, of_record
 from attest.cli.common import print_json, print_text
 from policy.errors import ConfigInvalid, CvmError
 
 _CHUNK = 64
 _MEMORY = Memory()
+"""What one process remembers between files: chains, not verdicts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """What proofs are checked with."""
+class Task(NamedTuple):
+    """A path to check; of a bundle one block, or why it cannot be read."""
 
-    log: Verifier
-    witnesses: tuple[Verifier, ...]
-    quorum: int
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one path. ``found`` stays ``None`` where only ``lines`` are wanted: processes hand over little."""
-
-    path: str
-    lines: tuple[str, ...] = ()
-    found: dict[str, object] | None = None
+    path: Path
+    block: Block | None = None
     refused: str | None = None
 
 
@@ -51,26 +42,26 @@ class ProofsRefused(ProofInvalid):
 
 
 def run_verify(args: Namespace) -> int:
-    """Check everything that is named; the first that does not hold ends it, of many each is named."""
-    keys = Keys(
-        verifier(args.log_key, ED25519), tuple(verifier(text, COSIGNATURE) for text in args.witness), args.quorum
-    )
-    paths = list(_expand(args.files))
-    found, bad = [], 0
-    for result in _results(paths, keys, args.processes, whole=args.json):
+    """Check everything that is named; a single thing that does not hold ends it, of many each is named."""
+    witnesses = tuple(verifier(text, COSIGNATURE) for text in args.witness)
+    trust = Trust(verifier(args.log_key, ED25519), witnesses, args.quorum)
+    found, good, bad = [], 0, 0
+    for result in _results(list(_expand(args.files)), trust, args.processes, whole=args.json):
         if result.refused is not None:
             bad += 1
             print_text(f"{result.path}: REFUSED: {result.refused}")
-        elif result.found is not None:
+            continue
+        good += 1
+        if result.found is not None:
             found.append({"file": result.path, **result.found})
         else:
             print_text(*result.lines)
     if bad:
-        raise ProofsRefused(f"{bad} of {len(paths)} do not hold")
+        raise ProofsRefused(f"{bad} of {good + bad} do not hold")
     if args.json:
         print_json({"schema": "attest.audit.verify-proof/1", "proofs": found})
-    elif len(paths) > 1:
-        print_text(f"{len(paths)} hold")
+    elif good > 1:
+        print_text(f"{good} hold")
     return 0
 
 
@@ -92,76 +83,85 @@ def _expand(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
-def _results(paths: Sequence[Path], keys: Keys, processes: int, *, whole: bool) -> Iterator[Result]:
-    """What became of each path, in order."""
-    if len(paths) == 1:
-        yield _held(paths[0], keys, whole)
+def _results(paths: Sequence[Path], trust: Trust, processes: int, *, whole: bool) -> Iterator[Result]:
+    """What became of each path and of each record of a bundle, in order."""
+    tasks = [task for path in paths for task in _tasks(path)]
+    if len(tasks) == 1 and tasks[0] == Task(paths[0]):
+        yield _path(paths[0], trust, whole)
         return
-    if processes < 2:
-        yield from (_check(path, keys, whole) for path in paths)
+    check = partial(_check, trust=trust, whole=whole)
+    if processes < 2 or len(tasks) < 2:
+        for task in tasks:
+            yield from check(task)
         return
-    check = partial(_check, keys=keys, whole=whole)
-    with ProcessPoolExecutor(min(processes, os.cpu_count() or 1, len(paths))) as pool:
-        yield from pool.map(check, paths, chunksize=_CHUNK)
+    workers = min(processes, os.cpu_count() or 1, len(tasks))
+    with ProcessPoolExecutor(workers) as pool:
+        # Blocks are large, files are small.
+        for results in pool.map(check, tasks, chunksize=max(1, min(_CHUNK, len(tasks) // (4 * workers)))):
+            yield from results
 
 
-def _check(path: Path, keys: Keys, whole: bool) -> Result:
-    """What a file proves, or why it proves nothing."""
+def _tasks(path: Path) -> Iterator[Task]:
+    """A bundle is as many tasks as it has blocks."""
+    if path.is_dir() or not is_bundle(_read(path, len(START))):
+        yield Task(path)
+        return
     try:
-        return _held(path, keys, whole)
+        yield from (Task(path, block) for block in _bundle(path).blocks)
     except CvmError as exc:
-        return Result(str(path), refused=exc.message)
+        yield Task(path, refused=exc.message)
 
 
-def _held(path: Path, keys: Keys, whole: bool) -> Result:
-    found = _prove(path, keys, whole)
-    return Result(str(path), found=found) if whole else Result(str(path), _lines(str(path), found))
+def _check(task: Task, trust: Trust, whole: bool) -> list[Result]:
+    """What a task proves, or why it proves nothing."""
+    name = str(task.path)
+    if task.refused is not None:
+        return [Result(name, refused=task.refused)]
+    try:
+        if task.block is None:
+            return [_path(task.path, trust, whole)]
+        checked = list(_bundle(task.path).check(task.block, trust, _MEMORY))
+    except CvmError as exc:
+        return [Result(name, refused=exc.message)]
+    return [
+        Result(name, refused=refused) if proven is None else of_record(name, proven, whole)
+        for _, proven, refused in checked
+    ]
 
 
-def _prove(path: Path, keys: Keys, whole: bool) -> dict[str, object]:
-    """What one process remembers between files are chains, not verdicts."""
+def _path(path: Path, trust: Trust, whole: bool) -> Result:
+    """What a file or folder proves. Raises CvmError."""
+    name = str(path)
     if path.is_dir():
-        folder = check_folder(path, keys.log)
-        return {"kind": "log", "size": folder.checkpoint.size, "tiles": folder.tiles, "records": folder.entries}
+        folder = check_folder(path, trust.log)
+        found = {"size": folder.checkpoint.size, "tiles": folder.tiles, "records": folder.entries}
+        return of_log(name, found, whole)
     data = _read(path)
     if is_consistency_file(data):
-        grown = check_consistency_file(data, keys.log)
-        return {"kind": "consistency", "old": grown.old.size, "size": grown.new.size}
+        grown = check_consistency_file(data, trust.log)
+        return of_growth(name, {"old": grown.old.size, "size": grown.new.size}, whole)
     file = parse_proof_file(data, _MEMORY)
-    proven = check_proof_file(file, keys.log, witnesses=keys.witnesses, quorum=keys.quorum, memory=_MEMORY)
-    return {"kind": "record", **_json(proven, whole)}
+    proven = check_proof_file(file, trust.log, witnesses=trust.witnesses, quorum=trust.quorum, memory=_MEMORY)
+    return of_record(name, proven, whole)
 
 
-def _read(path: Path) -> bytes:
+def _bundle(path: Path) -> Bundle:
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE + 1)
+        state = path.stat()
+        return _opened(path, (state.st_ino, state.st_size, state.st_mtime_ns))
     except OSError as exc:
         raise ConfigInvalid(str(path), (exc.strerror or "cannot be read",)) from None
 
 
-def _lines(path: str, result: dict[str, Any]) -> tuple[str, ...]:
-    if result["kind"] == "log":
-        return (f"{path}: the log of {result['size']} records, {result['tiles']} tiles, {result['records']} records",)
-    if result["kind"] == "consistency":
-        return (f"{path}: the log of {result['size']} records extends that of {result['old']}",)
-    record = result["record"]
-    emulated = " EMULATED" if record["body"].get("emulated") else ""
-    again = "; the decision was made again from the evidence in the file, with the same outcome"
-    seen = f", cosigned by {', '.join(result['witnesses'])}" if result["witnesses"] else ""
-    return (
-        f"{path}: record {record['seq']} of {result['log']}: {record['time']} {record['kind']} {record['subject']} "
-        f"{record['outcome']}{emulated}",
-        f"  in the log of {result['size']} records, root {result['root']}{seen}{again if result['repeated'] else ''}",
-    )
+@lru_cache(8)
+def _opened(path: Path, state: tuple[int, ...]) -> Bundle:
+    """Once by each process; in another ``state`` it is another file."""
+    return Bundle(path)
 
 
-def _json(proven: Proven, whole: bool) -> dict[str, object]:
-    return {
-        "record": proven.record if whole else proven.brief,
-        "log": proven.checkpoint.origin,
-        "size": proven.checkpoint.size,
-        "root": proven.checkpoint.root.hex(),
-        "witnesses": list(proven.witnesses),
-        "repeated": proven.repeated,
-    }
+def _read(path: Path, limit: int = MAX_FILE + 1) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(limit)
+    except OSError as exc:
+        raise ConfigInvalid(str(path), (exc.strerror or "cannot be read",)) from None

@@ -15,30 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attest.audit import verify_proof
-from attest.audit.checkpoint import Checkpoint, LogProof
-from attest.audit.merkle import Frontier, inclusion_path, leaf_hash
-from attest.audit.note import COSIGNATURE, Note, cosign, sign, verifier_of
+from attest.audit.checkpoint import LogProof
+from attest.audit.merkle import inclusion_path
+from attest.audit.note import COSIGNATURE, verifier_of
 from attest.broker.proof_file import ProofFile, check_proof_file, parse_proof_file
 from policy.errors import CvmError
-
-LOG, WITNESS = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2))
-NAME, SEEN = "log.example/audit", "witness.example/w1"
-LOG_KEY, WITNESS_KEY = verifier_of(NAME, LOG), verifier_of(SEEN, WITNESS, COSIGNATURE)
-
-
-def record(number: int) -> bytes:
-    """A canonical record that is no decision."""
-    body = {"actor": {}, "body": {}, "kind": "test", "schema": "cvm.audit/1", "seq": number}
-    return json.dumps(body, separators=(",", ":"), sort_keys=True).encode()
+from tests.fakes.proof_bundles import LOG_KEY, SEEN, WITNESS_KEY, log, record
 
 
 def proof_file(number: int = 5, size: int = 11) -> bytes:
-    nodes, frontier = {}, Frontier()
-    for index in range(size):
-        nodes.update({(level, at): value for level, at, value in frontier.push(leaf_hash(record(index + 1)))})
-    point = Checkpoint(NAME, size, frontier.root())
-    note = Note(point.text, (sign(point.text, NAME, LOG), cosign(point.text, SEEN, WITNESS, 1_800_000_000)))
-    path = tuple(inclusion_path(number - 1, size, lambda level, at: nodes[level, at]))
+    note, nodes = log(size)
+    path = tuple(inclusion_path(number - 1, size, nodes))
     data = b"an attached file"
     return ProofFile(record(number), LogProof(number - 1, path, note), {hashlib.sha256(data).digest(): data}).encode()
 

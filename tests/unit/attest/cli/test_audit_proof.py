@@ -164,3 +164,30 @@ def test_a_torn_or_changed_file_of_the_log_is_named(
 @pytest.mark.parametrize("number", ["0", "99"])
 def test_a_record_that_is_not_there_is_exit_10(service: Served, tmp_path: Path, number: str) -> None:
     assert service.attest("audit", "prove", number, "-o", str(tmp_path / "p")).code == 10
+
+
+def test_many_records_go_into_one_file_that_processes_share(service: Served, tmp_path: Path) -> None:
+    bundle, key = tmp_path / "all.jsonl", str(service.folder / "log.pub")
+    for number in range(3):
+        assert service.attest("key", "put", f"default/x/{number}", stdin=SECRET).code == 0
+    made = service.attest("audit", "prove", "--all", "-o", str(bundle))
+    assert (made.code, "proofs of records 1 to 5" in made.out) == (0, True)
+    for processes in ("1", "2"):
+        done = attest_command("audit", "verify", str(bundle), "--log-key", key, "--processes", processes)
+        assert (done.code, done.out.count(f"{bundle}: record"), "5 hold" in done.out) == (0, 5, True)
+    shown = attest_command("audit", "verify", str(bundle), "--log-key", key, "--json")
+    assert [proof["record"]["seq"] for proof in json.loads(shown.out)["proofs"]] == [1, 2, 3, 4, 5]
+    assert service.attest("audit", "prove", "2..3", "-o", str(bundle)).code == 0
+    bundle.write_text(bundle.read_text().replace("stored", "erased", 1))
+    done = attest_command("audit", "verify", str(bundle), "--log-key", key)
+    assert (done.code, "REFUSED: subtree proof: entries 1 to 1" in done.out) == (6, True)
+    bundle.write_text('{"checkpoint":')
+    assert attest_command("audit", "verify", str(bundle), "--log-key", key).code == 6
+
+
+@pytest.mark.parametrize("which", [["3..1"], ["x"], [], ["1", "--all"], ["1.."]])
+def test_records_to_prove_are_named_by_numbers(service: Served, tmp_path: Path, which: list[str]) -> None:
+    done = service.attest("audit", "prove", *which, "-o", str(tmp_path / "p"))
+    assert (done.code, (tmp_path / "p").exists()) == (3, False)
+    assert service.attest("audit", "prove", "1..99", "-o", str(tmp_path / "p")).code == 10
+    assert not list(tmp_path.glob("p*"))
