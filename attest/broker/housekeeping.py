@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from attest.audit.record import COLLATERAL_CHANGE, KEYS_CHANGE, ROLES_CHANGE, SETTINGS_CHANGE, Actor
+from attest.broker.ends import End, ends, record_end
 from attest.broker.log import LogSigner, checkpoint, follow
 from attest.broker.operations import By
 from attest.broker.service import Service
@@ -45,6 +46,7 @@ class Housekeeper:
     interval: timedelta | None = None
     _due: datetime | None = field(default=None, init=False)
     _told: str = field(default="", init=False)
+    _ended: set[End] = field(default_factory=set, init=False)
 
     @classmethod
     def of(cls, service: Service, settings: Settings) -> Housekeeper:
@@ -78,6 +80,14 @@ class Housekeeper:
         document = self.service.rules.current().document
         self._note(COLLATERAL_CHANGE, collateral_inventory(self.service.collateral, document, now), now)
 
+    def look_at_references(self, now: datetime) -> None:
+        """Put on record which reference values a date has ended, once for each. Raises StoreUnavailable."""
+        found = ends(self.service.rules.current(), now)
+        for end in found:
+            if end not in self._ended:
+                record_end(self.service.database, end, self._by(now))
+        self._ended = set(found)  # what is registered again after it was retired ends again
+
     def sign_if_due(self, now: datetime) -> None:
         """Sign a checkpoint once an interval where this replica holds the lease, else note what was signed.
 
@@ -102,8 +112,10 @@ class Housekeeper:
         self._told = missing
 
     def _note(self, kind: str, inventory: Inventory, now: datetime, actor: Actor | None = None) -> None:
-        by = By(actor or Actor("service", self.replica), now)
-        record_change(self.service.database, kind, inventory, self.replica, by)
+        record_change(self.service.database, kind, inventory, self.replica, self._by(now, actor))
+
+    def _by(self, now: datetime, actor: Actor | None = None) -> By:
+        return By(actor or Actor("service", self.replica), now)
 
 
 def keep_house(
@@ -113,7 +125,7 @@ def keep_house(
 ) -> None:
     """For as long as the process lives. What fails is logged and tried again."""
     while True:
-        for act in (keeper.look_at_keys, keeper.look_at_collateral, keeper.sign_if_due):
+        for act in (keeper.look_at_keys, keeper.look_at_collateral, keeper.look_at_references, keeper.sign_if_due):
             _tried(act, clock())
         wait = LOOK_SECONDS if keeper.interval is None else min(LOOK_SECONDS, keeper.interval.total_seconds())
         sleep(wait)

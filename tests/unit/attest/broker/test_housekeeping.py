@@ -19,7 +19,7 @@ from attest.audit.record import Actor
 from attest.broker import housekeeping
 from attest.broker.housekeeping import Housekeeper, keep_house
 from attest.broker.opening import apply_policy_file, open_database, open_service
-from attest.broker.operations import By
+from attest.broker.operations import By, add_reference
 from attest.broker.questions import changes, read_record
 from attest.broker.standing import Piece, record_change
 from attest.broker.witnessing import Witness, witnesses_of
@@ -31,7 +31,7 @@ from attest.web.health import checks
 from policy.errors import CvmError
 from tests.fakes.amd_pki import NOW
 from tests.fakes.served import Served
-from tests.fakes.service_world import PKI, ServiceWorld
+from tests.fakes.service_world import PKI, ServiceWorld, reference
 from tests.fakes.witness import FakeWitness
 
 BY = By(Actor("service", "r1"), NOW)
@@ -78,6 +78,17 @@ def test_a_first_start_says_what_the_service_stands_on_and_a_second_one_nothing(
     keys = found["keys-change"][0]["added"]
     assert {name.rpartition(" ")[0] for name in keys} == {"token key", "master key", "TLS", "answer", "log"}
     assert "signers" in found["settings-change"][0]["added"]["policy"]
+
+
+def test_the_house_puts_on_record_what_a_date_has_ended(folder: Path) -> None:
+    keeper = housekeeper(folder)
+    document = reference("brief", expires=NOW + timedelta(days=1))
+    add_reference(keeper.service.database, document, BY)
+    for day in (0, 1, 2):
+        keeper.look_at_references(NOW + timedelta(days=day))
+        assert len(bodies(keeper, "reference-retire")) == min(day, 1)
+    housekeeper(folder, "r2").look_at_references(NOW + timedelta(days=3))
+    assert [found["said_by"] for found in bodies(keeper, "reference-retire")] == ["file"]
 
 
 def test_no_secret_is_in_what_is_recorded_of_keys(folder: Path) -> None:

@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
+from attest.audit.canonical import rfc3339
+from attest.audit.record import Actor
+from attest.broker.ends import ends, record_end
 from attest.broker.errors import RequestMalformed
-from attest.broker.operations import add_reference
+from attest.broker.operations import By, add_reference
+from attest.broker.rules import RulesInForce
 from attest.broker.upgrades import progress, promote, state_of
 from attest.broker.verify_trail import verify_trail
 from attest.store import records, rules
@@ -114,6 +118,39 @@ def test_promoted_everybody_may_use_it_and_the_old_one_ends_by_itself_on_its_dat
     assert verify_trail(world.database).repeated == 3
     with world.database.read() as tx:
         assert state_of(rules.get_reference(tx, "web-1"), world.now) == "retired"
+
+
+def test_a_date_that_ends_a_value_is_on_record_once_whichever_replica_looks(world: ServiceWorld) -> None:
+    planned(world)
+    promote(world.database, "web-2", world.now + DAY, world.by)
+    brief = {"expires": world.now + 2 * DAY}
+    world.add_reference(reference("brief", b"\x33" * 48, **brief))
+    replicas = [RulesInForce(world.database), RulesInForce(world.database)]
+
+    def look() -> list[str]:
+        return [
+            end.name
+            for rules in replicas
+            for end in ends(rules.current(), world.now)
+            if record_end(world.database, end, By(Actor("service", "r1"), world.now))
+        ]
+
+    assert look() == []
+    world.later(days=1, seconds=-1)
+    assert look() == []
+    world.later(seconds=1)
+    assert (look(), look()) == (["web-1"], [])
+    said = body(world, "reference-retire")
+    assert (said["ended"], said["said_by"]) == (rfc3339(NOW + DAY), "upgrade")
+    assert world.records("reference-retire")[-1]["outcome"] == "ended by its date"
+    world.later(days=1)
+    assert (look(), look()) == (["brief"], [])
+    assert body(world, "reference-retire")["said_by"] == "file"
+    world.retire("web-1")
+    assert look() == [], "what somebody retired by hand has its record"
+    world.retire("brief")
+    world.add_reference(reference("brief", b"\x33" * 48, **brief))
+    assert look() == ["brief"], "registered once more it has ended once more"
 
 
 def test_an_attestation_from_before_the_old_value_ended_gets_no_key_after_it(world: ServiceWorld) -> None:
