@@ -99,6 +99,8 @@ class _Importer:
             return
         if kind not in ("sev-snp", "tdx"):
             self._leave("launchSecurity", f"type {kind!r}: cvm launches SEV-SNP and TDX only")
+        if kind == "sev-snp" and security.attributes.get("vcek") == "no":
+            self._table("snp")["vcek_disabled"] = True
         for item in security.children:
             self._security(kind, item)
 

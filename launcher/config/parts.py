@@ -163,6 +163,7 @@ def snp(table: Table | None) -> SnpSettings | None:
     block, auth = (_path(table, name, None) if table.has(name) else None for name in ("id_block", "id_auth"))
     if (block is None) != (auth is None):
         table.problem("id_auth" if auth is None else "id_block", "id_block and id_auth come together")
+    vcek_disabled = table.value("vcek_disabled", bool, default=False) or False
     table.finish()
     return SnpSettings(
         **switches,
@@ -171,6 +172,7 @@ def snp(table: Table | None) -> SnpSettings | None:
         guest_features=features,
         id_block=block,
         id_auth=auth,
+        vcek_disabled=vcek_disabled,
     )
 
 

@@ -34,6 +34,7 @@ LARGE = 8 << 30
 def cautions(config: VmConfig, host: HostFacts, spec: VmSpec, firmware: FirmwareFacts | None) -> Iterator[Caution]:
     """Of the VM that ``config`` became."""
     yield from _console(config, spec.cmdline)
+    yield from _reports(config)
     yield from _quotes(config)
     yield from _balancing(config, host)
     yield from _limits(config, spec)
@@ -56,6 +57,15 @@ def _console(config: VmConfig, cmdline: str | None) -> Iterator[Caution]:
             "guest.console",
             "console: what kernel and programs print there is the host's to read, keep and feed back: no secret may "
             "reach it; [guest] console = false for production",
+        )
+
+
+def _reports(config: VmConfig) -> Iterator[Caution]:
+    if config.platform is Platform.SEV_SNP and config.snp.vcek_disabled:
+        yield Caution(
+            "snp.vcek-disabled",
+            "snp.vcek_disabled: reports are signed by the VLEK only: without one on this host (SNP_VLEK_LOAD) the "
+            "guest gets none, and the service must accept its authority",
         )
 
 

@@ -167,6 +167,7 @@ _RULES: tuple[tuple[str, tuple[Platform, ...], str, str], ...] = (
     ("snp.guest_features", _SNP, MEASURED, "SEV_FEATURES of every VMSA"),
     ("snp.id_block", _SNP, SHOWN, "the chip refuses a launch that does not match; its key is in every report"),
     ("snp.id_auth", _SNP, SHOWN, "the chip refuses a launch that does not match; its key is in every report"),
+    ("snp.vcek_disabled", _SNP, SHOWN, "every report says whether a VCEK or a VLEK signed it"),
     ("tdx.processor_id", _TD, MEASURED, "in SMBIOS, which RTMR0 takes"),
     ("attestation", (*_SNP, *_TD), MEASURED, _WORDS),
     ("guest", (*_SNP, *_TD), MEASURED, _WORDS),

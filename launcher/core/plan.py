@@ -192,6 +192,12 @@ def _refuse(config: VmConfig, around: Surroundings) -> None:
             code="snp.id-block-emulated",
             hint='use platform = "sev-snp"',
         )
+    if config.platform is Platform.EMULATED_SNP and config.snp.vcek_disabled:
+        raise PlanRefused(
+            "snp.vcek_disabled: the emulated chip signs with a VCEK only",
+            code="snp.vcek-emulated",
+            hint='use platform = "sev-snp"',
+        )
     if config.platform is Platform.EMULATED_SNP and config.snp.guest_features != 1:
         raise PlanRefused(
             f"snp.guest_features: {config.snp.guest_features:#x}: the emulated chip starts vCPUs with 0x1 only",
@@ -221,7 +227,9 @@ def _spec(config: VmConfig, around: Surroundings, accel: str, line: CommandLine 
     snp = None
     if config.platform is Platform.SEV_SNP:
         c_bit = around.host.c_bit if around.host.c_bit is not None else DEFAULT_C_BIT
-        snp = SnpLaunch(guest_policy(config.snp), c_bit, config.snp.host_data, around.id_block)
+        snp = SnpLaunch(
+            guest_policy(config.snp), c_bit, config.snp.host_data, around.id_block, config.snp.vcek_disabled
+        )
     emulated = config.platform is Platform.EMULATED_SNP
     light = around.light
     return described(config, accel, around.qemu.can)._replace(

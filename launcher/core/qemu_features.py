@@ -109,6 +109,8 @@ def needed(config: VmConfig) -> Iterator[tuple[str, str]]:
     yield from _disks(config)
     yield from _network(config)
     yield from _memory_and_devices(config)
+    if config.platform is Platform.SEV_SNP and config.snp.vcek_disabled:
+        yield "snp.vcek_disabled", "object:sev-snp-guest.vcek-disabled"
     if config.platform is not Platform.NONE and config.lifecycle.on_reboot == IN_PLACE:
         yield "lifecycle.on_reboot", PROTECTED_RESET
 

@@ -25,6 +25,7 @@ class SnpLaunch(NamedTuple):
     c_bit: int
     host_data: bytes
     id_block: IdBlockFiles | None = None
+    vcek_disabled: bool = False
 
 
 class LightFiles(NamedTuple):

@@ -143,7 +143,8 @@ class SnpSettings(NamedTuple):
 
     Only ``smt`` is allowed by default, because a host with SMT on refuses a guest that forbids it. ``host_data``: 32
     bytes shown in every report. ``guest_features``: SEV_FEATURES the host kernel sets, part of the launch digest.
-    ``id_block`` and ``id_auth``: files of `cvm idblock create`, both or neither.
+    ``id_block`` and ``id_auth``: files of `cvm idblock create`, both or neither. ``vcek_disabled``: reports are signed
+    by the VLEK, or not at all.
     """
 
     smt: bool = True
@@ -160,6 +161,7 @@ class SnpSettings(NamedTuple):
     guest_features: int = 1
     id_block: str | None = None
     id_auth: str | None = None
+    vcek_disabled: bool = False
 
 
 class TdxSettings(NamedTuple):

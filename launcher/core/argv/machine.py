@@ -61,6 +61,8 @@ def _snp_guest(snp: SnpLaunch, *, kernel_hashes: bool) -> str:
         identity = {"id_block": base64_text(files.block), "id_auth": base64_text(files.auth)}
         if files.author:
             identity["author_key_enabled"] = True
+    if snp.vcek_disabled:
+        identity["vcek_disabled"] = True
     return json_value(
         qom_type="sev-snp-guest", id="cgs0", cbitpos=snp.c_bit, reduced_phys_bits=1, policy=snp.policy,
         kernel_hashes=kernel_hashes, host_data=base64_text(snp.host_data), **identity,

@@ -162,6 +162,12 @@ def test_a_policy_bit_without_a_name_is_reported() -> None:
     assert "debug = true" in found.toml
 
 
+@pytest.mark.parametrize(("attribute", "wanted"), [("vcek='no'", True), ("vcek='yes'", False), ("", False)])
+def test_a_domain_whose_reports_the_vlek_alone_signs_stays_so(attribute: str, wanted: bool) -> None:
+    found = import_domain(f"<domain><launchSecurity type='sev-snp' {attribute}/></domain>".encode())
+    assert ("vcek_disabled = true" in found.toml) is wanted
+
+
 def test_a_field_of_the_wrong_length_is_not_carried_over() -> None:
     assert "launchSecurity/mrOwner" in left(
         b'<domain><launchSecurity type="tdx"><mrOwner>AAAA</mrOwner></launchSecurity></domain>'

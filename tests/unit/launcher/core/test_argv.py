@@ -85,6 +85,7 @@ CASES = {
     "none-storage-qemu-10.1": (STORAGE_CONFIG, around(firmware=None, host=host(kvm=False), qemu=qemu(10, 1, 0))),
     "sev-snp": (web_1(), around()),
     "sev-snp-qemu-10.1": (web_1(), around(qemu=qemu(10, 1, 0))),
+    "sev-snp-vlek": (web_1()._replace(snp=SnpSettings(vcek_disabled=True)), around()),
     "sev-snp-policy": (
         web_1()._replace(snp=SnpSettings(smt=False, single_socket=True, abi_min=(1, 55), host_data=bytes(range(32)))),
         around(),

@@ -9,7 +9,7 @@ from launcher.config.vm_toml import parse_vm
 from launcher.core.cost import cost_of
 from launcher.core.limits import Limits, settings
 from launcher.core.plan import LaunchPlan, Surroundings, make_plan
-from launcher.core.vm import Disk, VmConfig
+from launcher.core.vm import Disk, SnpSettings, VmConfig
 from launcher.errors import PlanRefused, VmConfigInvalid
 from policy.vocab import Platform
 from tests.fakes.vm_files import GENERIC, PLAIN, around, host, web_1
@@ -161,3 +161,13 @@ def test_a_refusal_has_an_id_for_programs_and_shows_it_to_people(
     assert f"[{code}]" in capsys.readouterr().err
     assert report(caught.value, as_json=True) == 3
     assert f'"{code}"' in capsys.readouterr().err
+
+
+def test_a_vlek_alone_is_asked_of_qemu_and_warned_of_and_no_emulated_chips() -> None:
+    config = web_1()._replace(snp=SnpSettings(vcek_disabled=True))
+    plan = make_plan(config, around())
+    assert "snp.vcek-disabled" in {item.id for item in plan.warnings}
+    assert any('"vcek-disabled":true' in word for word in plan.options)
+    with pytest.raises(PlanRefused) as caught:
+        make_plan(web_1("emulated-snp")._replace(snp=SnpSettings(vcek_disabled=True)), around())
+    assert caught.value.code == "snp.vcek-emulated"
