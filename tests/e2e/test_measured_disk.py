@@ -18,8 +18,8 @@ from launcher.io.apt import AptFolder
 from launcher.io.cachedir import cache_folder, exclusive
 from launcher.io.mirrors import FetchFailed
 from ovmf.td_disk import DEFAULT_PATH
-from tests.e2e.test_emulated_td import wait_until_booted
 from tests.e2e.test_measured_td import answer, image, quote_from
+from tests.e2e.world import wait_until_booted
 from tests.fakes.disks import fat16_of, gpt_disk
 from tests.fakes.unified import unified
 

@@ -27,8 +27,8 @@ from ovmf.td_disk import DEFAULT_PATH, DiskBoot
 from ovmf.td_firmware import TdFirmware
 from ovmf.td_predict import Machine, TdMeasurement, predict_td
 from policy.reference_tdx import FLAVOUR_EMULATED
-from tests.e2e.test_emulated_td import wait_until_booted
 from tests.e2e.test_measured_td import quote_from
+from tests.e2e.world import wait_until_booted
 from tests.fakes.debian_disk import FIRST_CONFIG, LINUX, ext4, installed
 from tests.fakes.disks import fat16_of, gpt_of
 

@@ -112,3 +112,12 @@ class World:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+
+def wait_until_booted(serial: Path, qemu: subprocess.Popen[bytes], word: bytes = b"agent started") -> None:
+    """Until the console shows ``word``; a kernel that speaks has ended boot services."""
+    deadline = time.monotonic() + 150
+    while word not in (serial.read_bytes() if serial.exists() else b""):
+        if time.monotonic() > deadline or qemu.poll() is not None:
+            raise StepFailed(f"{serial}: QEMU ended, or the guest did not boot in 150 s")
+        time.sleep(0.2)
