@@ -40,7 +40,9 @@ _SIGNED = b"cvm-exec/1 operator\0"
 _KEYS = b"cvm-exec/1 keys"
 
 # What a sealed frame holds: its first byte.
-AUTH, REQUEST, STDIN, STDIN_END, STDOUT, STDERR, EXIT = range(7)
+AUTH, REQUEST, STDIN, STDIN_END, STDOUT, STDERR, EXIT, RESIZE = range(8)
+MAX_SIDE = 4096
+"""Rows or columns of a terminal, at most."""
 
 
 class ExecMalformed(MalformedInput):
@@ -131,7 +133,7 @@ class Sealed:
         except (InvalidTag, ValueError):
             raise ExecMalformed("exec: a frame that is not the next one of this session") from None
         self._received += 1
-        if not plain or plain[0] > EXIT:
+        if not plain or plain[0] > RESIZE:
             raise ExecMalformed("exec: a frame of an unknown kind")
         return plain[0], plain[1:]
 
@@ -186,3 +188,16 @@ def check(operator: bytes, signature: bytes, digest: bytes) -> None:
         ed25519.Ed25519PublicKey.from_public_bytes(operator).verify(signature, _SIGNED + digest)
     except (InvalidSignature, ValueError):
         raise ExecMalformed("exec: the operator's signature is not over this session") from None
+
+
+def pack_size(rows: int, columns: int) -> bytes:
+    """What a `RESIZE` frame holds: rows and columns, two bytes each, big-endian; sides that cannot be are cut."""
+    return b"".join(min(max(side, 1), MAX_SIDE).to_bytes(2, "big") for side in (rows, columns))
+
+
+def unpack_size(data: bytes) -> tuple[int, int]:
+    """(rows, columns). Raises :class:`ExecMalformed`."""
+    rows, columns = int.from_bytes(data[:2], "big"), int.from_bytes(data[2:], "big")
+    if len(data) != 4 or not 1 <= rows <= MAX_SIDE or not 1 <= columns <= MAX_SIDE:
+        raise ExecMalformed(f"exec: a window of {data[:8].hex()}, want rows and columns of 1 to {MAX_SIDE}")
+    return rows, columns

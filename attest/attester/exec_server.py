@@ -7,12 +7,10 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
-import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
+from attest.attester.exec_running import Command, start
 from attest.attester.exec_session import Credential, Request, Session
 from attest.attester.ports import write_all
 from policy.exec_channel import (
@@ -20,25 +18,21 @@ from policy.exec_channel import (
     EXIT,
     HELLO,
     MAX_CHUNK,
+    RESIZE,
     STDERR,
     STDIN,
     STDIN_END,
-    STDOUT,
     Ephemeral,
     ExecMalformed,
     Message,
     Sealed,
     Stream,
+    unpack_size,
 )
 
 MAX_WAITING_INPUT = 1 << 20
 IDLE_SECONDS = 20.0
 """How long a session may take until its request is there."""
-_ENVIRONMENT = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": "/root",
-    "LANG": "C.UTF-8",
-}
 
 
 class Port:
@@ -91,11 +85,17 @@ class ExecServer:
     def serve(self, stop: Callable[[], bool] = lambda: False) -> None:
         """One session after the other."""
         while not stop():
+            # No word about why: whoever it was proved nothing. What came behind it may be another's hello.
             try:
                 self._step()
-            except (ExecMalformed, OSError) as exc:
-                self._reset()  # no word about why: whoever it was proved nothing
-                self._waiting = exc.waiting if isinstance(exc, _Interrupted) else []
+            except _Interrupted as exc:
+                self._reset()
+                self._waiting = exc.waiting
+            except ExecMalformed:
+                self._reset()
+            except OSError:
+                self._reset()
+                self._waiting = []
 
     def _step(self) -> None:
         """What arrives within a second; a session whose request takes too long is over."""
@@ -134,68 +134,56 @@ class ExecServer:
             raise TypeError("a request comes through a channel")
         self._say(f"exec: an operator runs {request.argv[0][:80]}")
         try:
-            process = subprocess.Popen(
-                list(request.argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                cwd="/", env=_ENVIRONMENT, start_new_session=True,
-            )  # fmt: skip
+            command = start(request)
         except (OSError, ValueError) as exc:
             why = exc.strerror if isinstance(exc, OSError) else str(exc)
             self._port.write(channel.seal(STDERR, f"{request.argv[0]}: {why}\n".encode()))
             self._port.write(channel.seal(EXIT, _exit(127, timed_out=False)))
             return
         try:
-            Running(self._port, channel, process, self._new_messages).until(time.monotonic() + request.timeout)
+            Running(self._port, channel, command, self._new_messages).until(time.monotonic() + request.timeout)
         finally:
-            _kill(process)
-            for pipe in (process.stdin, process.stdout, process.stderr):
-                if pipe is not None:
-                    with suppress(OSError):
-                        pipe.close()
+            command.end()
 
 
 class Running:
     """A started command: its output goes out, input comes in."""
 
     def __init__(
-        self, port: Port, channel: Sealed, process: subprocess.Popen[bytes], messages: Callable[[float], list[Message]]
+        self, port: Port, channel: Sealed, command: Command, messages: Callable[[float], list[Message]]
     ) -> None:
-        self._port, self._channel, self._process, self._messages = port, channel, process, messages
+        self._port, self._channel, self._command, self._messages = port, channel, command, messages
         self._input = bytearray()
         self._no_more = False
-        self._pipes = {
-            pipe.fileno(): kind for pipe, kind in ((process.stdout, STDOUT), (process.stderr, STDERR)) if pipe
-        }
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe is not None:
-                os.set_blocking(pipe.fileno(), False)
 
     def until(self, deadline: float) -> None:
         """To its end, or to ``deadline``; then the exit is sent. Raises :class:`ExecMalformed`, OSError."""
         timed_out = False
-        while self._pipes or self._process.poll() is None:
+        process = self._command.process
+        while self._command.outputs or process.poll() is None:
             timed_out = time.monotonic() > deadline
             if timed_out:
-                _kill(self._process)
                 break
             self._out(0.02)
             for one in self._messages(0.0):
                 self._in(one)
             self._feed()
-            if self._process.poll() is not None and not self._out(0.0):
+            if process.poll() is not None and not self._out(0.0):
                 break  # what it left behind may hold the pipes open for ever
-        code = self._process.wait()
-        self._port.write(self._channel.seal(EXIT, _exit(code, timed_out=timed_out)))
+        if timed_out:
+            self._command.end()
+        self._port.write(self._channel.seal(EXIT, _exit(process.wait(), timed_out=timed_out)))
 
     def _out(self, seconds: float) -> bool:
-        ready, _, _ = select.select(list(self._pipes), [], [], seconds) if self._pipes else ([], [], [])
-        if not self._pipes:
+        outputs = self._command.outputs
+        ready, _, _ = select.select(list(outputs), [], [], seconds) if outputs else ([], [], [])
+        if not outputs:
             time.sleep(seconds)
         for descriptor in ready:
-            data = os.read(descriptor, MAX_CHUNK)
+            kind = outputs[descriptor]
+            data = self._command.read(descriptor)
             if data:
-                self._port.write(self._channel.seal(self._pipes[descriptor], data))
-            else:
-                del self._pipes[descriptor]
+                self._port.write(self._channel.seal(kind, data))
         return bool(ready)
 
     def _in(self, one: Message) -> None:
@@ -206,6 +194,8 @@ class Running:
             self._input += data
         elif kind == STDIN_END:
             self._no_more = True
+        elif kind == RESIZE:
+            self._command.resize(*unpack_size(data))
         else:
             raise ExecMalformed(f"exec: frame kind {kind} while a command runs")
         if len(self._input) > MAX_WAITING_INPUT:
@@ -214,27 +204,10 @@ class Running:
             )
 
     def _feed(self) -> None:
-        pipe = self._process.stdin
-        if pipe is None or pipe.closed:
-            return
-        try:
-            while self._input:
-                del self._input[: os.write(pipe.fileno(), self._input[:MAX_CHUNK])]
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            self._input.clear()
-            self._no_more = True
-        if self._no_more:
-            with suppress(OSError):
-                pipe.close()
+        self._command.write(self._input)
+        if self._no_more and not self._input:
+            self._command.end_input()
 
 
 def _exit(code: int, *, timed_out: bool) -> bytes:
     return json.dumps({"code": code, "timed_out": timed_out}, separators=(",", ":")).encode("ascii")
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

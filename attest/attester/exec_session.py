@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -10,6 +11,7 @@ from policy.exec_channel import (
     ANSWER,
     AUTH,
     HELLO,
+    MAX_SIDE,
     REFUSAL,
     REQUEST,
     Ephemeral,
@@ -38,18 +40,27 @@ Credential = Callable[[], tuple[str, Agreeing]]
 """The token of an attestation the service accepted, and its key; raises CvmError when it no longer does."""
 
 
+class Terminal(NamedTuple):
+    """A terminal to run on: its ``kind`` (TERM) and size."""
+
+    kind: str
+    rows: int
+    columns: int
+
+
 class Request(NamedTuple):
-    """What to run, and how long at most."""
+    """What to run, how long at most, and on which terminal, if on one."""
 
     argv: tuple[str, ...]
     timeout: float
+    terminal: Terminal | None = None
 
 
 def parse_request(data: bytes) -> Request:
-    """``{"argv": [...], "timeout": seconds}`` and nothing else. Raises :class:`ExecMalformed`."""
+    """``{"argv": [...], "timeout": seconds}``, maybe ``"terminal"``, nothing else. Raises :class:`ExecMalformed`."""
     body = strict_json(data, "exec request", max_bytes=MAX_TEXT * 2, error=ExecMalformed)
-    if not isinstance(body, dict) or set(body) != {"argv", "timeout"}:
-        raise ExecMalformed("exec request: want exactly the members argv, timeout")
+    if not isinstance(body, dict) or set(body) - {"terminal"} != {"argv", "timeout"}:
+        raise ExecMalformed("exec request: want exactly the members argv, timeout, and terminal for one")
     argv, timeout = body["argv"], body["timeout"]
     if not isinstance(argv, list) or not 1 <= len(argv) <= MAX_ARGUMENTS:
         raise ExecMalformed(f"exec request: argv: want a list of 1 to {MAX_ARGUMENTS} strings")
@@ -59,7 +70,19 @@ def parse_request(data: bytes) -> Request:
         raise ExecMalformed(f"exec request: argv: more than {MAX_TEXT} characters")
     if type(timeout) is not int or not 1 <= timeout <= MAX_SECONDS:
         raise ExecMalformed(f"exec request: timeout: want 1 to {MAX_SECONDS} seconds")
-    return Request(tuple(argv), float(timeout))
+    terminal = _terminal(body["terminal"]) if "terminal" in body else None
+    return Request(tuple(argv), float(timeout), terminal)
+
+
+def _terminal(value: object) -> Terminal:
+    if not isinstance(value, dict) or set(value) != {"kind", "rows", "columns"}:
+        raise ExecMalformed("exec request: terminal: want exactly the members kind, rows, columns")
+    kind, rows, columns = value["kind"], value["rows"], value["columns"]
+    if not isinstance(kind, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}", kind):
+        raise ExecMalformed(f"exec request: terminal: kind {str(kind)[:40]!r}, want a name such as xterm")
+    if not all(type(side) is int and 1 <= side <= MAX_SIDE for side in (rows, columns)):
+        raise ExecMalformed(f"exec request: terminal: want 1 to {MAX_SIDE} rows and columns")
+    return Terminal(kind, rows, columns)
 
 
 class Session:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
 from launcher.core.text import ConsoleFilter
-from launcher.io.exec_client import Streams
+from launcher.io.exec_client import Exit, Streams, Window
 from launcher.io.exec_keys import new_key
-from launcher.io.statedir import existing, state_root
+from launcher.io.statedir import VmDir, existing, state_root
 from launcher.service.executing import Command, execute
 
 DESCRIPTION = """Run a command inside a guest, over a channel that ends in the guest itself: the host sees ciphertext.
@@ -18,9 +19,12 @@ It works only with a guest whose attestation the service accepted, and only for 
 under [exec], which is part of the measured command line. No file name is looked up on this host."""
 EPILOG = """examples: cvm exec --new-key op.key
           cvm exec web-1 --key op.key -- /usr/bin/python3 -c 'print(1)'
+          cvm exec web-1 --key op.key -t -- /bin/sh
 exit status: the command's own, 128 + signal if one ended it, 124 when its time was over; 3 key or configuration,
   6 the guest's token does not stand, 7 the guest refuses, 8 service unavailable, 9 no answer, 10 not attested"""
 _TIMED_OUT = 124
+_DAY = 86400
+_TERM = r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -28,7 +32,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("name", metavar="VM", nargs="?", help="its name (cvm ps)")
     parser.add_argument("--key", metavar="FILE", help="your private key")
     parser.add_argument("--new-key", metavar="FILE", help="make a key; print what the VM file must say")
-    parser.add_argument("--timeout", metavar="SECONDS", type=int, default=600, help="end the command then (600)")
+    parser.add_argument("--timeout", metavar="SECONDS", type=int, help="end the command then (600; a day with -t)")
+    parser.add_argument(
+        "-t", "--terminal", action="store_true", help="run it on a terminal like this one; implies --raw"
+    )
     parser.add_argument("--raw", action="store_true", help="let escape codes in its output through to a terminal")
     parser.add_argument_group("-- COMMAND", "program and arguments, after two dashes")
     parser.set_defaults(command=[])
@@ -55,16 +62,34 @@ def run(args: Namespace) -> int:
     if args.name is None or args.key is None or not words:
         sys.stderr.write("cvm exec: want VM, --key FILE and -- COMMAND; or --new-key FILE\n")
         return 2
-    if not 1 <= args.timeout <= 86400:
-        sys.stderr.write("cvm exec: --timeout: want 1 to 86400 seconds\n")
+    timeout = args.timeout if args.timeout is not None else _DAY if args.terminal else 600
+    if not 1 <= timeout <= _DAY:
+        sys.stderr.write(f"cvm exec: --timeout: want 1 to {_DAY} seconds\n")
         return 2
+    if args.terminal and not (os.isatty(0) and os.isatty(1)):
+        sys.stderr.write("cvm exec: -t: standard input and output must be a terminal\n")
+        return 2
+    command = Command(words, timeout, args.key)
     vm = existing(state_root(), args.name)
-    streams = Streams(_input(), _writer(1, raw=args.raw), _writer(2, raw=args.raw))
-    ended = execute(vm, Command(words, args.timeout, args.key), streams)
+    ended = _on_terminal(vm, command) if args.terminal else _plain(vm, command, raw=args.raw)
     if ended.timed_out:
-        sys.stderr.write(f"cvm exec: ended after {args.timeout} s\n")
+        sys.stderr.write(f"cvm exec: ended after {timeout} s\n")
         return _TIMED_OUT
     return ended.code if ended.code >= 0 else 128 - ended.code
+
+
+def _plain(vm: VmDir, command: Command, *, raw: bool) -> Exit:
+    return execute(vm, command, Streams(_input(), _writer(1, raw=raw), _writer(2, raw=raw)))
+
+
+def _on_terminal(vm: VmDir, command: Command) -> Exit:
+    """Every key goes to the guest, and every escape code from it to this terminal: an attested guest may draw."""
+    from launcher.io.terminal import raw, window_changes, window_size
+
+    kind = os.environ.get("TERM", "")
+    with window_changes() as changed, raw(0):
+        window = Window(kind if re.fullmatch(_TERM, kind) else "dumb", window_size, changed)
+        return execute(vm, command, Streams(0, _writer(1, raw=True), _writer(2, raw=True), window))
 
 
 def _input() -> int | None:

@@ -29,6 +29,7 @@ from policy.exec_channel import (
     POINT,
     REFUSAL,
     REQUEST,
+    RESIZE,
     STDERR,
     STDIN,
     STDIN_END,
@@ -39,9 +40,11 @@ from policy.exec_channel import (
     Sealed,
     Stream,
     message,
+    pack_size,
     session_keys,
     sign,
     transcript,
+    unpack_size,
 )
 from policy.named import NamedTuple
 from policy.strictjson import strict_json
@@ -73,12 +76,23 @@ class Exit(NamedTuple):
     timed_out: bool
 
 
+class Window(NamedTuple):
+    """The operator's terminal: its ``kind`` (TERM), its size now (rows, columns), and a descriptor that can be read
+    when that has changed.
+    """
+
+    kind: str
+    size: Callable[[], tuple[int, int]]
+    changed: int
+
+
 class Streams(NamedTuple):
-    """``stdin``: a descriptor or ``None``; the others take bytes."""
+    """``stdin``: a descriptor or ``None``; the others take bytes. ``window``: run on a terminal like this one."""
 
     stdin: int | None
     stdout: Callable[[bytes], object]
     stderr: Callable[[bytes], object]
+    window: Window | None = None
 
 
 Trust = Callable[[str], bytes]
@@ -137,16 +151,15 @@ def _received(client: socket.socket, stream: Stream, seconds: float) -> list[Mes
 
 def run_command(client: socket.socket, channel: Sealed, argv: list[str], timeout: int, streams: Streams) -> Exit:
     """Run it to its end. Raises :class:`ExecFailed`, :class:`policy.exec_channel.ExecMalformed`."""
-    request = json.dumps({"argv": argv, "timeout": timeout}, separators=(",", ":")).encode("ascii")
-    client.sendall(channel.seal(REQUEST, request))
-    stdin = streams.stdin
+    client.sendall(channel.seal(REQUEST, _request(argv, timeout, streams.window)))
+    stdin, window = streams.stdin, streams.window
     if stdin is None:
         client.sendall(channel.seal(STDIN_END))
     stream = Stream(DATA)
     deadline = time.monotonic() + timeout + GRACE
     while time.monotonic() < deadline:
-        waited = [client.fileno()] if stdin is None else [client.fileno(), stdin]
-        ready, _, _ = select.select(waited, [], [], 1.0)
+        inputs = (client.fileno(), stdin, None if window is None else window.changed)
+        ready, _, _ = select.select([item for item in inputs if item is not None], [], [], 1.0)
         if client.fileno() in ready:
             ended = _output(client, stream, channel, streams)
             if ended is not None:
@@ -155,7 +168,18 @@ def run_command(client: socket.socket, channel: Sealed, argv: list[str], timeout
             data = os.read(stdin, MAX_CHUNK)
             client.sendall(channel.seal(STDIN, data) if data else channel.seal(STDIN_END))
             stdin = stdin if data else None
+        if window is not None and window.changed in ready:
+            os.read(window.changed, MAX_CHUNK)
+            client.sendall(channel.seal(RESIZE, pack_size(*window.size())))
     raise ExecFailed(f"exec: no word from the guest {GRACE:g} s after the command's time was over")
+
+
+def _request(argv: list[str], timeout: int, window: Window | None) -> bytes:
+    body: dict[str, object] = {"argv": argv, "timeout": timeout}
+    if window is not None:
+        rows, columns = unpack_size(pack_size(*window.size()))
+        body["terminal"] = {"kind": window.kind, "rows": rows, "columns": columns}
+    return json.dumps(body, separators=(",", ":")).encode("ascii")
 
 
 def _output(client: socket.socket, stream: Stream, channel: Sealed, streams: Streams) -> Exit | None:

@@ -6,9 +6,13 @@ disk's key again.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -101,11 +105,30 @@ def _scenario(world: World) -> None:
                      "/usr/bin/python3", "-c", "import time; time.sleep(99)", want=124)  # fmt: skip
     assert "ended after 2 s" in done.err
 
+    assert _on_a_terminal(world) == "terminal /dev/pts/0 33 99 vt220\r\n"
+
     # An operator whom the measured command line does not name.
     world.run("cvm", "exec", "--new-key", "other.key")
     assert "does not have this key" in run("/bin/true", want=10, key="other.key")[1]
     _moves(world)
     assert "is moved" in run("/bin/true", want=10)[1]
+
+
+def _on_a_terminal(world: World) -> str:
+    """What a command on a terminal sees of it; nothing is shown twice, for this terminal is raw meanwhile."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
+    program = "import os; s = os.get_terminal_size(0); print('terminal', os.ttyname(0), s.lines, s.columns, os.environ['TERM'])"
+    argv = ("exec", "guest", "--key", "op.key", "-t", "--", "/usr/bin/python3", "-c", program)
+    done = subprocess.run(
+        [sys.executable, "-m", "launcher", *argv], stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, check=False,
+        env={**world.environment(), "TERM": "vt220"}, cwd=world.folder, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    shown = os.read(ours, 4096).decode()
+    os.close(theirs)
+    os.close(ours)
+    return shown
 
 
 def _another_vm_of_the_image_gets_nothing(world: World) -> None:

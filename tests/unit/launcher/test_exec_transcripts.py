@@ -24,7 +24,7 @@ from attest.attester.exec_session import Session, parse_request
 from attest.attester.jwe import GuestKey
 from launcher.core.exec_token import TokenMalformed, TokenUntrusted, revoked_ids, trusted_point
 from launcher.io import exec_client
-from launcher.io.exec_client import ExecFailed, ExecRefused, Exit, Streams, handshake, parse_exit, run_command
+from launcher.io.exec_client import ExecFailed, ExecRefused, Exit, Streams, Window, handshake, parse_exit, run_command
 from policy.exec_channel import (
     ANSWER,
     AUTH,
@@ -45,11 +45,13 @@ from policy.exec_channel import (
     Stream,
     check,
     message,
+    pack_size,
     parse_hello,
     public_point,
     session_keys,
     sign,
     transcript,
+    unpack_size,
 )
 
 DIGEST = "ab" * 48
@@ -417,9 +419,17 @@ class Ends:
     said: list[str]
     shown: dict[str, bytes] = field(default_factory=lambda: {"out": b"", "err": b""})
 
-    def run(self, *argv: str, timeout: int = 10, stdin: int | None = None) -> Exit:
+    def run(
+        self, *argv: str, timeout: int = 10, stdin: int | None = None, window: Window | None = None,
+        seen: Callable[[bytes], object] = lambda data: None,
+    ) -> Exit:  # fmt: skip
         channel = handshake(self.client, OPERATOR, trust)
-        streams = Streams(stdin, lambda data: self._show("out", data), lambda data: self._show("err", data))
+
+        def output(data: bytes) -> None:
+            self._show("out", data)
+            seen(self.shown["out"])
+
+        streams = Streams(stdin, output, lambda data: self._show("err", data), window)
         return run_command(self.client, channel, list(argv), timeout, streams)
 
     def _show(self, where: str, data: bytes) -> None:
@@ -458,6 +468,71 @@ def test_output_errors_input_and_status_come_through_one_command_after_the_other
     assert ends.said[0].startswith("exec: an operator runs") and "o" * 9 not in " ".join(ends.said)
 
 
+ON_A_TERMINAL = """
+import os, signal, sys
+def size(*_): print("winch", os.get_terminal_size(0).lines, os.get_terminal_size(0).columns, flush=True)
+signal.signal(signal.SIGWINCH, size)
+found = os.get_terminal_size(2)
+print(os.environ["TERM"], found.lines, found.columns, flush=True)
+os.write(2, os.ttyname(1).encode() + b"\\n")
+try:
+    for line in iter(sys.stdin.readline, ""): print("got", line, end="", flush=True)
+except KeyboardInterrupt:
+    print("interrupted")
+    sys.exit(5)
+"""
+
+
+def test_a_terminal_has_the_operators_size_and_kind_and_follows_the_window(ends: Ends) -> None:
+    keys, typing = os.pipe()
+    changed, change = os.pipe()
+    sizes = iter(((24, 80), (50, 132)))
+    window = Window("vt220", lambda: next(sizes), changed)
+    steps = [(b"/dev/pts/", change, b"w"), (b"winch 50 132", typing, b"word\n"), (b"got word", typing, b"\x03")]
+
+    def react(output: bytes) -> None:
+        if steps and steps[0][0] in output:
+            _, to, what = steps.pop(0)
+            os.write(to, what)
+
+    assert ends.run(*python(ON_A_TERMINAL), stdin=keys, window=window, seen=react) == Exit(5, False)
+    shown = ends.shown["out"].decode()
+    assert shown.startswith("vt220 24 80\r\n/dev/pts/")
+    assert "got word\r\n" in shown and shown.endswith("interrupted\r\n")
+    assert ends.shown["err"] == b""
+
+
+def test_the_end_of_input_is_the_end_of_file_on_a_terminal_too(ends: Ends) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"line\n")
+    os.close(writing)
+    window = Window("xterm", lambda: (24, 80), os.pipe()[0])
+    assert ends.run("/bin/cat", stdin=reading, window=window) == Exit(0, False)
+    assert ends.shown["out"].count(b"line\r\n") == 2  # echoed, and said by cat
+
+
+def test_a_terminals_command_that_is_not_there_says_so(ends: Ends) -> None:
+    assert ends.run("/nowhere", window=Window("xterm", lambda: (24, 80), os.pipe()[0])) == Exit(127, False)
+    assert b"No such file" in ends.shown["err"]
+
+
+def test_a_window_of_any_size_is_sent_within_bounds_and_one_beyond_them_is_refused() -> None:
+    assert unpack_size(pack_size(0, 70_000)) == (1, 4096)
+    for wrong in (b"", b"\0\1\0", b"\0\0\0\1", b"\0\1\x10\1", b"\0\1\0\1\0"):
+        with pytest.raises(ExecMalformed, match="want rows and columns"):
+            unpack_size(wrong)
+
+
+@pytest.mark.parametrize(
+    "terminal",
+    [None, {}, {"kind": "x", "rows": 1}, {"kind": "x", "rows": 1, "columns": 0}, {"kind": "x", "rows": True, "columns": 1},
+     {"kind": "../x", "rows": 1, "columns": 1}, {"kind": "", "rows": 1, "columns": 1}, {"kind": "x", "rows": 4097, "columns": 1}],
+)  # fmt: skip
+def test_a_request_for_a_terminal_that_cannot_be_is_refused(terminal: object) -> None:
+    with pytest.raises(ExecMalformed, match="exec request: terminal"):
+        parse_request(json.dumps({"argv": ["x"], "timeout": 1, "terminal": terminal}).encode())
+
+
 def test_a_command_ends_when_its_time_is_over_and_so_does_what_it_started(ends: Ends) -> None:
     assert ends.run("/bin/sh", "-c", "sleep 60 & echo $!; wait", timeout=1) == Exit(-9, True)
     child = int(ends.shown["out"])
@@ -487,6 +562,12 @@ def test_the_rest_of_a_session_that_broke_off_does_not_disturb_the_next(
 ) -> None:
     monkeypatch.setattr(exec_client, "HELLO_SECONDS", 0.5)
     ends.client.sendall(message(DATA, bytes(2000))[:700])
+    assert ends.run("/bin/true") == Exit(0, False)
+
+
+def test_a_hello_right_behind_what_an_ended_session_still_sent_is_heard(ends: Ends) -> None:
+    """A command that cannot be started ends before its input has come."""
+    ends.client.sendall(message(DATA, bytes(40)))
     assert ends.run("/bin/true") == Exit(0, False)
 
 
