@@ -25,7 +25,7 @@ _ADDRESS = r"[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]"
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _PAGES = {"none": 0, "2MiB": 2 << 20, "1GiB": 1 << 30}
 _PROCESSORS = 'a list of processors such as "0-3,8"'
-MAX_NODES, MAX_PASSED = 16, 16
+MAX_NODES, MAX_PASSED, MAX_WAYS = 16, 16, 32
 
 
 def shape(table: Table, count: int) -> tuple[int, int]:
@@ -67,7 +67,10 @@ def placement(table: Table | None, vcpus: int) -> Placement:
         emulator=_list(table, "emulator"),
         mems=_list(table, "mems"),
         smt_isolation=table.value("smt_isolation", bool, default=False) or False,
+        l3_ways=table.value("l3_ways", int, 0) or 0,
     )
+    if not 0 <= found.l3_ways <= MAX_WAYS:
+        table.problem("l3_ways", f"got {found.l3_ways}, want 0 (all) to {MAX_WAYS}")
     if found.auto and (found.vcpus or found.mems):
         table.problem("auto", "chooses vcpus and mems by itself: want one or the other")
     table.finish()

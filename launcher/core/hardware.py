@@ -14,7 +14,7 @@ class Placement(NamedTuple):
     """Where threads run. ``vcpus``: one list for each vCPU, or empty. ``auto``: choose from the host's topology.
 
     ``mems``: host NUMA nodes for all memory of the process, private pages too. ``smt_isolation``: no thread of another
-    process beside a vCPU on one core (core scheduling).
+    process beside a vCPU on one core (core scheduling). ``l3_ways``: of every last-level cache, 0 for all.
     """
 
     auto: bool = False
@@ -23,6 +23,7 @@ class Placement(NamedTuple):
     emulator: str | None = None
     mems: str | None = None
     smt_isolation: bool = False
+    l3_ways: int = 0
 
 
 MODULES, VIRTIO_MEM = "modules", "virtio-mem"

@@ -51,6 +51,8 @@ def _decisions(placement: Placement, host: HostTopology, why: str) -> list[tuple
     ]
     if placement.mems is not None:
         rows.append(("memory from", f"node {placement.mems}", "a policy of the process: private memory follows it too"))
+    if placement.l3_ways:
+        rows.append(("cache", f"{placement.l3_ways} ways of every L3", "it cannot push others out of the rest"))
     if placement.smt_isolation:
         value = "core scheduling" if host.smt else "nothing to do"
         rows.append(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from launcher.io.pinning import Pinned
+    from launcher.io.resctrl import Partition
     from launcher.service.planning import Prepared
 
 
@@ -31,6 +32,7 @@ def confined_qemu(
     config, plan = prepared.config, prepared.plan
     wanted = settings(config.limits, config.platform, plan.placement.mems)
     placed: list[cgroup.Placed] = []
+    cached: list[Partition] = []
     confined = confinement(config.isolation, plan.spec, plan.qemu)
 
     def limit(pid: int) -> None:
@@ -43,10 +45,11 @@ def confined_qemu(
         try:
             qemu = start_qemu(plan.argv, dict(plan.qemu.env), vm, log, jail, limit, (*fds, *opened))
             pinned, told = _pinned(qemu, plan.placement)
+            told += _cached(qemu, vm.name, plan.placement, cached)
             said = (*isolation.statement(qemu.steps), *cgroup.statement(placed[0]), *told)
             for line in said:
                 say(line)
-            vm.write_json(CONFINEMENT_FILE, _document(qemu, placed[0], pinned))
+            vm.write_json(CONFINEMENT_FILE, _document(qemu, placed[0], pinned, cached))
             try:
                 yield qemu
             finally:
@@ -54,6 +57,24 @@ def confined_qemu(
         finally:
             for item in placed:
                 cgroup.release(item)
+            for given in cached:
+                _uncache(given)
+
+
+def _cached(qemu: Qemu, name: str, placement: Placement, cached: list[Partition]) -> list[str]:
+    if not placement.l3_ways:
+        return []
+    from launcher.io.pinning import threads_of
+    from launcher.io.resctrl import partition, statement
+
+    cached.append(partition(name, threads_of(qemu.child.pid).values(), placement.l3_ways))
+    return [statement(cached[0])]
+
+
+def _uncache(given: Partition) -> None:
+    from launcher.io.resctrl import release
+
+    release(given)
 
 
 def _pinned(qemu: Qemu, placement: Placement) -> tuple[tuple[Pinned, ...], list[str]]:
@@ -65,10 +86,13 @@ def _pinned(qemu: Qemu, placement: Placement) -> tuple[tuple[Pinned, ...], list[
     return pinned, statement(pinned)
 
 
-def _document(qemu: Qemu, placed: cgroup.Placed, pinned: tuple[Pinned, ...]) -> dict[str, object]:
+def _document(
+    qemu: Qemu, placed: cgroup.Placed, pinned: tuple[Pinned, ...], cached: list[Partition]
+) -> dict[str, object]:
     return {
         "schema": "cvm.isolation/1",
         "steps": [step._asdict() for step in qemu.steps],
         "limits": {"enforced": placed.enforced, "refused": [list(item) for item in placed.refused]},
         "placement": [item._asdict() for item in pinned],
+        "cache": [item._asdict() for item in cached],
     }

@@ -57,6 +57,7 @@ WRONG = {
     '[placement]\nvcpus = ["x"]': "$.placement.vcpus: got 'x'",
     '[cpu]\ncount = 3\n[placement]\nvcpus = ["1", "2"]': "$.placement.vcpus: got 2 lists, want one for each of 3 vCPUs",
     '[placement]\nauto = true\nmems = "0"': "$.placement.auto: chooses vcpus and mems by itself",
+    "[placement]\nl3_ways = 33": "$.placement.l3_ways: got 33, want 0 (all) to 32",
     '[placement]\nemulator = "3-1"': "$.placement.emulator: got '3-1'",
     '[ram]\nhuge_pages = "4KiB"': "$.ram.huge_pages",
     '[ram]\nhuge_pages = "1GiB"': "$.ram.huge_pages: memory is not a multiple of 1024 MiB",
