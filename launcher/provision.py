@@ -6,7 +6,7 @@ Several processes may ask at once; one works, the others wait and find it done.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def ensure_base(order: ImageOrder, progress: Progress, *, cache: Path | None = N
     home = cache if cache is not None else cache_folder()
     if order.reuse and (newest := _newest_base(home / "image-base", order.suite)) is not None:
         return newest
-    packages = _packages(home, order, progress)
+    packages = fetch_packages((KERNEL_PACKAGE, *PACKAGES, *TOOL_PACKAGES), order, progress, cache=home)
     target = home / "image-base" / base_key(packages)
     with exclusive(home / "image-base.lock"):
         if load_base(target) is None:
@@ -83,11 +83,13 @@ def ensure_base(order: ImageOrder, progress: Progress, *, cache: Path | None = N
     return base
 
 
-def _packages(home: Path, order: ImageOrder, progress: Progress) -> tuple[Package, ...]:
+def fetch_packages(
+    names: Sequence[str], order: ImageOrder, progress: Progress, *, cache: Path | None = None
+) -> tuple[Package, ...]:
+    """``names`` and what they depend on, of the order's release. Raises FetchFailed."""
     suite = Suite(order.suite, order.mirror, order.security_mirror, order.allow_expired)
-    return AptFolder(home / f"apt-{suite.name}", suite, progress).fetch(
-        (KERNEL_PACKAGE, *PACKAGES, *TOOL_PACKAGES), refresh=order.refresh
-    )
+    home = cache if cache is not None else cache_folder()
+    return AptFolder(home / f"apt-{suite.name}", suite, progress).fetch(names, refresh=order.refresh)
 
 
 def _newest_base(bases: Path, suite: str) -> Base | None:

@@ -31,22 +31,22 @@ def make_root(image: Path, content: Path, epoch: int, order: ImageOrder, progres
     if not content.exists():
         raise ImageError(f"{content}: no such folder or archive")
     base = ensure_base(order, progress)
-    with _unnamed(image) as temporary:
+    with published(image) as temporary:
         made = write_root(temporary, content, base.sysroot, epoch)
-        temporary.chmod(0o644)
-        try:
-            os.link(temporary, image)
-        except FileExistsError:
-            raise ImageExists(f"{image}: was made by somebody else meanwhile") from None
     progress(f"{image.name}: {made.blocks} blocks of squashfs, {made.size / 1e6:.1f} MB with the hash tree")
     return made
 
 
 @contextmanager
-def _unnamed(image: Path) -> Iterator[Path]:
-    """An empty file beside where the image will be, gone afterwards."""
+def published(image: Path) -> Iterator[Path]:
+    """A place for the file beside where it will be; it gets its name when the block ends well, and replaces nothing."""
     try:
         with tempfile.TemporaryDirectory(prefix=f".{image.name}.", dir=image.parent) as folder:
-            yield Path(folder) / image.name
+            temporary = Path(folder) / image.name
+            yield temporary
+            temporary.chmod(0o644)
+            os.link(temporary, image)
+    except FileExistsError:
+        raise ImageExists(f"{image}: was made by somebody else meanwhile") from None
     except OSError as error:
         raise ImageError(f"{image}: {error.strerror}") from error

@@ -27,12 +27,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     root.add_argument(
         "--content", metavar="PATH", required=True, help="folder (all files become root's) or tar archive"
     )
+    disk = verbs.add_parser("uki", help="a disk that boots what a VM file boots directly, as a unified kernel image")
+    disk.add_argument("image", metavar="IMG", help="disk to make; an existing file is never overwritten")
+    disk.add_argument("vm", metavar="VM.toml", help="file with [boot] kernel and initrd")
     show = verbs.add_parser("show", help="what an image is made of; compares its files with the manifest")
     show.add_argument("dir", metavar="DIR")
     toolchain = verbs.add_parser("toolchain", help="find QEMU and firmware, or fetch them into the cache")
     toolchain.add_argument("--storage", action="store_true", help="with RBD, iSCSI, NFS and QEMU's disk tools (14 MB)")
     prepare = verbs.add_parser("prepare", help="toolchain and an image in the cache, if they are not there yet")
-    for verb in (build, root, prepare):
+    for verb in (build, root, disk, prepare):
         verb.add_argument("--suite", metavar="NAME", default="trixie", help="Debian release (default: trixie)")
         verb.add_argument(
             "--mirror", metavar="URL", help="Debian mirror or snapshot (default: the one of this machine's apt)"
@@ -43,13 +46,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         verb.add_argument(
             "--allow-expired", action="store_true", help="accept a package index past its Valid-Until date"
         )
-    for verb in (build, root, show, toolchain, prepare):
+    for verb in (build, root, disk, show, toolchain, prepare):
         verb.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: Namespace) -> int:
     """Do it; 0. Errors are raised."""
-    verbs = {"build": _build, "root": _root, "show": _show, "toolchain": _toolchain, "prepare": _prepare}
+    verbs = {"build": _build, "root": _root, "uki": _uki, "show": _show, "toolchain": _toolchain, "prepare": _prepare}
     return verbs[args.image_verb](args)
 
 
@@ -82,6 +85,18 @@ def _root(args: Namespace) -> int:
         "source_date_epoch": epoch,
     }
     _print(described, args.json, lambda: f'[[disk]]\npath = "{args.image}"\n[disk.verity]\n{words}')
+    return 0
+
+
+def _uki(args: Namespace) -> int:
+    from pathlib import Path
+
+    from launcher.boot_disks import BOOT_PATH, make_boot_disk
+    from launcher.cli import progress
+
+    cmdline = make_boot_disk(Path(args.image), args.vm, _order(args), progress.show).decode("ascii")
+    described = {"schema": "cvm.uki/1", "path": args.image, "boots": BOOT_PATH, "cmdline": cmdline}
+    _print(described, args.json, lambda: f"{args.image}: boots {BOOT_PATH}\ncommand line: {cmdline}\n")
     return 0
 
 
