@@ -72,8 +72,12 @@ def start(served: Served, *, awscrt: bool = True) -> float:
 
 def evidence(report_data: bytes) -> dict[str, Any]:
     """KBS evidence over fresh report data, signed now."""
-    raw = sign_report(_BODY[:_AT] + report_data + _BODY[_AT + 64 :], ec_key(PKI.leaf.key, PKI.leaf.curve))
-    return encode_snp_json(SnpReport.parse(raw), _CERTIFICATES)
+    return encode_snp_json(SnpReport.parse(report(report_data)), _CERTIFICATES)
+
+
+def report(report_data: bytes) -> bytes:
+    """A report over 64 bytes of report data, signed now."""
+    return sign_report(_BODY[:_AT] + report_data + _BODY[_AT + 64 :], ec_key(PKI.leaf.key, PKI.leaf.curve))
 
 
 def guest(served: Served) -> KbsClient:
@@ -118,7 +122,7 @@ class Processes:
 
     def cpu(self) -> float:
         """Seconds on a processor so far, of all threads that live."""
-        return sum(_thread(task) for pid in self.served.processes() for task in Path(f"/proc/{pid}/task").iterdir())
+        return sum(threads_seconds(pid) for pid in self.served.processes())
 
     def memory(self) -> dict[str, float]:
         """MB of each process by what it alone uses and its share of what it has in common (PSS), and resident (RSS)."""
@@ -129,6 +133,11 @@ class Processes:
                 if name in found:
                     found[name] = max(found[name], int(line.split()[1]) / 1024)
         return found
+
+
+def threads_seconds(process: int) -> float:
+    """Seconds on a processor so far, of all its threads that live."""
+    return sum(_thread(task) for task in Path(f"/proc/{process}/task").iterdir())
 
 
 def _thread(task: Path) -> float:

@@ -46,7 +46,7 @@ def _bare(world: FakeAmdPki) -> Callable[[], object]:
 
 def bare_verification(leaf: bytes, raw: bytes, load: KeyLoader = load_with_cryptography) -> Callable[[], object]:
     """``key.verify`` over the report's digest, everything else prepared."""
-    key = load(_spki(leaf))
+    key = load(public_key(leaf))
     report = SnpReport.parse(raw)
     signature = encode_dss_signature(
         int.from_bytes(report.signature_r, "little"), int.from_bytes(report.signature_s, "little")
@@ -55,7 +55,8 @@ def bare_verification(leaf: bytes, raw: bytes, load: KeyLoader = load_with_crypt
     return lambda: key.verify(signature, digest)
 
 
-def _spki(leaf: bytes) -> bytes:
+def public_key(leaf: bytes) -> bytes:
+    """A certificate's key as SubjectPublicKeyInfo (DER)."""
     key = load_der_x509_certificate(leaf).public_key()
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
