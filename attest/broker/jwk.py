@@ -11,6 +11,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -64,10 +65,16 @@ def _ec(value: dict[str, object]) -> TeePublicKey:
         raise RequestUnsupported(f"tee-pubkey: crv {_shown(members['crv'])}, want one of {', '.join(CURVES)}")
     x, y = (_integer(members, name, curve.size) for name in ("x", "y"))
     try:
-        key = ec.EllipticCurvePublicNumbers(x, y, curve.curve).public_key()
+        key = _point(members["crv"], x, y)
     except ValueError:
         raise RequestMalformed(f"tee-pubkey: x, y is not a point of {curve.name}") from None
     return TeePublicKey(members, ECDH_ES_A256KW, key)
+
+
+@lru_cache(256)
+def _point(curve: str, x: int, y: int) -> ec.EllipticCurvePublicKey:
+    """Raises ValueError off the curve. A guest's key is looked at when it attests and when it asks for a resource."""
+    return ec.EllipticCurvePublicNumbers(x, y, CURVES[curve].curve).public_key()
 
 
 def _rsa(value: dict[str, object]) -> TeePublicKey:

@@ -13,6 +13,8 @@ class Backend(Protocol):
 
     plain_errors: tuple[type[Exception], ...]
     """Errors of the driver that may arrive without SQLAlchemy's wrapping."""
+    lasting: bool
+    """Whether a connection that was good stays so: nobody can end it from outside, so none needs to be tried first."""
     constraint_error: type[Exception]
     """That of a broken constraint among them."""
 

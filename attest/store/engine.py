@@ -10,6 +10,7 @@ child makes its own, because no connection of either database may cross a fork.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,8 @@ class Database:
         self._backend = _backend(where, busy_seconds, read_only)
         self._engine: Engine | None = None
         self._pid = 0
+        self._left: deque[Connection] = deque()
+        self._parents: deque[Connection] = deque()
 
     def __str__(self) -> str:
         return self._backend.name
@@ -56,11 +59,29 @@ class Database:
         Raises:
             StoreUnavailable: locked for longer than the busy time, disk full, read-only, I/O error, server gone.
         """
-        with self._translated(), self._own_engine().connect() as plain:
-            connection = self._backend.for_writing(plain)
-            with connection.begin():
-                self._backend.begin_write(connection, alone=alone)
-                yield connection
+        with self._translated(), self._writer() as connection, connection.begin():
+            self._backend.begin_write(connection, alone=alone)
+            yield connection
+
+    @contextmanager
+    def _writer(self) -> Iterator[Connection]:
+        """A connection for writing: one that an earlier transaction left in order, where there is one."""
+        engine = self._own_engine()
+        try:
+            connection = self._left.pop()
+        except IndexError:
+            connection = self._backend.for_writing(engine.connect())
+        left = self._left if self._backend.lasting else None
+        try:
+            yield connection
+        except BaseException:
+            left = None
+            raise
+        finally:
+            if left is None:
+                connection.close()
+            else:
+                left.append(connection)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -117,6 +138,8 @@ class Database:
     def close(self) -> None:
         """Close this process's connections."""
         if self._engine is not None and self._pid == os.getpid():
+            while self._left:
+                self._left.pop().close()
             self._engine.dispose()
         self._engine = None
 
@@ -124,6 +147,7 @@ class Database:
         if self._engine is None or self._pid != os.getpid():
             if self._engine is not None:
                 self._engine.dispose(close=False)  # the parent's connections are the parent's to close
+                self._parents, self._left = self._left, deque()  # held, for to forget one would close it
             self._engine = self._backend.engine()
             self._pid = os.getpid()
         return self._engine

@@ -34,6 +34,7 @@ class Postgres:
 
     plain_errors: tuple[type[Exception], ...] = (psycopg.Error,)
     constraint_error: type[Exception] = psycopg.IntegrityError
+    lasting = False
 
     def __init__(self, address: str, busy_seconds: float, *, read_only: bool = False) -> None:
         self._url = database_url(address)

@@ -30,6 +30,7 @@ class Sqlite:
 
     plain_errors: tuple[type[Exception], ...] = (sqlite3.DatabaseError,)
     constraint_error: type[Exception] = sqlite3.IntegrityError
+    lasting = True
 
     def __init__(self, path: Path, busy_seconds: float, *, read_only: bool = False) -> None:
         self._path = path

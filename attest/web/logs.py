@@ -40,3 +40,5 @@ def log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    # What no line shows is not looked up for each.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

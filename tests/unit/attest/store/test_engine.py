@@ -69,6 +69,18 @@ def test_a_transaction_that_raises_changes_nothing(database: Database) -> None:
         assert sessions.find(tx, "a") is None
 
 
+def test_what_a_failed_transaction_left_is_not_in_the_next_one(database: Database) -> None:
+    for number in range(3):
+        with pytest.raises(ZeroDivisionError), database.write() as tx:
+            sessions.add(tx, f"lost {number}", nonce=f"n{number}", tee="snp", now=NOW, expires=NOW)
+            raise ZeroDivisionError
+        with database.write() as tx:
+            assert sessions.find(tx, f"lost {number}") is None
+            sessions.add(tx, f"kept {number}", nonce=f"n{number}", tee="snp", now=NOW, expires=NOW)
+    with database.read() as tx:
+        assert all(sessions.find(tx, f"kept {number}") is not None for number in range(3))
+
+
 def test_a_reader_is_not_held_up_by_a_writer_and_a_second_writer_is(database: Database) -> None:
     with database.write() as tx:
         sessions.add(tx, "a", nonce="n", tee="snp", now=NOW, expires=NOW)
