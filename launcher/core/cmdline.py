@@ -18,6 +18,8 @@ GUEST_ADDRESS, GATEWAY = "10.0.2.15/24", "10.0.2.2"
 """QEMU's user network: the guest, and the host's loopback as the guest sees it."""
 NAME_SERVER = "10.0.2.3"
 _LOUDNESS = frozenset(("quiet", "debug", "loglevel", "ignore_loglevel"))
+_SELF_TESTS = frozenset(("cryptomgr.notests", "fips"))
+"""Linux ``crypto/algboss.c`` (notests); ``alg_test`` of ``crypto/testmgr.c`` does not obey it in FIPS mode."""
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -41,9 +43,8 @@ def compose(config: VmConfig, ca_der: bytes | None) -> CommandLine:
     elif not any(word.startswith("console=") for word in config.boot.cmdline.split()):
         words.append("console=ttyS0")
         choices.append(("console", "ttyS0", "the command line names none"))
-    if config.light and not _LOUDNESS & {word.partition("=")[0] for word in config.boot.cmdline.split()}:
-        words.append("loglevel=6")
-        choices.append(("console level", "6", "light: notices and worse; a serial port is slow to write to"))
+    if config.light:
+        words += _light({word.partition("=")[0] for word in config.boot.cmdline.split()}, choices)
     if config.guest.swiotlb is not None:
         words.append(f"swiotlb={config.guest.swiotlb // SWIOTLB_SLOT}")
         choices.append(("bounce buffers", f"{config.guest.swiotlb >> 20} MiB", "the VM file says so; measured"))
@@ -57,6 +58,19 @@ def compose(config: VmConfig, ca_der: bytes | None) -> CommandLine:
             hint="use a CA certificate with an elliptic-curve key and few extensions",
         )
     return CommandLine(text, tuple(choices))
+
+
+def _light(written: set[str], choices: list[tuple[str, str, str]]) -> list[str]:
+    """What makes a kernel start sooner, unless the owner has ``written`` something about it."""
+    words = []
+    if not _LOUDNESS & written:
+        words.append("loglevel=6")
+        choices.append(("console level", "6", "light: notices and worse; a serial port is slow to write to"))
+    if not _SELF_TESTS & written:
+        words.append("cryptomgr.notests")
+        reason = "light: a kernel tests its ciphers at every start, which takes a fifth of it; fips=1 has them tested"
+        choices.append(("self-tests of ciphers", "none", reason))
+    return words
 
 
 def _orders(config: VmConfig, ca_der: bytes | None, choices: list[tuple[str, str, str]]) -> list[str]:

@@ -144,6 +144,22 @@ def test_a_console_is_added_only_where_none_is_named() -> None:
     assert compose(named, None).text == "console=hvc0 quiet"
 
 
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("", "console=ttyS0 loglevel=6 cryptomgr.notests"),
+        ("quiet", "quiet console=ttyS0 cryptomgr.notests"),
+        ("fips=1", "fips=1 console=ttyS0 loglevel=6"),
+        ("cryptomgr.notests=0", "cryptomgr.notests=0 console=ttyS0 loglevel=6"),
+    ],
+)
+def test_a_light_kernel_says_little_and_tests_no_ciphers_unless_its_owner_says_so(written: str, text: str) -> None:
+    light = parse_vm(PLAIN.encode(), "x")._replace(light=True)
+    line = compose(light._replace(boot=light.boot._replace(cmdline=written)), None)
+    assert line.text == text
+    assert len(line.choices) == len(set(text.split()) - set(written.split()))
+
+
 def test_a_command_line_the_kernel_would_cut_is_refused_with_its_size() -> None:
     config = web_1()._replace(boot=Boot("auto", "/k", None, "x" * 1900))
     with pytest.raises(PlanRefused, match=rf"of which the CA certificate takes 348, want at most {LIMIT}"):
