@@ -16,7 +16,7 @@ else:
     from _collections import _tuplegetter  # in C; `collections` builds its own from it
 
     class _Fields(tuple):
-        """The methods; every class gets them in its own namespace, its only base being `tuple`."""
+        """What all of them have."""
 
         __slots__ = ()
 
@@ -45,8 +45,6 @@ else:
         def __getnewargs__(self) -> tuple[Any, ...]:
             return tuple(self)
 
-    _METHODS = {name: value for name, value in vars(_Fields).items() if callable(value) or name == "_make"}
-
     class _Maker(type):
         def __new__(cls, name: str, bases: tuple[type, ...], space: dict[str, Any]) -> type:
             fields = tuple(space.get("__annotations__", ()))
@@ -55,7 +53,7 @@ else:
                 field: _tuplegetter(number, f"Alias for field number {number}") for number, field in enumerate(fields)
             }
             more = {"__slots__": (), "__match_args__": fields, "_fields": fields, "_field_defaults": defaults}
-            return type(name, (tuple,), {**_METHODS, **space, **own, **more})
+            return type(name, (_Fields,), {**space, **own, **more})
 
     def _filled(kind: type, args: tuple[Any, ...], members: dict[str, Any]) -> list[Any]:
         values = list(args)

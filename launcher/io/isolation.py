@@ -187,7 +187,7 @@ def allocate(vm: VmDir) -> int:
 
     root = os.path.dirname(vm.path)
     descriptor = os.open(f"{root}/{_REGISTRY}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "r+", encoding="ascii") as file:
+    with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         known = file.read().split()
         if vm.name not in known:
@@ -218,8 +218,9 @@ def _give(wanted: Confinement, vm: VmDir, uid: int, given: list[str]) -> None:
 def _may(path: str, permissions: int, wanted: Confinement) -> bool:
     """Whether everybody may, or the group of a device that QEMU is in."""
     found = os.stat(path)
-    by_group = found.st_gid in _groups(wanted) and found.st_mode >> 3 & permissions == permissions
-    return found.st_mode & permissions == permissions or by_group
+    if found.st_mode & permissions == permissions:
+        return True
+    return found.st_mode >> 3 & permissions == permissions and found.st_gid in _groups(wanted)
 
 
 def _groups(wanted: Confinement) -> list[int]:
