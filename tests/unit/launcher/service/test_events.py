@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from launcher.cli import main
 from launcher.cli.events import line_of
+from launcher.core.event_schema import event_schema
 from launcher.core.plan import make_plan
 from launcher.service import live
 from launcher.service.passthrough_qmp import QmpNotAllowed
@@ -47,6 +49,10 @@ def test_an_attested_vms_life_is_told_in_order(scene: Scene, capsys: pytest.Capt
     wanted = ["launcher:launch", "guest:booted", "guest:attested", "guest:unlocked", "guest:running", "launcher:end"]
     assert [word for word in told if word in wanted] == wanted
     assert "secret" not in json.dumps(found)
+    valid = jsonschema_rs.validator_for(event_schema())
+    assert all(valid.is_valid(event) for event in found)
+    assert not valid.is_valid({**found[0], "more": 1})
+    assert not valid.is_valid({**found[0], "source": "somebody"})
     assert found[0]["detail"]["expected_measurement"]
     assert found[-1]["detail"]["outcome"] == "attested"
 
@@ -137,3 +143,10 @@ def test_a_real_qemu_answers_questions_and_changes_only_an_ordinary_vm(tmp_path:
         assert live.qmp(plain, qemu.qmp, about)["value"] == f"{plain.plan.spec.machine_type}-machine"
         with pytest.raises(QmpNotAllowed, match=r"qmp\.objects"):
             live.qmp(confidential, qemu.qmp, about)
+
+
+def test_both_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "--of", "event"]) == 0
+    assert json.loads(capsys.readouterr().out) == event_schema()
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "cvm VM file"
