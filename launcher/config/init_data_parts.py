@@ -52,8 +52,6 @@ def check_init_data(config: VmConfig, problems: Problems) -> None:
         return
     if config.platform is Platform.NONE:
         problems.add("$.init_data", "nothing binds an ordinary VM to it; want a platform that measures")
-    elif config.boot.kernel is None:
-        problems.add("$.boot.kernel", "missing: that the guest must have init-data is said on the kernel command line")
     if config.attestation is None:
         problems.add("$.init_data", "needs an [attestation] table: nobody to show it to")
     where, value = ("snp.host_data", config.snp.host_data)

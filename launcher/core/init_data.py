@@ -37,8 +37,10 @@ def init_data_decisions(config: VmConfig, init_data: InitDataText | None) -> tup
     names = [f"{word} {value}" for word, value in (("VM", who.vm), ("service", who.service)) if value]
     names += [] if who.resources is None else [f"{len(who.resources)} resource(s)"]
     field = (MRCONFIGID if config.platform in TD_PLATFORMS else HOST_DATA)[0]
-    reason = f"{', '.join(names) or 'no identity'}; {source or 'written by cvm'}; {field} holds the digest, "
-    return (("init-data", f"{init_data.algorithm}:{init_data.digest.hex()}", f"{reason}no measurement does"),)
+    reason = f"{', '.join(names) or 'no identity'}; {source or 'written by cvm'}; {field} holds the digest"
+    if config.boot.kernel is None:
+        reason += "; the disk's own command line must say cvm.initdata=required"
+    return (("init-data", f"{init_data.algorithm}:{init_data.digest.hex()}", reason),)
 
 
 def init_data_members(config: VmConfig, init_data: InitDataText | None) -> dict[str, object] | None:

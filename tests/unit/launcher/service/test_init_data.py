@@ -156,6 +156,19 @@ def test_an_ordinary_vm_and_one_that_asks_nobody_have_no_init_data() -> None:
     assert [text.partition(":")[0] for text in caught.value.problems] == ["$.init_data", "$.init_data"]
 
 
+def test_a_td_that_boots_from_a_disk_has_the_text_and_its_disk_the_order() -> None:
+    text = WEB_1.format(platform="emulated-tdx")
+    direct = "".join(
+        line for line in text.splitlines(True) if not line.startswith(("kernel =", "initrd =", "cmdline ="))
+    )
+    vm = parse_vm((direct + "[init_data]\n").encode(), "web-1.toml")
+    found = read_init_data(vm)
+    plan = make_plan(bound(vm, found), around(init_data=found, firmware=GENERIC))
+    assert any(register(plan)) and "-fw_cfg" in plan.options and plan.spec.cmdline is None
+    (said,) = [item for item in plan.decisions if item.what == "init-data"]
+    assert said.reason.endswith("the disk's own command line must say cvm.initdata=required")
+
+
 def test_the_prediction_looks_for_no_file_and_the_jail_lets_qemu_read_it() -> None:
     vm, plan = planned("[init_data]\n", "tdx")
     assert "-fw_cfg" not in without_tee(plan.options)
