@@ -36,14 +36,16 @@ def locked(world: ServiceWorld) -> Iterator[None]:
 
 @contextmanager
 def unwritable(world: ServiceWorld) -> Iterator[None]:
-    """Writing fails, as on a read-only or full disk. The pool holds one connection here, so one pragma is enough."""
-    with world.database.read() as tx:
-        tx.exec_driver_sql("PRAGMA query_only = ON")
+    """Writing fails, as on a read-only or full disk. One thread has two connections here, one for writing."""
+    with world.database.write() as writing, world.database.read() as reading:
+        for tx in (writing, reading):
+            tx.exec_driver_sql("PRAGMA query_only = ON")
     try:
         yield
-    finally:
-        with world.database.read() as tx:
-            tx.exec_driver_sql("PRAGMA query_only = OFF")
+    finally:  # what failed to write went back to the pool: both are there now
+        with world.database.read() as one, world.database.read() as other:
+            for tx in (one, other):
+                tx.exec_driver_sql("PRAGMA query_only = OFF")
 
 
 @contextmanager
