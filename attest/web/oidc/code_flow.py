@@ -182,8 +182,7 @@ class CodeFlow:
         }
         headers = {}
         if self.secret is not None and endpoints.basic:
-            words = f"{quote(self.login.client, safe='')}:{quote(self.secret, safe='')}"
-            headers["Authorization"] = f"Basic {base64.b64encode(words.encode()).decode()}"
+            headers["Authorization"] = _basic(self.login.client, self.secret)
         elif self.secret is not None:
             form["client_secret"] = self.secret
         timeouts, tls = Timeouts(ANSWER_SECONDS, ANSWER_SECONDS), Tls(ca=self.settings.ca)
@@ -207,6 +206,12 @@ class CodeFlow:
             if len(self._asked) >= EXCHANGES_PER_MINUTE:
                 raise ProviderUnavailable("oidc: too many logins in this minute")
             self._asked.append(now)
+
+
+def _basic(client: str, secret: str) -> str:
+    """Both as a form would hold them (RFC 6749, section 2.3.1)."""
+    words = f"{quote(client, safe='')}:{quote(secret, safe='')}"
+    return f"Basic {base64.b64encode(words.encode()).decode()}"
 
 
 def _code(query: Mapping[str, str]) -> str:
