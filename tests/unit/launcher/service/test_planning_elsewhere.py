@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,23 @@ def test_a_version_that_is_not_shipped_is_a_wrong_use(tmp_path: Path, capsys: py
         main(["plan", "--qemu-version", "10.3", str(tmp_path / "x")])
     assert caught.value.code == 2
     assert "choose from '9.1', '10.0'" in capsys.readouterr().err
+
+
+def test_the_doctor_says_why_a_qemu_that_is_there_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = make_cache(tmp_path)
+    monkeypatch.setenv("CVM_CACHE", str(cache))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert main(["doctor", "--json"]) == 4
+    before = {item["id"]: item for item in json.loads(capsys.readouterr().out)["findings"]}
+    assert before["qemu.features"]["state"] == "ok"
+    shutil.rmtree(cache / "qemu")
+    loader = cache / "toolchain/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+    loader.write_text("#!/bin/sh\necho 'no such library' >&2\nexit 1\n")
+    assert main(["doctor", "--json"]) == 4
+    document = json.loads(capsys.readouterr().out)
+    found = {item["id"]: item for item in document["findings"]}
+    assert "ended when asked what it can do: no such library" in found["qemu.features"]["seen"]
+    assert found["qemu"]["state"] == "missing"
+    assert not any(document["platforms"].values())
