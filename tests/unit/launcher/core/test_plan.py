@@ -169,6 +169,9 @@ def test_a_command_line_the_kernel_would_cut_is_refused_with_its_size() -> None:
 def test_time_grows_with_memory_where_it_is_accepted_eagerly_and_with_emulation() -> None:
     small, large = (budget(gib << 30, 1, accel="kvm", eager_memory=True).boot for gib in (1, 1024))
     assert large > small + 1000
+    many = {vcpus: budget(32 << 30, vcpus, accel="kvm", eager_memory=True, td=True).boot for vcpus in (64, 248)}
+    assert many[64] > 50
+    assert many[248] > 680
     assert budget(1 << 30, 1, accel="tcg", eager_memory=False).boot > 100
     assert budget(1 << 40, 1, accel="kvm", eager_memory=False).boot < 100
 
