@@ -163,9 +163,7 @@ def load_dashboard(path: Path) -> DashboardRole:
     server, store, table = (_table(root, name) for name in ("server", "store", "dashboard"))
     own, oidc = dashboard_of(table, folder), server.table("oidc", required=False)
     table.finish()
-    wanted = own.oidc or own.login is not None
-    if wanted and oidc is None:
-        table.problem("oidc" if own.oidc else "login", "there is no [server.oidc] to say whose people come in")
+    wanted = _provider_for(own, oidc, table)
     collateral = root.table("collateral", required=False)
     role = DashboardRole(
         own=own,
@@ -214,10 +212,20 @@ def _decode(root: Table, folder: Path) -> Settings:
         dashboard=None if dashboard is None else dashboard_of(dashboard, folder),
         challenge_lifetime=timedelta(seconds=_number(session, "challenge_seconds", 120, 10, 3600)),
     )
+    if dashboard is not None and settings.dashboard is not None:
+        _provider_for(settings.dashboard, settings.server.oidc, dashboard)
     for table in (server, store, keys, policy, collateral, audit, token, session, limits, dashboard, root):
         if table is not None:
             table.finish()
     return settings
+
+
+def _provider_for(own: DashboardSettings, oidc: object, table: Table) -> bool:
+    """Whether the pages need the provider of ``[server.oidc]``; it is a problem where there is none."""
+    wanted = own.oidc or own.login is not None
+    if wanted and oidc is None:
+        table.problem("oidc" if own.oidc else "login", "there is no [server.oidc] to say whose people come in")
+    return wanted
 
 
 def _server(table: Table, folder: Path) -> ServerSettings:

@@ -51,6 +51,9 @@ def roles_inventory(settings: Settings) -> Inventory:
     found = {role: Piece({"authorities": _certificates(path)}) for role, path in files.items() if path is not None}
     if server.oidc is not None:
         found["bearer tokens"] = Piece(_oidc(server.oidc))
+        if pages is not None and pages.login is not None:
+            facts = {"client": pages.login.client, "origin": pages.login.origin, "issuer": server.oidc.issuer}
+            found["log-in at the dashboard"] = Piece(facts | {"session_seconds": _seconds(pages.login.life)})
     return found
 
 

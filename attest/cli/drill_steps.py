@@ -39,6 +39,8 @@ from policy.vocab import ResourcePath
 
 _READY = re.compile(rb"ready https://127\.0\.0\.1:(\d+) ")
 _START_SECONDS = 60
+TOKENS = "drill"
+"""Issuer and audience of the tokens the copy signs with the service's own key."""
 _REASON = "drill: a copy that is erased at once"
 
 
@@ -129,7 +131,7 @@ def _erase_keys(copy: Database) -> str:
 
 def _settle(restored: Restored, master_key: Path, guest: DrillGuest) -> None:
     """The copy's settings: on loopback, asking nobody, signing no checkpoint (the log it would sign is not the real
-    one), and with the policy that accepts the drill's guest.
+    one), with the policy that accepts the drill's guest, and with tokens that no relying party takes for real ones.
     """
     policy = restored.config.with_name("drill-policy.toml")
     policy.write_bytes(guest.policy)
@@ -145,6 +147,10 @@ def _settle(restored: Restored, master_key: Path, guest: DrillGuest) -> None:
     for table, (there, values) in has.items():
         if there:
             edit_settings(restored.config, {table: values})
+    text = restored.config.read_text()
+    if not re.search(r"^\s*\[token\]", text, re.MULTILINE):
+        restored.config.write_text(f"{text}\n[token]\n")
+    edit_settings(restored.config, {"token": {"issuer": TOKENS, "audience": TOKENS}})
 
 
 def _ready(port: int, certificate: Path) -> str:

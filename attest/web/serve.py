@@ -25,6 +25,7 @@ from flask import Flask
 from attest.broker.housekeeping import Housekeeper, keep_house
 from attest.broker.opening import open_service
 from attest.broker.service import Service
+from attest.keys.files import read_private
 from attest.settings import ServerSettings, Settings
 from attest.settings_dashboard import DashboardSettings
 from attest.web.admin import ADMIN_ROUTES
@@ -153,6 +154,8 @@ def _pages(settings: DashboardSettings | None) -> Bound | None:
         return None
     if settings.certificate is not None and settings.key is not None:
         server_context(settings.certificate, settings.key)
+    if settings.login is not None and settings.login.secret is not None:
+        read_private(settings.login.secret)
     return bind(settings.listen, "http" if settings.plain else "https")
 
 

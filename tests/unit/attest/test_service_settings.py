@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from attest.settings import LimitSettings, Settings, SettingsInvalid, load_dashboard, load_settings
+from attest.settings_dashboard import LoginSettings
 from tests.fakes.served import Served
 from tests.fakes.service_world import PKI
 
@@ -124,6 +125,43 @@ def test_pages_with_tokens_need_a_provider(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("# oidc = true", "oidc = true"))
     with pytest.raises(SettingsInvalid, match=r"there is no \[server\.oidc\]"):
         load_dashboard(file)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('origin = "http://pages.test"', "want https://HOST"),
+        ('origin = "https://pages.test/"', "want https://HOST"),
+        ('origin = "https://pages.test:443"', "want https://HOST"),
+        ('origin = "https://Pages.test"', "want https://HOST"),
+        ('origin = "https://me@pages.test"', "want https://HOST"),
+        ('origin = "https://pages.test:x"', "want https://HOST"),
+        ('origin = "https://pages.test"\nsession_minutes = 0', "want 1..480"),
+        ('origin = "https://pages.test"\nsession_minuets = 5', "did you mean"),
+        ('origin = "https://pages.test"', "there is no [server.oidc]"),
+    ],
+)
+def test_a_log_in_that_could_not_work_is_refused_with_its_place(tmp_path: Path, line: str, problem: str) -> None:
+    file = Served(tmp_path / "service").init(PKI, "--dashboard", "127.0.0.1:0").config
+    file.write_text(file.read_text() + f'\n[dashboard.login]\nclient = "pages"\n{line}\n')
+    for load in (load_dashboard, load_settings):
+        with pytest.raises(SettingsInvalid, match=problem.replace("[", r"\[").replace(".", r"\.")):
+            load(file)
+
+
+def test_a_log_in_is_read_and_means_nothing_without_tls(tmp_path: Path) -> None:
+    login = '\n[dashboard.login]\nclient = "pages"\norigin = "https://pages.test:8446"\nscope = ["email"]\n'
+    file = Served(tmp_path / "a").init(PKI, "--dashboard", "127.0.0.1:0").config
+    oidc = '[server.oidc]\nissuer = "https://login.test"\naudience = "x"\nrole_claim = ["r"]\nauditor = ["a"]\n'
+    file.write_text(file.read_text().replace("[store]", oidc + "\n[store]", 1) + login)
+    found = load_dashboard(file)
+    assert found.own.login == LoginSettings("pages", "https://pages.test:8446", None, "openid email")
+    assert found.oidc is not None and not found.own.oidc
+    assert load_settings(file).dashboard == found.own
+    plain = Served(tmp_path / "b").init(PKI, "--dashboard", "127.0.0.1:0", "--dashboard-plain").config
+    plain.write_text(plain.read_text().replace("[store]", oidc + "\n[store]", 1) + login)
+    with pytest.raises(SettingsInvalid, match="its cookies go over TLS only"):
+        load_dashboard(plain)
 
 
 def test_the_commented_lines_of_a_new_file_are_right_when_they_are_taken_out_of_the_comment(file: Path) -> None:

@@ -25,6 +25,8 @@ from attest.broker.standing import Piece, record_change
 from attest.broker.witnessing import Witness, witnesses_of
 from attest.keys.ring import add_key
 from attest.settings import Settings, load_settings
+from attest.settings_dashboard import DashboardSettings, LoginSettings
+from attest.settings_oidc import OidcSettings
 from attest.store import blobs, checkpoints, leases, records
 from attest.store.records import Filter
 from attest.web.health import checks
@@ -114,6 +116,17 @@ def test_another_authority_of_operators_is_on_record_with_both_digests(folder: P
             ("service:r1", "first seen"),
             ("service:r1", "changed"),
         ]
+
+
+def test_who_may_log_in_at_the_dashboard_is_on_record(folder: Path) -> None:
+    settings = load_settings(folder / "attest.toml")
+    login = LoginSettings("pages", "https://pages.test")
+    pages = DashboardSettings(settings.server.listen, login=login)
+    oidc = OidcSettings("https://login.test", "x", ("roles",), auditor=("audit",))
+    keeper = housekeeper(folder, dashboard=pages, server=replace(settings.server, oidc=oidc))
+    keeper.begin(NOW)
+    said = bodies(keeper, "roles-change")[0]["added"]["log-in at the dashboard"]
+    assert (said["client"], said["origin"], said["issuer"]) == ("pages", "https://pages.test", "https://login.test")
 
 
 def test_a_new_token_key_and_another_audience_are_on_record(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import delete
 
+from attest.attester.kbs import KbsClient as GuestClient
 from attest.attester.session import Session
 from attest.audit.record import Actor
 from attest.broker.errors import BackupRefused
@@ -266,9 +268,11 @@ def visited(served: Served) -> Database:
 
 
 def test_a_drill_decides_the_last_accepted_guest_again_and_trusts_its_own_chip_in_the_copy_only(
-    backed_up: Served, tmp_path: Path
+    backed_up: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visited(backed_up)
+    attest, tokens = GuestClient.attest, list[str]()
+    monkeypatch.setattr(GuestClient, "attest", lambda *words: tokens.append(attest(*words)) or tokens[-1])
     text = backed_up.config.read_text()
     signers = 'signers = [   # [who]\n  "alice.pub",\n]\n'
     backed_up.config.write_text(text.replace("[policy]\n", f"[policy]\n{signers}", 1))
@@ -282,6 +286,8 @@ def test_a_drill_decides_the_last_accepted_guest_again_and_trusts_its_own_chip_i
     found = {step["step"]: step["found"] for step in json.loads(done.out)["steps"]}
     assert "comes out the same" in found["decide again"]
     assert found["attest"] == "a guest got its key, another one was refused"
+    said = [json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "==")) for token in tokens]
+    assert [(claims["iss"], claims["aud"]) for claims in said] == [("drill", "drill")], "nobody takes it for a real one"
     left = Database(stays)
     with left.read() as tx:
         assert secrets.all_sealed(tx) == ()
