@@ -17,6 +17,7 @@ from attest.evidence import event_types as ev
 from attest.evidence.eventlog import CCEL, parse_event_log
 from attest.evidence.eventlog_build import NewEvent, build_event_log
 from attest.verifier.eventlog import replay_rtmrs
+from policy.initdata import rtmr3_after
 from policy.tdx_rules import EXTENDED_FIELDS
 from tests.fakes.eventlogs import IMAGE_SECURITY, direct_boot, event, named_certificate, variable
 from tests.fakes.intel_pki import SGX, TEE_TCB_SVN, FakeIntelPki, QuoteInputs, level, module
@@ -120,6 +121,8 @@ def _td_cases() -> list[QuoteRuleCase]:
         _td_rule("mrservicetd", world=_newer(mrservicetd=b"\1" * 48)),
         *(_td_rule(name, world=_td(**{name: b"\1" * 48})) for name in ("mrconfigid", "mrowner", "mrownerconfig")),
         *(_td_rule(f"rtmr{n}", world=_td(**{f"rtmr{n}": b"\1" * 48})) for n in range(4)),
+        # Extended by other init-data than MRCONFIGID is bound to.
+        _td_rule("rtmr3", _key("rtmr3", '"zero"', '"init-data"'), _td(rtmr3=rtmr3_after(b"\2" * 48))),
         _td_rule("report-data", _key("report_data", '"ignore"', f'"{"cd" * 64}"')),
         QuoteRuleCase(("measurement",), world=_td(mrtd=b"\2" * 48)),
         _td_rule("tcb.running", world=_newer(tee_tcb_svn2=bytes([2, *TEE_TCB_SVN[1:]]))),
