@@ -76,17 +76,12 @@ class InitDataText(NamedTuple):
     identity: Identity
 
 
-def digest_of(text: str) -> bytes:
-    """The digest by the algorithm the text names, 32 to 64 bytes. Raises the two errors of this module."""
-    return ALGORITHMS[_algorithm(_toml(text))](text.encode()).digest()
+def parse_sent(text: str) -> InitDataText:
+    """A text that some client sent: its algorithm and its identity are right, the rest is the client's business.
 
-
-def identity_of(text: str) -> Identity:
-    """Who the text says the VM is. Raises InitDataMalformed where the identity is there and wrong."""
-    try:
-        return _identity(_toml(text))
-    except TomlInvalid as exc:
-        raise InitDataMalformed(f"init-data: {IDENTITY}: {exc.message}") from None
+    Raises the two errors of this module.
+    """
+    return _text(text, _toml(text))
 
 
 def parse_init_data(data: bytes) -> InitDataText:
@@ -98,7 +93,7 @@ def parse_init_data(data: bytes) -> InitDataText:
     except UnicodeDecodeError as exc:
         raise InitDataMalformed(f"init-data: byte {exc.start} is not UTF-8") from None
     found = _toml(text)
-    algorithm = _algorithm(found)
+    sent = _text(text, found)
     if (version := found.get("version")) != VERSION:
         raise InitDataUnsupported(f'init-data: version {str(version)[:20]!r}, want "{VERSION}"')
     if unknown := set(found) - {"algorithm", "version", "data"}:
@@ -106,7 +101,7 @@ def parse_init_data(data: bytes) -> InitDataText:
     table = found.get("data")
     if not isinstance(table, dict) or not all(isinstance(item, str) for item in table.values()):
         raise InitDataMalformed("init-data: data: want a table whose values are texts")
-    return InitDataText(text, algorithm, ALGORITHMS[algorithm](data).digest(), identity_of(text))
+    return sent
 
 
 def write_init_data(algorithm: str, identity: Identity) -> bytes:
@@ -147,6 +142,11 @@ def _toml(text: str) -> dict[str, Any]:
         raise InitDataMalformed(f"init-data: {exc.message}") from None
 
 
+def _text(text: str, found: dict[str, Any]) -> InitDataText:
+    algorithm = _algorithm(found)
+    return InitDataText(text, algorithm, ALGORITHMS[algorithm](text.encode()).digest(), _identity(found))
+
+
 def _algorithm(found: dict[str, Any]) -> str:
     algorithm = found.get("algorithm")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
@@ -161,7 +161,10 @@ def _identity(found: dict[str, Any]) -> Identity:
         return Identity()
     if not isinstance(text, str):
         raise InitDataMalformed(f"init-data: {IDENTITY}: want text")
-    members = strict_toml(text)
+    try:
+        members = strict_toml(text)
+    except TomlInvalid as exc:
+        raise InitDataMalformed(f"init-data: {IDENTITY}: {exc.message}") from None
     if unknown := set(members) - set(_MEMBERS):
         raise InitDataMalformed(f"init-data: {IDENTITY}: {sorted(unknown)[0][:40]!r} is unknown")
     for name in ("vm", "service"):

@@ -23,8 +23,7 @@ from attest.broker import evidence_record
 from attest.broker.appraise import Bound, Found, appraise, matching
 from attest.broker.case import Case
 from attest.broker.errors import AccessDenied, SessionRefused
-from attest.broker.guest_facts import facts_of, facts_to_text, vm_of
-from attest.broker.initdata import init_data_digest
+from attest.broker.guest_facts import facts_of, facts_to_text
 from attest.broker.limits import machine_of
 from attest.broker.protocol import AttestRequest, parse_attest
 from attest.broker.rules import Rules
@@ -61,14 +60,12 @@ def attest(service: Service, session_id: str, body: bytes, now: datetime, peer: 
     Raises RequestMalformed, SessionRefused, EvidenceMalformed, AccessDenied, and errors of kind ``unavailable``.
     """
     request = parse_attest(body)  # (1)
-    init_data = None if request.init_data is None else init_data_digest(request.init_data.body)
-    vm = vm_of(request.init_data)
     session, rules = consume_nonce(service, session_id, request, now)  # (2)
     request = replace(request, nonce=session.nonce)
     expected = report_data_for(session.nonce, request.tee_pubkey.members, request.additional_evidence)
-    case = replace(
-        _examine(service, session.tee, request, Bound(expected, init_data, vm), rules, now), peer=peer
-    )  # (3) (4)
+    sent = request.init_data
+    bound = Bound(expected, sent.digest, sent.identity.vm) if sent is not None else Bound(expected)
+    case = replace(_examine(service, session.tee, request, bound, rules, now), peer=peer)  # (3) (4)
     if case.found.claims is not None:
         service.limits.chip.check(machine_of(case.found.claims.tee))
     number, issued = _record(service, session_id, case)  # (5)

@@ -35,7 +35,7 @@ def keep(put: Callable[[bytes], bytes], case: Case, found: Mapping[str, Any]) ->
             "nonce": request.nonce,
             "tee_pubkey": request.tee_pubkey.members,
             "additional_evidence": request.additional_evidence,
-            "init_data": None if request.init_data is None else put(request.init_data.body.encode()),
+            "init_data": None if request.init_data is None else put(request.init_data.text.encode()),
             "report_data": case.bound.report_data,
             "init_data_digest": case.bound.init_data,
         },

@@ -8,28 +8,22 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from attest.broker.initdata import init_data_identity
+from attest.broker.initdata import sent_init_data
 from attest.broker.limits import machine_of
-from attest.broker.protocol import InitData
 from policy.claims import SnpClaims, TcbClaims, TdxClaims, VerifiedClaims
-from policy.initdata import Identity
+from policy.initdata import Identity, InitDataText
 from policy.release_conditions import GuestFacts
 from policy.snp import TcbVersion
 
 
-def vm_of(init_data: InitData | None) -> str | None:
-    """The VM's name. Raises RequestMalformed where the identity does not parse: a guest with half a name is nobody."""
-    return None if init_data is None else vm_named(init_data.body)
-
-
 def vm_named(text: str) -> str | None:
     """The VM's name in the text of init-data. Raises RequestMalformed."""
-    return init_data_identity(text).vm
+    return sent_init_data(text).identity.vm
 
 
-def facts_of(claims: VerifiedClaims, init_data: InitData | None) -> GuestFacts:
+def facts_of(claims: VerifiedClaims, init_data: InitDataText | None) -> GuestFacts:
     """The facts of an accepted guest."""
-    identity = Identity() if init_data is None else init_data_identity(init_data.body)
+    identity = Identity() if init_data is None else init_data.identity
     machine = machine_of(claims.tee)
     tee = claims.tee
     return GuestFacts(

@@ -15,8 +15,10 @@ import re
 from dataclasses import dataclass
 
 from attest.broker.errors import RequestMalformed, RequestUnsupported, VersionMismatch
+from attest.broker.initdata import sent_init_data
 from attest.broker.jwk import TeePublicKey, parse_tee_pubkey
 from attest.broker.tees import TEES
+from policy.initdata import InitDataText
 from policy.strictjson import strict_json
 
 VERSION = "0.4.0"
@@ -36,13 +38,6 @@ class AuthRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class InitData:
-    """Configuration the host handed to the guest and bound at launch: the text as sent, always TOML."""
-
-    body: str
-
-
-@dataclass(frozen=True, slots=True)
 class AttestRequest:
     """``POST /attest``. ``evidence`` is the parsed JSON of the CPU's evidence, not yet looked at.
 
@@ -54,7 +49,7 @@ class AttestRequest:
     tee_pubkey: TeePublicKey
     evidence: dict[str, object]
     additional_evidence: str | None
-    init_data: InitData | None
+    init_data: InitDataText | None
     version: str = VERSION
 
 
@@ -126,14 +121,14 @@ def _additional(value: object) -> str:
     return value
 
 
-def _init_data(value: object) -> InitData | None:
+def _init_data(value: object) -> InitDataText | None:
     if value is None:
         return None
     table = _object(value, "attest: init-data")
     form = _string(table, "format", "attest: init-data")
     if form != "toml":
         raise RequestUnsupported(f"attest: init-data: format {form[:20]!r}, want toml")
-    return InitData(_string(table, "body", "attest: init-data"))
+    return sent_init_data(_string(table, "body", "attest: init-data"))
 
 
 def _object(value: object, what: str) -> dict[str, object]:

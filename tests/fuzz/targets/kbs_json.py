@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from attest.broker.initdata import init_data_digest
 from attest.broker.protocol import parse_attest, parse_auth
 from attest.evidence.snp_json import decode_snp_json
 from policy.errors import MalformedInput
@@ -16,8 +15,6 @@ def one(data: bytes) -> None:
         pass
     try:
         request = parse_attest(data)
-        if request.init_data is not None:
-            init_data_digest(request.init_data.body)
         decode_snp_json(request.evidence)
     except MalformedInput:
         pass

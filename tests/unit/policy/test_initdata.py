@@ -14,10 +14,9 @@ from policy.initdata import (
     Identity,
     InitDataMalformed,
     InitDataUnsupported,
-    digest_of,
     held_by,
-    identity_of,
     parse_init_data,
+    parse_sent,
     rtmr3_after,
     runtime_event,
     write_init_data,
@@ -41,7 +40,7 @@ SHOP = Identity("web-1", "shop", ("default/web-1/root",))
 def test_a_text_is_read_with_its_digest_and_whom_it_names() -> None:
     found = parse_init_data(TEXT.encode())
     assert (found.text, found.algorithm, found.identity) == (TEXT, "sha384", SHOP)
-    assert found.digest == hashlib.sha384(TEXT.encode()).digest() == digest_of(TEXT)
+    assert found.digest == hashlib.sha384(TEXT.encode()).digest() == parse_sent(TEXT).digest
 
 
 @pytest.mark.parametrize("identity", [SHOP, Identity("a"), Identity(resources=()), Identity(), Identity(service="s b")])
@@ -101,8 +100,8 @@ def test_too_many_resources_too_many_bytes_and_no_utf_8_are_refused() -> None:
 
 def test_an_unknown_algorithm_is_unsupported_and_an_identity_may_be_missing() -> None:
     with pytest.raises(InitDataUnsupported):
-        digest_of(TEXT.replace("sha384", "sm3"))
-    assert identity_of('algorithm = "sha256"') == Identity()
+        parse_sent(TEXT.replace("sha384", "sm3"))
+    assert parse_sent('algorithm = "sha256"').identity == Identity()
 
 
 def test_the_event_of_rtmr3_is_one_of_dstacks_and_extends_as_such() -> None:
