@@ -32,13 +32,16 @@ def add_arguments(parser: ArgumentParser) -> None:
             verb.add_argument("snapshot", metavar="SNAPSHOT", help="its name")
         if name in ("create", "revert"):
             verb.add_argument("--ram", action="store_true", help="of a running ordinary VM: with its memory")
+        if name == "create":
+            verb.add_argument("--external", action="store_true", help="of raw disks: what comes later goes into layers")
         verb.add_argument("--json", action="store_true", help="print JSON (cvm.snapshot/1)")
 
 
 def run(args: Namespace) -> int:
     """Do it, and list; 0."""
     name, ram = getattr(args, "snapshot", ""), getattr(args, "ram", False)
-    found, thoughts = snapshot(args.name, args.snapshot_verb, name, ram=ram)
+    external = getattr(args, "external", False)
+    found, thoughts = snapshot(args.name, args.snapshot_verb, name, ram=ram, external=external)
     for text in thoughts:
         sys.stderr.write(f"WARNING: {text}\n")
     if args.json:

@@ -139,9 +139,16 @@ def _client_files(source: Network) -> tuple[str, ...]:
 def _disk_paths(spec: VmSpec) -> list[tuple[str, str]]:
     """Local disks, and the key of one that QEMU decrypts."""
     found = [(disk.key_file, "read") for disk in spec.disks if disk.key_file is not None]
+    found += [
+        (path, "write" if path == disk.layers[-1] else "read")
+        for disk in spec.disks
+        if disk.layers
+        for path in (disk.path, *disk.layers)
+    ]
     return found + [
         (backing.path, "read" if disk.readonly else "write")
         for disk in spec.disks
+        if not disk.layers
         for backing in disk.copies
         if backing.network is None
     ]

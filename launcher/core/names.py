@@ -39,6 +39,8 @@ PREVIOUS = ".previous"
 RESULT_FILE = "result.json"
 MOVED_FILE = "moved.json"
 """The VM left for another host, or is leaving."""
+LAYERS = ".layers.json"
+"""Behind a disk's name: the record of snapshots' layers over it."""
 CHIP_STATE = ".emulated-chip"
 """Below the state root: one emulated chip per host, unless a VM names its own folder."""
 

@@ -75,6 +75,11 @@ def _refuse_unmeasured_boot(config: VmConfig) -> None:
     if config.platform not in TD_PLATFORMS or config.boot.kernel is not None or not config.disks:
         return
     first = config.disks[0]
+    if first.layers:
+        raise PlanRefused(
+            f"disk {first.name}: a TD that boots from it is measured from its bytes, which are in several layers",
+            hint="cvm snapshot delete",
+        )
     if first.network is not None or first.format != "raw":
         raise PlanRefused(
             f"disk {first.name}: a TD that boots from it is measured from its bytes before the start, want a local "
@@ -88,6 +93,8 @@ def refuse_moving(disks: tuple[Disk, ...]) -> None:
     keep nothing of it: no image format's tables, no cache of librbd's. Raises :class:`PlanRefused`.
     """
     for disk in disks:
+        if disk.layers:
+            raise PlanRefused(f"disk {disk.name}: snapshots lie over it in layers", hint="cvm snapshot delete")
         for backing in disk.copies:
             if backing.network is None:
                 continue
@@ -146,6 +153,8 @@ def storage_decisions(config: VmConfig) -> Iterator[tuple[str, str, str]]:
         what = f"disk {disk.name}"
         if any(backing.network is not None for backing in disk.copies):
             yield what, "storage daemon", "keys, certificates and network stay out of the process the guest talks to"
+        if disk.layers:
+            yield what, f"{len(disk.layers)} layers", "snapshots: what was written since the newest is in the last"
         if disk.replicas is not None:
             how = "one is read" if disk.replicas.read_first else f"{disk.replicas.votes} must agree on a read"
             yield what, f"{len(disk.copies)} copies", f"quorum: written to all, {how}"

@@ -68,6 +68,9 @@ class Disk(NamedTuple):
     throttle: Throttle | str | None = None
     replicas: Replicas | None = None
     verity: Verity | None = None
+    layers: tuple[str, ...] = ()
+    """Overlays of snapshots over a raw file, the oldest first; the newest is written. Not from the VM file: the record
+    beside the disk says so."""
 
     @property
     def copies(self) -> tuple[Backing, ...]:

@@ -22,9 +22,10 @@ from launcher.core.moving import (
     wanted,
 )
 from launcher.core.states import LIVE, MOVED, MOVING
-from launcher.errors import WrongState
+from launcher.errors import PlanRefused, WrongState
 from launcher.io import clock, ledger
 from launcher.io.hashing import read_file
+from launcher.io.layers import has_layers
 from launcher.io.migration import connect
 from launcher.io.move_wire import MoveFailed, Wire, contents
 from launcher.io.moved import mark, refuse_moved, unmark
@@ -90,6 +91,12 @@ def release(name: str) -> None:
         vm.unlock()
 
 
+def _refuse_layers(disks: list[str]) -> None:
+    for path in disks:
+        if has_layers(path):
+            raise PlanRefused(f"move: snapshots lie in layers over {path}, and stay behind", hint="cvm snapshot delete")
+
+
 def _leaving(vm: VmDir, to: str) -> Leaving:
     refuse_moved(vm)
     row = describe(vm)
@@ -103,6 +110,7 @@ def _leaving(vm: VmDir, to: str) -> Leaving:
     found = [item for item in named_files(config) if item.kind != HOSTS]
     folder = os.path.dirname(path)
     files = {item.path: contents(placed(item.path, folder), hashed=item.kind != DISK) for item in found}
+    _refuse_layers([placed(item.path, folder) for item in found if item.kind == DISK])
     measured = prepare(path).measurement
     offer = Offer(os.path.basename(path), toml.decode("utf-8"), up, measured, os.uname().nodename, files)
     return Leaving(vm, path, offer, tuple(item.path for item in found if item.kind == DISK), to)

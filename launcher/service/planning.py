@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from launcher.core.admission import admission
 from launcher.core.cautions import LARGE
 from launcher.core.facts import FirmwareFacts, QemuFacts
 from launcher.core.hardware import Placement
 from launcher.core.init_data import bound
-from launcher.core.names import CHIP_STATE
+from launcher.core.names import CHIP_STATE, LAYERS
 from launcher.core.plan import LaunchPlan, Surroundings, make_plan
 from launcher.core.spec import LightFiles
 from launcher.core.storage_rules import MODULES, TOOLS
@@ -78,7 +80,7 @@ def prepare(path: str, series: str | None = None) -> Prepared:
 
     ``series``: plan for another QEMU, one of `launcher.io.qemu_file.SHIPPED`; such a plan is only to look at.
     """
-    config = load_vm(path)
+    config = _with_layers(load_vm(path))
     init_data = None if config.init_data is None else _init_data(config)
     config = bound(config, init_data)
     tools = find_toolchain() if series is None else tools_elsewhere(series)
@@ -109,6 +111,14 @@ def prepare(path: str, series: str | None = None) -> Prepared:
     if around.id_block is not None and measured is not None:
         check_id_block(around.id_block, measured.launch_digest, guest_policy(config.snp))
     return Prepared(config, plan, measured, _measured_td(plan, tools if series is None else None) if td else None)
+
+
+def _with_layers(config: VmConfig) -> VmConfig:
+    if not any(os.path.lexists(f"{disk.path}{LAYERS}") for disk in config.disks if disk.path):
+        return config
+    from launcher.io.layers import layered  # few disks have any
+
+    return layered(config)
 
 
 def _init_data(config: VmConfig) -> InitDataText | None:

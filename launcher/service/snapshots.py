@@ -7,24 +7,22 @@ does, with the VM's lock held so that no launch comes between.
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 from collections.abc import Sequence
 
 from launcher.core.states import LIVE
 from launcher.core.storage import describe as source_words
-from launcher.core.text import safe_text
 from launcher.core.vm import Disk, VmConfig
-from launcher.errors import NotFound, PlanRefused, StorageFailed, WrongState
+from launcher.errors import NotFound, PlanRefused, WrongState
 from launcher.io.control import ask
 from launcher.io.disk_files import check_disk
+from launcher.io.layers import Layer
 from launcher.io.moved import refuse_moved
 from launcher.io.statedir import VmDir, existing, state_root
-from launcher.io.toolchain import find_toolchain
 from launcher.service.epochs import begin_epoch
+from launcher.service.external_snapshots import change, is_layered
 from launcher.service.listing import describe
-from launcher.service.planning import qemu_facts
+from launcher.service.qemu_img import qemu_img
 from launcher.service.ram_snapshots import patience, refuse_ended, refuse_memory
 from launcher.service.vm_file import load_vm
 from policy.errors import CvmError
@@ -35,19 +33,23 @@ if TYPE_CHECKING:
     from typing import Any
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
-_PATIENCE = 600
 
 
 class Snapshot(NamedTuple):
-    """``disk`` by its serial; ``seconds``: when it was made, since 1970; ``memory``: bytes of memory in it."""
+    """``disk`` by its serial; ``seconds``: when it was made, since 1970; ``memory``: bytes of memory in it;
+    ``external``: what came later is in a layer of its own beside the disk.
+    """
 
     disk: str
     name: str
     seconds: int
     memory: int = 0
+    external: bool = False
 
 
-def snapshot(name: str, what: str, snapshot_name: str, *, ram: bool = False) -> tuple[list[Snapshot], list[str]]:
+def snapshot(
+    name: str, what: str, snapshot_name: str, *, ram: bool = False, external: bool = False
+) -> tuple[list[Snapshot], list[str]]:
     """``create``, ``list``, ``delete`` or ``revert``; the snapshots afterwards, and what to think about.
 
     Raises `NotFound`, `WrongState`, `PlanRefused`, `StorageFailed`.
@@ -60,6 +62,9 @@ def snapshot(name: str, what: str, snapshot_name: str, *, ram: bool = False) -> 
         refuse_ended(name, row["state"])
     if what != "list" and not NAME.fullmatch(snapshot_name):
         raise CvmError(f"snapshot {snapshot_name[:80]!r}: want at most 64 of a-z 0-9 . _ -", code="usage")
+    layered = _layered(config, what, wanted=external) if not ram else []
+    if layered:
+        return _external(vm, config, layered, what, snapshot_name, row["state"]), _thoughts(config, what)
     disks = snapshot_disks(config)
     if row["state"] not in LIVE:
         return _stopped(vm, disks, what, snapshot_name), _thoughts(config, what)
@@ -72,6 +77,37 @@ def snapshot(name: str, what: str, snapshot_name: str, *, ram: bool = False) -> 
     answer = ask(vm.path, name, "snapshot", about, seconds=patience(config.memory) if ram else None)
     found = [Snapshot(*item) for item in answer.get("snapshots", [])]
     return found, _thoughts(config, what)
+
+
+def _layered(config: VmConfig, what: str, *, wanted: bool) -> list[Disk]:
+    """The disks, where their snapshots are layers beside them: for ``create`` only if that is wanted."""
+    written = [disk for disk in config.disks if not disk.readonly]
+    found = written if is_layered(written) else []
+    if wanted and not found:
+        raise PlanRefused(
+            "snapshot: layers lie over local raw files only, and over all disks of a VM or none",
+            hint="a qcow2 image keeps snapshots inside itself: leave --external away",
+        )
+    return found if wanted or what != "create" else []
+
+
+def _external(vm: VmDir, config: VmConfig, disks: list[Disk], what: str, name: str, state: object) -> list[Snapshot]:
+    if state in LIVE and what != "list":
+        raise WrongState(f"VM {vm.name} is {state}: layers are put over disks at rest", hint=f"cvm stop {vm.name}")
+    if what == "list":
+        return _rows(change(vm, config, disks, what, name))
+    vm.lock()
+    try:
+        refuse_moved(vm)
+        for disk in disks:
+            check_disk(disk)
+        return _rows(change(vm, config, disks, what, name))
+    finally:
+        vm.unlock()
+
+
+def _rows(found: list[tuple[str, Layer]]) -> list[Snapshot]:
+    return [Snapshot(disk, item.name, item.seconds, external=True) for disk, item in found]
 
 
 def snapshot_disks(config: VmConfig) -> list[Disk]:
@@ -89,7 +125,7 @@ def snapshot_disks(config: VmConfig) -> list[Disk]:
             raise PlanRefused(
                 f"snapshot: disk {disk.name} {shape}: only a qcow2 image keeps snapshots of itself, and one of "
                 "some disks is none of the VM",
-                hint='qemu-img convert -O qcow2, and format = "qcow2"; or a snapshot of the volume below',
+                hint='--external; or qemu-img convert -O qcow2, and format = "qcow2"; or one of the volume below',
             )
     if not written:
         raise PlanRefused("snapshot: no disk of this VM can be written")
@@ -106,7 +142,7 @@ def _stopped(vm: VmDir, disks: Sequence[Disk], what: str, name: str) -> list[Sna
         _agree(before, disks, what, name)
         option = {"create": "-c", "delete": "-d", "revert": "-a"}.get(what)
         for disk in disks if option is not None else ():
-            _qemu_img("snapshot", str(option), name, disk.path)
+            qemu_img("snapshot", str(option), name, disk.path)
         if what == "revert":
             begin_epoch(vm, name, f"disk {', '.join(disk.name for disk in disks)} is")
         return _listed(disks)
@@ -130,27 +166,12 @@ def _agree(before: Sequence[Snapshot], disks: Sequence[Disk], what: str, name: s
 def _listed(disks: Sequence[Disk]) -> list[Snapshot]:
     found = []
     for disk in disks:
-        document: dict[str, Any] = json.loads(_qemu_img("info", "--output=json", "-f", "qcow2", disk.path))
+        document: dict[str, Any] = json.loads(qemu_img("info", "--output=json", "-f", "qcow2", disk.path))
         found += [
             Snapshot(disk.name, str(item["name"]), int(item["date-sec"]), int(item["vm-state-size"]))
             for item in document.get("snapshots", [])
         ]
     return found
-
-
-def _qemu_img(*words: str) -> str:
-    facts = qemu_facts(find_toolchain())
-    if "qemu-img" not in facts.extras:
-        raise StorageFailed(
-            "no qemu-img beside this QEMU", hint="cvm image toolchain --storage, or apt install qemu-utils"
-        )
-    done = subprocess.run(
-        [*facts.program("qemu-img"), *words], env={**os.environ, **dict(facts.env)}, capture_output=True, text=True,
-        check=False, timeout=_PATIENCE,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise StorageFailed(f"qemu-img {words[0]}: {safe_text(done.stderr.strip(), 400)}")
-    return done.stdout
 
 
 def _thoughts(config: VmConfig, what: str) -> list[str]:

@@ -15,6 +15,7 @@ from launcher.core.facts import QemuFacts
 from launcher.core.names import OF_A_RUN
 from launcher.core.plan import Surroundings, make_plan
 from launcher.io.host import probe_host
+from launcher.io.layers import layered
 from launcher.io.qemu import Qemu
 from launcher.io.statedir import VmDir
 from launcher.io.toolchain import ToolchainMissing, find_toolchain
@@ -46,7 +47,7 @@ def real_qemu(*needed: str) -> QemuFacts:
 
 def prepared(text: str, folder: Path) -> Prepared:
     """The plan of a VM file with these disks; paths are relative to ``folder``."""
-    config = resolve(parse_vm(f"{HEAD}{text}".encode(), "disks.toml"), str(folder))
+    config = layered(resolve(parse_vm(f"{HEAD}{text}".encode(), "disks.toml"), str(folder)))
     return Prepared(config, make_plan(config, Surroundings(probe_host(), real_qemu(), None, None, "/none")), None)
 
 

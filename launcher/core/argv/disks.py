@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from launcher.core.argv.nodes import Node, cache_members, file_node, format_node
+from launcher.core.argv.nodes import Node, cache_members, file_node, format_node, layered_node
 from launcher.core.argv.words import json_text
 from launcher.core.names import STORAGE_SOCKET
 from launcher.core.spec import VmSpec
@@ -80,6 +80,8 @@ def nodes(disk: Disk, number: int) -> Iterator[Node]:
 
 def _copy(disk: Disk, copy: int, export: str, name: str) -> Node:
     backing = disk.copies[copy]
+    if disk.layers:
+        return layered_node(disk, name)
     if backing.network is None:
         return format_node(backing, disk, name, file_node(backing.path, disk, device=backing.is_device))
     file: Node = {"driver": "nbd", "server": {"type": "unix", "path": STORAGE_SOCKET}, "export": export}

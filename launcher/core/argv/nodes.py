@@ -23,6 +23,21 @@ def format_node(backing: Backing, disk: Disk, name: str, file: Node) -> Node:
     }
 
 
+def layered_node(disk: Disk, name: str) -> Node:
+    """A raw file under its layers: only the newest is written, and which file is under which is said here, whatever the
+    images' own headers say.
+    """
+    below: Node = {**_read_only("raw", disk), "file": file_node(disk.path, disk, device=False)}
+    for path in disk.layers[:-1]:
+        below = {**_read_only("qcow2", disk), "file": file_node(path, disk, device=False), "backing": below}
+    top = Backing(disk.layers[-1], None, "qcow2")
+    return {**format_node(top, disk, name, file_node(top.path, disk, device=False)), "backing": below}
+
+
+def _read_only(driver: str, disk: Disk) -> Node:
+    return {"driver": driver, "read-only": True, **cache_members(disk)}
+
+
 def file_node(path: str, disk: Disk, *, device: bool) -> Node:
     """A local file, locked against a second writer, or a block device."""
     aio = {} if disk.aio == "threads" else {"aio": disk.aio}
