@@ -68,6 +68,10 @@ def test_the_image_boots_reports_and_powers_off(
     result: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert (result["state"], result["outcome"]) == ("stopped", "ran")
     assert {"kernel", "booted", "running", "stopped"} <= set(result["seconds"])
+    assert main(["events", "none", "--json"]) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in told if event["source"] == "guest"] == ["booted", "running", "stopped"]
+    assert [event["event"] for event in told if event["source"] == "launcher"] == ["launch", "end"]
     assert [item["event"] for item in result["events"] if item["source"] == "guest"] == ["booted", "running", "stopped"]
 
 

@@ -77,7 +77,10 @@ def test_a_launch_that_fails_to_start_is_told(scene: Scene, capsys: pytest.Captu
     assert "no such machine" in found[1]["detail"]["reason"]
 
 
-def test_what_operators_do_is_told_and_followed_as_it_happens(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_operators_do_is_told_and_followed_as_it_happens(
+    scene: Scene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_QEMU_POWER", "obey")
     path = scene(*UP, platform="emulated-snp")
     launcher = start(path)
     name = path.stem
