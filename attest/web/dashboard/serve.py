@@ -11,10 +11,13 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
+from flask import Flask
+
 from attest.keys.files import read_private
 from attest.settings import DashboardRole
 from attest.store.engine import Database
-from attest.web.dashboard.app import create_dashboard
+from attest.web.dashboard.anomalies import look_ahead
+from attest.web.dashboard.app import create_dashboard, utc_now
 from attest.web.dashboard.house import House
 from attest.web.dashboard.login import Login
 from attest.web.dashboard.sessions import Sessions
@@ -58,11 +61,17 @@ def serve_dashboard(role: DashboardRole, listening: socket.socket, ready: Callab
             own.certificate,
             context,
             workers,
-            lambda: create_dashboard(house, visitors, login=login),
+            lambda: _looking(house, create_dashboard(house, visitors, login=login)),
             ready,
             threads,
         )
     )
+
+
+def _looking(house: House, app: Flask) -> Flask:
+    """In each worker."""
+    look_ahead(house, utc_now)
+    return app
 
 
 def login_of(role: DashboardRole) -> Login | None:

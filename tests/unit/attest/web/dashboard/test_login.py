@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 
 from attest.settings_dashboard import LoginSettings
 from attest.web.dashboard.app import create_dashboard
-from attest.web.dashboard.login import PENDING_LOGIN, SESSION, Login, inside
+from attest.web.dashboard.login import OPEN, PENDING_LOGIN, SESSION, Login, inside
 from attest.web.dashboard.sessions import MOST, Sessions
 from attest.web.dashboard.visitors import Visitor, Visitors
 from attest.web.oidc.code_flow import PENDING, CodeFlow
@@ -24,7 +24,8 @@ from tests.fakes.dashboard_world import house_of
 from tests.fakes.oidc import AUDIENCE, CLIENT, KEYS, SECRET, TOKEN, Answer, FakeProvider
 from tests.fakes.service_world import ServiceWorld
 
-from .test_routes import _authorities
+from .conftest import Get
+from .test_routes import _authorities, every_path
 
 ORIGIN = "https://pages.test:8446"
 CLOSED = ("/", "/overview", "/overview.json", "/fleet", "/records/1/proof", "/nothing")
@@ -112,6 +113,22 @@ def test_an_auditor_logs_in_reads_and_logs_out(browser: Browser) -> None:
     assert word is not None
     left = browser.client.post("/logout", base_url=ORIGIN, data={"csrf": word[1]}, headers={"Origin": ORIGIN})
     assert (left.status_code, browser.inside) == (303, False)
+
+
+def test_without_a_session_every_address_asks_to_log_in_but_those_of_the_log_in(
+    browser: Browser, world: ServiceWorld, data: Get
+) -> None:
+    paths = every_path(browser.client.application, world, data)
+    assert {"/login", "/login/callback", "/logout"} <= set(paths)
+    for path in paths:
+        status = {"/login": 303, "/login/callback": 403, "/logout": 401, "/style.css": 200, "/icon.svg": 200}
+        answer = browser.get(path)
+        assert answer.status_code == status.get(path, 401), path
+        assert "shop-1" not in answer.text.replace("name%3Dshop-1", ""), path
+    browser.log_in()
+    for path in paths:
+        if path not in OPEN:
+            assert browser.get(path).status_code == (405 if path == "/logout" else 200), path
 
 
 def test_a_session_that_was_ended_is_not_there_for_a_copy_of_its_cookie(browser: Browser) -> None:

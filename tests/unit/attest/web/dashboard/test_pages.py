@@ -11,11 +11,13 @@ import pytest
 from flask.testing import FlaskClient
 
 from attest.audit.record import ROLES_CHANGE
-from attest.broker.anomalies import anomalies
+from attest.broker.anomalies import Scan, anomalies
 from attest.broker.proof_file import check_proof_file, parse_proof_file
 from attest.broker.questions import plain_json
 from attest.broker.standing import Piece, record_change
 from attest.settings import CollateralSettings
+from attest.store.errors import StoreUnavailable
+from attest.web.dashboard.anomalies import look_ahead, look_once
 from attest.web.dashboard.overview import DAYS
 from tests.fakes.amd_pki import NOW, FakeAmdPki
 from tests.fakes.dashboard_world import attempt, house_of, launch, machine, pages_over, value
@@ -177,6 +179,31 @@ def test_a_long_log_is_looked_through_a_stretch_at_a_time(world: ServiceWorld, m
         assert page is not None
         assert (page["upto"], page["complete"]) == (number, False)
     assert "look further" in client.get("/anomalies", headers={"Host": "localhost"}).text
+
+
+def test_the_log_is_looked_through_beside_the_pages_slice_by_slice(
+    world: ServiceWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, size = house_of(world), len(world.records())
+    monkeypatch.setattr("attest.web.dashboard.anomalies.SLICE_SECONDS", -1.0)
+    slices = 1
+    while not look_once(house, world.now):
+        slices += 1
+    assert (slices, house.scan.upto) == (size, size)
+    monkeypatch.setattr("attest.web.dashboard.anomalies.SLICE_SECONDS", 60.0)
+    beside = house_of(world)
+    stop = look_ahead(beside, lambda: world.now)
+    while beside.scan.upto < size:
+        with beside.looking:
+            assert beside.scan.upto <= size
+    stop.set()
+    monkeypatch.setattr(Scan, "advance", _unavailable)
+    with pytest.raises(StoreUnavailable):
+        look_once(house, world.now)
+
+
+def _unavailable(*words: object) -> None:
+    raise StoreUnavailable("away")
 
 
 def test_endorsements_count_down_and_late_ones_are_late(tmp_path: Path) -> None:
