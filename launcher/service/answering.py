@@ -51,6 +51,8 @@ class Answers:
         if problem is not None:
             self._record.asked_to_end = self._record.asked_to_end or not problem
             self._record.say(f"migration: {problem or progress.reason}")
+            if problem:
+                self._record.events.put("launcher", "migration-failed", {"text": problem}, now)
 
     def _pause(self, word: str) -> dict[str, object]:
         """``paused`` or ``running`` afterwards."""

@@ -153,3 +153,19 @@ def test_both_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == event_schema()
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "cvm VM file"
+
+
+@pytest.mark.parametrize(
+    ("word", "about", "told"),
+    [
+        ("throttle", {}, False), ("throttle", {"object": "limits-data", "changes": {"iops-total": 5}}, True),
+        ("net", {}, False), ("net", {"rx": [1000000, None]}, True),
+        ("memory", {}, False), ("memory", {"size": 1 << 30}, True),
+        ("snapshot", {"do": "list", "name": ""}, False), ("snapshot", {"do": "create", "name": "a"}, True),
+        ("qmp", {"command": "query-block"}, False), ("qmp", {"command": "block_resize"}, True),
+        ("disks", {}, False),
+    ],
+)  # fmt: skip
+def test_only_what_changes_a_vm_is_told_and_not_every_look_at_it(word: str, about: dict[str, Any], told: bool) -> None:
+    assert word in live.COMMANDS
+    assert live.changes(word, about) is told
