@@ -54,6 +54,11 @@ def check_init_data(config: VmConfig, problems: Problems) -> None:
         problems.add("$.init_data", "nothing binds an ordinary VM to it; want a platform that measures")
     if config.attestation is None:
         problems.add("$.init_data", "needs an [attestation] table: nobody to show it to")
+    listed = config.init_data.resources
+    if listed is not None:
+        asked = (*(disk.resource for disk in config.disks), *(item.resource for item in config.guest.secrets))
+        for path in dict.fromkeys(path for path in asked if path is not None and path not in listed):
+            problems.add("$.init_data.resources", f"lacks {path}, which this file asks for: it would be refused")
     where, value = ("snp.host_data", config.snp.host_data)
     if config.platform not in _SNP:
         where, value = ("tdx.mrconfigid", config.tdx.mrconfigid)

@@ -132,6 +132,7 @@ WRONG = [
     ("a bad name", '[init_data]\nvm = "-a"\n', "$.init_data.vm: got '-a'"),
     ("an empty service", '[init_data]\nservice = ""\n', "$.init_data.service: got ''"),
     ("a bad resource", '[init_data]\nresources = ["a/b"]\n', "$.init_data.resources: resource 'a/b'"),
+    ("its own disk's key left out", "[init_data]\nresources = []\n", "$.init_data.resources: lacks default/web-1/root"),
     ("an unknown key", "[init_data]\nresource = []\n", "$.init_data.resource: unknown key (did you mean"),
     ("its register taken", f'[init_data]\n[snp]\nhost_data = "{"ab" * 32}"\n', "$.snp.host_data: is where the digest"),
 ]
