@@ -9,7 +9,7 @@ from launcher.core.confinement import confinement
 from launcher.core.hardware import Placement
 from launcher.core.limits import settings
 from launcher.core.names import CONFINEMENT_FILE
-from launcher.io import cgroup, isolation
+from launcher.io import isolation
 from launcher.io.isolation import Fds
 from launcher.io.qemu import Qemu, start_qemu
 from launcher.io.statedir import VmDir
@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO
 
+    from launcher.io.cgroup import Placed
     from launcher.io.pinning import Pinned
     from launcher.io.resctrl import Partition
     from launcher.service.planning import Prepared
@@ -31,12 +32,14 @@ def confined_qemu(
     """QEMU runs inside and gets ``fds``; afterwards its user and its cgroup are taken back."""
     config, plan = prepared.config, prepared.plan
     wanted = settings(config.limits, config.platform, plan.placement.mems)
-    placed: list[cgroup.Placed] = []
+    placed: list[Placed] = []
     cached: list[Partition] = []
     confined = confinement(config.isolation, plan.spec, plan.qemu)
 
     def limit(pid: int) -> None:
-        placed.append(cgroup.place(vm.name, pid, wanted))
+        from launcher.io.cgroup import place  # while QEMU loads
+
+        placed.append(place(vm.name, pid, wanted))
 
     with (
         connected(config, vm.path) as opened,
@@ -46,7 +49,7 @@ def confined_qemu(
             qemu = start_qemu(plan.argv, dict(plan.qemu.env), vm, log, jail, limit, (*fds, *opened))
             pinned, told = _pinned(qemu, plan.placement)
             told += _cached(qemu, vm.name, plan.placement, cached)
-            said = (*isolation.statement(qemu.steps), *cgroup.statement(placed[0]), *told)
+            said = (*isolation.statement(qemu.steps), *_limited(placed[0]), *told)
             for line in said:
                 say(line)
             vm.write_json(CONFINEMENT_FILE, _document(qemu, placed[0], pinned, cached))
@@ -56,9 +59,21 @@ def confined_qemu(
                 qemu.close()
         finally:
             for item in placed:
-                cgroup.release(item)
+                _unlimit(item)
             for given in cached:
                 _uncache(given)
+
+
+def _limited(placed: Placed) -> list[str]:
+    from launcher.io.cgroup import statement
+
+    return statement(placed)
+
+
+def _unlimit(placed: Placed) -> None:
+    from launcher.io.cgroup import release
+
+    release(placed)
 
 
 def _cached(qemu: Qemu, name: str, placement: Placement, cached: list[Partition]) -> list[str]:
@@ -86,9 +101,7 @@ def _pinned(qemu: Qemu, placement: Placement) -> tuple[tuple[Pinned, ...], list[
     return pinned, statement(pinned)
 
 
-def _document(
-    qemu: Qemu, placed: cgroup.Placed, pinned: tuple[Pinned, ...], cached: list[Partition]
-) -> dict[str, object]:
+def _document(qemu: Qemu, placed: Placed, pinned: tuple[Pinned, ...], cached: list[Partition]) -> dict[str, object]:
     return {
         "schema": "cvm.isolation/1",
         "steps": [step._asdict() for step in qemu.steps],

@@ -17,7 +17,6 @@ from launcher.core.td import TD_PLATFORMS
 from launcher.core.vm import VmConfig, guest_policy
 from launcher.io.firmware import find_firmware, is_signed
 from launcher.io.host import probe_host
-from launcher.io.measurement import Measured, measure
 from launcher.io.qemu_file import shipped
 from launcher.io.qemu_known import known_capabilities
 from launcher.io.statedir import state_root
@@ -40,7 +39,9 @@ from policy.vocab import Platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from launcher.core.measurement import MeasureInputs
     from launcher.core.topology import HostTopology
+    from launcher.io.measurement import Measured
     from launcher.io.td_measurement import TdMeasured
     from policy.initdata import InitDataText
 
@@ -107,7 +108,7 @@ def prepare(path: str, series: str | None = None) -> Prepared:
 
         missing, doubts = passthrough_findings(config, plan.placement)
         plan = plan._replace(blockers=(*plan.blockers, *missing), warnings=(*plan.warnings, *doubts))
-    measured = None if plan.measure is None else measure(plan.measure)
+    measured = None if plan.measure is None else _measured(plan.measure)
     if around.id_block is not None and measured is not None:
         check_id_block(around.id_block, measured.launch_digest, guest_policy(config.snp))
     return Prepared(config, plan, measured, _measured_td(plan, tools if series is None else None) if td else None)
@@ -125,6 +126,12 @@ def _init_data(config: VmConfig) -> InitDataText | None:
     from launcher.service.init_data import read_init_data  # regular expressions and OpenSSL, for those who have one
 
     return read_init_data(config)
+
+
+def _measured(inputs: MeasureInputs) -> Measured:
+    from launcher.io.measurement import measure  # not on the way of a VM that nothing measures
+
+    return measure(inputs)
 
 
 def _measured_td(plan: LaunchPlan, tools: Toolchain | None) -> TdMeasured:
