@@ -21,6 +21,7 @@ from attest.audit.record import Actor, Event
 from attest.broker.trail import draft
 from attest.store.engine import Database
 from attest.store.group import GroupCommit
+from attest.store.schema import audit
 from bench.audit_large import proof_row
 from tests.fakes.postgres import PostgresServer, programs
 
@@ -104,15 +105,14 @@ def _bare(path: Path) -> float:
     connection = sqlite3.connect(path, isolation_level=None)
     for pragma in ("journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")
+    nothing = (None,) * (len(audit.columns) - 7)  # what a record can be found by, and this one cannot
     record, number, stop = _EVENT.record(1, bytes(32)), 0, time.perf_counter() + SECONDS
     while time.perf_counter() < stop:
         places = range(number, number + WRITERS)
-        rows = [
-            (at + 1, 1, "release", _EVENT.subject, "released", record, bytes(32), None, None, None) for at in places
-        ]
+        rows = [(at + 1, 1, "release", _EVENT.subject, "released", record, bytes(32), *nothing) for at in places]
         nodes = [(level, at >> level, bytes(32)) for level in range(5) for at in places[:: 1 << level]]
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.executemany(f"INSERT INTO audit VALUES ({', '.join('?' * len(rows[0]))})", rows)
         connection.executemany("INSERT INTO tree VALUES (?, ?, ?)", nodes)
         connection.execute("COMMIT")
         number += WRITERS

@@ -5,7 +5,8 @@ all that wait meanwhile; everybody returns when their own part is durable, never
 everybody in it: nothing of it was acknowledged.
 
 Writers come back as soon as their batch is written. A leader that did not wait for them would write half of them at a
-time, so it waits for as many as there were, but never longer than a part of what the last batch took.
+time, so it waits for as many as there were, but never longer than a part of what the last batch took. They are woken
+one by another, not all by the leader: of threads that wake together all but one only wait for the interpreter.
 """
 
 from __future__ import annotations
@@ -33,17 +34,26 @@ Job = Callable[[Connection], T]
 
 
 class _Waiting(Generic[T]):
-    """One part on its way. ``turn`` is released when it is written, failed, or its thread shall lead."""
+    """One part on its way. ``turn`` is released when it is written, failed, or its thread shall lead; its thread then
+    wakes the one ``behind``. ``left``: its thread waits no more, because a signal interrupted it.
+    """
 
-    __slots__ = ("done", "failure", "found", "item", "turn")
+    __slots__ = ("behind", "called", "done", "failure", "found", "item", "left", "turn")
 
     def __init__(self, item: T) -> None:
         self.item = item
         self.found: Any = None
         self.failure: Exception | None = None
-        self.done = False
+        self.behind: _Waiting[T] | None = None
+        self.called = self.done = self.left = False
         self.turn = threading.Lock()
         self.turn.acquire()
+
+    def wake_behind(self) -> None:
+        """Once."""
+        behind, self.behind = self.behind, None
+        if behind is not None:
+            behind.turn.release()
 
 
 class _Group(Generic[T]):
@@ -65,23 +75,48 @@ class _Group(Generic[T]):
     def _submit(self, item: T) -> Any:
         """What became of ``item``, durably."""
         mine = _Waiting(item)
-        with self._lock:
-            self._waiting.append(mine)
-            leader, self._led = not self._led, True
-            if len(self._waiting) >= self._expected:
-                self._there.set()
-        if not leader:
-            mine.turn.acquire()
-        if not mine.done:
-            self._lead()
+        try:
+            if not self._queue(mine):
+                mine.turn.acquire()
+                mine.wake_behind()
+            if not mine.done:
+                self._lead(mine)
+        except BaseException:  # a signal's handler raised: nobody shall wait for this thread
+            with self._lock:
+                mine.left = True
+                mine.wake_behind()
+                if mine.called and not mine.done:
+                    self._appoint()
+            raise
         if mine.failure is not None:
             raise mine.failure
         return mine.found
 
-    def _lead(self) -> None:
+    def _queue(self, mine: _Waiting[T]) -> bool:
+        """Into the line; true where nobody leads, so that this thread has to."""
+        with self._lock:
+            self._waiting.append(mine)
+            leads = mine.called = not self._led
+            self._led = True
+            if len(self._waiting) >= self._expected:
+                self._there.set()
+        return leads
+
+    def _appoint(self) -> None:
+        """Let the first in line lead whose thread is there."""
+        successor = next((waiting for waiting in self._waiting if not waiting.left), None)
+        self._led = successor is not None
+        if successor is not None:
+            successor.called = True
+            successor.turn.release()
+
+    def _lead(self, mine: _Waiting[T]) -> None:
         """Write what waits, this thread's own part among it, then let the next in line lead."""
-        batch, start = self._gather(), time.monotonic()
+        batch: list[_Waiting[T]] = []
+        start = time.monotonic()
         try:
+            batch = self._gather()
+            start = time.monotonic()
             with self._database.write() as tx:
                 self._write(tx, batch)
         except BaseException as exc:
@@ -92,7 +127,7 @@ class _Group(Generic[T]):
                 raise
         finally:
             self._spent = time.monotonic() - start
-            self._hand_over(batch)
+            self._hand_over(batch, mine)
 
     def _gather(self) -> list[_Waiting[T]]:
         """Those who wait, when all who are expected do or patience has ended."""
@@ -104,16 +139,19 @@ class _Group(Generic[T]):
         with self._lock:
             return [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
 
-    def _hand_over(self, batch: Sequence[_Waiting[T]]) -> None:
+    def _hand_over(self, batch: Sequence[_Waiting[T]], mine: _Waiting[T]) -> None:
+        """Appoint the next leader, and wake the first of those whose parts are written; ``mine`` is this thread's."""
         with self._lock:
-            successor = self._waiting[0] if self._waiting else None
-            self._led = successor is not None
+            mine.left, mine.called = True, False  # whatever becomes of its part, this thread has led
             self._expected = min(MOST, len(batch) + len(self._waiting))
-        for item in batch:
-            item.done = True
-            item.turn.release()
-        if successor is not None:
-            successor.turn.release()
+            first = None
+            for waiting in reversed(batch):
+                waiting.done = True
+                if not waiting.left:
+                    waiting.called, waiting.behind, first = True, first, waiting
+            self._appoint()
+            if first is not None:
+                first.turn.release()
 
 
 class GroupCommit(_Group[Draft]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -66,6 +67,52 @@ def together(database: Database, jobs: list[Job]) -> list[Future[int]]:
         go.set()
     assert leader.result() == 1
     return found
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["next to lead", "in the middle"])
+def test_nobody_waits_for_a_thread_that_was_interrupted(database: Database, others: int) -> None:
+    group, begun, go = GroupWrites(database), threading.Event(), threading.Event()
+
+    def first(tx: Connection) -> int:
+        begun.set()
+        go.wait(20)
+        return append("first")(tx)
+
+    interrupted = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        if not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    def insist(thread: int) -> None:
+        """A signal just before a thread blocks does not wake it: one more does."""
+        queued(others + 1)
+        while not interrupted.wait(0.01):
+            signal.pthread_kill(thread, signal.SIGUSR1)
+
+    def queued(count: int) -> None:
+        while len(group._waiting) < count:
+            pass
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = [pool.submit(group.run, first)]
+            begun.wait(20)
+            found += [pool.submit(group.run, append(f"before {number}")) for number in range(others)]
+            queued(others)
+            pool.submit(insist, threading.get_ident())
+            with pytest.raises(KeyboardInterrupt):
+                group.run(append("interrupted"))
+            found.append(pool.submit(group.run, append("after")))
+            queued(others + 2)
+            go.set()
+            assert len({one.result(20) for one in found}) == others + 2
+    finally:
+        go.set()
+        signal.signal(signal.SIGUSR1, before)
+    assert group.run(append("later")) == others + 4
 
 
 def subjects(database: Database) -> list[str]:
