@@ -62,11 +62,20 @@ class QemuFacts(NamedTuple):
     can: Capabilities
     extras: frozenset[str] = frozenset()
 
+    @property
+    def _command(self) -> tuple[str, ...]:
+        """Without the folders it is told to look into."""
+        return self.argv[: self.argv.index("-L")] if "-L" in self.argv else self.argv
+
+    @property
+    def binary(self) -> str:
+        """QEMU's own file, whatever starts it."""
+        return self._command[-1]
+
     def program(self, name: str) -> tuple[str, ...]:
         """How another of QEMU's programs is started: it lies beside QEMU, and behind the same loader."""
-        words = self.argv[: self.argv.index("-L")] if "-L" in self.argv else self.argv
-        folder, slash, _ = words[-1].rpartition("/")
-        return (*words[:-1], f"{folder}{slash}{name}")
+        folder, slash, _ = self.binary.rpartition("/")
+        return (*self._command[:-1], f"{folder}{slash}{name}")
 
     @property
     def version_text(self) -> str:

@@ -123,8 +123,8 @@ def _tell_end(record: Record, outcome: str, reason: str) -> None:
 
 def identities(record: Record) -> dict[str, object]:
     """What is launched, by digest: SHA-256 in hexadecimal of the VM file's bytes, of the NUL-joined command line, of
-    the firmware file; QEMU's version and its file's size and time (hashing it would cost more than starting it); the
-    digest of init-data, by the algorithm it names, where there is some.
+    the firmware file; QEMU's version, build id and its file's size and time (hashing it would cost more than starting
+    it); the digest of init-data, by the algorithm it names, where there is some.
     """
     prepared = record.prepared
     plan = prepared.plan
@@ -135,7 +135,12 @@ def identities(record: Record) -> dict[str, object]:
         "config_sha256": small_sha256(read_file(record.config_path, "VM file", MAX_BYTES)).hexdigest(),
         "argv_sha256": small_sha256(argv).hexdigest(),
         "firmware_sha256": _firmware(prepared),
-        "qemu": {"version": plan.qemu.version_text, "source": plan.qemu.source, **_binary(plan.qemu.argv[-1])},
+        "qemu": {
+            "version": plan.qemu.version_text,
+            "source": plan.qemu.source,
+            "build_id": plan.qemu.can.build,
+            **_binary(plan.qemu.binary),
+        },
         "expected_measurement": prepared.launch_digest,
         **({} if plan.init_data is None else {"init_data_digest": plan.init_data.digest.hex()}),
     }
@@ -149,15 +154,13 @@ def _sign(record: Record, started: str, found: Mapping[str, object]) -> Signed |
     from launcher.io import launch_record
 
     qemu = record.prepared.plan.qemu
-    # a fetched QEMU is an argument of its own loader
-    binary = next((word for word in qemu.argv if "qemu-system" in word and os.path.isfile(word)), qemu.argv[0])
     launched = launch_record.Launched(
         vm=record.vm.name,
         time=started,
         config_sha256=str(found["config_sha256"]),
         firmware_sha256=firmware,
         measurement=digest,
-        qemu=_path_of(binary),
+        qemu=_path_of(qemu.binary),
         qemu_version=qemu.version_text,
         argv=record.prepared.plan.argv,
     )

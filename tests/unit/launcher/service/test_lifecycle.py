@@ -65,6 +65,11 @@ def test_a_vm_that_fails_is_started_again_and_every_launch_is_in_the_ledger(
     assert [entry["restarts"] for entry in entries[::2]] == [0, 1]
     assert entries[0]["config_sha256"] == entries[2]["config_sha256"]
     assert entries[3]["code"] == "qemu.failed"
+    program = entries[0]["qemu"]
+    assert isinstance(program, dict)
+    assert program["path"].endswith("/toolchain/usr/bin/qemu-system-x86_64")
+    assert program["build_id"] == "", "the stand-in has none"
+    assert program["size"] == os.stat(program["path"]).st_size
     assert main(["logs", recorded(path)["name"], "--previous"]) == 0
     assert "Linux version" in capsys.readouterr().out
 
