@@ -29,7 +29,7 @@ def make_root(image: Path, content: Path, epoch: int, order: ImageOrder, progres
     if os.path.lexists(image):
         raise ImageExists(f"{image}: exists already", hint="give another name, or remove the file first")
     if not content.exists():
-        raise ImageError(f"{content}: no such folder or archive")
+        raise ImageError(f"--content {content}: no such folder or archive", code="usage")
     base = ensure_base(order, progress)
     with published(image) as temporary:
         made = write_root(temporary, content, base.sysroot, epoch)

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from launcher.service.snapshots import snapshot
 
-DESCRIPTION = """Snapshots of all of a VM's qcow2 disks in one moment, inside the images; of a running ordinary VM with
-its memory (--ram), to which it goes back while it runs."""
+DESCRIPTION = """Snapshots of all of a VM's disks in one moment: inside qcow2 images; of raw disks in layers beside them
+(--external); of a running ordinary VM with its memory (--ram), to which it goes back while it runs."""
 EPILOG = """example: cvm snapshot create web-1 before-upgrade
 exit status: 0 done, 3 a disk that keeps no snapshots, or memory of a confidential VM, 8 QEMU or qemu-img failed,
   10 no such VM or snapshot, or its state forbids it"""
@@ -31,9 +31,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         if name != "list":
             verb.add_argument("snapshot", metavar="SNAPSHOT", help="its name")
         if name in ("create", "revert"):
-            verb.add_argument("--ram", action="store_true", help="of a running ordinary VM: with its memory")
-        if name == "create":
-            verb.add_argument("--external", action="store_true", help="of raw disks: what comes later goes into layers")
+            kinds = verb.add_mutually_exclusive_group()
+            kinds.add_argument("--ram", action="store_true", help="of a running ordinary VM: with its memory")
+            if name == "create":
+                kinds.add_argument("--external", action="store_true", help="of raw disks: by layers over them")
         verb.add_argument("--json", action="store_true", help="print JSON (cvm.snapshot/1)")
 
 

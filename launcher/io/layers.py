@@ -6,6 +6,7 @@ lies beside the disk because it belongs to the disk: whichever VM file names the
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from launcher.core.names import LAYERS
@@ -24,6 +25,7 @@ SUFFIX = LAYERS
 SCHEMA = "cvm.layers/1"
 MOST = 64
 _MAX_RECORD = 1 << 16
+_WRITERS = 101
 
 
 class Layer(NamedTuple):
@@ -112,6 +114,21 @@ def write_layers(path: str, layers: tuple[Layer, ...]) -> None:
         _sync(os.path.dirname(path))
     except OSError as exc:
         raise StorageFailed(f"{where}: {exc.strerror}") from None
+
+
+def is_written(path: str) -> bool:
+    """Whether some QEMU has this file open for writing: it holds a lock on the byte that says so. Source: QEMU
+    ``block/file-posix.c``, RAW_LOCK_PERM_BASE and BLK_PERM_WRITE. Raises StorageFailed.
+    """
+    try:
+        with open(path, "r+b") as file:  # noqa: PTH123  as the rest of this module
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _WRITERS)
+            except (BlockingIOError, PermissionError):
+                return True
+    except OSError as exc:
+        raise StorageFailed(f"{path}: {exc.strerror}") from None
+    return False
 
 
 def _sync(folder: str) -> None:

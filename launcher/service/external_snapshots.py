@@ -14,7 +14,7 @@ from contextlib import suppress
 from launcher.core.td import TD_PLATFORMS
 from launcher.core.vm import Disk, VmConfig
 from launcher.errors import NotFound, PlanRefused, StorageFailed, WrongState
-from launcher.io.layers import MOST, Layer, read_layers, write_layers
+from launcher.io.layers import MOST, Layer, is_written, read_layers, write_layers
 from launcher.io.statedir import VmDir
 from launcher.service.epochs import begin_epoch
 from launcher.service.qemu_img import qemu_img
@@ -36,6 +36,8 @@ def change(vm: VmDir, config: VmConfig, disks: Sequence[Disk], what: str, name: 
     """``create``, ``list``, ``delete`` or ``revert``; what there is afterwards, by disk. The VM's lock is held."""
     chains = {disk.path: read_layers(disk.path) for disk in disks}
     having = [disk for disk in disks if any(item.name == name for item in chains[disk.path])]
+    for disk in disks if what != "list" else ():
+        _refuse_used(disk, chains[disk.path])
     if what == "create":
         _refuse_measured(config, disks)
         if having:
@@ -60,6 +62,13 @@ def _missing(name: str, having: Sequence[Disk]) -> NotFound | WrongState:
         return NotFound(f"no snapshot {name!r}", hint="cvm snapshot list")
     names = ", ".join(disk.name for disk in having)
     return WrongState(f"snapshot {name}: only disk {names} has it; reverting one would mix times")
+
+
+def _refuse_used(disk: Disk, layers: Sequence[Layer]) -> None:
+    """Another VM may have the same disk in its file."""
+    top, _ = _under(disk.path, layers)
+    if is_written(top):
+        raise WrongState(f"snapshot: disk {disk.name}: {top} is written by another QEMU", hint="cvm ps")
 
 
 def _refuse_measured(config: VmConfig, disks: Sequence[Disk]) -> None:

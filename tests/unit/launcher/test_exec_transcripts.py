@@ -560,7 +560,7 @@ def test_a_session_begun_while_a_command_runs_ends_that_command(ends: Ends) -> N
 def test_the_rest_of_a_session_that_broke_off_does_not_disturb_the_next(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exec_client, "HELLO_SECONDS", 0.5)
+    monkeypatch.setattr(exec_client, "HELLO_SECONDS", 0.1)
     ends.client.sendall(message(DATA, bytes(2000))[:700])
     assert ends.run("/bin/true") == Exit(0, False)
 

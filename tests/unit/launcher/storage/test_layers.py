@@ -119,12 +119,22 @@ def test_a_step_that_is_cut_off_at_the_second_disk_loses_nothing_and_can_be_done
     assert (shown(vm), shown(vm, "b")) == (expected, expected)
 
 
+@pytest.mark.qemu
+def test_a_disk_that_another_vm_writes_is_left_alone(vm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with running_disks(DISKS, vm):
+        assert main(["snapshot", "create", "vm", "one", "--external"]) == 10
+    assert "a.img is written by another QEMU" in capsys.readouterr().err
+    assert not list(vm.glob("*.layers.json"))
+
+
 def test_layers_are_asked_for_and_lie_over_disks_at_rest_only(vm: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["snapshot", "create", "vm", "one"]) == 3
     assert "--external" in capsys.readouterr().err
     (vm / "vm.toml").write_text(VM + '[[disk]]\npath = "c.qcow2"\nformat = "qcow2"\n')
     assert main(["snapshot", "create", "vm", "one", "--external"]) == 3
     assert "over all disks of a VM or none" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["snapshot", "create", "vm", "one", "--external", "--ram"])
 
 
 RECORD = {"schema": "cvm.layers/1", "layers": [{"name": "one", "file": "a.img.one.qcow2", "seconds": 1}]}
