@@ -38,8 +38,9 @@ class Database:
         self._backend = _backend(where, busy_seconds, read_only)
         self._engine: Engine | None = None
         self._pid = 0
-        self._left: deque[Connection] = deque()
-        self._parents: deque[Connection] = deque()
+        self._left: tuple[deque[Connection], deque[Connection]] = (deque(), deque())
+        """A connection that a transaction left in order: for reading, for writing."""
+        self._parents = self._left
 
     def __str__(self) -> str:
         return self._backend.name
@@ -59,37 +60,36 @@ class Database:
         Raises:
             StoreUnavailable: locked for longer than the busy time, disk full, read-only, I/O error, server gone.
         """
-        with self._translated(), self._writer() as connection, connection.begin():
+        with self._translated(), self._connection(writing=True) as connection, connection.begin():
             self._backend.begin_write(connection, alone=alone)
             yield connection
 
     @contextmanager
-    def _writer(self) -> Iterator[Connection]:
-        """A connection for writing: one that an earlier transaction left in order, where there is one."""
+    def _connection(self, *, writing: bool) -> Iterator[Connection]:
+        """One that an earlier transaction of its kind left in order, or else a new one."""
         engine = self._own_engine()
+        kind = self._left[writing]
         try:
-            connection = self._left.pop()
+            connection = kind.pop()
         except IndexError:
-            connection = self._backend.for_writing(engine.connect())
-        left = self._left if self._backend.lasting else None
+            plain = engine.connect()
+            connection = self._backend.for_writing(plain) if writing else self._backend.for_reading(plain)
+        in_order = False
         try:
             yield connection
-        except BaseException:
-            left = None
-            raise
+            in_order = True
         finally:
-            if left is None:
-                connection.close()
+            # One of each kind is left: the pool has no more than a few, and whoever reads must not use up a writer's.
+            if in_order and self._backend.lasting and not kind:
+                kind.append(connection)
             else:
-                left.append(connection)
+                connection.close()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent snapshot to read from. Raises StoreUnavailable as :meth:`write` does."""
-        with self._translated(), self._own_engine().connect() as plain:
-            connection = self._backend.for_reading(plain)
-            with connection.begin():
-                yield connection
+        with self._translated(), self._connection(writing=False) as connection, connection.begin():
+            yield connection
 
     def create(self) -> None:
         """Make the database's tables (SQLite: and its file, mode 0600). Raises StoreUnsupported if they exist."""
@@ -138,8 +138,9 @@ class Database:
     def close(self) -> None:
         """Close this process's connections."""
         if self._engine is not None and self._pid == os.getpid():
-            while self._left:
-                self._left.pop().close()
+            for kind in self._left:
+                while kind:
+                    kind.pop().close()
             self._engine.dispose()
         self._engine = None
 
@@ -147,7 +148,7 @@ class Database:
         if self._engine is None or self._pid != os.getpid():
             if self._engine is not None:
                 self._engine.dispose(close=False)  # the parent's connections are the parent's to close
-                self._parents, self._left = self._left, deque()  # held, for to forget one would close it
+                self._parents, self._left = self._left, (deque(), deque())  # held, for to forget one would close it
             self._engine = self._backend.engine()
             self._pid = os.getpid()
         return self._engine

@@ -127,6 +127,20 @@ def test_bytes_kept_together_are_put_once_each(database: Database) -> None:
         assert [blobs.get(tx, digest) for digest in digests] == [b"one", b"two", b"one"]
 
 
+def test_many_that_read_at_once_leave_a_connection_for_a_writer_and_the_other_way_round(database: Database) -> None:
+    together = threading.Barrier(8)
+
+    def read(_: int) -> None:
+        with database.read() as tx:
+            together.wait(20)
+            rules.generation(tx)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read, range(8)))
+        assert len(list(pool.map(lambda index: _append(database, f"s{index}"), range(16)))) == 16
+        list(pool.map(read, range(8)))
+
+
 def test_a_reader_sees_one_moment(database: Database) -> None:
     _append(database, "first")
     with database.read() as tx:
