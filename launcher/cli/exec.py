@@ -7,6 +7,7 @@ import re
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from launcher.core.text import ConsoleFilter
 from launcher.io.exec_client import Exit, Streams, Window
@@ -87,8 +88,9 @@ def _on_terminal(vm: VmDir, command: Command) -> Exit:
     from launcher.io.terminal import raw, window_changes, window_size
 
     kind = os.environ.get("TERM", "")
-    with window_changes() as changed, raw(0):
-        window = Window(kind if re.fullmatch(_TERM, kind) else "dumb", window_size, changed)
+    with window_changes() as changed, ExitStack() as lent:
+        kind = kind if re.fullmatch(_TERM, kind) else "dumb"
+        window = Window(kind, window_size, changed, lambda: lent.enter_context(raw(0)))
         return execute(vm, command, Streams(0, _writer(1, raw=True), _writer(2, raw=True), window))
 
 

@@ -76,14 +76,19 @@ class Exit(NamedTuple):
     timed_out: bool
 
 
+def _nothing() -> None:
+    """For a terminal that needs no preparation."""
+
+
 class Window(NamedTuple):
     """The operator's terminal: its ``kind`` (TERM), its size now (rows, columns), and a descriptor that can be read
-    when that has changed.
+    when that has changed. ``begin`` is called when the guest has answered: until then its keys are this host's.
     """
 
     kind: str
     size: Callable[[], tuple[int, int]]
     changed: int
+    begin: Callable[[], object] = _nothing
 
 
 class Streams(NamedTuple):
@@ -153,6 +158,8 @@ def run_command(client: socket.socket, channel: Sealed, argv: list[str], timeout
     """Run it to its end. Raises :class:`ExecFailed`, :class:`policy.exec_channel.ExecMalformed`."""
     client.sendall(channel.seal(REQUEST, _request(argv, timeout, streams.window)))
     stdin, window = streams.stdin, streams.window
+    if window is not None:
+        window.begin()
     if stdin is None:
         client.sendall(channel.seal(STDIN_END))
     stream = Stream(DATA)

@@ -15,9 +15,8 @@ from contextlib import suppress
 
 from launcher.core.argv.memory import GROWING_DEVICE, ram_object
 from launcher.core.hardware import DIMM
-from launcher.core.qmp_wire import Event
 from launcher.errors import QemuFailed, WrongState
-from launcher.io.qmp import Qmp, QmpRefused
+from launcher.io.qmp import Qmp, QmpClosed, QmpRefused
 from launcher.service.planning import Prepared
 from policy.errors import MalformedInput
 from policy.named import NamedTuple
@@ -126,26 +125,22 @@ def _unplug(qmp: Qmp, extra: int, *, balloon: bool) -> str:
             return ""
         with suppress(QmpRefused):  # asked for already: its answer may still come
             qmp.execute("device_del", id=name)
-        answer = _answer(qmp, name)
-        if answer != "DEVICE_DELETED":
-            return f"the guest {'keeps' if answer else 'has not yet given back'} {name}"
+        answered = _answers(qmp, name)
+        if any(other["data"]["id"] == name for other in modules(qmp)):
+            return f"the guest {'keeps' if answered else 'has not yet given back'} {name}"
         qmp.execute("object-del", id=f"{name}-ram")
     return ""
 
 
-def _answer(qmp: Qmp, name: str) -> str:
-    """The event by which the guest answers for module ``name``; nothing when none came in time."""
-    found: list[str] = []
-
-    def answers(event: Event) -> bool:
-        if event.name not in _ANSWERS or event.data.get("device") != name:
-            return False
-        found.append(event.name)
-        return True
-
-    with suppress(QemuFailed):
-        qmp.await_event(answers, GUEST_SECONDS)
-    return found[-1] if found else ""
+def _answers(qmp: Qmp, name: str) -> bool:
+    """Whether the guest says something about module ``name`` in time; what, the list of modules tells."""
+    try:
+        qmp.await_event(lambda event: event.name in _ANSWERS and event.data.get("device") == name, GUEST_SECONDS)
+    except QmpClosed:
+        raise
+    except QemuFailed:
+        return False
+    return True
 
 
 def _forget_taken_out(qmp: Qmp) -> None:

@@ -487,7 +487,8 @@ def test_a_terminal_has_the_operators_size_and_kind_and_follows_the_window(ends:
     keys, typing = os.pipe()
     changed, change = os.pipe()
     sizes = iter(((24, 80), (50, 132)))
-    window = Window("vt220", lambda: next(sizes), changed)
+    began: list[str] = []
+    window = Window("vt220", lambda: next(sizes), changed, lambda: began.append("raw"))
     steps = [(b"/dev/pts/", change, b"w"), (b"winch 50 132", typing, b"word\n"), (b"got word", typing, b"\x03")]
 
     def react(output: bytes) -> None:
@@ -496,6 +497,7 @@ def test_a_terminal_has_the_operators_size_and_kind_and_follows_the_window(ends:
             os.write(to, what)
 
     assert ends.run(*python(ON_A_TERMINAL), stdin=keys, window=window, seen=react) == Exit(5, False)
+    assert began == ["raw"]
     shown = ends.shown["out"].decode()
     assert shown.startswith("vt220 24 80\r\n/dev/pts/")
     assert "got word\r\n" in shown and shown.endswith("interrupted\r\n")
