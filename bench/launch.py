@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench._bytecode import compile_launcher
 from bench._idle import IDLE, SAYS, idle_init
 
 ROUNDS = 11
@@ -38,6 +39,7 @@ cmdline = "console=ttyS0 rdinit={init}"
 
 def run() -> list[dict[str, Any]]:
     """The rows of this comparison."""
+    compile_launcher()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["CVM_STATE"] = str(folder / "state")

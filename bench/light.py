@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench._bytecode import compile_launcher
 from bench._idle import IDLE, SAYS, idle_init
 
 ROUNDS = 5
@@ -37,6 +38,7 @@ cmdline = "console=ttyS0 rdinit={init}"
 
 def run() -> list[dict[str, Any]]:
     """The row of this comparison."""
+    compile_launcher()
     image = Path(__file__).resolve().parent.parent / ".cache" / "cvm" / "image"
     walls: dict[str, list[float]] = {"light": [], "default": []}
     with tempfile.TemporaryDirectory() as folder:

@@ -16,17 +16,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench._bytecode import compile_launcher
+
 ROUNDS = 31
 TARGET = 3.0
 VMS = 5
-PACKAGES = ("policy", "ovmf", "launcher")
 
 
 def run() -> list[dict[str, Any]]:
     """The rows of this comparison."""
-    root = Path(__file__).resolve().parent.parent
-    # an installed wheel has its bytecode; an editable install may not
-    subprocess.run([sys.executable, "-m", "compileall", "-q", *(str(root / name) for name in PACKAGES)], check=True)
+    compile_launcher()
     program = str(Path(sys.executable).parent / "cvm")
     with tempfile.TemporaryDirectory() as folder:
         _some_vms(Path(folder))
