@@ -63,10 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         sys.stderr.write(f"cvm: unknown verb {verb[:40]!r}{_suggestion(verb)}\n")
         return 2
+    leaving = arguments is None
     try:
-        return _run(verb, words[1:])
-    except KeyboardInterrupt:  # also one that arrives while another error is being told
-        return _interrupted(leaving=arguments is None)
+        try:
+            return _run(verb, words[1:])
+        except KeyboardInterrupt:  # also one that arrives while another error is being told
+            return _interrupted(leaving=leaving)
+    except KeyboardInterrupt:  # a second one meanwhile
+        return _interrupted(leaving=leaving)
 
 
 def _interrupted(*, leaving: bool) -> int:

@@ -48,7 +48,10 @@ class Forked:
     def poll(self) -> int | None:
         """Its return code once it has ended."""
         if self.returncode is None:
-            found, status = os.waitpid(self.pid, os.WNOHANG)
+            try:
+                found, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # it ended, and an interrupt came before its status was kept
+                found, status = self.pid, 0
             if found:
                 self.returncode = os.waitstatus_to_exitcode(status)
         return self.returncode

@@ -226,3 +226,21 @@ def test_a_second_interrupt_while_the_program_ends_does_not_change_its_status() 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "cvm: interrupted\n")
+
+
+def test_a_second_interrupt_while_the_first_is_told_is_the_same_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+
+    def interrupted(*, leaving: bool) -> int:
+        told.append(leaving)
+        if len(told) == 1:
+            raise KeyboardInterrupt
+        return 130
+
+    def pressed(args: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("launcher.cli._interrupted", interrupted)
+    monkeypatch.setattr("launcher.cli.ps.run", pressed)
+    assert main(["ps"]) == 130
+    assert told == [False, False]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import NotFound, StateUnusable, WrongState
-from launcher.io.process import cpu_seconds, end, spawn
+from launcher.io.process import Forked, cpu_seconds, end, spawn
 from launcher.io.procid import identity, is_alive, send, start_time
 from launcher.io.sockets import connect, connect_soon
 from launcher.io.statedir import VmDir, existing, state_root, vm_names
@@ -242,3 +242,10 @@ def test_a_file_that_need_not_last_waits_for_the_disk_only_when_told(
     assert len(synced) == 2
     with pytest.raises(StateUnusable, match="No such file"):
         vm.sync("c")
+
+
+def test_a_child_whose_status_an_interrupt_took_has_ended() -> None:
+    child = Forked(os.posix_spawn("/bin/true", ["true"], {}))
+    os.waitpid(child.pid, 0)
+    assert child.poll() == 0
+    assert end(child) == 0
