@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 
 from launcher.cli import main
 from launcher.image.base import Base
+from launcher.image.errors import ImageError
+from launcher.image.verity import write_root
 from launcher.io.cachedir import cache_folder
 from launcher.io.toolchain import ToolchainMissing, find_toolchain
 from launcher.provision import ImageOrder, ensure_base
@@ -116,6 +120,24 @@ def test_two_builds_are_byte_identical_whenever_and_wherever_they_are_made(
     assert one["root_hash"] == two["root_hash"]
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     assert make(tmp_path, "dated", tree, capsys)["root_hash"] != one["root_hash"]
+
+
+def _at(seconds: int, member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.mtime, member.uid = seconds, 7
+    return member
+
+
+def test_a_tar_archive_makes_the_same_root_whenever_it_was_packed(base: Base, tree: Path, tmp_path: Path) -> None:
+    made = []
+    for seconds in (1, 2):
+        archive = tmp_path / f"{seconds}.tar"
+        with tarfile.open(archive, "w") as tar:
+            tar.add(tree, ".", filter=partial(_at, seconds))
+        made.append(write_root(tmp_path / f"{seconds}.img", archive, base.sysroot, 0))
+    assert made[0] == made[1]
+    (tmp_path / "none.tar").write_bytes(b"no archive" * 100)
+    with pytest.raises(ImageError, match=r"none\.tar: want a folder or an uncompressed tar archive"):
+        write_root(tmp_path / "none.img", tmp_path / "none.tar", base.sysroot, 0)
 
 
 def test_a_measured_guest_runs_from_its_root_and_cannot_write_to_it(
