@@ -45,6 +45,17 @@ def test_a_guest_makes_its_whole_exchange_over_one_connection(served: Served) ->
     transport.close()
 
 
+def test_a_client_that_comes_again_resumes_its_tls_session_with_whichever_worker(served: Served) -> None:
+    context, session = served.tls(), None
+    for visit in range(8):
+        raw = socket.create_connection(("localhost", served.port), 20)
+        with context.wrap_socket(raw, server_hostname="localhost", session=session) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert b"200 OK" in connection.recv(4096)
+            assert connection.session_reused == (visit > 0)
+            session = connection.session
+
+
 def test_a_replayed_attestation_is_refused_over_tls(served: Served) -> None:
     guest = served.guest()
     guest.auth()
