@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from launcher.core.vm import VmConfig
 
 MONITOR_OBJECT = "object:monitor-qmp"
-EXIT_WITH_PARENT = "option:run-with.exit-with-parent"
 PROTECTED_RESET = "machine:x-change-vmfd-on-reset"
 """Came with the reset of protected guests, which no schema names (QEMU 11.0, ``hw/core/machine.c``)."""
 FOLLOWS_CONVERSIONS = "type:ram-block-attributes"
@@ -64,7 +63,6 @@ FEATURES: dict[str, tuple[int, int] | None] = {
         "machine:bus-lock-ratelimit", "machine:hpet", "machine:sata", "machine:smbus", "machine:smm", "machine:vmport",
         "option:sandbox.spawn", "option:run-with.user",
     ), (9, 1)),
-    EXIT_WITH_PARENT: (10, 2),
     PROTECTED_RESET: (11, 0),
     MONITOR_OBJECT: (11, 1),
     REQUEST_CERTIFICATES: None,

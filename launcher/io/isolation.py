@@ -15,7 +15,7 @@ from launcher.core.limits import cpu_list
 from launcher.errors import QemuFailed
 from launcher.io import acl
 from launcher.io.jail import become
-from launcher.io.process import Forked, fork
+from launcher.io.process import Forked, end, fork, uninterrupted
 from launcher.io.statedir import FIRST_UID, VmDir
 from policy.errors import CvmError
 from policy.named import NamedTuple
@@ -82,6 +82,20 @@ def start_confined(
     """QEMU, and what is enforced on it. ``fds``: what it finds open. Raises OSError, :class:`IsolationRefused` and
     :class:`QemuFailed`.
     """
+    child: Child | None = None
+    try:
+        with uninterrupted():
+            child, steps = _start(jail, argv, env, vm, log, fds)
+    except BaseException:  # an interruption that waited comes here, too
+        if child is not None:
+            end(child)
+        raise
+    return child, steps
+
+
+def _start(
+    jail: Jail, argv: Sequence[str], env: Mapping[str, str], vm: VmDir, log: IO[bytes], fds: Fds
+) -> tuple[Child, tuple[Step, ...]]:
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
         spec, environment = _spec(jail, argv, vm, fds), {**os.environ, **env}
@@ -90,15 +104,11 @@ def start_confined(
         helper = Forked(fork(task, cwd=vm.path, stderr=log, keep=keep))
         os.close(writing)
         writing = -1
-        report = _report(reading)
+        child, report = _report(reading, helper)
     finally:
         os.close(reading)
         if writing >= 0:
             os.close(writing)
-    child = helper
-    if "child" in report:
-        helper.wait()
-        child = Forked(report["child"])
     steps = tuple(Step(str(name), bool(done), str(detail)) for name, done, detail in report["steps"])
     if report["error"]:
         child.wait()
@@ -151,22 +161,33 @@ def _task(spec: dict[str, object], environment: dict[str, str], channel: int) ->
     return lambda: become(spec, environment, tell)
 
 
-def _report(descriptor: int) -> dict[str, Any]:
-    """Two lines in any order when there is a PID namespace, the last word in both cases being the report's."""
-    deadline, data = time.monotonic() + _PATIENCE, b""
+def _report(descriptor: int, helper: Forked) -> tuple[Child, dict[str, Any]]:
+    """The process that becomes QEMU, and what it says. Raises QemuFailed; then both processes have ended."""
     document: dict[str, Any] = {}
-    while True:
-        if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise QemuFailed(f"QEMU: its confinement took longer than {_PATIENCE:g} s")
+    whole = _lines(descriptor, document)
+    child: Child = helper
+    if "child" in document:
+        helper.wait()
+        child = Forked(document["child"])
+    if not whole:
+        end(child)
+        raise QemuFailed(f"QEMU: its confinement took longer than {_PATIENCE:g} s")
+    if "steps" not in document:
+        end(child)
+        raise QemuFailed("QEMU: the confinement ended before it reported", hint="its words are in qemu.log")
+    return child, document
+
+
+def _lines(descriptor: int, document: dict[str, Any]) -> bool:
+    """Two lines in any order when there is a PID namespace; whether all came in time."""
+    deadline, data, whole = time.monotonic() + _PATIENCE, b"", False
+    while not whole and select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
         piece = os.read(descriptor, 1 << 16)
-        if not piece:
-            break  # every writer has closed it: exec, or the end
         data += piece
+        whole = not piece  # every writer has closed it: exec, or the end
     for line in data.splitlines():
         document.update(loads(line))
-    if "steps" not in document:
-        raise QemuFailed("QEMU: the confinement ended before it reported", hint="its words are in qemu.log")
-    return document
+    return whole
 
 
 # The VM's own user ---------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import IO, NoReturn, Protocol
 
     class Child(Protocol):
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 _PR_SET_PDEATHSIG = 1
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -110,6 +111,22 @@ def own_module(name: str, *words: str) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-P", "-m", name, *words], {**os.environ, "PYTHONPATH": paths}
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """What would end this program waits until the end of this: whoever starts a child knows it, and can end it, before
+    an interruption comes. By handlers: a masked signal would go to another thread. Main thread only.
+    """
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
+
+
 def fork(task: Callable[[], NoReturn], *, cwd: str, stderr: IO[bytes], keep: Sequence[int] = ()) -> int:
     """As :func:`spawn`, but the child goes on in ``task`` instead of a program, which saves an interpreter's start; its
     pid. ``task`` ends in exec or :func:`os._exit`; whatever else it does ends the child with status 126. ``keep``:
@@ -129,7 +146,7 @@ def fork(task: Callable[[], NoReturn], *, cwd: str, stderr: IO[bytes], keep: Seq
 def _run_child(task: Callable[[], NoReturn], parent: int, cwd: str, stderr: int, keep: Sequence[int]) -> NoReturn:
     """Never comes back into the copy of the launcher's code that it was called from."""
     try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _ENDING:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.setsid()

@@ -55,13 +55,13 @@ def start_qemu(
     """
     try:
         child, steps = start_confined(jail, argv, env, vm, log, fds)
-        started(child.pid)
     except OSError as exc:
         raise QemuFailed(f"QEMU: {argv[0]}: {exc.strerror}") from None
-    from launcher.io.qmp import QmpClosed, open_qmp  # while QEMU starts, on another processor
-    from launcher.io.sockets import connect_soon
-
     try:
+        started(child.pid)
+        from launcher.io.qmp import QmpClosed, open_qmp  # while QEMU starts, on another processor
+        from launcher.io.sockets import connect_soon
+
         monitor = connect_soon(vm.path, QMP_SOCKET, seconds=_PATIENCE, alive=lambda: child.poll() is None)
         if monitor is None:
             raise _did_not_start(child, vm)

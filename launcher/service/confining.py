@@ -47,13 +47,13 @@ def confined_qemu(
     ):
         try:
             qemu = start_qemu(plan.argv, dict(plan.qemu.env), vm, log, jail, limit, (*fds, *opened))
-            pinned, told = _pinned(qemu, plan.placement)
-            told += _cached(qemu, vm.name, plan.placement, cached)
-            said = (*isolation.statement(qemu.steps), *_limited(placed[0]), *told)
-            for line in said:
-                say(line)
-            vm.write_json(CONFINEMENT_FILE, _document(qemu, placed[0], pinned, cached))
             try:
+                pinned, told = _pinned(qemu, plan.placement)
+                told += _cached(qemu, vm.name, plan.placement, cached)
+                said = (*isolation.statement(qemu.steps), *_limited(placed[0]), *told)
+                for line in said:
+                    say(line)
+                vm.write_json(CONFINEMENT_FILE, _document(qemu, placed[0], pinned, cached))
                 yield qemu
             finally:
                 qemu.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from launcher.core.argv.memory import memory, memory_features
 from launcher.core.argv.words import base64_text, json_value, word
 from launcher.core.names import HASH_TABLE, INIT_DATA, INIT_DATA_ITEM, QMP_SOCKET
-from launcher.core.qemu_features import EXIT_WITH_PARENT, MONITOR_OBJECT
+from launcher.core.qemu_features import MONITOR_OBJECT
 from launcher.core.spec import SnpLaunch, VmSpec
 from launcher.core.vm import TdxSettings, td_attributes
 from policy.vocab import Platform
@@ -117,8 +117,8 @@ def monitor(spec: VmSpec) -> tuple[str, ...]:
 
 def safety(spec: VmSpec) -> tuple[str, ...]:
     """A reboot ends the process, or with ``in_place`` halts it until the launcher has it reset, because every launch
-    must be seen by whoever counts key releases; seccomp; and QEMU ends with the launcher that started it (newer ones
-    do so themselves, the launcher does it for all).
+    must be seen by whoever counts key releases; and seccomp. Not QEMU's ``exit-with-parent``: it replaces the SIGKILL
+    that the launcher asks the kernel for by SIGTERM, which a QEMU that hangs, or has no handler yet, survives.
     """
     end = "pause" if spec.in_place else "poweroff"
     options = [
@@ -127,6 +127,4 @@ def safety(spec: VmSpec) -> tuple[str, ...]:
     ]  # fmt: skip
     if spec.incoming:
         options += ["-incoming", "defer"]
-    if spec.qemu.has(EXIT_WITH_PARENT):
-        options += ["-run-with", "exit-with-parent=on"]
     return tuple(options)

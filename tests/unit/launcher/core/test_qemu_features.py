@@ -10,7 +10,6 @@ from launcher.core.capability import findings
 from launcher.core.plan import Surroundings, make_plan
 from launcher.core.qemu_answers import Answers, devices_to_ask, newest_machine, present
 from launcher.core.qemu_features import (
-    EXIT_WITH_PARENT,
     FEATURES,
     IGVM,
     MONITOR_OBJECT,
@@ -37,12 +36,10 @@ def _less(*missing: str) -> Surroundings:
 
 
 def test_options_follow_what_qemu_reports_and_not_its_version() -> None:
-    old_words = make_plan(web_1(), _less(MONITOR_OBJECT, EXIT_WITH_PARENT)).options
+    old_words = make_plan(web_1(), _less(MONITOR_OBJECT)).options
     assert "chardev=qmp0,mode=control" in old_words
-    assert "exit-with-parent=on" not in old_words
     new_words = make_plan(web_1(), _with(qemu().can.features, 10, 1, 0)).options
     assert "-mon" not in new_words
-    assert "exit-with-parent=on" in new_words
 
 
 def test_the_machine_is_the_newest_the_binary_has() -> None:
@@ -120,7 +117,7 @@ def _answers(**changes: object) -> Answers:
     ]
     usual = Answers(
         schema, [{"name": "nvme"}, {"name": "ram-block-attributes"}],
-        [{"option": "run-with", "parameters": [{"name": "exit-with-parent"}]}],
+        [{"option": "run-with", "parameters": [{"name": "user"}]}],
         {"vfio-pci": [{"name": "iommufd"}]}, [{"name": "memory-backend"}],
     )  # fmt: skip
     return usual._replace(**changes)
@@ -129,7 +126,7 @@ def _answers(**changes: object) -> Answers:
 def test_features_are_read_from_where_their_name_says() -> None:
     assert present(_answers()) == {
         "object:sev-snp-guest", "object:sev-snp-guest.policy", "blockdev:file", "aio:threads", "netdev:stream",
-        "device:nvme", "type:ram-block-attributes", "option:run-with.exit-with-parent", "device:vfio-pci.iommufd",
+        "device:nvme", "type:ram-block-attributes", "option:run-with.user", "device:vfio-pci.iommufd",
         "machine:memory-backend",
     }  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from launcher.core.facts import QemuFacts
 from launcher.core.network import Net
 from launcher.core.spec import VmSpec
 from launcher.core.vm import Disk
-from launcher.io import acl
+from launcher.io import acl, isolation
 from launcher.io.isolation import IsolationRefused, Jail, allocate, jail_for, start_confined
 from launcher.io.process import Forked, fork
 from launcher.io.qemu import Qemu, start_qemu
@@ -189,6 +190,32 @@ def test_a_program_that_is_not_there_is_an_ordinary_ending(tmp_path: Path) -> No
         child, steps = start_confined(Jail(wanted, None, ""), ("/no/such/qemu",), {}, vm, log)
         assert child.wait(30) == 127 and steps == ()
     assert "/no/such/qemu: No such file" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("namespaces", [("pid",), ()])
+def test_an_interruption_while_a_program_is_confined_leaves_none_behind(
+    tmp_path: Path, namespaces: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = VmDir(str(tmp_path / "state"), "t")
+    vm.create()
+    started: list[int] = []
+
+    class Interrupted(Forked):
+        """Ctrl-C as soon as a process is there: the one that confines, and the one in its PID namespace."""
+
+        def __init__(self, pid: int) -> None:
+            super().__init__(pid)
+            started.append(pid)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(isolation, "Forked", Interrupted)
+    wanted = Confinement(IsolationSettings(), namespaces, (("/", "tools"),), (), (), True, ())
+    with open(tmp_path / "log", "wb") as log, pytest.raises(KeyboardInterrupt):
+        start_confined(Jail(wanted, None, ""), ("/bin/sleep", "60"), {}, vm, log)
+    assert started
+    for pid in started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_the_jail_loads_nothing_of_the_project() -> None:
