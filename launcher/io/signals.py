@@ -15,8 +15,9 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class SignalTrap:
-    """While entered, the three signals raise KeyboardInterrupt; after :meth:`collect` they are only counted, and make
-    the descriptor ``wakeup`` readable.
+    """While entered, the three signals raise KeyboardInterrupt; after :meth:`collect` they are only remembered. Always
+    they make the descriptor ``wakeup`` readable: Python drops an exception that is raised while a weak reference dies,
+    as at the end of every import, and then the supervisor still learns of the signal.
     """
 
     def __init__(self) -> None:
@@ -51,7 +52,7 @@ class SignalTrap:
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:
         self.received.append(signal.Signals(number))
-        if not self._collecting:
-            raise KeyboardInterrupt
         with contextlib.suppress(BlockingIOError):
             os.write(self._writer, b"!")
+        if not self._collecting:
+            raise KeyboardInterrupt
