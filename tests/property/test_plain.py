@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import os
 import re
 import shlex
+import shutil
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,8 +20,11 @@ from hypothesis import strategies as st
 from launcher.config.vm_toml import NAME, is_name
 from launcher.core.console import sign_of
 from launcher.core.text import shell_word
+from launcher.io import clock
 from launcher.io.toolchain import parse_version
+from launcher.io.which import which
 from policy import plain_json
+from policy.late import small_sha256
 from policy.plain_toml import plain_toml
 
 LINES = st.sampled_from([
@@ -115,3 +122,33 @@ def test_a_version_is_what_a_regular_expression_finds(text: str) -> None:
 @given(st.text(alphabet="[] .0", max_size=14).map(lambda text: f"{text}] x") | st.just("[    1.000000] x"))
 def test_a_line_of_the_kernel_is_what_a_regular_expression_finds(line: str) -> None:
     assert (sign_of(line) is not None) == bool(re.match(r"\[ *\d+\.\d{6}\] ", line))
+
+
+@given(st.binary(max_size=300))
+def test_a_small_digest_is_that_of_the_standard_library(data: bytes) -> None:
+    assert small_sha256(data).hexdigest() == hashlib.sha256(data).hexdigest()
+
+
+@given(st.integers(min_value=0, max_value=2**41))
+def test_a_time_is_written_as_the_standard_library_writes_it(milliseconds: int) -> None:
+    seconds, rest = divmod(milliseconds, 1000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("time.time_ns", lambda: milliseconds * 10**6)
+        written = clock.now_in_milliseconds()
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * 1000)
+    assert written == moment.isoformat(timespec="milliseconds")
+
+
+def test_a_program_is_found_where_the_standard_library_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("none", "plain", "runs", "also"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "none/tool").mkdir()
+    for folder, mode in (("plain", 0o644), ("runs", 0o755), ("also", 0o755)):
+        (tmp_path / folder / "tool").touch(mode)
+    folders = [str(tmp_path / name) for name in ("missing", "none", "plain", "runs", "also")]
+    monkeypatch.setenv("PATH", os.pathsep.join(folders))
+    assert which("tool") == shutil.which("tool") == str(tmp_path / "runs/tool")
+    monkeypatch.setenv("PATH", os.pathsep.join(folders[:3]))
+    assert which("tool") is None is shutil.which("tool")
