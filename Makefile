@@ -4,7 +4,7 @@ PY := .venv/bin/python
 SETUP := sh launcher/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ceph check bench fuzz image man lock clean distclean
+.PHONY: help demo test types boots test-ceph check bench fuzz image man lock clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -18,9 +18,14 @@ test: ## everything: lint, types, imports, unit, property, fuzz corpora, real QE
 	@$(SETUP) test
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m mypy
-	@$(PY) -m pytest -m "e2e or qemu"
+	@$(MAKE) --no-print-directory -j 2 types boots
 	@$(PY) -m pytest -m "not e2e and not qemu" -n 2
+
+types:
+	@$(PY) -m mypy
+
+boots:
+	@$(PY) -m pytest -m "e2e or qemu"
 
 check: ## the quick half of `make test`: lint, types, import rule, unit tests
 	@$(SETUP) dev

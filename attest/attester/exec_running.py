@@ -133,8 +133,12 @@ def _on_terminal(request: Request, terminal: Terminal) -> Command:
 
 
 def _take_terminal() -> None:
-    """In the new session's leader: its standard input is its controlling terminal, so that Ctrl-C is a signal."""
+    """In the new session's leader: its standard input is its controlling terminal, so that Ctrl-C is a signal, and one
+    that is heard whatever started the agent left to be ignored.
+    """
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def set_size(descriptor: int, rows: int, columns: int) -> None:

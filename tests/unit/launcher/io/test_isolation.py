@@ -209,9 +209,11 @@ def test_an_interruption_while_a_program_is_confined_leaves_none_behind(
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(isolation, "Forked", Interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
     wanted = Confinement(IsolationSettings(), namespaces, (("/", "tools"),), (), (), True, ())
     with open(tmp_path / "log", "wb") as log, pytest.raises(KeyboardInterrupt):
         start_confined(Jail(wanted, None, ""), ("/bin/sleep", "60"), {}, vm, log)
+    signal.signal(signal.SIGINT, before)
     assert started
     for pid in started:
         with pytest.raises(ProcessLookupError):

@@ -175,9 +175,8 @@ def _script(tmp_path: Path, body: str) -> Toolchain:
     """A program in QEMU's place; ``fd`` is its end of the monitor."""
     path = tmp_path / "qemu"
     head = "import json, re, socket, sys\nfd = int(re.search(r'fd=(\\d+)', ' '.join(sys.argv))[1])\n"
-    path.write_text(f"#!{sys.executable}\n{head}{body}\n")
-    path.chmod(0o755)
-    return Toolchain((str(path),), {}, "11.1.2", "", "", "system")
+    path.write_text(f"{head}{body}\n")
+    return Toolchain((sys.executable, str(path)), {}, "11.1.2", "", "", "system")
 
 
 def test_a_qemu_that_ends_when_asked_is_quoted(tmp_path: Path) -> None:
