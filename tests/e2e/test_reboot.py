@@ -64,8 +64,7 @@ def test_a_guest_that_reboots_does_what_its_owner_said(
     entries = _entries(capsys)
     assert [entry.get("in_place") for entry in entries if entry["event"] == "launch"] == launches
     said = sum(path.read_text().count(TEXT.decode().strip()) for path in (tmp_path / "state/again").glob("serial.log*"))
-    # Who asked is known from the reasons above. A machine that ends at its guest's reset took its words with it once.
-    assert 1 <= said <= words
+    assert said == words
 
 
 def _entries(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:

@@ -94,7 +94,7 @@ def test_generated_requests_are_answered_as_described(tmp_path: Path, listener: 
 
             @given(case=operation.as_strategy(generation_mode=mode))
             @settings(
-                max_examples=12,
+                max_examples=25,
                 deadline=None,
                 database=None,
                 derandomize=True,
