@@ -12,6 +12,7 @@ import os
 from launcher.core.names import LAYERS
 from launcher.errors import PlanRefused, StorageFailed
 from launcher.io.hashing import read_file
+from launcher.io.statedir import sync
 from policy import plain_json
 from policy.errors import MalformedInput
 from policy.named import NamedTuple
@@ -111,7 +112,7 @@ def write_layers(path: str, layers: tuple[Layer, ...]) -> None:
             os.replace(fresh, where)
         elif has_layers(path):
             os.unlink(where)
-        _sync(os.path.dirname(path))
+        sync(os.path.dirname(path))
     except OSError as exc:
         raise StorageFailed(f"{where}: {exc.strerror}") from None
 
@@ -129,11 +130,3 @@ def is_written(path: str) -> bool:
     except OSError as exc:
         raise StorageFailed(f"{path}: {exc.strerror}") from None
     return False
-
-
-def _sync(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

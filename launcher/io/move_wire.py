@@ -141,15 +141,6 @@ def contents(path: str, *, hashed: bool = True) -> Contents:
     return Contents(size, digest.hexdigest() if hashed else "")
 
 
-def sync_folder(path: str) -> None:
-    """The names in a folder are on disk, too."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:

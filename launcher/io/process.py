@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 _PR_SET_PDEATHSIG = 1
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -117,7 +117,7 @@ def uninterrupted() -> Iterator[None]:
     an interruption comes. By handlers: a masked signal would go to another thread. Main thread only.
     """
     came: list[int] = []
-    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in _ENDING}
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in ENDING}
     try:
         yield
     finally:
@@ -146,7 +146,7 @@ def fork(task: Callable[[], NoReturn], *, cwd: str, stderr: IO[bytes], keep: Seq
 def _run_child(task: Callable[[], NoReturn], parent: int, cwd: str, stderr: int, keep: Sequence[int]) -> NoReturn:
     """Never comes back into the copy of the launcher's code that it was called from."""
     try:
-        for number in _ENDING:
+        for number in ENDING:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.setsid()

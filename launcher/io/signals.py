@@ -7,11 +7,11 @@ import os
 import signal
 from types import FrameType, TracebackType
 
+from launcher.io.process import ENDING
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class SignalTrap:
@@ -27,7 +27,7 @@ class SignalTrap:
         self.wakeup, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def __enter__(self) -> SignalTrap:
-        for number in _NUMBERS:
+        for number in ENDING:
             self._previous[number] = signal.signal(number, self._arrived)
         return self
 

@@ -53,6 +53,15 @@ def existing(root: str, name: str) -> VmDir:
     return VmDir(root, name)
 
 
+def sync(path: str) -> None:
+    """What a file holds, or a folder names, is on disk when this returns. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class VmDir:
     """One VM's folder. Reading needs no lock: every file is replaced in one step."""
 
@@ -168,11 +177,7 @@ class VmDir:
         """What was written without ``durable`` is on disk when this returns."""
         for name in names:
             try:
-                descriptor = os.open(self.file(name), os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+                sync(self.file(name))
             except OSError as exc:
                 raise StateUnusable(f"{self.file(name)}: {exc.strerror}") from None
 

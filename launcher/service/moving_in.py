@@ -30,8 +30,8 @@ from launcher.core.vm import VmConfig
 from launcher.errors import PlanRefused, StateUnusable, WrongState
 from launcher.io import clock, ledger
 from launcher.io.migration import listen
-from launcher.io.move_wire import MoveFailed, Wire, contents, sync_folder
-from launcher.io.statedir import VmDir, state_root
+from launcher.io.move_wire import MoveFailed, Wire, contents
+from launcher.io.statedir import VmDir, state_root, sync
 from launcher.service.detaching import detach
 from launcher.service.launching import refuse_blocked
 from launcher.service.planning import prepare
@@ -162,7 +162,7 @@ class Files:
         self._folders(os.path.dirname(target))
         wire.receive_file(target, expected)
         self._made.append(target)
-        sync_folder(os.path.dirname(target))
+        sync(os.path.dirname(target))
 
     def write(self, name: str, data: bytes) -> str:
         """The VM file; one that is there must be the same."""
@@ -178,7 +178,7 @@ class Files:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        sync_folder(self._into)
+        sync(self._into)
         return path
 
     def _folders(self, folder: str) -> None:
