@@ -38,6 +38,7 @@ __all__ = [
     "ReferenceValue",
     "Section",
     "reference_from_bytes",
+    "reference_from_json",
     "reference_to_bytes",
     "reference_to_json",
 ]
@@ -167,7 +168,12 @@ def reference_from_bytes(data: bytes) -> ReferenceValue:
     """
     from policy.strictjson import strict_json
 
-    document = json_object(strict_json(data, "reference", max_bytes=_MAX_BYTES, error=ReferenceMalformed), "reference")
+    return reference_from_json(strict_json(data, "reference", max_bytes=_MAX_BYTES, error=ReferenceMalformed))
+
+
+def reference_from_json(parsed: object) -> ReferenceValue:
+    """The same of what was parsed already, from JSON that was read strictly."""
+    document = json_object(parsed, "reference")
     schema = document.get("schema")
     if schema != SCHEMA:
         raise UnsupportedInput(f"reference: schema {str(schema)[:60]!r}, want {SCHEMA!r}", code="reference.unsupported")

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from typing import Any
 
 from cryptography import x509
 
+from attest.audit.canonical import rfc3339
 from attest.broker.appraise import anchors_of
 from attest.broker.collateral import ServiceCollateral
 from attest.broker.present_tdx import intel_anchors_of
@@ -79,6 +81,18 @@ def due(item: Expiring, now: datetime) -> int | None:
         if item.expires - now <= timedelta(days=days):
             return days if life is None or life > 2 * timedelta(days=days) else None
     return None
+
+
+def expiring_json(item: Expiring, now: datetime) -> dict[str, Any]:
+    """One thing for listings; ``due`` as :func:`due` says it."""
+    return {
+        "kind": item.kind,
+        "name": item.name,
+        "expires": None if item.expires is None else rfc3339(item.expires),
+        "days_left": None if item.expires is None else (item.expires - now) // timedelta(days=1),
+        "due": due(item, now),
+        "problem": item.problem,
+    }
 
 
 def _certificates(watched: Watched) -> Iterator[Expiring]:

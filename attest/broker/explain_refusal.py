@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from attest.audit.chain import parse_record
 from attest.audit.record import DECISION
+from attest.broker.errors import RequestMalformed
 from attest.broker.explain_td import TdExplained, explain_td
 from attest.broker.present_tdx import restore_tdx
 from attest.store import blobs, records, rules
@@ -34,16 +35,26 @@ class Explained:
 
 
 def explain_refusal(
-    database: Database, decision: int, candidates: Sequence[ReferenceValue], *, reference: str | None = None
+    database: Database,
+    decision: int,
+    candidates: Sequence[ReferenceValue],
+    *,
+    reference: str | None = None,
+    most: int | None = None,
 ) -> Explained | TdExplained:
     """Compare the digest a decision is about with the reference values in force.
 
     Of several values the one that explains it with the fewest differences is returned. ``candidates`` say nothing
-    about a TD, whose own log does. Raises NotFound when the record is no decision about a genuine SNP guest or TD, or
-    no reference value with a recipe is in force.
+    about a TD, whose own log does. ``most`` bounds how many values are compared where ``reference`` names none.
+
+    Raises NotFound when the record is no decision about a genuine SNP guest or TD, or no reference value with a recipe
+    is in force, RequestMalformed where there are more than ``most``.
     """
     with database.read() as tx:
-        stored = [reference_from_bytes(entry.document) for entry in rules.active_references(tx)]
+        active = rules.active_references(tx)
+        if most is not None and reference is None and len(active) > most:
+            raise RequestMalformed(f"reference: {len(active)} values are in force, want one by name beyond {most}")
+        stored = [reference_from_bytes(entry.document) for entry in active]
         body = _body(records.get(tx, decision), decision)
         if "mrtd" in body["claims"]:
             presented = restore_tdx(body["evidence"], lambda digest: _blob(tx, digest, decision))
@@ -59,6 +70,34 @@ def explain_refusal(
     thorough = len(known) == 1  # a second for each reference value
     found = [Explained(name, explain(reported, recipe, recipes, exhaustive=thorough)) for name, recipe in known]
     return min(found, key=lambda item: (_RANK.get(item.explanation.outcome, 2), len(item.explanation.differences)))
+
+
+def explained_json(decision: int, found: Explained | TdExplained) -> dict[str, Any]:
+    """What was found out, for programs."""
+    answer = found if isinstance(found, TdExplained) else found.explanation
+    return {
+        "decision": decision,
+        "reference": found.reference,
+        "outcome": answer.outcome,
+        "reported": answer.reported.hex(),
+        "expected": answer.expected.hex(),
+        "differs": [item.name for item in answer.differences],
+        **(_of_td(answer) if isinstance(answer, TdExplained) else _of_snp(answer)),
+        "text": answer.text(),
+    }
+
+
+def _of_td(answer: TdExplained) -> dict[str, Any]:
+    differences = [
+        {"register": item.register, "place": item.place, "kind": item.kind, "text": item.text()}
+        for item in answer.differences
+    ]
+    return {"registers": list(answer.registers), "differences": differences}
+
+
+def _of_snp(answer: Explanation) -> dict[str, Any]:
+    differences = [{**item._asdict(), "label": item.label} for item in answer.differences]
+    return {"differences": differences, "same": list(answer.same)}
 
 
 def _recipes(values: Sequence[ReferenceValue]) -> tuple[LaunchRecipe, ...]:

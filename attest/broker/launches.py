@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -44,6 +45,17 @@ class Launched:
     host: str
     statement: Statement
     new: bool
+
+
+def launched_json(found: Launched) -> dict[str, Any]:
+    """A statement on record, for programs."""
+    return {
+        "record": found.number,
+        "host": found.host,
+        "vm": found.statement.vm,
+        "ended": found.statement.ended,
+        "new": found.new,
+    }
 
 
 def record_launch(

@@ -13,6 +13,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
     from attest.cli.audit_questions import add_question
     from attest.cli.common import add_config, add_json
+    from attest.cli.remote import add_where
 
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = verbs.add_parser("list", help="list records, oldest first", allow_abbrev=False)
@@ -54,7 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     asking = verbs.add_parser("ask", help="answer what auditors ask", allow_abbrev=False)
     add_question(asking)
     for child in (listing, export, show, verify, prove, growth, checkpoint, tiles, asking):
-        add_config(child)
+        (add_where if child in (listing, show, asking) else add_config)(child)
         add_json(child)
 
 
@@ -114,25 +115,37 @@ def _ask(args: Namespace) -> int:
 
 
 def _show(args: Namespace) -> int:
+    import hashlib
     from typing import Any
 
     from attest.audit.chain import parse_record
-    from attest.broker.opening import open_database
     from attest.cli.audit_text import record_lines
-    from attest.cli.common import print_json, print_text, settings_of
+    from attest.cli.common import print_json, print_text
+
+    data = _record(args)
+    record: Any = parse_record(data, f"audit record {args.number}")
+    if args.json:
+        print_json(record)
+    else:
+        print_text(*record_lines(record, hashlib.sha256(data).hexdigest()))
+    return 0
+
+
+def _record(args: Namespace) -> bytes:
+    """Its canonical bytes. Raises NotFound."""
+    from attest.broker.opening import open_database
+    from attest.cli.common import settings_of
+    from attest.cli.operator import ask
     from attest.store import records
     from attest.store.errors import NotFound
 
+    if args.service is not None:
+        return ask(args, "GET", f"/cvm/v0/audit/{args.number}", {})
     with open_database(settings_of(args)).read() as tx:
         stored = records.get(tx, args.number)
     if stored is None:
         raise NotFound(f"audit record {args.number}: not found")
-    record: Any = parse_record(stored.record, f"audit record {stored.seq}")
-    if args.json:
-        print_json(record)
-    else:
-        print_text(*record_lines(record, stored.sha256.hex()))
-    return 0
+    return stored.record
 
 
 def _verify(args: Namespace) -> int:

@@ -16,6 +16,7 @@ from attest.broker.opening import open_database, signers_of
 from attest.broker.rules import Rules, RulesInForce
 from attest.broker.views import record_json
 from attest.cli.common import print_json, print_table, print_text, read_file, settings_of
+from attest.cli.remote import Request, answer
 from attest.settings import Settings
 from attest.store import records
 from attest.store.engine import Database
@@ -44,11 +45,8 @@ def run_ask(args: Namespace) -> int:
     """Answer; 0 whatever the answer is."""
     if (args.format is None) != (args.output is None):
         raise ConfigInvalid("--format", ("want --format and -o FILE together",))
-    settings = settings_of(args)
-    database, now = open_database(settings), datetime.now(UTC)
-    asked = Asked(args.question, now, args.value, parse_time(args.since, "--since"), parse_time(args.until, "--until"))
-    with database.read() as tx:
-        document = answer_document(asked, ask(tx, asked, _judge(settings, database, args.policy)))
+    now = datetime.now(UTC)
+    document = _answered(args, now) if args.service is None else _answered_there(args)
     if args.output is not None:
         return _write_answer(args, document, now)
     if args.json:
@@ -59,6 +57,28 @@ def run_ask(args: Namespace) -> int:
         print_table(_table(rows))
     print_text(f"{len(rows)} found")
     return 0
+
+
+def _answered(args: Namespace, now: datetime) -> dict[str, Any]:
+    settings = settings_of(args)
+    database = open_database(settings)
+    asked = Asked(args.question, now, args.value, parse_time(args.since, "--since"), parse_time(args.until, "--until"))
+    with database.read() as tx:
+        return answer_document(asked, ask(tx, asked, _judge(settings, database, args.policy)))
+
+
+def _answered_there(args: Namespace) -> dict[str, Any]:
+    if args.policy is not None:
+        raise ConfigInvalid(
+            "--policy", ("a service judges by the policy in force; attest policy replay tries another",)
+        )
+    return answer(args, Request("GET", f"/cvm/v0/audit-questions/{args.question}", _given(args, "value")))
+
+
+def _given(args: Namespace, *names: str) -> dict[str, str]:
+    """The options that were given, with what limits the time, as they are sent."""
+    values = {name: getattr(args, name) for name in (*names, "since", "until")}
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def _write_answer(args: Namespace, document: Mapping[str, Any], now: datetime) -> int:
@@ -74,9 +94,13 @@ def _write_answer(args: Namespace, document: Mapping[str, Any], now: datetime) -
 
 
 def run_list(args: Namespace) -> int:
-    """Records that fit, oldest first."""
-    with open_database(settings_of(args)).read() as tx:
-        found = [record_json(entry) for entry in records.find(tx, filter_of(args), limit=args.limit)]
+    """Records that fit, oldest first; of a service at most the newest 1000, 100 unless said."""
+    if args.service is None:
+        with open_database(settings_of(args)).read() as tx:
+            found = [record_json(entry) for entry in records.find(tx, filter_of(args), limit=args.limit)]
+    else:
+        query = _given(args, "kind", "vm", "chip", "measurement", "resource", "limit")
+        found = answer(args, Request("GET", "/cvm/v0/audit", query))["records"]
     if args.json:
         print_json({"schema": "attest.audit.list/1", "records": found})
         return 0

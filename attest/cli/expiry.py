@@ -14,11 +14,12 @@ DESCRIPTION = (
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The bound, and bundles to look into."""
-    from attest.cli.common import add_config, add_json
+    from attest.cli.common import add_json
+    from attest.cli.remote import add_where
 
     parser.add_argument("bundles", nargs="*", type=Path, metavar="BUNDLE", help="also these bundles of collateral")
     parser.add_argument("--within", type=int, default=7, metavar="DAYS", help="exit 10 for what ends within them (7)")
-    add_config(parser)
+    add_where(parser)
     add_json(parser)
 
 
@@ -27,9 +28,10 @@ def run(args: Namespace) -> int:
     from datetime import UTC, datetime, timedelta
 
     from attest.cli import OK, STATE
-    from attest.cli.expiry_items import items_of, print_items
+    from attest.cli.expiry_items import print_rows, rows_of
 
     now = datetime.now(UTC)
-    items, limit = items_of(args, now), now + timedelta(days=args.within)
-    print_items(args, items, now)
-    return STATE if any(item.expires is None or item.expires <= limit for item in items) else OK
+    rows, limit = rows_of(args, now), now + timedelta(days=args.within)
+    print_rows(args, rows)
+    ends = [row["expires"] and datetime.fromisoformat(row["expires"]) for row in rows]
+    return STATE if any(end is None or end <= limit for end in ends) else OK

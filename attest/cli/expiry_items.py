@@ -6,22 +6,23 @@ import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from attest.audit.canonical import rfc3339
 from attest.broker.appraise import anchors_of
 from attest.broker.collateral import ServiceCollateral
-from attest.broker.expiry import Expiries, Expiring, cached, due, ordered
+from attest.broker.expiry import Expiries, Expiring, cached, expiring_json, ordered
 from attest.broker.opening import open_database, signers_of
 from attest.broker.present_tdx import intel_anchors_of
 from attest.broker.rules import Rules, RulesInForce
 from attest.broker.watched import Watched
 from attest.cli.common import print_json, print_table, read_file, settings_of
+from attest.cli.remote import Request, answer
 from attest.collateral.bundle import Intel, import_bundle
 from attest.evidence.bundle import MAX_BUNDLE
 from attest.settings import CollateralSettings
+from policy.errors import ConfigInvalid
 
 _WORDS = {None: "", 0: "ENDED", 1: "a day left", 7: "within 7 days", 30: "within 30 days"}
 
@@ -38,19 +39,18 @@ def items_of(args: Namespace, now: datetime) -> tuple[Expiring, ...]:
     return ordered(found)
 
 
-def print_items(args: Namespace, items: Sequence[Expiring], now: datetime) -> None:
+def rows_of(args: Namespace, now: datetime) -> list[dict[str, Any]]:
+    """The same as JSON values, or what a service says. Raises ConfigInvalid."""
+    if args.service is None:
+        return [expiring_json(item, now) for item in items_of(args, now)]
+    if args.bundles:
+        raise ConfigInvalid("BUNDLE", ("bundles are looked into here, without --service",))
+    found: list[dict[str, Any]] = answer(args, Request("GET", "/cvm/v0/expiry"))["items"]
+    return found
+
+
+def print_rows(args: Namespace, rows: Sequence[dict[str, Any]]) -> None:
     """A table, or one JSON object."""
-    rows: list[dict[str, Any]] = [
-        {
-            "kind": item.kind,
-            "name": item.name,
-            "expires": None if item.expires is None else rfc3339(item.expires),
-            "days_left": None if item.expires is None else (item.expires - now) // timedelta(days=1),
-            "due": due(item, now),
-            "problem": item.problem,
-        }
-        for item in items
-    ]
     if args.json:
         print_json({"schema": "attest.expiry/1", "items": rows})
         return

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attest.cli.collateral_actions import Fetched
+    from attest.cli.remote import Request
 
 DESCRIPTION = "Register hosts by their launch key, and put their signed launch records into the audit log."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """``add``, ``list``, ``retire``, ``record``."""
-    from attest.cli.common import add_config, add_json
+    from attest.cli.common import add_json
+    from attest.cli.remote import add_where
 
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     add = verbs.add_parser("add", help="register a host's public key", allow_abbrev=False)
     add.add_argument("name", metavar="NAME", help="how records name the host")
-    add.add_argument("key", type=Path, metavar="KEY", help="its public key, PEM, Ed25519 or P-384")
+    add.add_argument("host_key", type=Path, metavar="KEY", help="its public key, PEM, Ed25519 or P-384")
     add.add_argument(
         "--evidence",
         type=Path,
@@ -35,103 +37,158 @@ def add_arguments(parser: ArgumentParser) -> None:
     record = verbs.add_parser("record", help="put a signed launch record into the audit log", allow_abbrev=False)
     record.add_argument("file", type=Path, metavar="FILE", help="a cvm.launch-record/1 statement in its DSSE envelope")
     for child in (add, listing, retire, record):
-        add_config(child)
+        add_where(child)
         add_json(child)
 
 
 def run(args: Namespace) -> int:
-    """One of the four; 0."""
-    return {"add": _add, "list": _list, "retire": _retire, "record": _record}[args.action](args)
+    """One of the four, here or over the service; 0, or what fetching for ``--evidence`` ended with."""
+    from attest.cli.common import print_json
+    from attest.cli.remote import answer
 
-
-def _add(args: Namespace) -> int:
-    from attest.broker.hosts import add_host
-    from attest.broker.opening import open_database
-    from attest.cli.collateral_actions import print_fetched
-    from attest.cli.common import by_local_user, print_json, print_text, read_file, settings_of
-
-    key = read_file(args.key, "public key")
-    database = open_database(settings_of(args))
-    done = None if args.evidence is None else _prefetch(args)  # first: what is no evidence registers nothing
-    host = add_host(database, args.name, key, by_local_user())
+    ask, do, show = {
+        "add": (_add_request, _add, _print_added),
+        "list": (_list_request, _list, _print_list),
+        "retire": (_retire_request, _retire, _print_retired),
+        "record": (_record_request, _record, _print_recorded),
+    }[args.action]
+    wanted = args.action == "add" and args.evidence is not None
+    fetched = _prefetch(args) if wanted else None  # first: what is no evidence registers nothing
+    found = do(args) if args.service is None else answer(args, ask(args))
     if args.json:
-        found = {} if done is None else {"collateral": {"cache": done.cache, "items": done.items}}
-        print_json({"schema": "attest.host.add/1", "name": host.name, "key_id": host.key_id, **found})
-        return 0 if done is None else done.exit_code
-    print_text(f"host {host.name} registered, key {host.key_id}")
-    if done is None:
-        return 0
-    print_fetched(done)
-    return done.exit_code
+        more = {} if fetched is None else {"collateral": {"cache": fetched.cache, "items": fetched.items}}
+        print_json({"schema": f"attest.host.{args.action}/1", **found, **more})
+    else:
+        show(found)
+    return 0 if fetched is None else _tell(args, fetched)
+
+
+def _tell(args: Namespace, fetched: Fetched) -> int:
+    """What became of it, for people; its exit code."""
+    from attest.cli.collateral_actions import print_fetched
+
+    if not args.json:
+        print_fetched(fetched)
+    return fetched.exit_code
 
 
 def _prefetch(args: Namespace) -> Fetched:
-    """As ``attest collateral fetch`` would for the same settings."""
+    """As ``attest collateral fetch`` would with the same settings, or of the same service."""
     from attest.cli.collateral import add_arguments as fetch_arguments
     from attest.cli.collateral_actions import fetched
 
     parser = ArgumentParser()
     fetch_arguments(parser)
     roots = [word for root in args.root for word in ("--root", str(root))]
-    return fetched(parser.parse_args(["fetch", "--config", str(args.config), *roots, "--", str(args.evidence)]))
+    there = {
+        "--service": args.service,
+        "--service-ca": args.service_ca,
+        "--certificate": args.certificate,
+        "--key": args.key,
+        "--token-file": args.token_file,
+    }
+    where = ["--config", str(args.config)] if args.service is None else []
+    where += [word for name, value in there.items() if value is not None for word in (name, str(value))]
+    return fetched(parser.parse_args(["fetch", *where, *roots, "--", str(args.evidence)]))
 
 
-def _list(args: Namespace) -> int:
-    from attest.audit.canonical import rfc3339
+def _add_request(args: Namespace) -> Request:
+    from attest.cli.common import read_file
+    from attest.cli.remote import Request
+
+    return Request("POST", _path(args), body=read_file(args.host_key, "public key"))
+
+
+def _add(args: Namespace) -> dict[str, Any]:
+    from attest.broker.hosts import add_host
     from attest.broker.opening import open_database
-    from attest.cli.common import print_json, print_table, settings_of
+    from attest.cli.common import by_local_user, read_file, settings_of
+
+    key = read_file(args.host_key, "public key")
+    host = add_host(open_database(settings_of(args)), args.name, key, by_local_user())
+    return {"name": host.name, "key_id": host.key_id}
+
+
+def _print_added(found: dict[str, Any]) -> None:
+    from attest.cli.common import print_text
+
+    print_text(f"host {found['name']} registered, key {found['key_id']}")
+
+
+def _list_request(args: Namespace) -> Request:
+    from attest.cli.remote import Request
+
+    return Request("GET", "/cvm/v0/host")
+
+
+def _list(args: Namespace) -> dict[str, Any]:
+    from attest.broker.hosts import host_json
+    from attest.broker.opening import open_database
+    from attest.cli.common import settings_of
     from attest.store import hosts
 
     with open_database(settings_of(args)).read() as tx:
-        found = hosts.every(tx)
-    if args.json:
-        listed = [
-            {
-                "name": host.name,
-                "key_id": host.key_id,
-                "added": rfc3339(host.added),
-                "added_by": host.added_by,
-                "retired": None if host.retired is None else rfc3339(host.retired),
-            }
-            for host in found
-        ]
-        print_json({"schema": "attest.host.list/1", "hosts": listed})
-        return 0
+        return {"hosts": [host_json(host) for host in hosts.every(tx)]}
+
+
+def _print_list(found: dict[str, Any]) -> None:
+    from attest.cli.common import print_table
+
     rows = [("NAME", "KEY", "ADDED", "BY", "STATE")]
-    for host in found:
-        state = "in force" if host.retired is None else f"retired {rfc3339(host.retired)}"
-        rows.append((host.name, host.key_id[:16], rfc3339(host.added), host.added_by, state))
+    for host in found["hosts"]:
+        state = "in force" if host["retired"] is None else f"retired {host['retired']}"
+        rows.append((host["name"], host["key_id"][:16], host["added"], host["added_by"], state))
     print_table(rows)
-    return 0
 
 
-def _retire(args: Namespace) -> int:
+def _retire_request(args: Namespace) -> Request:
+    from attest.cli.remote import Request
+
+    return Request("DELETE", _path(args))
+
+
+def _retire(args: Namespace) -> dict[str, Any]:
     from attest.broker.hosts import retire_host
     from attest.broker.opening import open_database
-    from attest.cli.common import by_local_user, print_json, print_text, settings_of
+    from attest.cli.common import by_local_user, settings_of
 
     retire_host(open_database(settings_of(args)), args.name, by_local_user())
-    if args.json:
-        print_json({"schema": "attest.host.retire/1", "name": args.name})
-    else:
-        print_text(f"host {args.name} retired: its launches are not believed any more")
-    return 0
+    return {"name": args.name, "retired": True}
 
 
-def _record(args: Namespace) -> int:
+def _print_retired(found: dict[str, Any]) -> None:
+    from attest.cli.common import print_text
+
+    print_text(f"host {found['name']} retired: its launches are not believed any more")
+
+
+def _record_request(args: Namespace) -> Request:
     from attest.broker.launch_statement import MAX_LAUNCH
-    from attest.broker.launches import record_launch
+    from attest.cli.common import read_file
+    from attest.cli.remote import Request
+
+    return Request("POST", "/cvm/v0/launch-record", body=read_file(args.file, "launch record", MAX_LAUNCH))
+
+
+def _record(args: Namespace) -> dict[str, Any]:
+    from attest.broker.launch_statement import MAX_LAUNCH
+    from attest.broker.launches import launched_json, record_launch
     from attest.broker.opening import open_database
-    from attest.cli.common import by_local_user, print_json, print_text, read_file, settings_of
+    from attest.cli.common import by_local_user, read_file, settings_of
 
     data = read_file(args.file, "launch record", MAX_LAUNCH)
-    launched = record_launch(open_database(settings_of(args)), data, by_local_user())
-    if args.json:
-        print_json(
-            {"schema": "attest.host.record/1", "record": launched.number, "host": launched.host, "new": launched.new}
-        )
-    else:
-        known = "" if launched.new else ", on record already"
-        told = "told the end of" if launched.statement.ended else "launched"
-        print_text(f"record {launched.number}: {launched.host} {told} {launched.statement.vm}{known}")
-    return 0
+    return launched_json(record_launch(open_database(settings_of(args)), data, by_local_user()))
+
+
+def _print_recorded(found: dict[str, Any]) -> None:
+    from attest.cli.common import print_text
+
+    known = "" if found["new"] else ", on record already"
+    told = "told the end of" if found["ended"] else "launched"
+    print_text(f"record {found['record']}: {found['host']} {told} {found['vm']}{known}")
+
+
+def _path(args: Namespace) -> str:
+    from urllib.parse import quote
+
+    return f"/cvm/v0/host/{quote(args.name, safe='')}"

@@ -45,7 +45,7 @@ def add_lifecycle(verbs: _SubParsersAction[ArgumentParser]) -> None:
     transit = verbs.add_parser("transit-key", help="try a master key in OpenBao or Vault", allow_abbrev=False)
     transit.add_argument("file", metavar="FILE", help="JSON with connection, mount, key")
     add_json(transit)
-    add_config(rewrap)
+    add_where(rewrap)
     add_json(rewrap)
     add_json(token)
     broken = verb("break-glass", "waive time, number, approval and clones for some minutes")
@@ -179,13 +179,11 @@ def _transit_key(args: Namespace) -> dict[str, Any]:
 
 
 def _approve(args: Namespace) -> dict[str, Any]:
-    import json
-
-    from attest.cli.operator import ask
+    from attest.cli.operator import ask_json
     from policy.vocab import ResourcePath
 
     query = {"purpose": args.purpose, "minutes": str(args.minutes)}
-    found = json.loads(ask(args, "POST", f"/cvm/v0/approval/{ResourcePath.parse(args.path)}", query))
+    found = ask_json(args, "POST", f"/cvm/v0/approval/{ResourcePath.parse(args.path)}", query)
     return dict(found)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TOKEN_FILE = "ATTEST_TOKEN_FILE"  # noqa: S105  # the name of a variable
 """Names the file of the bearer token; the token itself stays out of the environment."""
-MAX_ANSWER = 1 << 20
+MAX_ANSWER = 64 << 20
 _MAX_TOKEN = 16 * 1024
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]+")
 _SECONDS = 30
@@ -69,12 +69,27 @@ def ask(args: Namespace, method: str, path: str, query: dict[str, str], body: by
     try:
         connection.request(method, f"{path}?{urlencode(query)}", body, headers)
         answer = connection.getresponse()
-        data = answer.read(MAX_ANSWER)
+        data = answer.read(MAX_ANSWER + 1)
     except (OSError, http.client.HTTPException) as exc:
         raise StoreUnavailable(f"service {args.service}: {exc}") from None
     finally:
         connection.close()
-    return data if answer.status == 200 else _refuse(answer.status, data)
+    if answer.status != 200:
+        return _refuse(answer.status, data)
+    if len(data) > MAX_ANSWER:
+        raise ServiceRefused(f"service {args.service}: an answer of more than {MAX_ANSWER} bytes, ask for less")
+    return data
+
+
+def ask_json(args: Namespace, method: str, path: str, query: dict[str, str], body: bytes | None = None) -> Any:
+    """The answer's JSON object. Raises as :func:`ask`, ServiceRefused for an answer that is none."""
+    try:
+        found = json.loads(ask(args, method, path, query, body))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ServiceRefused(f"service {args.service}: answered something else than a JSON object: is this a listener?")
+    return found
 
 
 def _token(args: Namespace) -> str | None:

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attest.broker.explain_td import TdExplained
-    from attest.cli.remote import Requests
+    from attest.cli.remote import Request, Requests
 
 DESCRIPTION = "Add, list or retire reference values; explain why a refused guest's launch digest is none of them."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """``add``, ``promote``, ``progress``, ``list``, ``retire``, ``explain``."""
-    from attest.cli.common import add_config, add_json
+    from attest.cli.common import add_json
     from attest.cli.reference_upgrade import add_upgrade
     from attest.cli.remote import add_where
 
@@ -32,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--candidate", type=Path, action="append", default=[], metavar="FILE", help="what an SNP guest may have been"
     )
     for child in (add, listing, retire, explain, *add_upgrade(verbs, add)):
-        (add_config if child is explain else add_where)(child)
+        add_where(child)
         add_json(child)
 
 
@@ -41,7 +40,7 @@ def run(args: Namespace) -> int:
     from attest.cli import reference_upgrade as upgrade
     from attest.cli.remote import asked
 
-    show = {"list": _print_list, "promote": upgrade.print_promoted}.get(args.action)
+    show = {"list": _print_list, "promote": upgrade.print_promoted, "explain": _print_explained}.get(args.action)
     if args.action in _requests() and asked(args, _requests(), "reference", args.action, show):
         return 0
     verbs = {"add": _add, "list": _list, "retire": _retire, "explain": _explain}
@@ -58,6 +57,7 @@ def _requests() -> Requests:
         "add": lambda args: Request("POST", "/cvm/v0/reference-value", plan_query(args), _statement(args)),
         "promote": promotion,
         "list": lambda args: Request("GET", "/cvm/v0/reference-value"),
+        "explain": _explain_request,
         "retire": lambda args: Request("DELETE", f"/cvm/v0/reference-value/{quote(args.name, safe='')}"),
     }
 
@@ -138,70 +138,45 @@ def _retire(args: Namespace) -> int:
 
 
 def _explain(args: Namespace) -> int:
-    from attest.broker.explain_refusal import explain_refusal
-    from attest.broker.explain_td import TdExplained
+    from attest.broker.explain_refusal import explain_refusal, explained_json
     from attest.broker.opening import open_database
-    from attest.cli.common import print_json, print_text, read_file, settings_of
+    from attest.cli.common import print_json, read_file, settings_of
     from policy.reference import reference_from_bytes
 
     candidates = [reference_from_bytes(read_file(path, "candidate")) for path in args.candidate]
-    database = open_database(settings_of(args))
-    explained = explain_refusal(database, args.decision, candidates, reference=args.reference)
-    if isinstance(explained, TdExplained):
-        return _explain_td(args, explained)
-    explanation = explained.explanation
+    explained = explain_refusal(open_database(settings_of(args)), args.decision, candidates, reference=args.reference)
+    found = explained_json(args.decision, explained)
     if args.json:
-        print_json(
-            {
-                "schema": "attest.reference.explain/1",
-                "decision": args.decision,
-                "reference": explained.reference,
-                "outcome": explanation.outcome,
-                "reported": explanation.reported.hex(),
-                "expected": explanation.expected.hex(),
-                "differs": [difference.name for difference in explanation.differences],
-                "differences": [difference._asdict() for difference in explanation.differences],
-                "same": list(explanation.same),
-                "text": explanation.text(),
-            }
-        )
-        return 0
-    print_text(
-        f"decision {args.decision}, compared with reference value {explained.reference}",
-        f"expected  {explanation.expected.hex()}",
-        f"reported  {explanation.reported.hex()}",
-        explanation.text(),
-        *(f"  {item.label}: expected {item.expected}, got {item.reported}" for item in explanation.differences),
-    )
+        print_json({"schema": "attest.reference.explain/1", **found})
+    else:
+        _print_explained(found)
     return 0
 
 
-def _explain_td(args: Namespace, explained: TdExplained) -> int:
-    from attest.cli.common import print_json, print_text
+def _explain_request(args: Namespace) -> Request:
+    """Candidates go along as they are, parsed here only to say which file is none."""
+    import json
 
-    if args.json:
-        print_json(
-            {
-                "schema": "attest.reference.explain/1",
-                "decision": args.decision,
-                "reference": explained.reference,
-                "outcome": explained.outcome,
-                "reported": explained.reported.hex(),
-                "expected": explained.expected.hex(),
-                "registers": list(explained.registers),
-                "differs": [item.name for item in explained.differences],
-                "differences": [
-                    {"register": item.register, "place": item.place, "kind": item.kind, "text": item.text()}
-                    for item in explained.differences
-                ],
-                "text": explained.text(),
-            }
-        )
-        return 0
+    from attest.cli.common import read_file
+    from attest.cli.remote import Request
+    from policy.reference import reference_from_bytes, reference_to_json
+
+    sent = [reference_to_json(reference_from_bytes(read_file(path, "candidate"))) for path in args.candidate]
+    query = {} if args.reference is None else {"reference": args.reference}
+    return Request("POST", f"/cvm/v0/decisions/{args.decision}/explanation", query, json.dumps(sent).encode())
+
+
+def _print_explained(found: dict[str, Any]) -> None:
+    """In words; of a TD the digest is its MRTD, and each difference is in the text."""
+    from attest.cli.common import print_text
+
+    of_td = "registers" in found
+    digest = "MRTD " if of_td else ""
     print_text(
-        f"decision {args.decision}, compared with reference value {explained.reference}",
-        f"expected  MRTD {explained.expected.hex()}",
-        f"reported  MRTD {explained.reported.hex()}",
-        explained.text(),
+        f"decision {found['decision']}, compared with reference value {found['reference']}",
+        f"expected  {digest}{found['expected']}",
+        f"reported  {digest}{found['reported']}",
+        found["text"],
     )
-    return 0
+    for item in () if of_td else found["differences"]:
+        print_text(f"  {item['label']}: expected {item['expected']}, got {item['reported']}")

@@ -6,7 +6,6 @@ machine itself, as whoever runs it.
 
 from __future__ import annotations
 
-import json
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from typing import Any
 from attest.cli.common import add_config, print_json, print_table, read_file
 from attest.cli.key_disk import digest_of, header_request, rotate_request
 from attest.cli.key_link import link_request
-from attest.cli.operator import add_operator, ask
+from attest.cli.operator import add_operator, ask_json
 from policy.vocab import ResourcePath
 
 MAX_STDIN = 2 << 20
@@ -61,7 +60,7 @@ def asked(
 
 def answer(args: Namespace, request: Request) -> dict[str, Any]:
     """What the service of ``--service`` says. Raises as :func:`ask` does."""
-    found: dict[str, Any] = json.loads(ask(args, request.method, request.path, dict(request.query), request.body))
+    found: dict[str, Any] = ask_json(args, request.method, request.path, dict(request.query), request.body)
     return found
 
 
@@ -108,4 +107,5 @@ KEY: Requests = {
     "rotate": rotate_request,
     "luks-header": header_request,
     "link": link_request,
+    "rewrap": lambda args: Request("POST", "/cvm/v0/rewrap"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
 DESCRIPTION = (
@@ -31,7 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     rotate.add_argument("--alg", choices=("ES256", "ES384"), default="ES256", help="ES256 (P-256) or ES384 (P-384)")
     for child in (show, introspect, revoke, keys, rotate):
-        (add_config if child in (keys, rotate) else add_where)(child)
+        (add_config if child is rotate else add_where)(child)
         add_json(child)
 
 
@@ -45,19 +46,20 @@ def run(args: Namespace) -> int:
 
 def _ask(args: Namespace) -> int:
     """The same of a service."""
-    import json
     import sys
 
     from attest.broker.token import MAX_TOKEN
     from attest.cli import DENIED, OK
-    from attest.cli.operator import ask
+    from attest.cli.operator import ask_json
 
+    if args.action == "keys":
+        return _print_keys(args, ask_json(args, "GET", "/cvm/v0/token-key", {}))
     if args.action == "introspect":
         text = sys.stdin.read(MAX_TOKEN + 2).strip().encode()
-        found = json.loads(ask(args, "POST", "/cvm/v0/token/introspect", {}, text))
+        found = ask_json(args, "POST", "/cvm/v0/token/introspect", {}, text)
     else:
         method, query = ("GET", {}) if args.action == "show" else ("DELETE", {"reason": args.reason})
-        found = json.loads(ask(args, method, f"/cvm/v0/token/{quote(args.id, safe='')}", query))
+        found = ask_json(args, method, f"/cvm/v0/token/{quote(args.id, safe='')}", query)
     _print(args, found.pop("schema"), found)
     return OK if found.get("active", True) or args.action != "introspect" else DENIED
 
@@ -96,18 +98,20 @@ def _revoke(args: Namespace) -> int:
 
 
 def _keys(args: Namespace) -> int:
-    from attest.audit.canonical import rfc3339
-    from attest.cli.common import print_json, print_table, settings_of
-    from attest.keys.ring import load_ring
+    from attest.cli.common import settings_of
+    from attest.keys.ring import load_ring, ring_json
 
-    found = [
-        {"kid": entry.key.kid, "alg": entry.key.algorithm, "begins": rfc3339(entry.begins), "file": str(entry.path)}
-        for entry in load_ring(settings_of(args).token_key_file)
-    ]
+    ring = load_ring(settings_of(args).token_key_file)
+    return _print_keys(args, {"keys": [ring_json(entry) | {"file": str(entry.path)} for entry in ring]})
+
+
+def _print_keys(args: Namespace, found: Mapping[str, Any]) -> int:
+    from attest.cli.common import print_json, print_table
+
     if args.json:
-        print_json({"schema": "attest.token.keys/1", "keys": found})
+        print_json({"schema": "attest.token.keys/1", **found})
     else:
-        print_table([("KID", "ALG", "SIGNS FROM", "FILE"), *(tuple(entry.values()) for entry in found)])
+        print_table([("KID", "ALG", "SIGNS FROM", "FILE"), *(tuple(entry.values()) for entry in found["keys"])])
     return 0
 
 

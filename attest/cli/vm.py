@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser, Namespace
 from urllib.parse import quote
 
@@ -28,9 +27,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Forget it; 0. Raises NotFound where no launch of it is on record."""
     from attest.cli.common import print_json, print_text
-    from attest.cli.operator import ask
+    from attest.cli.operator import ask_json
 
-    found = json.loads(ask(args, "DELETE", f"/cvm/v0/vm/{quote(args.name, safe='')}", {"reason": args.reason}))
+    found = ask_json(args, "DELETE", f"/cvm/v0/vm/{quote(args.name, safe='')}", {"reason": args.reason})
     if args.json:
         print_json({"schema": "attest.vm.forget/1", **found})
     else:

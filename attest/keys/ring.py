@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
+from attest.audit.canonical import rfc3339
 from attest.keys.errors import KeyFileRefused
 from attest.keys.files import sync_folder
 from attest.keys.signing import ES256, Algorithm, SigningKey, load_signing_key, make_signing_key
@@ -40,6 +41,12 @@ class RingKey:
     key: SigningKey
     begins: datetime
     path: Path | None = None
+
+
+def ring_json(entry: RingKey) -> dict[str, str | None]:
+    """A key for listings, by the name of its file."""
+    name = None if entry.path is None else entry.path.name
+    return {"kid": entry.key.kid, "alg": entry.key.algorithm, "begins": rfc3339(entry.begins), "file": name}
 
 
 class SigningRing:

@@ -11,18 +11,19 @@ from __future__ import annotations
 
 from flask import Response
 
-from attest.audit.record import DECISION
 from attest.broker import operations, tokens
-from attest.broker.asking import Asked, Judge, answer_document, ask, parse_time
-from attest.broker.errors import RequestMalformed, ResourceUnknown
+from attest.broker.expiry import expiring_json
 from attest.broker.operations import NewResource
 from attest.broker.token import MAX_TOKEN
-from attest.broker.views import record_json, secret_json
-from attest.store import records, secrets
+from attest.broker.views import secret_json
+from attest.keys.ring import ring_json
+from attest.store import secrets
+from attest.web.audit import AUDIT_ROUTES
 from attest.web.collateral import COLLATERAL_ROUTES
-from attest.web.expiry_watch import seconds_left
+from attest.web.expiry_watch import expiries_of, seconds_left
 from attest.web.guest import RESOURCE, healthz, json_response, resource_path
 from attest.web.health import OK, checks, ready
+from attest.web.hosts import HOST_ROUTES
 from attest.web.lifecycle import LIFECYCLE_ROUTES, operator
 from attest.web.log import AUDITORS_LOG_ROUTES
 from attest.web.policies import POLICY_ROUTES
@@ -32,8 +33,6 @@ from attest.web.references import REFERENCE_ROUTES
 from attest.web.routes import Call, Route
 from attest.web.trustee_admin import TRUSTEE_ADMIN_ROUTES
 from policy.secret import SecretBytes
-
-MAX_LISTED = 1000
 
 
 def put_resource(call: Call) -> Response:
@@ -83,39 +82,23 @@ def revoke_token(call: Call) -> Response:
     return json_response({"schema": "attest.token.revoke/1", **tokens.token_json(found)})
 
 
-def list_decisions(call: Call) -> Response:
-    """``GET``: the newest decisions, ``?limit=`` of them, oldest first."""
-    limit = call.query.get("limit", "100")
-    if not (limit.isascii() and limit.isdigit() and 0 < int(limit) <= MAX_LISTED):
-        raise RequestMalformed(f"limit: got {limit[:20]!r}, want 1..{MAX_LISTED}")
-    with call.service.database.read() as tx:
-        found = records.newest(tx, kind=DECISION, limit=int(limit))
-    return json_response({"schema": "attest.audit.list/1", "records": [record_json(entry) for entry in found]})
+def list_token_keys(call: Call) -> Response:
+    """``GET``: the keys that this replica signs tokens with, and from when."""
+    found = [ring_json(entry) for entry in call.service.signing_keys.entries()]
+    return json_response({"schema": "attest.token.keys/1", "keys": found})
 
 
-def show_record(call: Call) -> Response:
-    """``GET``: one audit record, its canonical bytes as they stand."""
-    number = call.arguments["number"]
-    with call.service.database.read() as tx:
-        found = records.get(tx, int(number)) if number.isascii() and number.isdigit() and len(number) < 16 else None
-    if found is None:
-        raise ResourceUnknown(f"audit record {number[:20]}: not found")
-    return Response(found.record, mimetype="application/json")
+def rewrap(call: Call) -> Response:
+    """``POST``: every data key under the newest master key this replica has."""
+    service, keys = call.service, call.service.master_keys
+    return json_response({"resources": operations.rewrap_all(service.database, keys, operator(call)),
+                          "master_key": keys.newest})  # fmt: skip
 
 
-def audit_question(call: Call) -> Response:
-    """``GET``: an auditor's question; ``?value=`` what it is about, ``?since=`` and ``?until=`` dates or times."""
-    query, service = call.query, call.service
-    asked = Asked(
-        call.arguments["question"],
-        call.now,
-        query.get("value"),
-        parse_time(query.get("since"), "since"),
-        parse_time(query.get("until"), "until"),
-    )
-    judge = Judge(service.rules.current, service.collateral.offline())
-    with service.database.read() as tx:
-        return json_response(answer_document(asked, ask(tx, asked, judge)))
+def list_expiries(call: Call) -> Response:
+    """``GET``: everything of this replica that ends, the soonest first."""
+    found = expiries_of(call.service).at(call.now)
+    return json_response({"schema": "attest.expiry/1", "items": [expiring_json(item, call.now) for item in found]})
 
 
 def readyz(call: Call) -> Response:
@@ -144,9 +127,11 @@ ADMIN_ROUTES = (
     Route("POST", "/cvm/v0/token/introspect", Who.OPERATOR, introspect_token, MAX_TOKEN),
     Route("GET", "/cvm/v0/token/<id>", Who.OPERATOR, show_token),
     Route("DELETE", "/cvm/v0/token/<id>", Who.OPERATOR, revoke_token),
-    Route("GET", "/cvm/v0/decisions", Who.AUDITOR, list_decisions),
-    Route("GET", "/cvm/v0/audit/<number>", Who.AUDITOR, show_record),
-    Route("GET", "/cvm/v0/audit-questions/<question>", Who.AUDITOR, audit_question),
+    Route("GET", "/cvm/v0/token-key", Who.AUDITOR, list_token_keys),
+    Route("POST", "/cvm/v0/rewrap", Who.OPERATOR, rewrap),
+    Route("GET", "/cvm/v0/expiry", Who.AUDITOR, list_expiries),
+    *HOST_ROUTES,
+    *AUDIT_ROUTES,
     *AUDITORS_LOG_ROUTES,
     Route("GET", "/healthz", Who.OPERATOR, healthz),
     Route("GET", "/readyz", Who.OPERATOR, readyz),

@@ -5,14 +5,21 @@ from __future__ import annotations
 import io
 import json
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from attest.keys.master import load_master_keys, master_key_line
+from ovmf.snp_launch import digest_from_recipe
+from policy.secret import SecretBytes
+from tests.fakes.kbs_client import KbsError
 from tests.fakes.oidc import FakeProvider
 from tests.fakes.served import Done, Served, attest_command
 from tests.fakes.service_world import GOOD, PATH, PKI, SECRET, reference
+from tests.unit.attest.broker.test_explain_refusal import launch, value
+from tests.unit.attest.broker.test_launches import KEY, pem, signed
 from tests.unit.attest.cli.test_policy_cli import STRICTER
 
 
@@ -193,3 +200,109 @@ def test_the_cache_of_a_service_is_listed_and_filled_over_it(
     changes = json.loads(served.attest("audit", "ask", "changes", "--json").out)["answer"]
     loaded = [change["actor"] for change in changes if change["kind"] == "collateral-load"]
     assert loaded == ["operator:petra"]
+
+
+def test_hosts_are_registered_believed_and_retired_over_the_service(
+    served: Served, provider: FakeProvider, tmp_path: Path
+) -> None:
+    asks, reads = over(served, provider, tmp_path), over(served, provider, tmp_path, "audit")
+    key, told = tmp_path / "host.pem", tmp_path / "launch.json"
+    key.write_bytes(pem(KEY))
+    told.write_bytes(signed())
+    assert attest_command("host", "record", str(told), *asks).code == 3, "nobody knows the host yet"
+    refused = attest_command("host", "add", "h1", str(key), *reads)
+    assert (refused.code, "who asks is an auditor" in refused.err) == (3, True), refused.err
+    added = attest_command("host", "add", "h1", str(key), *asks)
+    assert (added.code, "host h1 registered" in added.out) == (0, True), added.err
+    assert attest_command("host", "add", "h2", str(key), *asks).code == 3, "one key is one host"
+    assert attest_command("host", "add", "h2", str(told), *asks).code == 3, "which is no key"
+    recorded = attest_command("host", "record", str(told), *asks)
+    assert (recorded.code, "h1 launched" in recorded.out) == (0, True), recorded.err
+    again = json.loads(attest_command("host", "record", str(told), "--json", *asks).out)
+    assert (again["new"], again["host"]) == (False, "h1")
+    record = json.loads(attest_command("audit", "show", str(again["record"]), "--json", *reads).out)
+    assert (record["actor"]["kind"], record["body"]["received_from"]) == ("host", "operator:petra")
+    assert attest_command("host", "retire", "h1", *asks).code == 0
+    listed = attest_command("host", "list", "--json", *reads)
+    assert json.loads(listed.out) == json.loads(served.attest("host", "list", "--json").out), listed.err
+    assert "retired" in attest_command("host", "list", *reads).out
+    changes = json.loads(served.attest("audit", "ask", "changes", "--json").out)["answer"]
+    hosts = [change["kind"] for change in changes if change["subject"] == "h1"]
+    assert hosts == ["host-add", "host-retire"]
+
+
+def test_an_auditor_lists_shows_and_asks_what_is_on_record_over_the_service(
+    served: Served, provider: FakeProvider, tmp_path: Path
+) -> None:
+    reads = over(served, provider, tmp_path, "audit")
+    for words in (
+        ("audit", "list", "--kind", "policy-apply", "--limit", "1", "--json"),
+        ("audit", "show", "1", "--json"),
+        ("audit", "show", "1"),
+        ("audit", "ask", "changes", "--since", "2020-01-01"),
+    ):
+        there, here = attest_command(*words, *reads), served.attest(*words)
+        assert (there.code, there.out) == (0, here.out), there.err
+    assert attest_command("audit", "show", "999999", *reads).code == 10
+    assert attest_command("audit", "list", "--limit", "1001", *reads).code == 3, "more than a request may list"
+    trying = attest_command("audit", "ask", "today", "--policy", "x.toml", *reads)
+    assert (trying.code, "policy in force" in trying.err) == (3, True), trying.err
+
+
+def test_why_a_guest_was_refused_is_explained_over_the_service(
+    served: Served, provider: FakeProvider, tmp_path: Path
+) -> None:
+    asks, reads = over(served, provider, tmp_path), over(served, provider, tmp_path, "audit")
+    (tmp_path / "good.json").write_bytes(value("explained", launch()))
+    (tmp_path / "other.json").write_bytes(value("other", launch(b"other initrd")))
+    assert attest_command("reference", "add", str(tmp_path / "good.json"), *asks).code == 0
+    with pytest.raises(KbsError) as caught:
+        served.guest(measurement=digest_from_recipe(launch(b"other initrd"))).handshake()
+    words = (
+        "reference", "explain", "--decision", str(caught.value.information["decision"]), "--reference", "explained",
+        "--candidate", str(tmp_path / "other.json"),
+    )  # fmt: skip
+    there = attest_command(*words, *reads)
+    assert (there.code, "initrd" in there.out, there.out) == (0, True, served.attest(*words).out), there.err
+    assert json.loads(attest_command(*words, "--json", *reads).out)["differs"] == ["initrd"]
+    assert attest_command(*words[:3], "1", *reads).code == 10, "record 1 is no decision"
+
+
+def test_keys_of_tokens_are_listed_ends_are_shown_and_data_keys_rewrapped_over_the_service(
+    served: Served, provider: FakeProvider, tmp_path: Path
+) -> None:
+    asks, reads = over(served, provider, tmp_path), over(served, provider, tmp_path, "audit")
+    keys = json.loads(attest_command("token", "keys", "--json", *reads).out)["keys"]
+    here = json.loads(served.attest("token", "keys", "--json").out)["keys"]
+    assert [(key["kid"], str(served.folder / key["file"])) for key in keys] == [(k["kid"], k["file"]) for k in here]
+    ends = attest_command("expiry", "--json", "--within", "0", *reads)
+    names = [item["name"] for item in json.loads(ends.out)["items"]]
+    assert (ends.code, "server (server.pem)" in names) == (0, True), names
+    assert attest_command("expiry", "--within", "36500", *reads).code == 10
+    assert attest_command("expiry", "x.bundle", *reads).code == 3, "files of one's own are looked into here"
+    assert attest_command("key", "generate", "default/wrapped/root", *asks).code == 0
+    with (served.folder / "master.key").open("ab") as file:
+        file.write(master_key_line(SecretBytes(b"\x42" * 32)))
+    newest = load_master_keys(served.folder / "master.key").newest
+    assert attest_command("key", "rewrap", *reads).code == 3, "auditors change nothing"
+    done = {}
+    for _ in range(300):  # the service reads the file again within a second
+        done = json.loads(attest_command("key", "rewrap", "--json", *asks).out)
+        if done["master_key"] == newest:
+            break
+        time.sleep(0.1)
+    assert (done["master_key"], done["resources"] > 0) == (newest, True)
+    changes = json.loads(served.attest("audit", "ask", "changes", "--json").out)["answer"]
+    assert [change["actor"] for change in changes if change["kind"] == "keys-rewrap"] == ["operator:petra"]
+
+
+def test_an_answer_that_is_no_json_object_or_is_endless_is_refused_in_words(
+    served: Served, provider: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = over(served, provider, tmp_path, "audit")
+    monkeypatch.setattr("attest.cli.operator.MAX_ANSWER", 10)
+    long = attest_command("key", "list", *reads)
+    assert (long.code, "more than 10 bytes" in long.err) == (3, True), long.err
+    monkeypatch.setattr("attest.cli.operator.ask", lambda *_: b"<html>")
+    strange = attest_command("key", "list", *reads)
+    assert (strange.code, "something else than a JSON object" in strange.err) == (3, True), strange.err

@@ -1,0 +1,114 @@
+"""The operators' routes for what is on record: lists, single records, auditors' questions, why a guest was refused."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from attest.audit.record import DECISION
+from attest.broker.asking import Asked, Judge, answer_document, ask, parse_time
+from attest.broker.errors import RequestMalformed, ResourceUnknown
+from attest.broker.explain_refusal import explain_refusal, explained_json
+from attest.broker.views import record_json
+from attest.store import records
+from attest.store.records import Filter
+from attest.web.guest import json_response
+from attest.web.principals import Who
+from attest.web.routes import Call, Route
+from policy.reference import ReferenceValue, reference_from_json
+from policy.strictjson import strict_json
+
+MAX_LISTED = 1000
+MAX_COMPARED = 64
+"""Reference values that one request compares a guest with: this listener has one process, and others wait for it."""
+MAX_CANDIDATES, MAX_CANDIDATES_BYTES = 16, 1 << 20
+
+
+def list_decisions(call: Call) -> Response:
+    """``GET``: the newest decisions, ``?limit=`` of them, oldest first."""
+    return _listed(call, Filter(kinds=(DECISION,)))
+
+
+def list_records(call: Call) -> Response:
+    """``GET``: the newest ``?limit=`` records that fit ``?kind=``, ``vm``, ``chip``, ``measurement``, ``resource``,
+    ``since`` and ``until``, oldest first."""
+    query = call.query
+    wanted = Filter(
+        since=parse_time(query.get("since"), "since"),
+        until=parse_time(query.get("until"), "until"),
+        kinds=(query["kind"],) if "kind" in query else (),
+        subject=query.get("resource"),
+        vm=query.get("vm"),
+        chip=query["chip"].lower() if "chip" in query else None,
+        measurement=query["measurement"].lower() if "measurement" in query else None,
+    )
+    return _listed(call, wanted)
+
+
+def show_record(call: Call) -> Response:
+    """``GET``: one audit record, its canonical bytes as they stand."""
+    number = call.arguments["number"]
+    with call.service.database.read() as tx:
+        found = records.get(tx, int(number)) if _is_number(number) else None
+    if found is None:
+        raise ResourceUnknown(f"audit record {number[:20]}: not found")
+    return Response(found.record, mimetype="application/json")
+
+
+def audit_question(call: Call) -> Response:
+    """``GET``: an auditor's question; ``?value=`` what it is about, ``?since=`` and ``?until=`` dates or times."""
+    query, service = call.query, call.service
+    asked = Asked(
+        call.arguments["question"],
+        call.now,
+        query.get("value"),
+        parse_time(query.get("since"), "since"),
+        parse_time(query.get("until"), "until"),
+    )
+    judge = Judge(service.rules.current, service.collateral.offline())
+    with service.database.read() as tx:
+        return json_response(answer_document(asked, ask(tx, asked, judge)))
+
+
+def explain(call: Call) -> Response:
+    """``POST`` a list of candidates (``cvm.reference/1`` objects, may be empty): which input of the guest's launch is
+    not that of ``?reference=``, or of the closest reference value."""
+    number = call.arguments["number"]
+    if not _is_number(number):
+        raise ResourceUnknown(f"decision {number[:20]}: not found")
+    found = explain_refusal(
+        call.service.database,
+        int(number),
+        _candidates(call.body),
+        reference=call.query.get("reference"),
+        most=MAX_COMPARED,
+    )
+    return json_response({"schema": "attest.reference.explain/1", **explained_json(int(number), found)})
+
+
+def _candidates(body: bytes) -> list[ReferenceValue]:
+    parsed = strict_json(body or b"[]", "candidates", max_bytes=MAX_CANDIDATES_BYTES, error=RequestMalformed)
+    if not isinstance(parsed, list) or len(parsed) > MAX_CANDIDATES:
+        raise RequestMalformed(f"candidates: want a list of at most {MAX_CANDIDATES} reference values")
+    return [reference_from_json(item) for item in parsed]
+
+
+def _listed(call: Call, wanted: Filter) -> Response:
+    limit = call.query.get("limit", "100")
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 8 and 0 < int(limit) <= MAX_LISTED):
+        raise RequestMalformed(f"limit: got {limit[:20]!r}, want 1..{MAX_LISTED}")
+    with call.service.database.read() as tx:
+        found = records.find(tx, wanted, limit=int(limit))
+    return json_response({"schema": "attest.audit.list/1", "records": [record_json(entry) for entry in found]})
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 16
+
+
+AUDIT_ROUTES = (
+    Route("GET", "/cvm/v0/decisions", Who.AUDITOR, list_decisions),
+    Route("POST", "/cvm/v0/decisions/<number>/explanation", Who.AUDITOR, explain, MAX_CANDIDATES_BYTES),
+    Route("GET", "/cvm/v0/audit", Who.AUDITOR, list_records),
+    Route("GET", "/cvm/v0/audit/<number>", Who.AUDITOR, show_record),
+    Route("GET", "/cvm/v0/audit-questions/<question>", Who.AUDITOR, audit_question),
+)
