@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from attest.broker.proof_file import Proven
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What became of one path or record. ``found`` stays ``None`` where only ``lines`` are wanted: processes hand over
-    little.
+    little, and that in the form that pickles soonest.
     """
 
     path: str

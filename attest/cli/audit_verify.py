@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,9 +29,9 @@ _MEMORY = Memory()
 
 
 class Task(NamedTuple):
-    """A path to check; of a bundle one block, or why it cannot be read."""
+    """A path to check, as text: that is handed over soonest. Of a bundle one block, or why it cannot be read."""
 
-    path: Path
+    path: str
     block: Block | None = None
     refused: str | None = None
 
@@ -85,11 +86,12 @@ def _expand(paths: Iterable[Path]) -> Iterator[Path]:
 
 def _results(paths: Sequence[Path], trust: Trust, processes: int, *, whole: bool) -> Iterator[Result]:
     """What became of each path and of each record of a bundle, in order."""
-    tasks = [task for path in paths for task in _tasks(path)]
-    if len(tasks) == 1 and tasks[0] == Task(paths[0]):
-        yield _path(paths[0], trust, whole)
+    tasks = [task for path in paths for task in _tasks(str(path))]
+    if len(tasks) == 1 and tasks[0] == Task(str(paths[0])):
+        yield _path(tasks[0].path, trust, whole)
         return
     check = partial(_check, trust=trust, whole=whole)
+    gc.freeze()  # what is loaded now stays: neither this process nor those it forks look through it again
     if processes < 2 or len(tasks) < 2:
         for task in tasks:
             yield from check(task)
@@ -101,9 +103,9 @@ def _results(paths: Sequence[Path], trust: Trust, processes: int, *, whole: bool
             yield from results
 
 
-def _tasks(path: Path) -> Iterator[Task]:
+def _tasks(path: str) -> Iterator[Task]:
     """A bundle is as many tasks as it has blocks."""
-    if path.is_dir() or not is_bundle(_read(path, len(START))):
+    if not is_bundle(_start(path)):
         yield Task(path)
         return
     try:
@@ -114,13 +116,13 @@ def _tasks(path: Path) -> Iterator[Task]:
 
 def _check(task: Task, trust: Trust, whole: bool) -> list[Result]:
     """What a task proves, or why it proves nothing."""
-    name = str(task.path)
+    name = task.path
     if task.refused is not None:
         return [Result(name, refused=task.refused)]
     try:
         if task.block is None:
-            return [_path(task.path, trust, whole)]
-        checked = list(_bundle(task.path).check(task.block, trust, _MEMORY))
+            return [_path(name, trust, whole)]
+        checked = list(_bundle(name).check(task.block, trust, _MEMORY))
     except CvmError as exc:
         return [Result(name, refused=exc.message)]
     return [
@@ -129,9 +131,9 @@ def _check(task: Task, trust: Trust, whole: bool) -> list[Result]:
     ]
 
 
-def _path(path: Path, trust: Trust, whole: bool) -> Result:
+def _path(name: str, trust: Trust, whole: bool) -> Result:
     """What a file or folder proves. Raises CvmError."""
-    name = str(path)
+    path = Path(name)
     if path.is_dir():
         folder = check_folder(path, trust.log)
         found = {"size": folder.checkpoint.size, "tiles": folder.tiles, "records": folder.entries}
@@ -145,23 +147,37 @@ def _path(path: Path, trust: Trust, whole: bool) -> Result:
     return of_record(name, proven, whole)
 
 
-def _bundle(path: Path) -> Bundle:
+def _bundle(path: str) -> Bundle:
     try:
-        state = path.stat()
+        state = os.stat(path)
         return _opened(path, (state.st_ino, state.st_size, state.st_mtime_ns))
     except OSError as exc:
-        raise ConfigInvalid(str(path), (exc.strerror or "cannot be read",)) from None
+        raise ConfigInvalid(path, (exc.strerror or "cannot be read",)) from None
 
 
 @lru_cache(8)
-def _opened(path: Path, state: tuple[int, ...]) -> Bundle:
+def _opened(path: str, state: tuple[int, ...]) -> Bundle:
     """Once by each process; in another ``state`` it is another file."""
-    return Bundle(path)
+    return Bundle(Path(path))
 
 
-def _read(path: Path, limit: int = MAX_FILE + 1) -> bytes:
+def _start(path: str) -> bytes:
+    """What tells a bundle from other files; nothing of a folder. One process does this for all files, hence no more."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(descriptor, len(START))
+        finally:
+            os.close(descriptor)
+    except IsADirectoryError:
+        return b""
+    except OSError as exc:
+        raise ConfigInvalid(path, (exc.strerror or "cannot be read",)) from None
+
+
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(limit)
+            return file.read(MAX_FILE + 1)
     except OSError as exc:
         raise ConfigInvalid(str(path), (exc.strerror or "cannot be read",)) from None
