@@ -6,20 +6,22 @@ launcher that was killed tells no end, and nothing of it is proven by a chip.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
+from attest.audit.errors import AuditBroken
 from attest.audit.record import DECISION, LAUNCH, LAUNCH_END
-from attest.broker.questions import read_record
-from attest.store import records
-from attest.store.records import Filter
+from attest.broker.questions import BY_HOSTS, read_record
+from attest.store import launches, records
+from attest.store.records import Filter, StoredRecord
 from policy.decide import AFFIRMING
 
 RUNNING, ENDED, FOLLOWED = "running", "ended", "launched-again"
-_FEW = 20
+_FEW = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,15 @@ class Launch:
 
 def launches_of(tx: Connection, vm: str) -> tuple[Launch, ...]:
     """Every launch of a VM by the name its host gives it, oldest first."""
-    return _launches(tx, Filter(kinds=(LAUNCH,), vm=vm), limit=None)
+    told = _of_vm(tx, vm)
+    return tuple(_launch(tx, stored, body, told) for stored, body in told.launches)
 
 
 def launches_with(tx: Connection, measurement: str, limit: int) -> tuple[Launch, ...]:
     """The newest launches of a measurement (hex), oldest first."""
-    return _launches(tx, Filter(kinds=(LAUNCH,), measurement=measurement), limit)
+    found = _read(launches.records_of(tx, measurement=measurement, limit=limit), "measurement", measurement)
+    told = {vm: _of_vm(tx, vm) for vm in {body["vm"] for _, body in found}}
+    return tuple(_launch(tx, stored, body, told[body["vm"]]) for stored, body in found)
 
 
 def runs(tx: Connection, measurement: str) -> bool | None:
@@ -56,46 +61,52 @@ def runs(tx: Connection, measurement: str) -> bool | None:
 
     Looks at a few records only: of a VM whose host tells of very many ends at once it may say yes for too long.
     """
-    newest = records.find(tx, Filter(kinds=(LAUNCH,), measurement=measurement), limit=1)
+    newest = _read(launches.records_of(tx, measurement=measurement, limit=1), "measurement", measurement)
     if not newest:
         return None
-    ends = records.find(tx, Filter(kinds=(LAUNCH_END,), vm=newest[0].facts.vm), limit=_FEW)
-    return all(read_record(end)["body"]["launch"] != newest[0].seq for end in ends)
+    launch, said = newest[0]
+    after = _read(launches.records_of(tx, vm=said["vm"], limit=_FEW), "vm", said["vm"])
+    return all(body.get("launch") != launch.seq for _, body in after)
 
 
-def _launches(tx: Connection, wanted: Filter, limit: int | None) -> tuple[Launch, ...]:
-    found = [(stored, read_record(stored)["body"]) for stored in records.find(tx, wanted, limit=limit)]
-    told = {vm: _of_vm(tx, vm) for vm in {body["vm"] for _, body in found}}
-    return tuple(_launch(tx, stored.seq, stored.time, body, told[body["vm"]]) for stored, body in found)
+_Read = tuple[StoredRecord, Any]
+"""A record and its body."""
+
+
+def _read(found: Iterable[StoredRecord], name: str, value: str) -> list[_Read]:
+    """Records that the table of statements found by ``name``. Raises AuditBroken where one is of something else."""
+    bodies = [(stored, read_record(stored)["body"]) for stored in found]
+    for stored, body in bodies:
+        if stored.kind not in BY_HOSTS or body.get(name) != value:
+            raise AuditBroken(
+                f"audit record {stored.seq}: is no statement of a host about {name} {value}, as its index says"
+            )
+    return bodies
 
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """Of one VM: its launches' numbers by host, and the end of each launch."""
+    """Of one VM: its launches, oldest first, the number of each host's newest, and ends by their launch's number."""
 
-    launches: dict[str, list[int]]
+    launches: list[_Read]
+    newest: dict[str, int]
     ends: dict[int, Any]
 
 
 def _of_vm(tx: Connection, vm: str) -> _Told:
-    launches: dict[str, list[int]] = {}
-    ends: dict[int, Any] = {}
-    for stored in records.stream(tx, Filter(kinds=(LAUNCH, LAUNCH_END), vm=vm)):
-        body = read_record(stored)["body"]
-        if stored.kind == LAUNCH:
-            launches.setdefault(body["host"], []).append(stored.seq)
-        elif body["launch"] is not None:
-            ends[body["launch"]] = body
-    return _Told(launches, ends)
+    found = _read(launches.records_of(tx, vm=vm), "vm", vm)
+    ends = {body["launch"]: body for stored, body in found if stored.kind == LAUNCH_END}
+    started = [entry for entry in found if entry[0].kind == LAUNCH]
+    return _Told(started, {body["host"]: stored.seq for stored, body in started}, ends)
 
 
-def _launch(tx: Connection, number: int, time: datetime, body: Any, told: _Told) -> Launch:
-    end = told.ends.get(number)
-    again = any(later > number for later in told.launches[body["host"]])
+def _launch(tx: Connection, stored: StoredRecord, body: Any, told: _Told) -> Launch:
+    end = told.ends.get(stored.seq)
+    again = told.newest[body["host"]] > stored.seq
     until = None if end is None else datetime.fromisoformat(end["time"])
     return Launch(
-        number=number,
-        time=time,
+        number=stored.seq,
+        time=stored.time,
         vm=body["vm"],
         host=body["host"],
         launched=body["time"],

@@ -8,7 +8,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, insert, select
 
-from attest.store.schema import launches
+from attest.store.records import StoredRecord, stored_of
+from attest.store.schema import audit, launches
 from attest.store.times import to_micros
 
 
@@ -46,6 +47,22 @@ def add(tx: Connection, found: StoredStatement) -> None:
             time=to_micros(found.time),
         )
     )
+
+
+def records_of(
+    tx: Connection, *, vm: str | None = None, measurement: str | None = None, limit: int | None = None
+) -> tuple[StoredRecord, ...]:
+    """The newest ``limit`` audit records of statements about a VM, or of launches of a measurement, oldest first.
+
+    Here they are few; by the log's own columns they would be looked for among every decision about the guest.
+    """
+    query = select(audit).join(launches, launches.c.record == audit.c.seq)
+    if vm is not None:
+        query = query.where(launches.c.vm == vm)
+    if measurement is not None:
+        query = query.where(launches.c.measurement == measurement)
+    rows = tx.execute(query.order_by(launches.c.record.desc()).limit(limit)).all()
+    return tuple(stored_of(row) for row in reversed(rows))
 
 
 def count(tx: Connection, measurement: str, since: datetime, hosts: Sequence[str] | None = None) -> int:

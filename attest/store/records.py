@@ -111,7 +111,7 @@ def _row(seq: int, draft: Draft, record: bytes, sha256: bytes) -> tuple[object, 
 def get(tx: Connection, seq: int) -> StoredRecord | None:
     """Record number ``seq``."""
     row = tx.execute(select(audit).where(audit.c.seq == seq)).first()
-    return None if row is None else _stored(row)
+    return None if row is None else stored_of(row)
 
 
 def facts(tx: Connection, seq: int) -> Facts:
@@ -123,7 +123,7 @@ def facts(tx: Connection, seq: int) -> Facts:
 def find(tx: Connection, wanted: Filter = EVERY, *, limit: int | None = None) -> tuple[StoredRecord, ...]:
     """The newest ``limit`` records that fit, oldest first. Chip, measurement, VM, subject and kind are indexed."""
     query = _where(select(audit), wanted).order_by(audit.c.seq.desc()).limit(limit)
-    return tuple(_stored(row) for row in reversed(tx.execute(query).all()))
+    return tuple(stored_of(row) for row in reversed(tx.execute(query).all()))
 
 
 def newest(
@@ -137,7 +137,7 @@ def stream(tx: Connection, wanted: Filter = EVERY) -> Iterator[StoredRecord]:
     """Every record that fits in order of its number, a few at a time."""
     query = _where(select(audit), wanted).order_by(audit.c.seq)
     for row in tx.execute(query, execution_options={"yield_per": 500}):
-        yield _stored(row)
+        yield stored_of(row)
 
 
 def count(tx: Connection, wanted: Filter = EVERY) -> int:
@@ -170,7 +170,8 @@ def walk(tx: Connection) -> Iterator[StoredRecord]:
     return stream(tx)
 
 
-def _stored(row: Row[tuple[Any, ...]]) -> StoredRecord:
+def stored_of(row: Row[tuple[Any, ...]]) -> StoredRecord:
+    """A row of the whole table."""
     return StoredRecord(
         seq=row.seq,
         time=from_micros(row.time),

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0012_levels"
+REVISION = "0013_launches_by_vm"
 """The newest of ``attest/store/migrations/versions``. Named here so that a start needs no Alembic."""
 
 metadata = MetaData()
@@ -274,5 +274,6 @@ launches = Table(
     Column("measurement", String(96)),
     Column("time", BigInteger, nullable=False),
     Index("launches_measurement_time", "measurement", "time"),
+    Index("launches_vm", "vm", "record"),
 )
 """Statements of hosts on record, by key and SHA-256 of what was signed; ``measurement`` is null for a launch's end."""

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import text
 
+from attest.audit.errors import AuditBroken
 from attest.broker import hosts, launches, lifecycle, questions
 from attest.broker.anomalies import anomalies
 from attest.broker.errors import RequestMalformed
@@ -204,6 +206,18 @@ def test_launches_of_a_vm_are_put_together_with_their_ends_and_the_guest_that_ca
     told(world, {"time": (NOW + timedelta(minutes=7)).isoformat()})
     with world.database.read() as tx:
         assert runs(tx, GOOD.hex()) is False
+
+
+@pytest.mark.parametrize("change", ["vm = 'web-2'", f"measurement = '{OTHER_DIGEST.hex()}'"])
+def test_a_statement_that_is_listed_under_something_else_is_noticed(either: ServiceWorld, change: str) -> None:
+    number = told(either)
+    with either.database.write() as tx:
+        tx.execute(text(f"UPDATE launches SET {change}"))
+    with either.database.read() as tx, pytest.raises(AuditBroken, match=f"record {number}: is no statement"):
+        if change.startswith("vm"):
+            launches_of(tx, "web-2")
+        else:
+            runs(tx, OTHER_DIGEST.hex())
 
 
 def test_the_question_is_asked_by_name_and_launches_are_no_changes(world: ServiceWorld) -> None:
