@@ -93,6 +93,9 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
         for name, value in settings.items():
             self.cfg.set(name, value)
 
+    def reload(self) -> None:
+        """gunicorn's own SIGHUP gives workers new ones and nothing more: settings are read again by the parent."""
+
     def load(self) -> Flask:
         """The WSGI application, in the worker."""
         return self._listener.make_app()

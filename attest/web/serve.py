@@ -5,20 +5,23 @@ operators may do is even loaded where guests connect. The parent binds all socke
 address in use is one clear error; it prints one line when all listeners have a worker, forwards SIGTERM and SIGINT, and
 ends all of them if one ends by itself. Beside the listeners run a process that keeps house and, where the settings say
 so, one that renews collateral.
+
+At SIGHUP it does once more all that a start does, but keeps the sockets: new processes take connections from them
+before the old ones stop, which then answer what they were asked. Whatever fails on the way leaves the old ones serving.
 """
 
 from __future__ import annotations
 
-import ctypes
+import logging
 import os
 import signal
 import ssl
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from typing import NamedTuple
 
 from flask import Flask
 
@@ -26,8 +29,9 @@ from attest.broker.housekeeping import Housekeeper, keep_house
 from attest.broker.opening import open_service
 from attest.broker.service import Service
 from attest.keys.files import read_private
-from attest.settings import ServerSettings, Settings
+from attest.settings import ServerSettings, Settings, SettingsInvalid, load_settings
 from attest.settings_dashboard import DashboardSettings
+from attest.settings_parts import Address
 from attest.web.admin import ADMIN_ROUTES
 from attest.web.app import create_app, utc_now
 from attest.web.authorities import Authorities
@@ -42,11 +46,13 @@ from attest.web.metrics import Metrics
 from attest.web.oidc.caller import token_actor
 from attest.web.principals import TokenActor, bearer_or, no_caller, tls_caller
 from attest.web.renewing import run_renewer
+from attest.web.supervisor import Supervisor
 from attest.web.tls import server_context
+from policy.errors import CvmError
 
 ADMIN_WORKERS = 1
-_PR_SET_PDEATHSIG = 1
 Report = Callable[[str], None]
+_log = logging.getLogger("attest")
 
 
 def guest_app(service: Service, metrics: Metrics) -> Flask:
@@ -65,71 +71,192 @@ def admin_app(
 
 
 def counters(workers: int) -> Metrics:
-    """The counters all processes of this replica share; twice as many rows as workers, for those that take over, and
-    one for the process that renews collateral.
+    """The counters all processes of this replica share; twice as many rows as processes that count, for those that take
+    over.
     """
     tables = {"guests": GUEST_ROUTES, "operators": ADMIN_ROUTES}
     names = {listener: [route.path for route in routes] for listener, routes in tables.items()}
-    return Metrics(names, 2 * (workers + ADMIN_WORKERS) + 1)
+    return Metrics(names, 2 * (workers + ADMIN_WORKERS + 1))
 
 
-def serve(settings: Settings, report: Report, config: Path) -> int:
+def serve(settings: Settings, report: Report, config: Path, put_in_force: Callable[[Settings], None]) -> int:
     """Run until a signal: 0 when asked to stop, 1 when a listener ended by itself. ``report`` gets the ready line.
 
-    ``config`` is the settings' file, for the dashboard's process, which reads its own part of it.
+    ``config`` is the settings' file, to be read again, also by the dashboard's process, which reads its own part of it;
+    ``put_in_force`` does that with the policy of settings that were read again.
     """
-    service = open_service(settings)
-    keeper = Housekeeper.of(service, settings)
-    server = settings.server
-    guest_tls = server_context(server.certificate, server.key)
-    admin_tls, authorities = _admin_tls(server)
-    by_token = token_actor(server.oidc, server.trustee_admin)
-    guest, admin, pages = bind(server.listen), bind(server.admin_listen), _pages(settings.dashboard)
+    plan = _Plan.of(settings, counters(settings.server.workers))
+    sockets = _Sockets.bound(settings)
     log_to_stderr()
-    keeper.begin(utc_now())
-    metrics = counters(server.workers)
-    readable, writable = os.pipe()
+    plan.keeper.begin(utc_now())
+    supervisor = Supervisor()
+    running = _Running(supervisor, sockets, config, report, put_in_force, plan)
+    running.begin()
+    return supervisor.wait(running.reload)
 
-    def ready() -> None:
-        with suppress(OSError):  # a worker that replaces another finds nobody reading any more
-            os.write(writable, b".")
 
-    certificate = server.certificate
-    listeners = (
-        Listener(
-            "guests",
-            guest.socket,
-            certificate,
-            guest_tls,
-            server.workers,
-            lambda: guest_app(service, metrics),
-            ready,
-            server.threads,
-        ),
-        Listener(
-            "operators",
-            admin.socket,
-            certificate,
-            admin_tls,
-            ADMIN_WORKERS,
-            lambda: _watching(service, admin_app(service, metrics, authorities, by_token)),
-            ready,
-        ),
-    )
-    # All before the supervisor, whose signal handlers are the parent's alone.
-    children = [_start(partial(run_listener, listener)) for listener in listeners]
-    children.append(_start(lambda: _keep_house(keeper)))
-    if service.collateral.renewed is not None:
-        children.append(_start(lambda: run_renewer(service, metrics)))
-    supervisor = _Supervisor(children)
-    for bound in (guest, admin):
-        bound.socket.close()
-    os.close(writable)
-    if pages is not None:
-        supervisor.add(_beside(pages, config, report))
-    if _wait_ready(readable, server.workers + ADMIN_WORKERS):
-        report(f"ready {guest.url} (operators: {admin.url})")
-    return supervisor.wait()
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What one reading of the settings comes to: everything that can be wrong was looked at when this was made."""
+
+    settings: Settings
+    service: Service
+    keeper: Housekeeper
+    guest_tls: ssl.SSLContext
+    admin_tls: ssl.SSLContext
+    authorities: Authorities | None
+    by_token: TokenActor | None
+    metrics: Metrics
+
+    @classmethod
+    def of(cls, settings: Settings, metrics: Metrics) -> _Plan:
+        """Open and read everything. Raises what opening a service raises, TlsMisconfigured."""
+        service, server = open_service(settings), settings.server
+        guest_tls = server_context(server.certificate, server.key)
+        admin_tls, authorities = _admin_tls(server)
+        by_token = token_actor(server.oidc, server.trustee_admin)
+        if settings.dashboard is not None:
+            _look_at_pages(settings.dashboard)
+        keeper = Housekeeper.of(service, settings)
+        return cls(settings, service, keeper, guest_tls, admin_tls, authorities, by_token, metrics)
+
+    def listeners(self, sockets: _Sockets, ready: Callable[[], None]) -> tuple[Listener, Listener]:
+        """The guests' and the operators'."""
+        server, service, metrics = self.settings.server, self.service, self.metrics
+
+        def operators() -> Flask:
+            return _watching(service, admin_app(service, metrics, self.authorities, self.by_token))
+
+        return (
+            Listener(
+                "guests",
+                sockets.guest.socket,
+                server.certificate,
+                self.guest_tls,
+                server.workers,
+                lambda: guest_app(service, metrics),
+                ready,
+                server.threads,
+            ),
+            Listener(
+                "operators",
+                sockets.admin.socket,
+                server.certificate,
+                self.admin_tls,
+                ADMIN_WORKERS,
+                operators,
+                ready,
+            ),
+        )
+
+
+class _Sockets(NamedTuple):
+    """Bound once, for as long as the service runs. ``pages`` is the dashboard's."""
+
+    guest: Bound
+    admin: Bound
+    pages: Bound | None
+
+    @classmethod
+    def bound(cls, settings: Settings) -> _Sockets:
+        """Raises AddressUnavailable."""
+        server, pages = settings.server, settings.dashboard
+        return cls(
+            bind(server.listen),
+            bind(server.admin_listen),
+            None if pages is None else bind(pages.listen, "http" if pages.plain else "https"),
+        )
+
+
+@dataclass(slots=True)
+class _Running:
+    """A service that runs: what it is made from now, and its processes."""
+
+    supervisor: Supervisor
+    sockets: _Sockets
+    config: Path
+    report: Report
+    put_in_force: Callable[[Settings], None]
+    plan: _Plan
+    children: tuple[int, ...] = ()
+
+    def begin(self) -> None:
+        """Start it and say that it is ready."""
+        started = self._start(self.plan)
+        self.children = started.children
+        if started.ready:
+            self.report(f"ready {self.sockets.guest.url} (operators: {self.sockets.admin.url})")
+
+    def reload(self) -> None:
+        """Go over to the settings as they are now; whatever is wrong is logged, and nothing changes."""
+        try:
+            plan = self._planned_again()
+        except CvmError as exc:
+            _log.error("reload refused, the service goes on as it was: %s", exc.message)
+            return
+        started = self._start(plan)
+        if not started.ready:
+            _log.error("reload failed, the service goes on as it was: its new processes ended")
+            self.supervisor.retire(started.children)
+            return
+        self.supervisor.retire(self.children)
+        self.plan.service.database.close()
+        self.plan, self.children = plan, started.children
+        self.report(f"reloaded {self.sockets.guest.url} (operators: {self.sockets.admin.url})")
+
+    def _planned_again(self) -> _Plan:
+        settings, old = load_settings(self.config), self.plan
+        if _addresses(settings) != _addresses(old.settings):
+            raise SettingsInvalid(str(self.config), ("an address to listen on has changed: that takes a restart",))
+        same = settings.server.workers == old.settings.server.workers
+        plan = _Plan.of(settings, old.metrics if same else counters(settings.server.workers))
+        self.put_in_force(settings)
+        plan.keeper.begin(utc_now())
+        return plan
+
+    def _start(self, plan: _Plan) -> _Started:
+        readable, writable = os.pipe()
+
+        def ready() -> None:
+            with suppress(OSError):  # a worker that replaces another finds nobody reading any more
+                os.write(writable, b".")
+
+        start = self.supervisor.start
+        children = [start(partial(run_listener, listener)) for listener in plan.listeners(self.sockets, ready)]
+        children.append(start(lambda: _keep_house(plan.keeper)))
+        if plan.service.collateral.renewed is not None:
+            children.append(start(lambda: run_renewer(plan.service, plan.metrics)))
+        os.close(writable)
+        if self.sockets.pages is not None:
+            children.append(self._beside(self.sockets.pages))
+        reports = plan.settings.server.workers + ADMIN_WORKERS
+        good = self.supervisor.all_ready(readable, reports, children)
+        os.close(readable)
+        return _Started(tuple(children), good)
+
+    def _beside(self, bound: Bound) -> int:
+        """Start the dashboard's process; returns its id."""
+        readable, writable = os.pipe()
+        with self.supervisor.forking() as begin:
+            child = start_dashboard(self.config, bound.socket.fileno(), writable, begin)
+        self.supervisor.add(child)
+        os.close(writable)
+        if self.supervisor.all_ready(readable, 1, [child]):
+            self.report(f"dashboard {bound.url}")
+        os.close(readable)
+        return child
+
+
+class _Started(NamedTuple):
+    """Processes, and whether all of them answer."""
+
+    children: tuple[int, ...]
+    ready: bool
+
+
+def _addresses(settings: Settings) -> tuple[Address | None, ...]:
+    pages = settings.dashboard
+    return settings.server.listen, settings.server.admin_listen, None if pages is None else pages.listen
 
 
 def _watching(service: Service, app: Flask) -> Flask:
@@ -148,98 +275,15 @@ def _admin_tls(server: ServerSettings) -> tuple[ssl.SSLContext, Authorities | No
     return context, authorities
 
 
-def _pages(settings: DashboardSettings | None) -> Bound | None:
-    """The dashboard's socket. What is wrong with its files is said here: its own process would fail unheard."""
-    if settings is None:
-        return None
+def _look_at_pages(settings: DashboardSettings) -> None:
+    """What is wrong with the dashboard's files is said here: its own process would fail unheard."""
     if settings.certificate is not None and settings.key is not None:
         server_context(settings.certificate, settings.key)
     if settings.login is not None and settings.login.secret is not None:
         read_private(settings.login.secret)
-    return bind(settings.listen, "http" if settings.plain else "https")
-
-
-def _beside(bound: Bound, config: Path, report: Report) -> int:
-    """Start the dashboard's process; returns its id."""
-    readable, writable = os.pipe()
-    parent = os.getpid()
-    child = start_dashboard(config, bound.socket.fileno(), writable, lambda: _die_with(parent))
-    bound.socket.close()
-    os.close(writable)
-    if _wait_ready(readable, 1):
-        report(f"dashboard {bound.url}")
-    return child
-
-
-class _Supervisor:
-    """Child processes; what happens to one happens to the others."""
-
-    def __init__(self, children: Iterable[int]) -> None:
-        self._running = set(children)
-        self._asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-
-    def add(self, child: int) -> None:
-        """One more."""
-        self._running.add(child)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
-        self._end_all()
-
-    def _end_all(self) -> None:
-        for child in self._running:
-            os.kill(child, signal.SIGTERM)
-
-    def wait(self) -> int:
-        """Wait for all children; returns the exit code of the service."""
-        while self._running:
-            child, _ = os.waitpid(-1, 0)
-            self._running.discard(child)
-            if not self._asked:
-                self._end_all()
-        return 0 if self._asked else 1
-
-
-def _start(run: Callable[[], None]) -> int:
-    """A process of its own for ``run``, which ends with it and with this one; returns its id."""
-    parent = os.getpid()
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        _die_with(parent)
-        run()
-    except SystemExit as exc:
-        code = exc.code if isinstance(exc.code, int) else 1
-    finally:
-        if sys.exc_info()[0] is not None:
-            sys.excepthook(*sys.exc_info())  # nobody else would say it
-        os._exit(code)
 
 
 def _keep_house(keeper: Housekeeper) -> None:
     """Ended by a signal's own action: whatever it does can be cut off anywhere."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     keep_house(keeper)
-
-
-def _die_with(parent: int) -> None:
-    """The kernel ends this process when the parent is gone, however it went (prctl(2), PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        raise SystemExit(1)
-
-
-def _wait_ready(readable: int, workers: int) -> bool:
-    """Whether every worker reported; false when the pipe closed because the listeners ended."""
-    reported = 0
-    while reported < workers:
-        data = os.read(readable, workers)
-        if not data:
-            break
-        reported += len(data)
-    os.close(readable)
-    return reported >= workers
