@@ -95,7 +95,7 @@ def recognise(data: bytes) -> str:
         version, key_type, tee_type = struct.unpack_from("<HHI", data)
         if version in (3, 4, 5) and key_type in (2, 3) and tee_type in (TEE_SGX, TEE_TDX):
             return "tdx-quote" if tee_type == TEE_TDX else "sgx-quote"
-        if struct.unpack_from("<I", data)[0] <= _LARGEST_REPORT_VERSION:
+        if len(data) == REPORT_SIZE or struct.unpack_from("<I", data)[0] <= _LARGEST_REPORT_VERSION:
             return "snp-report" if len(data) <= REPORT_SIZE else "snp-extended-report"
     raise EvidenceMalformed(f"evidence: {len(data)} bytes beginning {data[:8].hex() or 'nowhere'} are of no known kind")
 

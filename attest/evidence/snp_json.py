@@ -1,9 +1,11 @@
 """The ``snp`` evidence of the Confidential Containers KBS protocol: a report spelled field by field in JSON.
 
-The signature covers bytes, so the exact 1184 bytes are put together again. Two spellings are in use, and both are read:
+The signature covers bytes, so the exact 1184 bytes are put together again. Three spellings are in use:
 
     current   ``{"fmc": null, "bootloader": 3, …}`` for a TCB, ``key_info``, ``current: {"major", "minor", "build"}``
-    older     ``{"bootloader": 3, "tee": 0, "_reserved": [0,0,0,0], …}``, ``_author_key_en``, ``current_build`` …
+    between   ``{"bootloader": 3, "tee": 0, "_reserved": [0,0,0,0], …}``, ``key_info``, ``current_build`` …, CPUID and
+              ``_reserved_1`` of the 21 bytes after it
+    older     as between, ``_author_key_en``, no CPUID, ``_reserved_1`` of 24 bytes
 
 ``fmc`` present means Turin's TCB layout. Members this release does not know are ignored: leaving out something that was
 signed only breaks the signature. An optional member ``report`` carries the raw bytes in base64; where it stands beside
@@ -40,7 +42,8 @@ _OPTIONAL_INTEGERS = {
     "current_mit_vector": (0x200, 8), "_reserved_0": (0x04C, 4), "_reserved_2": (0x1EB, 1), "_reserved_3": (0x1EF, 1),
 }  # fmt: skip
 # The older spelling keeps what it does not know in reserved arrays; later report versions put signed fields there.
-_OPTIONAL_ARRAYS = {"_reserved_1": (0x188, 24), "_reserved_4": (0x1F8, 168)}
+_OPTIONAL_ARRAYS = {"_reserved_4": (0x1F8, 168)}
+_RESERVED_1 = slice(0x188, 0x1A0)
 _KEY_INFO = 0x048
 _SIGNATURE = {"r": (0x2A0, 72), "s": (0x2E8, 72)}
 _TAIL = 368
@@ -87,6 +90,7 @@ def _rebuild(fields: Mapping[str, object]) -> bytes:
         for name, (offset, size) in table.items():
             if table is _ARRAYS or fields.get(name) is not None:
                 raw[offset : offset + size] = _array(fields.get(name), size, name)
+    raw[_RESERVED_1] = _reserved_1(fields.get("_reserved_1"))
     for name, (offset, size) in _INTEGERS.items():
         raw[offset : offset + size] = _integer(fields.get(name), size, name)
     for name, (offset, size) in _OPTIONAL_INTEGERS.items():
@@ -100,6 +104,14 @@ def _rebuild(fields: Mapping[str, object]) -> bytes:
     raw[_KEY_INFO : _KEY_INFO + 4] = _integer(key_info, 4, "key_info")
     raw[_SIGNATURE["r"][0] :] = _signature(fields.get("signature"))
     return bytes(raw)
+
+
+def _reserved_1(value: object) -> bytes:
+    """The 24 bytes before CHIP_ID: where a spelling names the CPUID, only those after it are reserved."""
+    data = b"" if value is None else _array(value, None, "_reserved_1")
+    if value is not None and len(data) not in (24, 21):
+        raise EvidenceMalformed(f"snp evidence: _reserved_1: got {len(data)} bytes, want 24, or 21 beside the CPUID")
+    return data.rjust(24, b"\0")
 
 
 def _signature(value: object) -> bytes:

@@ -267,6 +267,12 @@ def test_what_is_no_evidence_is_said_to_be_none(data: bytes) -> None:
         parse_evidence(data)
 
 
+@pytest.mark.parametrize("version", [6, 0x100, 0xFFFFFFFF])
+def test_a_report_of_a_version_nobody_knows_is_refused_by_its_version(version: int) -> None:
+    with pytest.raises(EvidenceUnsupported, match=f"version at 0x0 is {version}"):
+        parse_evidence(version.to_bytes(4, "little") + WORLD.raw[4:])
+
+
 def test_reports_come_out_of_every_container() -> None:
     for data in (WORLD.raw, WORLD.extended, RESPONSE, RESPONSE.ljust(4000, b"\0"), hcl(WORLD.raw, b"{}")):
         assert parse_snp_evidence(data).report.raw == WORLD.raw
