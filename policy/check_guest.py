@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from policy.check import FAIL, Check, SnpAppraisal, SnpRule, bit, compared, left_out, one_of
-from policy.check_measured import registered
+from policy.check import FAIL, IGNORED, PASS, Check, SnpAppraisal, SnpRule, bit, compared, left_out, one_of
+from policy.check_measured import registered, registered_counts
 from policy.snp import GuestPolicy
 from policy.snp_rules import DEMANDS, PERMISSIONS
 
@@ -133,17 +133,29 @@ def author_key(of: SnpAppraisal) -> Check:
     return one_of("snp.author-key-digest", wanted, of.claims.author_key_digest, "snp.author_key_digests")
 
 
+MEASUREMENT = "measurement"
+
+
+def measurement_outcome(of: SnpAppraisal) -> str:
+    """Of :func:`measurement`, without its words."""
+    got, document = of.claims.measurement, of.document
+    if document.measurement == "any":
+        return IGNORED
+    passed = got in document.launch_digests if document.measurement == "listed" else registered_counts(of, got)
+    return PASS if passed else FAIL
+
+
 def measurement(of: SnpAppraisal) -> Check:
     """The launch digest is expected."""
     got, document = of.claims.measurement, of.document
     if document.measurement == "any":
-        return left_out("measurement", got.hex(), "measurement.accept = any: every guest of these chips is accepted")
+        return left_out(MEASUREMENT, got.hex(), "measurement.accept = any: every guest of these chips is accepted")
     if document.measurement == "listed":
         wanted, clause = list(document.launch_digests), "measurement.launch_digests: listed in the policy"
     else:
         return registered(of, got)
     expected = " or ".join(dict.fromkeys(item.hex() for item in wanted)) or "no reference value for this platform"
-    return compared("measurement", expected, got.hex(), got in wanted, clause)
+    return compared(MEASUREMENT, expected, got.hex(), got in wanted, clause)
 
 
 PERMISSION_RULES: tuple[SnpRule, ...] = tuple(permission(name) for name in PERMISSIONS)

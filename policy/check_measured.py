@@ -15,11 +15,16 @@ _NONE = "no reference value for this platform"
 def registered(of: Appraisal[Any, Any], got: bytes) -> Check:
     """``got`` is the launch digest of a reference value that counts for this guest now."""
     same = of.references.equal(of.platform, got)
-    matches, clause = False, REGISTERED
+    matches, clause = registered_counts(of, got), REGISTERED
     if same:
-        matches = any(counts(item, of.guest, of.now) for item in same)
         clause += f" (matches {', '.join(item.name for item in same)}){standing(same, of.guest, of.now)}"
     return compared("measurement", expected(of, got if matches else None), got.hex(), matches, clause)
+
+
+def registered_counts(of: Appraisal[Any, Any], got: bytes) -> bool:
+    """Whether a reference value with this launch digest counts for this guest now."""
+    same = of.references.equal(of.platform, got)
+    return bool(same) and any(counts(item, of.guest, of.now) for item in same)
 
 
 def expected(of: Appraisal[Any, Any], matched: bytes | None = None) -> str:
@@ -37,8 +42,9 @@ def usable(of: Appraisal[Any, Any], known: Any) -> list[ReferenceValue]:
 
 def stage_warnings(of: Appraisal[Any, Any], got: bytes) -> tuple[str, ...]:
     """What is matched now and will not be one day, or was matched as the next value."""
-    same = of.references.equal(of.platform, got)
-    found = usable(of, same) if same else ()
+    if not of.references.staged:
+        return ()
+    found = usable(of, of.references.equal(of.platform, got))
     return tuple(
         [f"measurement: {item.name} {item.stage.remark}" for item in found if item.stage and item.stage.remark]
     )

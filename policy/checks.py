@@ -20,7 +20,7 @@ from policy.reference_set import ReferenceSet
 from policy.results import Results
 from policy.sgx_checks import SGX, SGX_CHECKS
 from policy.snp_checks import SNP, SNP_CHECKS
-from policy.stage import Guest
+from policy.stage import NOBODY, Guest
 from policy.tdx_checks import TDX, TDX_CHECKS
 
 LAUNCH_CHECKS = frozenset({"measurement", *(f"tdx.rtmr{index}" for index in range(4))})
@@ -44,7 +44,8 @@ def run_checks(
 ) -> Judged:
     """Every rule for this kind of evidence, in order; one failed check where the policy has no table for it."""
     tee, platform = claims.tee, claims.platform
-    guest = Guest(chip_name(tee), vm)
+    # Only the stage of a reference value asks who the guest is.
+    guest = Guest(chip_name(tee), vm) if references.staged else NOBODY
     if isinstance(tee, SnpClaims) and document.snp is not None:
         snp = Appraisal(tee, document.snp, platform, document, references, now, guest)
         return Judged(SNP.run(snp), stage_warnings(snp, tee.measurement))

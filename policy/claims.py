@@ -225,15 +225,10 @@ TeeClaims = SnpClaims | TdxClaims | SgxClaims
 
 @dataclass(frozen=True, slots=True)
 class VerifiedClaims:
-    """Claims of one verified report or quote.
-
-    ``evidence_sha256`` is over the signed bytes: an SNP report's 0x000..0x29F, a quote's header and body. Never over a
-    signature: (r, n - s) verifies as well, so a digest of it identifies nothing.
-    """
+    """Claims of one verified report or quote."""
 
     platform: Platform
     tee: TeeClaims
-    evidence_sha256: bytes
     seal: object
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ class Decision(NamedTuple):
     verdict: str
     policy_name: str
     emulated: bool
-    trust_vector: dict[str, int]
+    trust_vector: Mapping[str, int]
     warnings: tuple[str, ...] = ()
 
     @property
@@ -71,11 +71,6 @@ def decide(
         raise TypeError("decide() wants an aware time")
     results, warnings = run_checks(claims, document, ReferenceSet.of(references), now, vm)
     accepted = results.passed and not results.failed
-    return Decision(
-        results=results,
-        verdict=AFFIRMING if accepted else CONTRAINDICATED,
-        policy_name=document.name,
-        emulated=claims.emulated,
-        trust_vector=trust_vector(results.failed, claims.tee, document),
-        warnings=warnings,
-    )
+    vector = trust_vector(results.failed, claims.tee, document)
+    verdict = AFFIRMING if accepted else CONTRAINDICATED
+    return Decision(results, verdict, document.name, claims.emulated, vector, warnings)

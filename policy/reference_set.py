@@ -16,14 +16,15 @@ SHOWN = 16
 
 
 class ReferenceSet(Sequence[ReferenceValue]):
-    """An immutable sequence with an index by platform and launch digest, and by name."""
+    """An immutable sequence with an index by platform and launch digest, and by name. ``staged``: one has a stage."""
 
-    __slots__ = ("_equal", "_named", "_platforms", "_values")
+    __slots__ = ("_equal", "_named", "_platforms", "_values", "staged")
 
     def __init__(self, values: Iterable[ReferenceValue] = ()) -> None:
         self._values = tuple(values)
         self._equal: dict[tuple[Platform, bytes], list[ReferenceValue]] = defaultdict(list)
         self._platforms: dict[Platform, list[ReferenceValue]] = defaultdict(list)
+        self.staged = any(value.stage is not None for value in self._values)
         self._named = {value.name: value for value in self._values}
         for value in self._values:
             self._equal[value.platform, bytes(value.launch_digest)].append(value)

@@ -34,7 +34,8 @@ class Remembered(Generic[C, R]):
 
     ``blank`` gives, for every claim that differs from guest to guest, the value it has while results are made to be
     remembered; ``parts`` the types of claims that are themselves records, whose fields ``blank`` names ``part.field``.
-    ``left_out`` says of rules that run each time under which policies they compare nothing, whatever the claims.
+    ``left_out`` says of rules that run each time under which policies they compare nothing, whatever the claims;
+    ``soon`` gives the id of a rule's check and its outcome, for rules of which hardly anybody reads the words.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class Remembered(Generic[C, R]):
         *,
         each_time: Iterable[Callable[[Appraisal[C, R]], Check]],
         left_out: Mapping[Callable[[Appraisal[C, R]], Check], Callable[[R], bool]] | None = None,
+        soon: Mapping[Callable[[Appraisal[C, R]], Check], tuple[str, Callable[[Appraisal[C, R]], str]]] | None = None,
         blank: Mapping[str, object],
         parts: Mapping[str, type] | None = None,
     ) -> None:
         every = frozenset(each_time)
         self.rules = tuple(rules)
-        self._kind, self._parts, self._left_out = kind, dict(parts or {}), dict(left_out or {})
+        self._kind, self._parts = kind, dict(parts or {})
+        self._left_out, self._soon = dict(left_out or {}), dict(soon or {})
         self._each_time = tuple((index, rule) for index, rule in enumerate(rules) if rule in every)
         self._remembered = tuple((index, rule) for index, rule in enumerate(rules) if rule not in every)
         self._blank = _nested(blank)
@@ -79,9 +82,10 @@ class Remembered(Generic[C, R]):
         of = Appraisal(self.blanked(shared), rules, Platform.NONE, document, NONE, _NEVER)
         made = {place: rule(of) for place, rule in self._remembered}
         later = tuple(item for item in self._each_time if item[1] in self._left_out and self._left_out[item[1]](rules))
-        now = tuple(item for item in self._each_time if item not in later)
+        soon = tuple((place, rule, *self._soon[rule]) for place, rule in self._each_time if rule in self._soon)
+        now = tuple(item for item in self._each_time if item not in later and item[1] not in self._soon)
         checks = tuple(made.get(place, _PENDING) for place in range(len(self.rules)))
-        return replace(Known.of(made.values()), checks=checks, now=now, later=later)
+        return replace(Known.of(made.values()), checks=checks, now=now, later=later, soon=soon)
 
 
 def _leaves(kind: type, parts: Mapping[str, type]) -> list[str]:

@@ -85,6 +85,7 @@ SNP = Remembered[SnpClaims, SnpRules](
         guest.host_data: lambda rules: rules.host_data is None,
         origin.chip: lambda rules: rules.chip_ids is None and not rules.denied_chip_ids,
     },
+    soon={guest.measurement: (guest.MEASUREMENT, guest.measurement_outcome)},
     blank={
         "report_data": b"",
         "measurement": LaunchDigest(bytes(48)),

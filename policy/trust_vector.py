@@ -5,9 +5,10 @@ The worst applicable value counts. Emulated hardware is never affirmed as genuin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 from policy.claims import SgxClaims, SnpClaims, TeeClaims
 from policy.document import PolicyDocument
@@ -70,18 +71,18 @@ _TDX = _intel(
 _SGX = _intel("sgx", ("sgx.configid",), ("sgx.identity",), "sgx.attributes.debug")
 
 
-def trust_vector(failed: frozenset[str], claims: TeeClaims, document: PolicyDocument) -> dict[str, int]:
-    """The vector for the ids of ``failed`` checks."""
+def trust_vector(failed: frozenset[str], claims: TeeClaims, document: PolicyDocument) -> Mapping[str, int]:
+    """The vector for the ids of ``failed`` checks, for reading only."""
     kind = _SNP if isinstance(claims, SnpClaims) else _SGX if isinstance(claims, SgxClaims) else _TDX
     measured = isinstance(claims, SgxClaims) or document.measurement != "any"
-    return dict(_vector(kind, failed, measured, _machines_listed(claims, document), _debug(claims), claims.emulated))
+    return _vector(kind, failed, measured, _machines_listed(claims, document), _debug(claims), claims.emulated)
 
 
 # Which checks fail together repeats from guest to guest; mostly none do.
 @lru_cache(maxsize=256)
 def _vector(
     kind: _Kind, failed: frozenset[str], measured: bool, machines_listed: bool, debug: bool, emulated: bool
-) -> tuple[tuple[str, int], ...]:
+) -> Mapping[str, int]:
     hardware, firmware, identity, executables = (
         {name for name in failed if speaks(name)}
         for speaks in (kind.hardware, kind.firmware, kind.identity, kind.executables)
@@ -89,16 +90,16 @@ def _vector(
     rest = failed - hardware - firmware - identity - executables
     opaque = 0 if debug or emulated else 2
     unrecognized = failed & {"measurement", "sgx.identity"}
-    return (
-        ("instance-identity", 96 if identity else 2 if machines_listed else 0),
-        ("configuration", 96 if rest else 2),
-        ("executables", 33 if unrecognized else 96 if executables else 3 if measured else 0),
-        ("file-system", 0),
-        ("hardware", 97 if hardware else 96 if firmware else 0 if emulated else 2),
-        ("runtime-opaque", 96 if kind.debug in failed else opaque),
-        ("storage-opaque", 0),
-        ("sourced-data", 0),
-    )
+    return MappingProxyType({
+        "instance-identity": 96 if identity else 2 if machines_listed else 0,
+        "configuration": 96 if rest else 2,
+        "executables": 33 if unrecognized else 96 if executables else 3 if measured else 0,
+        "file-system": 0,
+        "hardware": 97 if hardware else 96 if firmware else 0 if emulated else 2,
+        "runtime-opaque": 96 if kind.debug in failed else opaque,
+        "storage-opaque": 0,
+        "sourced-data": 0,
+    })  # fmt: skip
 
 
 def _debug(claims: TeeClaims) -> bool:

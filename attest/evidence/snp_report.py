@@ -132,7 +132,7 @@ class SnpReport(NamedTuple):
         if _SPARE[version].unpack(raw) != _ZEROS[version]:
             _refuse_reserved(raw, version)
         names_cpu, has_vectors = version >= 3, version >= 5
-        return cls(
+        return cls._make((
             raw, version, guest_svn, GuestPolicy(policy), family_id, image_id, vmpl, signature_algo, current_tcb,
             PlatformInfo(platform_info), KeyInfo(key_info), signing_key, report_data, measurement, host_data,
             id_key_digest, author_key_digest, report_id, report_id_ma, reported_tcb,
@@ -140,7 +140,7 @@ class SnpReport(NamedTuple):
             chip_id, committed_tcb, current_build, current_minor, current_major,
             committed_build, committed_minor, committed_major, launch_tcb,
             launch_vector if has_vectors else None, current_vector if has_vectors else None, r, s,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     @property
     def signed(self) -> bytes:

@@ -87,8 +87,7 @@ class QuoteVerifier:
         """
         _check_arguments(now, expected_report_data)
         platform = self._platform(quote, collateral)
-        digest = quote.signed_sha256
-        if not platform.signed_by_key(quote.signature, digest):
+        if not platform.signed_by_key(quote.signature, quote.signed_sha256):
             raise VerificationFailed("signature", "quote: the signature does not verify under the attestation key")
         judged = self._judge(quote, platform, collateral, now)
         if expected_report_data is not None and not hmac.compare_digest(quote.body.report_data, expected_report_data):
@@ -98,7 +97,7 @@ class QuoteVerifier:
                 hint="the quote is an answer to another challenge, or was made for another key",
             )
         events = _events(quote, event_log, unlogged_registers)
-        return VerifiedClaims(*claims_of(quote, platform, judged, events), digest, verifier_seal())
+        return VerifiedClaims(*claims_of(quote, platform, judged, events), verifier_seal())
 
     def _platform(self, quote: Quote, pool: IntelCollateral) -> QuotingPlatform:
         """Steps 2 to 6, 9 and 10, remembered by all bytes they look at; not where they look at the pool, too."""

@@ -152,10 +152,6 @@ def _check_leaf_fits(report: SnpReport, leaf: AmdCertificate, product: SnpProduc
         )
 
 
-# Machines of a fleet share a handful of TCB versions.
-_tcb = lru_cache(maxsize=1024)(TcbVersion.from_bytes)
-
-
 class _Tcbs(NamedTuple):
     """The report's four TCB versions in the layout of the product that the chain proved."""
 
@@ -166,15 +162,21 @@ class _Tcbs(NamedTuple):
 
     @classmethod
     def of(cls, report: SnpReport, product: SnpProduct) -> _Tcbs:
+        raw = (report.current_tcb, report.reported_tcb, report.committed_tcb, report.launch_tcb)
         try:
-            return cls(
-                _tcb(report.current_tcb, product),
-                _tcb(report.reported_tcb, product),
-                _tcb(report.committed_tcb, product),
-                _tcb(report.launch_tcb, product),
-            )
+            return _tcbs(raw, product)
         except MalformedInput as exc:
             raise EvidenceMalformed(f"report: {exc}") from None
+
+
+# Machines of a fleet share a handful of TCB versions, and its guests a handful of images.
+@lru_cache(maxsize=1024)
+def _tcbs(raw: tuple[bytes, bytes, bytes, bytes], product: SnpProduct) -> _Tcbs:
+    current, reported, committed, launch = (TcbVersion.from_bytes(item, product) for item in raw)
+    return _Tcbs(current, reported, committed, launch)
+
+
+_launch_digest = lru_cache(maxsize=1024)(LaunchDigest)
 
 
 def _check_tcb(reported: TcbVersion, leaf: AmdCertificate) -> None:
@@ -216,16 +218,21 @@ def _check_binding(report: SnpReport, expected: bytes | None) -> None:
 
 def _claims(report: SnpReport, trusted: TrustedEndorsement, tcbs: _Tcbs) -> VerifiedClaims:
     leaf = trusted.leaf
-    # In the order of the fields: names would take longer than all the rest of this function.
-    claims = SnpClaims(
-        report.version, report.guest_svn, report.policy, report.family_id, report.image_id, report.vmpl, tcbs.current,
-        report.platform_info, report.key_info, report.report_data, LaunchDigest(report.measurement), report.host_data,
-        report.id_key_digest, report.author_key_digest, report.report_id, report.report_id_ma, tcbs.reported,
-        report.cpuid_fam_id, report.cpuid_mod_id, report.cpuid_step, report.chip_id, tcbs.committed,
-        report.current_build, report.current_minor, report.current_major,
-        report.committed_build, report.committed_minor, report.committed_major, tcbs.launch,
-        report.launch_mit_vector, report.current_mit_vector, leaf.product, report.signing_key,
-        None if leaf.amd is None else leaf.amd.csp_id, trusted.root_name, trusted.revocation,
-    )  # fmt: skip
+    # Unpacked at once and put together in the order of the fields: taking each by its name would take longer than the
+    # rest of this function.
+    (
+        _, version, guest_svn, policy, family_id, image_id, vmpl, _, _, platform_info, key_info, signing_key,
+        report_data, measurement, host_data, id_key_digest, author_key_digest, report_id, report_id_ma, _,
+        family, model, step, chip_id, _, current_build, current_minor, current_major,
+        committed_build, committed_minor, committed_major, _, launch_vector, current_vector, _, _,
+    ) = report  # fmt: skip
+    claims = SnpClaims._make((
+        version, guest_svn, policy, family_id, image_id, vmpl, tcbs.current, platform_info, key_info,
+        report_data, _launch_digest(measurement), host_data, id_key_digest, author_key_digest, report_id, report_id_ma,
+        tcbs.reported, family, model, step, chip_id, tcbs.committed, current_build, current_minor, current_major,
+        committed_build, committed_minor, committed_major, tcbs.launch, launch_vector, current_vector,
+        leaf.product, signing_key, None if leaf.amd is None else leaf.amd.csp_id, trusted.root_name,
+        trusted.revocation,
+    ))  # fmt: skip
     platform = Platform.SEV_SNP if trusted.root_name == AMD_ROOT else Platform.EMULATED_SNP
-    return VerifiedClaims(platform, claims, report.signed_sha256, verifier_seal())
+    return VerifiedClaims(platform, claims, verifier_seal())

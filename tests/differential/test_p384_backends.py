@@ -51,7 +51,7 @@ class Pair:
             claims = verifier.verify(SnpReport.parse(raw), self.pool, now=self.now, expected_report_data=None)
         except CvmError as exc:
             return f"{exc.code}: {exc.message}"
-        return f"genuine {claims.snp!r} {claims.evidence_sha256.hex()}"
+        return f"genuine {claims.snp!r}"
 
 
 def mutated(raw: bytes, chance: random.Random) -> bytes:

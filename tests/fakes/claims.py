@@ -52,4 +52,4 @@ GOOD = SnpClaims(
 
 def verified(platform: Platform = Platform.SEV_SNP, **changes: Any) -> VerifiedClaims:
     """Claims of a healthy Genoa guest with ``changes``."""
-    return VerifiedClaims(platform, GOOD._replace(**changes), b"\x33" * 32, verifier_seal())
+    return VerifiedClaims(platform, GOOD._replace(**changes), verifier_seal())

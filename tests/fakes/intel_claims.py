@@ -92,12 +92,12 @@ ENCLAVE = SgxClaims(
 
 def td(platform: Platform = Platform.TDX, **changes: Any) -> VerifiedClaims:
     """A healthy TD with ``changes``; those named ``pck__x``, ``tcb__x`` and ``qe__x`` are of its parts."""
-    return VerifiedClaims(platform, changed(TD, **changes), b"\x33" * 32, verifier_seal())
+    return VerifiedClaims(platform, changed(TD, **changes), verifier_seal())
 
 
 def enclave(platform: Platform = Platform.SGX, **changes: Any) -> VerifiedClaims:
     """A healthy enclave with ``changes``, as :func:`td`."""
-    return VerifiedClaims(platform, changed(ENCLAVE, **changes), b"\x33" * 32, verifier_seal())
+    return VerifiedClaims(platform, changed(ENCLAVE, **changes), verifier_seal())
 
 
 def changed(claims: Any, **changes: Any) -> Any:

@@ -162,7 +162,7 @@ def test_verified_claims_cannot_be_made_outside_the_verifier() -> None:
     from policy.claims import VerifiedClaims
 
     with pytest.raises(TypeError, match="verifier"):
-        VerifiedClaims(Platform.SEV_SNP, GOOD, bytes(32), object())
+        VerifiedClaims(Platform.SEV_SNP, GOOD, object())
 
 
 def test_emulated_hardware_is_never_affirmed_as_genuine_hardware() -> None:

@@ -75,5 +75,30 @@ def test_words_left_for_later_are_made_once_and_are_those_of_the_rule() -> None:
 def test_a_rule_that_compares_is_never_taken_for_one_that_does_not(outcome: str) -> None:
     later = ((0, lambda _: Check("late", "", "", outcome, "")),)
     results = Results(Known((Check("late", "", "", FAIL, ""),), frozenset(), 1, 0, later=later), of=GOOD)
-    with pytest.raises(RuntimeError, match="late was taken for left out"):
+    with pytest.raises(RuntimeError, match=f"late was taken for ignored, and is {outcome}"):
+        _ = results.checks
+
+
+@pytest.mark.parametrize("outcome", [PASS, FAIL, IGNORED])
+def test_an_outcome_known_before_its_words_counts_at_once(outcome: str) -> None:
+    made: list[str] = []
+
+    def rule(_: object) -> Check:
+        made.append("words")
+        return Check("soon", "", "", outcome, "")
+
+    pending = Check("soon", "", "", FAIL, "")
+    results = Results(Known((pending,), frozenset(), 0, 0, soon=((0, rule, "soon", lambda _: outcome),)), of=GOOD)
+    counted = (results.passed, len(results.failed), results.ignored)
+    assert counted == (outcome == PASS, outcome == FAIL, outcome == IGNORED)
+    assert results.failed <= {"soon"}
+    assert not made
+    assert results.checks == results.checks == (Check("soon", "", "", outcome, ""),)
+    assert made == ["words"]
+
+
+def test_words_that_contradict_an_outcome_known_before_them_are_our_mistake() -> None:
+    soon = ((0, lambda _: Check("soon", "", "", FAIL, ""), "soon", lambda _: PASS),)
+    results = Results(Known((Check("soon", "", "", FAIL, ""),), frozenset(), 0, 0, soon=soon), of=GOOD)
+    with pytest.raises(RuntimeError, match="soon was taken for pass, and is fail"):
         _ = results.checks

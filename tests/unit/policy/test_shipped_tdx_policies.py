@@ -35,7 +35,7 @@ def judged(vectors: Path, policy: str, name: str, day: str) -> Decision:
     """With MRTD and registers registered as seen, as an operator would after looking at an instance of his own."""
     claims = claims_of(vectors, name, day)
     reference = ReferenceValue("seen", Platform.TDX, claims.mrtd, NOW, rtmrs=(*claims.rtmrs[:3], None))
-    verified = VerifiedClaims(Platform.TDX, claims, bytes(32), verifier_seal())
+    verified = VerifiedClaims(Platform.TDX, claims, verifier_seal())
     return decide(verified, parse_policy(policy_bytes(policy)), (reference,), now=NOW)
 
 
@@ -94,6 +94,6 @@ def test_every_shipped_policy_refuses_debug_profiling_migration_and_service_tds(
 
 @pytest.mark.parametrize("name", WITH_TDX)
 def test_without_a_registered_value_no_shipped_policy_accepts_a_td(vectors: Path, name: str) -> None:
-    claims = VerifiedClaims(Platform.TDX, claims_of(vectors, GCP, "2026-07"), bytes(32), verifier_seal())
+    claims = VerifiedClaims(Platform.TDX, claims_of(vectors, GCP, "2026-07"), verifier_seal())
     decision = decide(claims, parse_policy(policy_bytes(name)), (), now=NOW)
     assert "measurement" in {check.id for check in decision.failed}
