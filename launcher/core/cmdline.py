@@ -20,6 +20,10 @@ NAME_SERVER = "10.0.2.3"
 _LOUDNESS = frozenset(("quiet", "debug", "loglevel", "ignore_loglevel"))
 _SELF_TESTS = frozenset(("cryptomgr.notests", "fips"))
 """Linux ``crypto/algboss.c`` (notests); ``alg_test`` of ``crypto/testmgr.c`` does not obey it in FIPS mode."""
+_HOT_PLUG = ("memhp_default_state=online", "memory_hotplug.online_policy=auto-movable")
+"""Linux ``Documentation/admin-guide/mm/memory-hotplug.rst``: by its default policy the kernel
+prefers memory beyond 4 GiB for what it can never move, and a module that holds such a page cannot be given back.
+"""
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -36,6 +40,7 @@ def compose(config: VmConfig, ca_der: bytes | None) -> CommandLine:
     Raises :class:`PlanRefused` when the kernel would cut it off.
     """
     words = [config.boot.cmdline] if config.boot.cmdline.strip() else []
+    written = {word.partition("=")[0] for word in config.boot.cmdline.split()}
     choices: list[tuple[str, str, str]] = []
     if not config.guest.console:
         words.append("console=null")
@@ -44,7 +49,9 @@ def compose(config: VmConfig, ca_der: bytes | None) -> CommandLine:
         words.append("console=ttyS0")
         choices.append(("console", "ttyS0", "the command line names none"))
     if config.light:
-        words += _light({word.partition("=")[0] for word in config.boot.cmdline.split()}, choices)
+        words += _light(written, choices)
+    if config.ram.max is not None:
+        words += _growing(written, choices)
     if config.guest.swiotlb is not None:
         words.append(f"swiotlb={config.guest.swiotlb // SWIOTLB_SLOT}")
         choices.append(("bounce buffers", f"{config.guest.swiotlb >> 20} MiB", "the VM file says so; measured"))
@@ -70,6 +77,15 @@ def _light(written: set[str], choices: list[tuple[str, str, str]]) -> list[str]:
         words.append("cryptomgr.notests")
         reason = "light: a kernel tests its ciphers at every start, which takes a fifth of it; fips=1 has them tested"
         choices.append(("self-tests of ciphers", "none", reason))
+    return words
+
+
+def _growing(written: set[str], choices: list[tuple[str, str, str]]) -> list[str]:
+    """What lets a kernel give back memory it got later, unless the owner has ``written`` something about it."""
+    words = [word for word in _HOT_PLUG if word.partition("=")[0] not in written]
+    if _HOT_PLUG[1] in words:
+        reason = "memory that is plugged in holds nothing of the kernel, up to three times the first size"
+        choices.append(("memory hot-plug", "auto-movable", reason))
     return words
 
 

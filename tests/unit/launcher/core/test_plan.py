@@ -9,6 +9,7 @@ import pytest
 from launcher.config.vm_toml import parse_vm
 from launcher.core.capability import blockers, findings, smt_agrees
 from launcher.core.cmdline import LIMIT, compose
+from launcher.core.hardware import Ram
 from launcher.core.lifecycle import IN_PLACE, Lifecycle
 from launcher.core.plan import LaunchPlan, make_plan
 from launcher.core.refusals import OptionsRefused
@@ -158,6 +159,25 @@ def test_a_light_kernel_says_little_and_tests_no_ciphers_unless_its_owner_says_s
     line = compose(light._replace(boot=light.boot._replace(cmdline=written)), None)
     assert line.text == text
     assert len(line.choices) == len(set(text.split()) - set(written.split()))
+
+
+@pytest.mark.parametrize(
+    ("written", "added"),
+    [
+        ("", "memhp_default_state=online memory_hotplug.online_policy=auto-movable"),
+        ("memhp_default_state=offline", "memory_hotplug.online_policy=auto-movable"),
+        ("memory_hotplug.online_policy=contig-zones", "memhp_default_state=online"),
+    ],
+)
+def test_a_kernel_that_may_get_more_memory_keeps_its_own_out_of_it_unless_its_owner_says_so(
+    written: str, added: str
+) -> None:
+    plain = parse_vm(PLAIN.encode(), "x")
+    config = plain._replace(boot=plain.boot._replace(cmdline=written), ram=Ram(max=8 << 30))
+    line = compose(config, None)
+    assert line.text == f"{written} console=ttyS0 {added}".strip()
+    assert ("memory hot-plug" in [choice[0] for choice in line.choices]) == ("auto-movable" in added)
+    assert "hotplug" not in compose(plain, None).text
 
 
 def test_a_command_line_the_kernel_would_cut_is_refused_with_its_size() -> None:
