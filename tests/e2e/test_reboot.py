@@ -28,6 +28,7 @@ retries = {retries}
 """
 TEXT = b"Linux version 0 (a boot sector)\r\n"
 CODE = bytes.fromhex(
+    "fa"  # cli: the firmware's clock interrupt writes what it still has to say to COM1, else in the midst of the text
     "31c08ed8"  # xor ax, ax; mov ds, ax
     "be307c"  # mov si, 0x7c30: the text
     "baf803"  # mov dx, 0x3f8: COM1
