@@ -166,14 +166,17 @@ def main(arguments: list[str]) -> int:
     if len(arguments) < 2:
         sys.stderr.write(__doc__)
         return 2
-    contents = [Path(name).read_bytes() for name in arguments]
-    keys = [item.decode() for item in contents[1:]]
     try:
+        contents = [Path(name).read_bytes() for name in arguments]
+        keys = [item.decode() for item in contents[1:]]
         if contents[0].startswith(b'{"checkpoint":'):
             for entry in check_bundle(contents[0], keys[0], keys[1:]):
                 sys.stdout.write(json.dumps(entry, separators=(",", ":"), sort_keys=True) + "\n")
             return 0
         record = check(contents[0], keys[0], keys[1:])
+    except OSError as exc:
+        sys.stderr.write(f"{exc.filename}: cannot be read: {exc.strerror}\n")
+        return 2
     except (Refused, ValueError, KeyError, TypeError, AttributeError) as exc:
         sys.stderr.write(f"REFUSED: {exc}\n")
         return 1

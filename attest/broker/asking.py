@@ -114,7 +114,8 @@ def ask(tx: Connection, asked: Asked, judge: Judge) -> Sequence[Any]:
         raise RequestMalformed(f"question {asked.question[:40]!r}: want one of {', '.join(QUESTIONS)}")
     if (known.about is None) != (asked.value is None):
         want = "nothing" if known.about is None else f"a {known.about}"
-        raise RequestMalformed(f"question {asked.question}: want {want}, got {str(asked.value)[:80]!r}")
+        got = "nothing" if asked.value is None else repr(asked.value[:80])
+        raise RequestMalformed(f"question {asked.question}: want {want}, got {got}")
     return known.answer(tx, asked, judge)
 
 

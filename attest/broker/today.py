@@ -30,10 +30,16 @@ from policy.decide import AFFIRMING
 from policy.document import PolicyDocument
 from policy.errors import CvmError
 
+_WORDS = 120
+"""Letters of what a check wanted or got."""
+
 
 @dataclass(frozen=True, slots=True)
 class NotToday:
-    """An accepted decision, and what today's judgement is: ``outcome`` with ``reasons`` (checks or the failed step)."""
+    """An accepted decision, and what today's judgement is: ``outcome`` with ``reasons`` (checks or the failed step).
+
+    ``message`` says it in words: what was wanted and found, and which reference values the guest lost since.
+    """
 
     number: int
     time: datetime
@@ -60,7 +66,8 @@ def not_today(
     """
     wanted = Filter(since=since, until=until, kinds=(DECISION,), outcome=AFFIRMING)
     for stored in records.stream(tx, wanted):
-        found = judge_today(tx, read_record(stored)["body"], rules, collateral, now, f"audit record {stored.seq}")
+        body = read_record(stored)["body"]
+        found = judge_today(tx, body, rules, collateral, now, f"audit record {stored.seq}")
         if found.outcome != AFFIRMING:
             yield NotToday(
                 stored.seq,
@@ -70,7 +77,7 @@ def not_today(
                 stored.facts.vm,
                 found.outcome,
                 reasons_of(found),
-                "" if found.failure is None else found.failure.message,
+                "; ".join([*_lost(body, rules, now), *_words(found)]),
             )
 
 
@@ -98,6 +105,29 @@ def reasons_of(found: Found) -> tuple[str, ...]:
     if isinstance(found.failure, CvmError):
         return (str(getattr(found.failure, "step", found.failure.code)),)
     return (UNAVAILABLE,)
+
+
+def _words(found: Found) -> list[str]:
+    """What went wrong, in words."""
+    if found.failure is not None:
+        return [found.failure.message]
+    failed = () if found.decision is None else found.decision.failed
+    return [f"{check.id}: got {_short(check.actual)}, want {_short(check.expected)}" for check in failed]
+
+
+def _short(text: str) -> str:
+    """A measurement may have thousands of values to be one of."""
+    return text if len(text) <= _WORDS else f"{text[:_WORDS]}…"
+
+
+def _lost(body: Any, rules: Rules, now: datetime) -> Iterator[str]:
+    """Reference values that the guest equalled and that count no more."""
+    for name in body.get("matched", ()):
+        value = rules.references.named(name)
+        if value is None:
+            yield f"reference value {name} is in force no more"
+        elif value.expires is not None and value.expires <= now:
+            yield f"reference value {name} ended on {value.expires.date()}"
 
 
 def _renewed(presented: Presented, collateral: ServiceCollateral, document: PolicyDocument, now: datetime) -> Presented:

@@ -87,3 +87,6 @@ def test_it_runs_alone(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_bytes(GOOD.replace(b'"index 4', b'"index 5').replace(b"index 4", b"index 3"))
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, "REFUSED" in done.stderr) == (1, True)
+    (tmp_path / "p.json").unlink()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "p.json: cannot be read: No such file or directory\n")

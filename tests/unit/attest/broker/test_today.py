@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,16 @@ def test_a_measurement_that_was_retired_since(world: ServiceWorld) -> None:
     (found,) = judged(world)
     assert (found.number, found.outcome, found.reasons) == (4, "contraindicated", ("measurement",))
     assert (found.vm, found.chip) == ("web-1", PKI.chip_id.hex())
+    assert found.message.startswith("reference value web-1 is in force no more; measurement: got 1111")
+
+
+def test_a_reference_value_that_ended_since_is_named_with_its_date(world: ServiceWorld) -> None:
+    world.add_reference(reference("web-2", OTHER, expires=world.now + timedelta(days=2)))
+    world.client(measurement=OTHER).resource(str(PATH))
+    world.later(days=3)
+    (found,) = judged(world)
+    ended = f"reference value web-2 ended on {(world.now - timedelta(days=1)).date()}; measurement: got {OTHER.hex()}"
+    assert (found.reasons, found.message.partition(", want ")[0]) == (("measurement",), ended)
 
 
 def test_a_policy_whose_tcb_floor_was_raised_can_be_tried_before_it_is_applied(world: ServiceWorld) -> None:
@@ -52,6 +63,7 @@ def test_a_policy_whose_tcb_floor_was_raised_can_be_tried_before_it_is_applied(w
     assert (found.outcome, found.reasons) == (
         "contraindicated", ("snp.tcb.reported", "snp.tcb.committed", "snp.tcb.current", "snp.tcb.launch")
     )  # fmt: skip
+    assert "snp.tcb.reported: got bootloader=10 tee=0 snp=24 microcode=84 (microcode too low), want >= b" in found.message
 
 
 def test_a_list_that_revokes_the_intermediate_since(world: ServiceWorld, tmp_path: Path) -> None:
