@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,14 +14,13 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from attest.audit.checkpoint import Checkpoint, LogProof, parse_proof
-from attest.audit.merkle import leaf_hash, node_hash, verify_inclusion
+from attest.audit.merkle import Frontier, leaf_hash, verify_inclusion
 from attest.audit.note import Note, sign
 from attest.store import tree
 from attest.store.engine import Database
 
-RECORDS, ASKED, _HEIGHT = 10_000_000, 200, 16
+RECORDS, ASKED, _ROWS = 10_000_000, 200, 1 << 16
 _ORIGIN = "bench.example/log"
-Node = tuple[int, int, bytes]
 
 
 def run() -> list[dict[str, Any]]:
@@ -62,22 +60,10 @@ def _leaf(number: int) -> bytes:
 
 
 def _fill(database: Database, size: int) -> None:
-    """A tree alone, by subtrees of 2^16 leaves: its proofs do not look at the records."""
+    """A tree alone: its proofs do not look at the records."""
     database.create()
-    width, tops = 1 << _HEIGHT, []
-    for first in range(0, size, width):
-        nodes = list(_levels([_leaf(at) for at in range(first, min(size, first + width))], 0, first))
+    edge = Frontier()
+    while edge.size < size:
+        rows = [tree.grow(edge, _leaf(at)) for at in range(edge.size, min(size, edge.size + _ROWS))]
         with database.write() as tx:
-            tree.add(tx, nodes)
-        if first + width <= size:
-            tops.append(nodes[-1][2])
-    with database.write() as tx:
-        tree.add(tx, [node for node in _levels(tops, _HEIGHT, 0) if node[0] > _HEIGHT])
-
-
-def _levels(hashes: list[bytes], level: int, first: int) -> Iterator[Node]:
-    """Every complete node over ``hashes``, which stand at ``level`` and begin with number ``first``."""
-    while hashes:
-        yield from ((level, first + at, value) for at, value in enumerate(hashes))
-        pairs = zip(hashes[::2], hashes[1::2], strict=False)
-        hashes, first, level = [node_hash(left, right) for left, right in pairs], first >> 1, level + 1
+            tree.add(tx, rows)

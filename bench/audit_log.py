@@ -110,10 +110,10 @@ def _bare(path: Path) -> float:
     while time.perf_counter() < stop:
         places = range(number, number + WRITERS)
         rows = [(at + 1, 1, "release", _EVENT.subject, "released", record, bytes(32), *nothing) for at in places]
-        nodes = [(level, at >> level, bytes(32)) for level in range(5) for at in places[:: 1 << level]]
+        nodes = [(at, bytes(32 * (~at & at + 1).bit_length())) for at in places]
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(f"INSERT INTO audit VALUES ({', '.join('?' * len(rows[0]))})", rows)
-        connection.executemany("INSERT INTO tree VALUES (?, ?, ?)", nodes)
+        connection.executemany("INSERT INTO leaves VALUES (?, ?)", nodes)
         connection.execute("COMMIT")
         number += WRITERS
     connection.close()

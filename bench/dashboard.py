@@ -95,7 +95,7 @@ def _furnish(folder: Path) -> ServiceWorld:
             tx.execute(insert(audit), batch)
     world.now = NOW
     with world.database.write() as tx:  # the tree of made-up rows is not made: nothing here proves anything
-        tx.execute(text("DELETE FROM tree"))
+        tx.execute(text("DELETE FROM leaves"))
     return world
 
 

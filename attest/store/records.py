@@ -87,14 +87,14 @@ def append_all(tx: Connection, drafts: Sequence[Draft]) -> range:
     last = _LAST.first(tx, {})
     seq, previous = (0, GENESIS) if last is None else (last.seq, as_bytes(last.sha256))
     frontier = tree.frontier(tx, seq, previous)
-    rows, nodes = [], []
+    rows, leaves = [], []
     for number, draft in enumerate(drafts, seq + 1):
         record = draft.build(number, previous)
         previous = hashlib.sha256(record).digest()
         rows.append(_row(number, draft, record, previous))
-        nodes += frontier.push(leaf_hash(record))
+        leaves.append(tree.grow(frontier, leaf_hash(record)))
     insert_rows(tx, audit, rows)
-    tree.add(tx, nodes)
+    tree.add(tx, leaves)
     tree.remember(tx, frontier, previous)
     return range(seq + 1, seq + 1 + len(drafts))
 

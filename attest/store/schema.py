@@ -2,7 +2,7 @@
 
 Times are integers, microseconds since 1970-01-01 UTC, so that SQLite and PostgreSQL compare them alike. Digests and
 ciphertexts are binary, everything else is text. Two rules hold for every table: no secret is stored in clear, and rows
-of ``audit``, ``tree`` and ``blobs`` are only ever inserted.
+of ``audit``, ``leaves`` and ``blobs`` are only ever inserted.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    SmallInteger,
     String,
     Table,
     Text,
     text,
 )
 
-REVISION = "0013_launches_by_vm"
+REVISION = "0014_leaves"
 """The newest of ``attest/store/migrations/versions``. Named here so that a start needs no Alembic."""
 
 metadata = MetaData()
@@ -99,15 +98,14 @@ for _name in ("chip", "measurement", "vm"):
 _LEVEL = audit.c.level.is_not(None)
 Index("audit_level", audit.c.chip, audit.c.seq, audit.c.level, sqlite_where=_LEVEL, postgresql_where=_LEVEL)
 
-tree = Table(
-    "tree",
+leaves = Table(
+    "leaves",
     metadata,
-    Column("level", SmallInteger, primary_key=True, autoincrement=False),
-    Column("number", BigInteger, primary_key=True, autoincrement=False),
-    Column("hash", LargeBinary(32), nullable=False),
-    sqlite_with_rowid=False,
+    Column("number", Number, primary_key=True, autoincrement=False),
+    Column("hashes", LargeBinary, nullable=False),
 )
-"""Hashes of the complete subtrees of the RFC 6962 tree over the records; record number n is leaf n - 1."""
+"""The RFC 6962 tree over the records; record number n is leaf n - 1. ``hashes`` are those of the complete subtrees that
+end with a leaf, its own first, 32 bytes each: one row for each record, at the end of the table."""
 
 checkpoints = Table(
     "checkpoints",

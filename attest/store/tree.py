@@ -1,17 +1,29 @@
-"""The Merkle tree over the audit records, node by node: what proofs are made from."""
+"""The Merkle tree over the audit records: what proofs are made from.
+
+A leaf's row has the hashes of all complete subtrees that end with it, so the node (level, number) is in the row of leaf
+(number + 1) * 2^level - 1, after the ``level`` smaller ones. A record's nodes go into one row at the end of one table.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, select
 
-from attest.audit.merkle import Frontier, Nodes, complete_subtrees, consistency_path, inclusion_path, root_of
+from attest.audit.merkle import (
+    HASH_BYTES,
+    Frontier,
+    Nodes,
+    complete_subtrees,
+    consistency_path,
+    inclusion_path,
+    root_of,
+)
 from attest.store.bulk import insert_rows
 from attest.store.columns import as_bytes
 from attest.store.errors import TreeIncomplete
 from attest.store.prepared import driver
-from attest.store.schema import tree
+from attest.store.schema import leaves
 
 _TAIL = "cvm_tail"
 
@@ -32,32 +44,39 @@ def remember(tx: Connection, edge: Frontier, last: bytes) -> None:
     tx.info[_TAIL] = (edge.size, last, edge.edge)
 
 
-def add(tx: Connection, found: Sequence[tuple[int, int, bytes]]) -> None:
-    """Insert nodes (level, number, hash)."""
-    insert_rows(tx, tree, found)
+def grow(edge: Frontier, leaf: bytes) -> tuple[int, bytes]:
+    """Append the leaf hash ``leaf``; the leaf's row."""
+    number = edge.size
+    return number, b"".join([value for _, _, value in edge.push(leaf)])
+
+
+def add(tx: Connection, rows: Sequence[tuple[int, bytes]]) -> None:
+    """Insert rows of leaves, see :func:`grow`."""
+    insert_rows(tx, leaves, rows)
 
 
 def nodes(tx: Connection, wanted: Iterable[tuple[int, int]]) -> Nodes:
     """The wanted nodes, read in one query, as a function of (level, number). A missing one is TreeIncomplete."""
-    levels: dict[int, list[int]] = {}
-    for level, number in wanted:
-        levels.setdefault(level, []).append(number)
-    found: dict[tuple[int, int], bytes] = {}
-    if levels:
-        # Level by level: row values with IN make SQLite read the whole table. As text, for these are numbers of ours
-        # and an expression of so many terms would take ten times as long to make as to run.
-        places = [f"level = {level} AND number IN ({', '.join(map(str, some))})" for level, some in levels.items()]
-        where = " OR ".join(places)
-        rows = driver(tx).execute(f"SELECT level, number, hash FROM tree WHERE {where}").fetchall()  # noqa: S608  of numbers
-        found = {(level, number): as_bytes(value) for level, number, value in rows}
+    found: dict[int, bytes] = {}
+    if ends := {_end(*place) for place in wanted}:
+        # As text, for these are numbers of ours, and an expression of so many terms would take ten times as long to
+        # make as to run.
+        query = f"SELECT number, hashes FROM leaves WHERE number IN ({', '.join(map(str, ends))})"  # noqa: S608  of numbers
+        found = {number: as_bytes(hashes) for number, hashes in driver(tx).execute(query).fetchall()}
 
     def node(level: int, number: int) -> bytes:
-        try:
-            return found[level, number]
-        except KeyError:
-            raise TreeIncomplete(f"audit tree: node {number} at level {level} is missing") from None
+        start = HASH_BYTES * level
+        value = found.get(_end(level, number), b"")[start : start + HASH_BYTES]
+        if len(value) != HASH_BYTES:
+            raise TreeIncomplete(f"audit tree: node {number} at level {level} is missing")
+        return value
 
     return node
+
+
+def _end(level: int, number: int) -> int:
+    """The leaf that a complete subtree ends with."""
+    return ((number + 1) << level) - 1
 
 
 def root(tx: Connection, size: int) -> bytes:
@@ -67,8 +86,7 @@ def root(tx: Connection, size: int) -> bytes:
 
 def has_leaf(tx: Connection, index: int) -> bool:
     """Whether there is a leaf of that number (from 0)."""
-    place = and_(tree.c.level == 0, tree.c.number == index)
-    return tx.scalar(select(tree.c.number).where(place)) is not None
+    return tx.scalar(select(leaves.c.number).where(leaves.c.number == index)) is not None
 
 
 def inclusion(tx: Connection, index: int, size: int) -> list[bytes]:

@@ -63,7 +63,9 @@ def test_a_policy_whose_tcb_floor_was_raised_can_be_tried_before_it_is_applied(w
     assert (found.outcome, found.reasons) == (
         "contraindicated", ("snp.tcb.reported", "snp.tcb.committed", "snp.tcb.current", "snp.tcb.launch")
     )  # fmt: skip
-    assert "snp.tcb.reported: got bootloader=10 tee=0 snp=24 microcode=84 (microcode too low), want >= b" in found.message
+    assert (
+        "snp.tcb.reported: got bootloader=10 tee=0 snp=24 microcode=84 (microcode too low), want >= b" in found.message
+    )
 
 
 def test_a_list_that_revokes_the_intermediate_since(world: ServiceWorld, tmp_path: Path) -> None:

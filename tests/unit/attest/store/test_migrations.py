@@ -19,9 +19,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, Table, create_engine, insert, inspect, text
 
 from attest.audit.facts import Facts
-from attest.store import launches, migrate, records, rules
+from attest.audit.merkle import Frontier, leaf_hash, verify_inclusion
+from attest.store import launches, migrate, records, rules, tree
 from attest.store.engine import Database
-from attest.store.errors import StoreUnavailable, StoreUnsupported
+from attest.store.errors import StoreUnavailable, StoreUnsupported, TreeIncomplete
 from attest.store.postgres import database_url
 from attest.store.schema import REVISION, metadata
 
@@ -200,6 +201,24 @@ def test_records_of_before_are_found_by_what_they_say(old: Database) -> None:
         assert [entry.facts for entry in records.walk(tx)] == [
             Facts("c1" * 64, "11" * 48, None), Facts(None, "22" * 48, "web-1"), Facts()
         ]  # fmt: skip
+
+
+def test_the_tree_of_before_proves_what_it_proved_and_what_it_lacked_is_lacking_still(old: Database) -> None:
+    size, edge, nodes = 4200, Frontier(), []
+    for number in range(size):
+        nodes += edge.push(leaf_hash(number.to_bytes(2, "big")))
+    rows = [{"level": level, "number": number, "hash": value} for level, number, value in nodes]
+    with old.write() as tx:
+        table = Table("tree", MetaData(), autoload_with=tx)
+        tx.execute(insert(table), [row for row in rows if (row["level"], row["number"]) != (3, 2)])
+    migrate.upgrade(old)
+    with old.read() as tx:
+        assert tree.root(tx, size) == edge.root()
+        for index in (0, 17, 4095, 4096, size - 1):
+            leaf = leaf_hash(index.to_bytes(2, "big"))
+            verify_inclusion(leaf, index, size, tree.inclusion(tx, index, size), edge.root())
+        with pytest.raises(TreeIncomplete, match="node 2 at level 3"):
+            tree.inclusion(tx, 24, size)
 
 
 def test_launches_on_record_are_known_again_and_one_that_is_there_twice_by_its_first_record(old: Database) -> None:

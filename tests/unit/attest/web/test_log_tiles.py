@@ -148,7 +148,7 @@ def test_a_tile_that_lost_a_hash_is_an_error_and_never_a_shorter_tile(tmp_path: 
     key = LogKey("kbs.example/audit", Ed25519PrivateKey.from_private_bytes(b"\5" * 32))
     checkpoint(torn.database, LogSigner(key, tmp_path / "log.seen"), torn.now)
     with torn.database.write() as tx:
-        tx.exec_driver_sql("DELETE FROM tree WHERE level = 0 AND number = 1")
+        tx.exec_driver_sql("DELETE FROM leaves WHERE number = 1")
     assert get(torn, "tile/0/000.p/3").status_code in (500, 503)
     assert get(torn, "tile/0/000.p/1").status_code == 200
 
