@@ -21,10 +21,8 @@ _UNACKED = struct.Struct("=24xI")
 
 @dataclass
 class Load:
-    """Connections waiting when this worker took its last one; and those whose request still comes in, by thread.
-
-    Of those a second descriptor is kept: when a request takes too long, another thread ends the connection under the
-    one that waits for it.
+    """Connections waiting when this worker took its last one; and those whose request still comes in, by thread: when
+    one takes too long, another thread ends the connection under the one that waits for it.
     """
 
     queued: int = 0
@@ -33,24 +31,21 @@ class Load:
 
     def begin(self, client: socket.socket, now: float) -> None:
         """This thread waits for a request of ``client`` since ``now`` (monotonic seconds)."""
-        with self._lock:
-            second = socket.fromfd(client.fileno(), client.family, client.type)  # a TLS socket has no dup()
-            self._reading[threading.get_ident()] = now, second
+        self._reading[threading.get_ident()] = now, client
 
     def read(self) -> None:
         """The request of this thread's connection is complete, or the connection over."""
         with self._lock:
-            _, client = self._reading.pop(threading.get_ident(), (0.0, None))
-            if client is not None:
-                client.close()
+            self._reading.pop(threading.get_ident(), None)
 
     def cut_off(self, before: float) -> None:
         """End every connection whose request was waited for since ``before`` and is not complete."""
         with self._lock:
-            for since, client in self._reading.values():
+            for since, client in self._reading.copy().values():
                 if since < before:
                     with suppress(OSError):  # the client was quicker
-                        client.shutdown(socket.SHUT_RDWR)
+                        # A TLS socket's own would take away what its thread is reading with.
+                        socket.socket.shutdown(client, socket.SHUT_RDWR)
 
 
 HERE = Load()
