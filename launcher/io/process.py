@@ -59,12 +59,12 @@ class Forked:
 
     def wait(self, timeout: float | None = None) -> int:
         """Its return code; raises :class:`subprocess.TimeoutExpired`."""
-        from subprocess import TimeoutExpired
-
         if self.poll() is None:
             descriptor = os.pidfd_open(self.pid)
             try:
                 if not select.select([descriptor], [], [], timeout)[0]:
+                    from subprocess import TimeoutExpired  # 7 ms, and hardly any child is waited for in vain
+
                     raise TimeoutExpired(str(self.pid), timeout or 0.0)
             finally:
                 os.close(descriptor)

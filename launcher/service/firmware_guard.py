@@ -7,7 +7,6 @@ from launcher.core.states import STARTING
 from launcher.errors import QemuFailed, QmpMalformed
 from launcher.io.process import cpu_seconds
 from launcher.io.qemu import Qemu
-from launcher.service.mismatch import explain_refusal
 from launcher.service.record import Record
 
 
@@ -29,6 +28,8 @@ class FirmwareGuard:
         except (QemuFailed, QmpMalformed):
             return
         if code is not None and self._watch.confirm(code):
+            from launcher.service.mismatch import explain_refusal  # OpenSSL, for a VM that goes wrong
+
             progress.firmware_refused(explain_refusal(self._record), now)
 
     def _loop(self, now: float) -> bytes | None:

@@ -19,23 +19,23 @@ from launcher.core.text import LineSplitter, safe_text
 from launcher.core.words import sentence
 from launcher.errors import QemuFailed, QmpMalformed, StateUnusable
 from launcher.io.control import ControlPort, Request
-from launcher.io.emulator import Emulator
-from launcher.io.qemu import Qemu, last_words
+from launcher.io.qemu import last_words
 from launcher.io.signals import SignalTrap
 from launcher.io.statuslog import StatusLog
-from launcher.io.storage_daemon import last_words as storage_words
 from launcher.io.tail import Tail, last_lines
 from launcher.io.times import TimeIndex
 from launcher.service.answering import Answers
 from launcher.service.firmware_guard import FirmwareGuard
-from launcher.service.migrating import Arrival
-from launcher.service.rebooting import InPlace
-from launcher.service.record import Record
 from policy.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from launcher.io.emulator import Emulator
     from launcher.io.process import Child
+    from launcher.io.qemu import Qemu
+    from launcher.service.migrating import Arrival
+    from launcher.service.rebooting import InPlace
+    from launcher.service.record import Record
 
 TICK = 0.2
 GUEST_GRACE = 5.0
@@ -207,6 +207,8 @@ class Supervisor:
     def _storage_ended(self) -> None:
         if self._storage is None or self._storage.poll() is None:
             return
+        from launcher.io.storage_daemon import last_words as storage_words
+
         words = storage_words(self._record.vm) or "it said nothing"
         self._progress.storage_ended(words, self._record.now())
         self._forget(self._storage_ended)
