@@ -40,10 +40,11 @@ def make_boot_disk(image: Path, vm: str, order: ImageOrder, progress: Progress) 
         raise PlanRefused(
             f"{vm}: platform {spec.platform.value} measures firmware and directly booted kernels only: what boots from "
             "a disk is in no launch digest",
+            code="disk.boot-unmeasured",
             hint="boot the kernel directly: [boot] kernel, initrd",
         )
     if spec.kernel is None or spec.initrd is None or not spec.cmdline:
-        raise PlanRefused(f"{vm}: want [boot] kernel and initrd, which the image is made of")
+        raise PlanRefused(f"{vm}: want [boot] kernel and initrd, which the image is made of", code="disk.boot-kernel")
     cmdline = spec.cmdline.encode("ascii")
     parts = [
         (".osrel", OS_RELEASE),

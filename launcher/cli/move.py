@@ -39,7 +39,11 @@ def run(args: Namespace) -> int:
         return _done(args, "released: it may start here again", {})
     target = parse_target(args.to)
     if target.path is None:
-        raise PlanRefused(f"move: got {args.to[:80]!r}, want unix:/path", hint="ssh -L carries a unix socket to a host")
+        raise PlanRefused(
+            f"move: got {args.to[:80]!r}, want unix:/path",
+            code="move.address",
+            hint="ssh -L carries a unix socket to a host",
+        )
     result = move(args.name, target, seconds=args.seconds, say=_say)
     outcome = result.get("outcome", "ran")
     if outcome in ("attested", "ran"):

@@ -29,7 +29,11 @@ def run(args: Namespace) -> int:
 
     target = parse_target(args.at)
     if target.path is None:
-        raise PlanRefused(f"receive: got {args.at[:80]!r}, want unix:/path", hint="ssh -L carries one between hosts")
+        raise PlanRefused(
+            f"receive: got {args.at[:80]!r}, want unix:/path",
+            code="move.address",
+            hint="ssh -L carries one between hosts",
+        )
     name, result = receive(target, args.into, _say)
     outcome = result.get("outcome", "ran")
     if outcome not in ("attested", "ran"):

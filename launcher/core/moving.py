@@ -106,16 +106,23 @@ def refuse_unmovable(config: VmConfig) -> None:
     if config.passthrough:
         raise PlanRefused(
             f"move: {len(config.passthrough)} PCI function(s) of this host are named in the VM file",
+            code="move.passthrough",
             hint="take [[passthrough]] out, and put the other host's functions in there",
         )
     if config.devices.tpm:
-        raise PlanRefused("move: what its TPM remembers stays on this host", hint="take devices.tpm out of the VM file")
+        raise PlanRefused(
+            "move: what its TPM remembers stays on this host",
+            code="move.tpm",
+            hint="take devices.tpm out of the VM file",
+        )
     for item in named_files(config):
         outside = ".." in item.path.split("/")
         if not item.path.startswith("/") and (outside or item.kind == HOSTS):
             why = "lies outside the VM file's folder" if outside else "is this host's own and not sent"
             raise PlanRefused(
-                f"move: {item.path[:200]}: {why}", hint="name it by an absolute path that both hosts have"
+                f"move: {item.path[:200]}: {why}",
+                code="move.host-file",
+                hint="name it by an absolute path that both hosts have",
             )
 
 

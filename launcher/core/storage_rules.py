@@ -78,6 +78,7 @@ def _refuse_unmeasured_boot(config: VmConfig) -> None:
     if first.layers:
         raise PlanRefused(
             f"disk {first.name}: a TD that boots from it is measured from its bytes, which are in several layers",
+            code="storage.layered-boot",
             hint="cvm snapshot delete",
         )
     if first.network is not None or first.format != "raw":
@@ -94,7 +95,11 @@ def refuse_moving(disks: tuple[Disk, ...]) -> None:
     """
     for disk in disks:
         if disk.layers:
-            raise PlanRefused(f"disk {disk.name}: snapshots lie over it in layers", hint="cvm snapshot delete")
+            raise PlanRefused(
+                f"disk {disk.name}: snapshots lie over it in layers",
+                code="migration.layers",
+                hint="cvm snapshot delete",
+            )
         for backing in disk.copies:
             if backing.network is None:
                 continue

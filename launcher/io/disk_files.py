@@ -24,7 +24,7 @@ def check_disk(disk: Disk) -> None:
     if disk.verity is not None and disk.network is None:
         _check_tree(disk.path, disk.verity, f"disk {disk.name}: {disk.path}")
     if disk.key_file is not None and not os.path.exists(disk.key_file):
-        raise PlanRefused(f"disk {disk.name}: {disk.key_file}: no such key file")
+        raise PlanRefused(f"disk {disk.name}: {disk.key_file}: no such key file", code="storage.key-file")
 
 
 def _check(disk: Disk, backing: Backing) -> None:
@@ -33,12 +33,12 @@ def _check(disk: Disk, backing: Backing) -> None:
         mode = os.stat(path).st_mode
     except OSError as exc:
         why = "no such file" if isinstance(exc, FileNotFoundError) else exc.strerror
-        raise PlanRefused(f"{where}: {why}", hint="cvm disk create makes one") from None
+        raise PlanRefused(f"{where}: {why}", code="storage.missing", hint="cvm disk create makes one") from None
     if backing.is_device != stat.S_ISBLK(mode):
         want = "a block device" if backing.is_device else "a regular file (block devices by their name in /dev)"
-        raise PlanRefused(f"{where}: want {want}")
+        raise PlanRefused(f"{where}: want {want}", code="storage.kind")
     if not backing.is_device and not stat.S_ISREG(mode):
-        raise PlanRefused(f"{where}: is no regular file")
+        raise PlanRefused(f"{where}: is no regular file", code="storage.kind")
     _check_content(disk, backing, where)
 
 
@@ -55,9 +55,9 @@ def _check_content(disk: Disk, backing: Backing, where: str) -> None:
                 _refuse_backing(parse_header(read).backing, where)
                 head = first_bytes(read, _HEAD)
     except Qcow2Malformed as exc:
-        raise PlanRefused(f"{where}: {exc.message}") from None
+        raise PlanRefused(f"{where}: {exc.message}", code="storage.image-malformed") from None
     except (OSError, OverflowError) as exc:
-        raise PlanRefused(f"{where}: cannot be read: {exc}") from None
+        raise PlanRefused(f"{where}: cannot be read: {exc}", code="storage.unreadable") from None
     if head is not None:
         check_encrypted(disk, head, where)
 
@@ -74,14 +74,18 @@ def _check_tree(path: str, verity: Verity, where: str) -> None:
             size = os.lseek(descriptor, 0, os.SEEK_END)
             top = os.pread(descriptor, BLOCK, verity.blocks * BLOCK)
     except OSError as exc:
-        raise PlanRefused(f"{where}: cannot be read: {exc.strerror}") from None
+        raise PlanRefused(f"{where}: cannot be read: {exc.strerror}", code="storage.unreadable") from None
     if size < want:
         raise PlanRefused(
-            f"{where}: {size} bytes, want {want} for {verity.blocks} blocks and their hash tree", hint=_ROOT
+            f"{where}: {size} bytes, want {want} for {verity.blocks} blocks and their hash tree",
+            code="storage.verity-size",
+            hint=_ROOT,
         )
     if root_hash(top) != verity.root_hash:
         raise PlanRefused(
-            f"{where}: root hash {root_hash(top)}, want {verity.root_hash} (verity.root_hash)", hint=_ROOT
+            f"{where}: root hash {root_hash(top)}, want {verity.root_hash} (verity.root_hash)",
+            code="storage.verity-root",
+            hint=_ROOT,
         )
 
 
@@ -94,6 +98,7 @@ def check_encrypted(disk: Disk, head: bytes, where: str) -> None:
     if problem:
         raise PlanRefused(
             f"{where}: declared encrypted, but {problem}",
+            code="storage.not-encrypted",
             hint="cvm disk create makes an encrypted disk; without [disk.encrypted] a disk is plain",
         )
 
@@ -101,13 +106,14 @@ def check_encrypted(disk: Disk, head: bytes, where: str) -> None:
 def _check_format(backing: Backing, magic: bytes, where: str) -> None:
     """A raw disk that holds a qcow2 image is a mistake; taken as raw, its guest could name any file of the host's."""
     if backing.format == "raw" and magic == b"QFI\xfb":
-        raise PlanRefused(f"{where}: holds a qcow2 image", hint='format = "qcow2"')
+        raise PlanRefused(f"{where}: holds a qcow2 image", code="storage.image-format", hint='format = "qcow2"')
 
 
 def _refuse_backing(backing: str | None, where: str) -> None:
     if backing is not None:
         raise PlanRefused(
             f"{where}: is an overlay of {backing[:200]!r}: an image that names other files chooses what QEMU opens",
+            code="storage.overlay",
             hint="qemu-img convert makes a whole image of it",
         )
 

@@ -55,6 +55,7 @@ def _layered(disk: Disk) -> Disk:
     if disk.readonly or disk.replicas is not None or disk.format != "raw":
         raise PlanRefused(
             f"disk {disk.name}: {disk.path} has snapshots in layers, which only a raw disk that is written can have",
+            code="storage.layers",
             hint='format = "raw", without readonly and replicas',
         )
     files = tuple(item.file for item in read_layers(disk.path))
@@ -62,6 +63,7 @@ def _layered(disk: Disk) -> Disk:
         if not os.path.isfile(file):
             raise PlanRefused(
                 f"disk {disk.name}: {file}: is not there: what was written since a snapshot is in it",
+                code="storage.layer-missing",
                 hint=f"bring it back; without {disk.path}{SUFFIX} and all layers the disk is as at its first snapshot",
             )
     return disk._replace(layers=files)

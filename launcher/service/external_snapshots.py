@@ -73,7 +73,10 @@ def _refuse_used(disk: Disk, layers: Sequence[Layer]) -> None:
 
 def _refuse_measured(config: VmConfig, disks: Sequence[Disk]) -> None:
     if config.platform in TD_PLATFORMS and config.boot.kernel is None and disks[0] is config.disks[0]:
-        raise PlanRefused(f"snapshot: disk {disks[0].name}: a TD boots from it and is measured from its bytes")
+        raise PlanRefused(
+            f"snapshot: disk {disks[0].name}: a TD boots from it and is measured from its bytes",
+            code="snapshot.measured-disk",
+        )
     for disk in disks:
         if len(read_layers(disk.path)) >= MOST:
             raise WrongState(f"snapshot: disk {disk.name} has {MOST} already", hint="cvm snapshot delete")

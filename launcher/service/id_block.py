@@ -32,10 +32,13 @@ def check_id_block(files: IdBlockFiles, launch_digest: LaunchDigest, policy: int
     block = parse_id_block(files.block)
     if block.launch_digest != launch_digest:
         raise PlanRefused(
-            f"ID block: is for launch digest {block.launch_digest.hex()}, this VM has {launch_digest.hex()}", hint=_HINT
+            f"ID block: is for launch digest {block.launch_digest.hex()}, this VM has {launch_digest.hex()}",
+            code="snp.id-block-digest",
+            hint=_HINT,
         )
     if block.policy != policy:
         raise PlanRefused(
             f"ID block: is for guest policy 0x{block.policy:x}, this VM has 0x{policy:x}",
+            code="snp.id-block-policy",
             hint=f"cvm idblock create --policy {policy:x}, or change the switches under [snp]",
         )

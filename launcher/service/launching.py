@@ -60,7 +60,9 @@ def launch(path: str, options: LaunchOptions) -> Record:
     """Run the VM until it has ended; the record of its life. Raises what keeps it from starting at all."""
     prepared = prepare_to_launch(path)
     if options.hash_table is not None and prepared.plan.emulator is None:
-        raise PlanRefused('--hash-table: only platform "emulated-snp" has its boot hash table injected')
+        raise PlanRefused(
+            '--hash-table: only platform "emulated-snp" has its boot hash table injected', code="launch.hash-table"
+        )
     if options.incoming is not None:
         refuse_moving(prepared.config.disks)
         prepared = _expecting(prepared)
@@ -266,7 +268,7 @@ def _hash_table(prepared: Prepared, options: LaunchOptions) -> tuple[bytes, str]
 
     measured = prepared.measured
     if measured is None or measured.hashes is None or prepared.launch_digest is None:
-        raise PlanRefused("the emulated platform boots a measured kernel")
+        raise PlanRefused("the emulated platform boots a measured kernel", code="launch.unmeasured")
     if options.hash_table is None:
         return hash_table_bytes(measured.hashes), prepared.launch_digest
     table = read_file(options.hash_table, "hash table", TABLE_SIZE)

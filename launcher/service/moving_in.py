@@ -153,7 +153,7 @@ class Files:
         if not path.startswith("/"):
             real, root = os.path.realpath(os.path.dirname(found)), os.path.realpath(self._into)
             if real != root and not real.startswith(f"{root}/"):
-                raise PlanRefused(f"move: {path[:200]}: leads out of {self._into}")
+                raise PlanRefused(f"move: {path[:200]}: leads out of {self._into}", code="move.outside")
         return found
 
     def take(self, wire: Wire, path: str, expected: Contents) -> None:
@@ -170,7 +170,7 @@ class Files:
         if os.path.lexists(path):
             with open(path, "rb") as file:  # noqa: PTH123
                 if file.read(len(data) + 1) != data:
-                    raise PlanRefused(f"move: {path}: another file of that name is here")
+                    raise PlanRefused(f"move: {path}: another file of that name is here", code="move.name-taken")
             return path
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._made.append(path)
@@ -200,10 +200,18 @@ def _fixed(wire: Wire, files: Files, named: list[Named], offered: Mapping[str, C
         here = files.at(item.path)
         if not os.path.exists(here):
             if item.path.startswith("/"):
-                raise PlanRefused(f"move: {here}: not here, and absolute paths are not written", hint="put it there")
+                raise PlanRefused(
+                    f"move: {here}: not here, and absolute paths are not written",
+                    code="move.absent-file",
+                    hint="put it there",
+                )
             want += [] if item.kind == DISK else [item.path]
         elif item.kind != DISK and contents(here) != offered[item.path]:
-            raise PlanRefused(f"move: {here}: what is here is not what the VM has", hint="move it out of the way")
+            raise PlanRefused(
+                f"move: {here}: what is here is not what the VM has",
+                code="move.different-file",
+                hint="move it out of the way",
+            )
     wire.send(want=want)
     for path in want:
         files.take(wire, path, offered[path])
@@ -216,6 +224,7 @@ def _agree(path: str, offer: Offer) -> None:
     if prepared.measurement != offer.measurement:
         raise PlanRefused(
             f"move: it would measure {prepared.measurement} here, it measured {offer.measurement} there",
+            code="move.measurement",
             hint="another firmware or QEMU: cvm plan on both hosts shows every input",
         )
 
@@ -237,6 +246,7 @@ def _moving(wire: Wire, files: Files, disks: Mapping[str, Contents]) -> None:
         if path not in want and contents(files.at(path)) != expected:
             raise PlanRefused(
                 f"move: {files.at(path)}: is not the VM's disk as it was left",
+                code="move.changed-disk",
                 hint="an older copy? move it out of the way; a shared disk is the same here and there",
             )
     wire.send(want=want)

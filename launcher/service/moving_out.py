@@ -94,7 +94,11 @@ def release(name: str) -> None:
 def _refuse_layers(disks: list[str]) -> None:
     for path in disks:
         if has_layers(path):
-            raise PlanRefused(f"move: snapshots lie in layers over {path}, and stay behind", hint="cvm snapshot delete")
+            raise PlanRefused(
+                f"move: snapshots lie in layers over {path}, and stay behind",
+                code="move.layers",
+                hint="cvm snapshot delete",
+            )
 
 
 def _leaving(vm: VmDir, to: str) -> Leaving:

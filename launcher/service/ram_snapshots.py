@@ -36,6 +36,7 @@ def refuse_memory(platform: Platform) -> None:
     raise PlanRefused(
         f"snapshot: the memory of a {platform.value} VM is encrypted under a key of this one launch: "
         "the host could only keep ciphertext that no later launch can read, and QEMU refuses to save it",
+        code="snapshot.protected-memory",
         hint="leave --ram away: a snapshot of the disks, from which the guest boots and attests again",
     )
 

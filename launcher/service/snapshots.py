@@ -86,6 +86,7 @@ def _layered(config: VmConfig, what: str, *, wanted: bool) -> list[Disk]:
     if wanted and not found:
         raise PlanRefused(
             "snapshot: layers lie over local raw files only, and over all disks of a VM or none",
+            code="snapshot.layers",
             hint="a qcow2 image keeps snapshots inside itself: leave --external away",
         )
     return found if wanted or what != "create" else []
@@ -118,6 +119,7 @@ def snapshot_disks(config: VmConfig) -> list[Disk]:
             where = source_words(disk.network)
             raise PlanRefused(
                 f"snapshot: disk {disk.name}: {where} is not this host's",
+                code="snapshot.elsewhere",
                 hint="make it where the disk lives: rbd snap create",
             )
         if disk.format != "qcow2" or disk.replicas is not None:
@@ -125,10 +127,11 @@ def snapshot_disks(config: VmConfig) -> list[Disk]:
             raise PlanRefused(
                 f"snapshot: disk {disk.name} {shape}: only a qcow2 image keeps snapshots of itself, and one of "
                 "some disks is none of the VM",
+                code="snapshot.format",
                 hint='--external; or qemu-img convert -O qcow2, and format = "qcow2"; or one of the volume below',
             )
     if not written:
-        raise PlanRefused("snapshot: no disk of this VM can be written")
+        raise PlanRefused("snapshot: no disk of this VM can be written", code="snapshot.read-only")
     return written
 
 

@@ -43,6 +43,20 @@ def test_no_assert_guards_the_product(repo: Path) -> None:
     assert found == []
 
 
+def test_every_refusal_of_a_plan_has_an_id_of_its_own(repo: Path) -> None:
+    """Scripts and `[id]` behind the sentence tell refusals apart by it; the class's own code says nothing."""
+    nameless = [
+        f"{path.relative_to(repo)}:{node.lineno}"
+        for path in sources(repo)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "PlanRefused"
+        and "code" not in {word.arg for word in node.keywords}
+    ]
+    assert nameless == []
+
+
 def test_functions_stay_within_the_budget(repo: Path) -> None:
     long = [
         f"{path.relative_to(repo)}:{node.name} {node.end_lineno - node.lineno + 1}"

@@ -57,11 +57,12 @@ def test_a_block_for_another_launch_is_refused_with_the_remedy(folder: Path) -> 
     files = read_id_block(vm.snp)
     assert files is not None
     check_id_block(files, DIGEST, guest_policy(vm.snp))
-    with pytest.raises(PlanRefused, match="launch digest"):
+    with pytest.raises(PlanRefused, match="launch digest") as other:
         check_id_block(files, LaunchDigest(b"E" * 48), guest_policy(vm.snp))
     with pytest.raises(PlanRefused, match="guest policy") as refused:
         check_id_block(files, DIGEST, guest_policy(vm.snp._replace(debug=True)))
     assert "--policy b0000" in (refused.value.hint or "")
+    assert (other.value.code, refused.value.code) == ("snp.id-block-digest", "snp.id-block-policy")
 
 
 def test_a_block_that_nobody_signed_is_refused(folder: Path) -> None:

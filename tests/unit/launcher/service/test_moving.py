@@ -175,21 +175,27 @@ def test_a_shared_disk_is_not_sent(vm: Path, there: Destination, capsys: pytest.
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "said", "id_"),
     [
-        ('[[disk]]\npath = "../outside.img"\n', "lies outside the VM file's folder"),
-        ("[devices]\ntpm = true\n", "TPM remembers stays on this host"),
-        ('[[disk]]\nformat = "luks"\nkey_file = "secret"\npath = "l.img"\n', "is this host's own and not sent"),
-        ('[isolation]\nmode = "off"\n[[passthrough]]\naddress = "0000:01:00.0"\n', "PCI function"),
+        ('[[disk]]\npath = "../outside.img"\n', "lies outside the VM file's folder", "move.host-file"),
+        ("[devices]\ntpm = true\n", "TPM remembers stays on this host", "move.tpm"),
+        (
+            '[[disk]]\nformat = "luks"\nkey_file = "secret"\npath = "l.img"\n',
+            "is this host's own and not sent",
+            "move.host-file",
+        ),
+        ('[isolation]\nmode = "off"\n[[passthrough]]\naddress = "0000:01:00.0"\n', "PCI function", "move.passthrough"),
     ],
 )
 def test_what_ties_a_vm_to_this_host_is_refused_before_anybody_is_asked(
-    table: str, said: str, vm: Path, capsys: pytest.CaptureFixture[str]
+    table: str, said: str, id_: str, vm: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = vm.read_text()
     vm.write_text(text.replace('[isolation]\nmode = "off"\n', "") + table if "isolation" in table else text + table)
     assert main(["move", "vm-1", "unix:/nobody.sock"]) == 3
-    assert said in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert said in told
+    assert f" [{id_}]\n" in told
 
 
 # Another side that is none of ours -----------------------------------------------------------------------------------
