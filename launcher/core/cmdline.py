@@ -24,6 +24,9 @@ _HOT_PLUG = ("memhp_default_state=online", "memory_hotplug.online_policy=auto-mo
 """Linux ``Documentation/admin-guide/mm/memory-hotplug.rst``: by its default policy the kernel
 prefers memory beyond 4 GiB for what it can never move, and a module that holds such a page cannot be given back.
 """
+_TRACING = frozenset(("initcall_blacklist", "trace_event", "ftrace"))
+_TRACE_NAMES = "trace_eval_init"
+"""Linux ``kernel/trace/trace.c``: replaces names of constants in the formats of trace events."""
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -77,6 +80,10 @@ def _light(written: set[str], choices: list[tuple[str, str, str]]) -> list[str]:
         words.append("cryptomgr.notests")
         reason = "light: a kernel tests its ciphers at every start, which takes a fifth of it; fips=1 has them tested"
         choices.append(("self-tests of ciphers", "none", reason))
+    if not _TRACING & written:
+        words.append(f"initcall_blacklist={_TRACE_NAMES}")
+        reason = "light: they take an eighth of a start, and only who traces reads them; trace_event= keeps them"
+        choices.append(("names in trace formats", "not resolved", reason))
     return words
 
 
