@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from attest.cli.policy_file import policy_bytes
 from attest.emulator.chip import Chip, LaunchContext
 from attest.emulator.pki import ChipKeys, make_chip, make_crl
-from attest.endorsement.amd import ChainCache
+from attest.endorsement.amd_cache import ChainCache
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.p384 import HAVE_AWSCRT, KeyLoader, load_with_awscrt, load_with_cryptography
 from attest.endorsement.pool import EndorsementSet

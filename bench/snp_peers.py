@@ -25,7 +25,7 @@ from attest.cli.evidence_bulk import judge_files
 from attest.cli.evidence_judge import Bench, Expected, Rules
 from attest.cli.policy_file import policy_bytes
 from attest.collateral.published import published_authorities
-from attest.endorsement.amd import ChainCache
+from attest.endorsement.amd_cache import ChainCache
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.p384 import HAVE_AWSCRT, KeyLoader, load_with_awscrt, load_with_cryptography
 from attest.endorsement.pool import EndorsementSet

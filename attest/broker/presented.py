@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from attest.broker.proof_form import Shelf
-from attest.endorsement.amd import ChainCache
+from attest.endorsement.amd_cache import ChainCache
 from attest.endorsement.intel import IntelAnchors
 from attest.verifier.quote import QuoteVerifier
 from policy.claims import VerifiedClaims

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from attest.collateral.errors import CollateralRefused
 from attest.collateral.published import published_authorities
 from attest.collateral.wanted import Family, Kind, Wanted
-from attest.endorsement.amd import ChainCache, verify_authorities, walk_chain
+from attest.endorsement.amd import walk_chain
+from attest.endorsement.amd_cache import ChainCache
+from attest.endorsement.amd_links import verify_authorities
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.crl import crl_signed_by
 from attest.endorsement.errors import EndorsementMissing, VerificationFailed

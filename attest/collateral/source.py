@@ -20,7 +20,7 @@ from attest.collateral.clock import Budget, Clock
 from attest.collateral.errors import CollateralRefused, CollateralUnavailable
 from attest.collateral.kds_settings import KdsSettings
 from attest.collateral.wanted import Kind, Wanted, wanted_from_name
-from attest.endorsement.amd import ChainCache
+from attest.endorsement.amd_cache import ChainCache
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.pool import EndorsementSet
 

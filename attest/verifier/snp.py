@@ -33,7 +33,9 @@ from typing import NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from attest.endorsement.amd import ChainCache, TrustedEndorsement, walk_chain
+from attest.endorsement.amd import walk_chain
+from attest.endorsement.amd_cache import ChainCache
+from attest.endorsement.amd_links import TrustedEndorsement
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.errors import VerificationFailed
 from attest.endorsement.pool import EndorsementSet

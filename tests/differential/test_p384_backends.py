@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from attest.endorsement.amd import ChainCache
+from attest.endorsement.amd_cache import ChainCache
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.p384 import HAVE_AWSCRT, KeyLoader, load_with_awscrt, load_with_cryptography
 from attest.endorsement.pool import EndorsementSet

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attest.endorsement.amd import ChainCache
+from attest.endorsement.amd_cache import ChainCache
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.crl import crl_signed_by
 from attest.endorsement.pool import EndorsementSet

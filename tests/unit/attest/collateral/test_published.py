@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest.collateral.published import PRODUCT_FILES, published_authorities
-from attest.endorsement.amd import verify_authorities
+from attest.endorsement.amd_links import verify_authorities
 from attest.endorsement.anchors import AMD_AUTHORITIES, TrustAnchors
 from attest.endorsement.errors import VerificationFailed
 from attest.endorsement.pool import EndorsementSet

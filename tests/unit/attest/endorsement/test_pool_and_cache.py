@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from attest.endorsement.amd import ChainCache, walk_chain
+from attest.endorsement.amd import walk_chain
+from attest.endorsement.amd_cache import ChainCache
 from attest.endorsement.anchors import TrustAnchors
 from attest.endorsement.errors import EndorsementMissing, VerificationFailed
 from attest.endorsement.p384 import HAVE_AWSCRT, load_with_awscrt, load_with_cryptography

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from attest.endorsement.amd import ChainCache, walk_chain
+from attest.endorsement.amd import walk_chain
+from attest.endorsement.amd_cache import ChainCache
 from attest.endorsement.anchors import AMD_ROOT_KEYS, TrustAnchors
 from attest.endorsement.errors import EndorsementMissing, VerificationFailed
 from attest.endorsement.pool import EndorsementSet
