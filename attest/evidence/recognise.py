@@ -182,11 +182,13 @@ def _json(data: bytes) -> object:
 
 def _unwrap_json(value: object) -> object:
     """Evidence as it stands in a KBS request: ``{"tee-evidence": {"primary_evidence": …}}``, whole or any inner
-    part.
+    part; before protocol 0.2 ``tee-evidence`` is the evidence's JSON as a string.
     """
     for member in ("tee-evidence", "primary_evidence"):
         if isinstance(value, dict) and member in value:
             value = value[member]
+            if isinstance(value, str):
+                value = _json(value.encode("utf-8"))
     return value
 
 

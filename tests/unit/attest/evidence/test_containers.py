@@ -27,6 +27,7 @@ from attest.evidence.recognise import (
     recognise,
 )
 from attest.evidence.snp_json import encode_snp_json
+from attest.evidence.snp_report import SnpReport
 from attest.evidence.tdx_json import encode_tdx_json
 from tests.fakes.amd_pki import FakeAmdPki, integer
 from tests.unit.attest.evidence.quotes import make_quote, make_tdreport
@@ -280,6 +281,18 @@ def test_reports_come_out_of_every_container() -> None:
     with pytest.raises(EvidenceMalformed, match="must be zero"):
         parse_evidence(RESPONSE + b"\x01")
     assert isinstance(parse_evidence(WORLD.raw), SnpEvidence)
+
+
+def test_evidence_in_a_string_of_an_older_request_is_read() -> None:
+    spelled = json.dumps(encode_snp_json(SnpReport.parse(WORLD.raw)))
+    evidence = parse_snp_evidence(json.dumps({"tee-pubkey": {}, "tee-evidence": spelled}).encode())
+    assert (evidence.kind, evidence.report.raw) == ("kbs-snp", WORLD.raw)
+
+
+@pytest.mark.parametrize("text", ["", "{", "1", '"{}"', "[]", "\ud800"])
+def test_a_string_that_holds_no_evidence_is_malformed(text: str) -> None:
+    with pytest.raises(EvidenceMalformed):
+        parse_evidence(json.dumps({"tee-evidence": text}).encode())
 
 
 def test_quotes_come_out_of_every_container() -> None:
