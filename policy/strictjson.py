@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 # Possessive, so that hostile text is passed over once.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"\\'))
-_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+# What stands before a number, as one byte, and digits as another.
+_NUMBERS = bytes.maketrans(b":,[- \t\n\r123456789", b":" * 8 + b"0" * 9)
 _BRACKET = re.compile(r"[\[\]{}]")
 MAX_DEPTH = 32
 MAX_INTEGER = 2**64 - 1
@@ -73,10 +74,11 @@ def strict_json(
 
 
 def _has_long_number(text: str) -> bool:
-    """Whether there are 19 digits in a row: without them no integer leaves 64 bits, and the reader's own conversion,
-    which is much faster, will do.
+    """Whether a number may have 19 digits: without one no integer leaves 64 bits, and the reader's own conversion,
+    which is much faster, will do. Digits in hexadecimal strings seldom look like one.
     """
-    return b"0" * 19 in text.encode("utf-8", "surrogatepass").translate(_ZEROS)
+    marked = b":" + text.encode("utf-8", "surrogatepass").translate(_NUMBERS)
+    return b":" + b"0" * 19 in marked
 
 
 def _double(digits: str, what: str, error: type[MalformedInput]) -> float:

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
@@ -25,8 +25,9 @@ MAX_JSON = 1 << 20
 SGX, TDX = "SGX", "TDX"
 QE, TD_QE = "QE", "TD_QE"
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
-_HEX = re.compile(r"[0-9a-fA-F]*")
 _SPACE = " \t\n\r"
+_SPACE_BYTES = _SPACE.encode("ascii")
+_SIGNATURE_SIZE = len(',"signature":""}') + 128
 _STATUSES = {status.value: status for status in TcbStatus}
 
 
@@ -202,17 +203,13 @@ def _tcb_level(entry: Mapping[str, Any], kind: str, version: int) -> TcbLevel:
 
 
 def _components(tcb: _Members, name: str) -> tuple[int, ...]:
-    found = tuple([_svn(entry.get("svn"), name) for entry in tcb.objects(name)])
+    """All at once, because a TCB info holds hundreds."""
+    found: list[Any] = [entry.get("svn") for entry in tcb.objects(name)]
     if len(found) != 16:
         raise EvidenceMalformed(f"TCB level: {name}: {len(found)} components, want 16")
-    return found
-
-
-def _svn(value: object, name: str) -> int:
-    """Apart from :class:`_Members` because a TCB info holds hundreds."""
-    if type(value) is not int or not 0 <= value < 256:
-        raise EvidenceMalformed(f"{name}: svn: got {str(value)[:40]!r}, want 0..255")
-    return value
+    if {*map(type, found)} != {int} or min(found) < 0 or max(found) > 255:
+        raise EvidenceMalformed(f"TCB level: {name}: svn: got {str(found)[:100]}, want 0..255 each")
+    return tuple(found)
 
 
 def _module(entry: Mapping[str, Any], name: str) -> TdxModule:
@@ -261,16 +258,20 @@ class _Members:
 
     def hex(self, name: str, length: int) -> bytes:
         text = self.text(name)
-        if len(text) != 2 * length or not _HEX.fullmatch(text):
+        try:
+            value = bytes.fromhex(text)
+        except ValueError:
+            value = b""
+        if len(value) != length or len(text) != 2 * length:  # spaces are passed over by fromhex
             raise EvidenceMalformed(f"{self._what}: {name}: got {text[:100]!r}, want {2 * length} hex digits")
-        return bytes.fromhex(text)
+        return value
 
     def date(self, name: str) -> datetime:
         text = self.text(name)
         try:
             if not _DATE.fullmatch(text):
                 raise ValueError
-            return datetime.fromisoformat(text[:-1]).replace(tzinfo=UTC)
+            return datetime.fromisoformat(text)
         except ValueError:
             raise EvidenceMalformed(f"{self._what}: {name}: got {text[:40]!r}, want YYYY-MM-DDThh:mm:ssZ") from None
 
@@ -283,8 +284,9 @@ class _Members:
         items = self._get(name, list, "a list")
         if len(items) > 1000:
             raise EvidenceMalformed(f"{self._what}: {name}: {len(items)} entries, want at most 1000")
-        what = f"{self._what}: {name}"
-        return [_object(item, what) for item in items]
+        if not {*map(type, items)} <= {dict}:
+            raise EvidenceMalformed(f"{self._what}: {name}: want JSON objects only")
+        return list(items)
 
     def status(self) -> TcbStatus:
         text = self.text("tcbStatus")
@@ -321,9 +323,19 @@ def _split(data: bytes, member: str) -> tuple[bytes, bytes, object]:
     if set(whole) != {member, "signature"}:
         raise EvidenceMalformed(f"{member}: members {', '.join(sorted(whole))[:80]!r}, want {member} and signature")
     signature = _Members(whole, member).hex("signature", 64)
+    return _text_of(data, member), signature, whole[member]
+
+
+def _text_of(data: bytes, member: str) -> bytes:
+    """As Intel writes it, ``{"tcbInfo":`` stands before the text and ``,"signature":"<128 digits>"}`` after it: where
+    valid JSON has these two members alone, such an end is the second. In any other shape the text is looked for.
+    """
+    before, after = f'{{"{member}":'.encode(), len(data) - _SIGNATURE_SIZE
+    if data.startswith(before) and data.startswith(b',"signature":"', after) and data[len(before)] not in _SPACE_BYTES:
+        return data[len(before) : after].rstrip(_SPACE_BYTES)
     text = data.decode("utf-8")
     start, end = _place(text, member)
-    return text[start:end].encode("utf-8"), signature, whole[member]
+    return text[start:end].encode("utf-8")
 
 
 def _place(text: str, member: str) -> tuple[int, int]:
