@@ -20,7 +20,7 @@ from attest.endorsement.intel import IntelAnchors
 from attest.endorsement.intel_pool import IntelCollateral
 from attest.evidence.intel_certificate import IntelCertificate, IntelCrl, parsed_certificate
 from attest.evidence.intel_json import parse_qe_identity, parse_tcb_info
-from attest.evidence.quote import parse_quote
+from attest.evidence.quote import nested_material, parse_quote
 from attest.verifier.quote import QuoteVerifier
 from tests.fakes.intel_pki import NOW, FakeIntelPki
 
@@ -71,6 +71,7 @@ def _new(world: FakeIntelPki) -> Call:
 
     def once() -> object:
         parsed_certificate.cache_clear()
+        nested_material.cache_clear()
         pool = IntelCollateral.of(
             map(IntelCertificate.parse, certificates),
             map(IntelCrl.parse, lists),

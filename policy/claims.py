@@ -7,10 +7,9 @@ constructing the class elsewhere is a ``TypeError`` at run time too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from policy.bits import Bits
@@ -82,8 +81,7 @@ class SnpClaims(NamedTuple):
         return self.root != AMD_ROOT
 
 
-@dataclass(frozen=True, slots=True)
-class PckClaims:
+class PckClaims(NamedTuple):
     """Which machine Intel certified, from the SGX extension of the PCK certificate (OID 1.2.840.113741.1.13.1).
 
     ``ca`` is ``platform`` or ``processor``. ``ppid`` (16 bytes) names the processor package, ``piid`` (16 bytes) the
@@ -106,8 +104,7 @@ class PckClaims:
     smt_enabled: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class TcbClaims:
+class TcbClaims(NamedTuple):
     """How current the platform is, judged as Intel's quote verification library does.
 
     ``status`` is the converged one, of which a policy speaks; the others are its parts: ``platform``, ``module`` (TDX
@@ -140,8 +137,7 @@ class TcbClaims:
         return min(self.tcb_info_number, self.qe_identity_number)
 
 
-@dataclass(frozen=True, slots=True)
-class QeClaims:
+class QeClaims(NamedTuple):
     """The quoting enclave that signed, from its own report: SVN and header user data (20 bytes)."""
 
     isvsvn: int
@@ -149,9 +145,10 @@ class QeClaims:
     user_data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TdxClaims:
+class TdxClaims(NamedTuple):
     """Fields of a TD report (Intel *TDX DCAP Quoting Library API*, appendix A.3) in a quote that verified.
+
+    A tuple, as :class:`SnpClaims` is and for the same reason.
 
     ``version`` is the quote's, 4 or 5; ``body`` is ``1.0``, ``1.5`` or ``1.5-extended``. Byte strings are in wire
     order. ``tee_tcb_svn2`` and ``mrservicetd`` are ``None`` in body 1.0. ``extended`` holds the further fields of body
@@ -190,8 +187,7 @@ class TdxClaims:
         return self.root != INTEL_ROOT
 
 
-@dataclass(frozen=True, slots=True)
-class SgxClaims:
+class SgxClaims(NamedTuple):
     """Fields of an SGX report body (Intel SDM volume 3D, table "REPORT") in a quote that verified; see TdxClaims."""
 
     version: int
@@ -286,14 +282,8 @@ def claims_json(claims: TeeClaims) -> dict[str, object]:
 
 
 def _members(record: Any) -> dict[str, object]:
-    values = [(name, getattr(record, name)) for name in field_names(record.__class__)]
+    values = zip(record._fields, record, strict=True)
     return {name: value if type(value) in _AS_IT_IS else _json_value(value) for name, value in values}
-
-
-@lru_cache
-def field_names(kind: Any) -> tuple[str, ...]:
-    """The fields of a type of claims, in order: of a named tuple or of a dataclass."""
-    return kind._fields if issubclass(kind, tuple) else tuple(field.name for field in fields(kind))
 
 
 def _json_value(value: object) -> object:
@@ -303,16 +293,12 @@ def _json_value(value: object) -> object:
         return value.parts()
     if isinstance(value, Bits):
         return hex(value)
-    if isinstance(value, MeasuredEvent):
-        return {name: _json_value(item) for name, item in value._asdict().items()}
     if isinstance(value, tuple):
-        return [_json_value(item) for item in value]
+        return _members(value) if hasattr(value, "_fields") else [_json_value(item) for item in value]
     if isinstance(value, SigningKey):
         return value.name
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%dT%H:%M:%SZ")
-    if is_dataclass(value):
-        return _members(value)
     return value

@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from policy.check import FAIL, Appraisal, Check
-from policy.claims import TeeClaims, field_names
+from policy.claims import TeeClaims
 from policy.document import PolicyDocument, TeeRules
 from policy.reference_set import NONE
 from policy.results import Known, Results
@@ -88,11 +88,12 @@ class Remembered(Generic[C, R]):
         return replace(Known.of(made.values()), checks=checks, now=now, later=later, soon=soon)
 
 
-def _leaves(kind: type, parts: Mapping[str, type]) -> list[str]:
+def _leaves(kind: Any, parts: Mapping[str, Any]) -> list[str]:
+    """The fields of a named tuple; of ``parts`` theirs, as ``part.field``."""
     found: list[str] = []
-    for name in field_names(kind):
+    for name in kind._fields:
         part = parts.get(name)
-        found += [name] if part is None else [f"{name}.{field}" for field in field_names(part)]
+        found += [name] if part is None else [f"{name}.{field}" for field in part._fields]
     return found
 
 

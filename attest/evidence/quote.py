@@ -94,34 +94,28 @@ def parse_quote(data: bytes) -> Quote:
         raise EvidenceMalformed(f"quote: {len(data)} bytes, want at most {MAX_QUOTE}")
     reader = ByteReader(data, "quote", error=EvidenceMalformed)
     header = _header(reader)
-    body_type = _body_type(reader, header)
+    version, _, tee_type = header[:3]
+    body_type = _body_type(reader, version, tee_type)
     start = reader.offset
     raw_body = reader.take(_SIZES[body_type], "body")
     signed = data[: reader.offset]
     size = reader.u32("signature data size")
     base = reader.offset
-    material = _signature_data(reader.take(size, "signature data"), header.version, base)
+    signature, key, qe = _signature_data(reader.take(size, "signature data"), version, base)
     end, padding = reader.offset, reader.remaining
-    reader.zero(padding, "padding")
+    if padding:
+        reader.zero(padding, "padding")
     body: TdReportBody | SgxReportBody
     if body_type == BODY_SGX:
         body = parse_sgx_body(raw_body, base=start)
     else:
         body = parse_td_body(raw_body, body_type, base=start)
     # By position, in the order of the fields: every verdict makes one.
-    return Quote(
-        data[:end], signed, *header, body, body_type, material.signature, material.key, *material.qe, padding
-    )  # fmt: skip
+    return Quote(data[:end], signed, *header, body, body_type, signature, key, *qe, padding)
 
 
-class _Header(NamedTuple):
-    version: int
-    key_type: int
-    tee_type: int
-    qe_svn: int
-    pce_svn: int
-    vendor: bytes
-    user_data: bytes
+_Header = tuple[int, int, int, int, int, bytes, bytes]
+"""Version, attestation key type, TEE type, QE SVN, PCE SVN, QE vendor, user data."""
 
 
 class _QeMaterial(NamedTuple):
@@ -131,71 +125,65 @@ class _QeMaterial(NamedTuple):
     certification: CertificationData
 
 
-class _SignatureData(NamedTuple):
-    signature: bytes
-    key: bytes
-    qe: _QeMaterial
+_SignatureData = tuple[bytes, bytes, _QeMaterial]
+"""Signature and attestation key, 64 bytes each, and what vouches for the key."""
 
 
 def _header(reader: ByteReader) -> _Header:
     """48 bytes. In version 3 the bytes of the TEE type are reserved and the QE and PCE SVNs are meant seriously."""
-    header = _Header(*_HEADER.unpack(reader.take(HEADER_SIZE, "header")))
-    if header.version not in (3, 4, 5):
-        raise EvidenceUnsupported(f"quote: version at 0x0 is {header.version}, want 3, 4 or 5")
-    if header.key_type != KEY_ECDSA_P256:
-        name = _KEY_TYPES.get(header.key_type, "unknown")
-        raise EvidenceUnsupported(
-            f"quote: attestation key type at 0x2 is {header.key_type} ({name}), want 2 (ECDSA P-256)"
-        )
-    if header.version == 3 and header.tee_type != TEE_SGX:
-        raise reader.fail(f"reserved at 0x4..0x8 must be zero in version 3, got 0x{header.tee_type:x}")
-    if header.tee_type not in (TEE_SGX, TEE_TDX):
-        raise EvidenceUnsupported(f"quote: TEE type at 0x4 is 0x{header.tee_type:x}, want 0x0 (SGX) or 0x81 (TDX)")
+    header: _Header = _HEADER.unpack(reader.take(HEADER_SIZE, "header"))
+    version, key_type, tee_type = header[:3]
+    if version not in (3, 4, 5):
+        raise EvidenceUnsupported(f"quote: version at 0x0 is {version}, want 3, 4 or 5")
+    if key_type != KEY_ECDSA_P256:
+        name = _KEY_TYPES.get(key_type, "unknown")
+        raise EvidenceUnsupported(f"quote: attestation key type at 0x2 is {key_type} ({name}), want 2 (ECDSA P-256)")
+    if version == 3 and tee_type != TEE_SGX:
+        raise reader.fail(f"reserved at 0x4..0x8 must be zero in version 3, got 0x{tee_type:x}")
+    if tee_type not in (TEE_SGX, TEE_TDX):
+        raise EvidenceUnsupported(f"quote: TEE type at 0x4 is 0x{tee_type:x}, want 0x0 (SGX) or 0x81 (TDX)")
     return header
 
 
-def _body_type(reader: ByteReader, header: _Header) -> str:
+def _body_type(reader: ByteReader, version: int, tee_type: int) -> str:
     """Version 5 states it; before, it follows from the TEE type."""
-    if header.version < 5:
-        return BODY_10 if header.tee_type == TEE_TDX else BODY_SGX
+    if version < 5:
+        return BODY_10 if tee_type == TEE_TDX else BODY_SGX
     code, size = reader.u16("body type"), reader.u32("body size")
     if code not in _BODY_TYPES:
         raise EvidenceUnsupported(f"quote: body type at 0x30 is {code}, want 1 (SGX), 2, 3 or 4 (TD report)")
     name = _BODY_TYPES[code]
-    if (name == BODY_SGX) != (header.tee_type == TEE_SGX):
-        raise reader.fail(f"body type at 0x30 is {code} ({name}), which does not fit TEE type 0x{header.tee_type:x}")
+    if (name == BODY_SGX) != (tee_type == TEE_SGX):
+        raise reader.fail(f"body type at 0x30 is {code} ({name}), which does not fit TEE type 0x{tee_type:x}")
     if size != _SIZES[name]:
         raise reader.fail(f"body size at 0x32 is {size}, want {_SIZES[name]} for body type {code} ({name})")
     return name
 
 
 def _signature_data(data: bytes, version: int, base: int) -> _SignatureData:
+    start = _SIGNED_MATERIAL.size
+    if version > 3 and len(data) >= start:
+        signature, key, kind, size = _SIGNED_MATERIAL.unpack_from(data)
+        if kind == NESTED and size == len(data) - start:
+            return signature, key, nested_material(data[start:], base + start)
+    # Version 3, or something does not fit: step by step, so that it can be said what.
     reader = ByteReader(data, "quote signature data", error=EvidenceMalformed, base=base)
-    if version > 3 and len(data) >= _SIGNED_MATERIAL.size:  # one read, where none of the four can be cut short
-        signature, key, kind, size = _SIGNED_MATERIAL.unpack(reader.take(_SIGNED_MATERIAL.size, "signature data"))
-        return _SignatureData(signature, key, _nested_material(reader, version, base, kind, size))
     signature, key = reader.take(64, "signature"), reader.take(64, "attestation key")
     if version == 3:
-        qe = _qe_material(reader, base)
-    else:
-        kind, size = reader.u16("certification data type"), reader.u32("certification data size")
-        qe = _nested_material(reader, version, base, kind, size)
-    return _SignatureData(signature, key, qe)
-
-
-def _nested_material(reader: ByteReader, version: int, base: int, kind: int, size: int) -> _QeMaterial:
-    """The one certification data of versions 4 and 5, to the end of the signature data."""
+        return signature, key, _qe_material(reader, base)
+    kind, size = reader.u16("certification data type"), reader.u32("certification data size")
     if kind != NESTED:
         raise reader.fail(f"certification data type is {kind}, want {NESTED} (QE report) in version {version}")
-    start = base + reader.offset
-    qe = _nested(reader.take(size, "QE report certification data"), start)
+    qe = nested_material(reader.take(size, "QE report certification data"), base + start)
     reader.end()
-    return qe
+    return signature, key, qe
 
 
 @lru_cache(maxsize=256)
-def _nested(data: bytes, base: int) -> _QeMaterial:
-    """The same bytes in every quote of a platform, so read once; at most 16 MB are remembered."""
+def nested_material(data: bytes, base: int) -> _QeMaterial:
+    """Certification data of type 6 at ``base``, the same bytes in every quote of a platform: so read once, and at most
+    16 MB are remembered.
+    """
     return _qe_material(ByteReader(data, "QE report certification data", error=EvidenceMalformed, base=base), base)
 
 

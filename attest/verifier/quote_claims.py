@@ -31,31 +31,13 @@ def _tdx_claims(
     quote: Quote, body: TdReportBody, platform: QuotingPlatform, judged: Judged, qe: QeClaims,
     events: tuple[MeasuredEvent, ...] | None,
 ) -> TdxClaims:  # fmt: skip
+    # By position, in the order of the fields: every verdict makes one.
     return TdxClaims(
-        version=quote.version,
-        body=quote.body_type,
-        tee_tcb_svn=body.tee_tcb_svn,
-        mrseam=body.mrseam,
-        mrsignerseam=body.mrsignerseam,
-        seamattributes=body.seamattributes,
-        td_attributes=body.td_attributes,
-        xfam=body.xfam,
-        mrtd=LaunchDigest(body.mrtd),
-        mrconfigid=body.mrconfigid,
-        mrowner=body.mrowner,
-        mrownerconfig=body.mrownerconfig,
-        rtmrs=body.rtmrs,
-        report_data=body.report_data,
-        tee_tcb_svn2=body.tee_tcb_svn2,
-        mrservicetd=body.mrservicetd,
-        extended=body.extended,
-        pck=platform.pck,
-        tcb=judged.tcb,
-        qe=qe,
-        root=platform.chain.root_name,
-        revocation=judged.revocation,
-        events=events,
-    )
+        quote.version, quote.body_type, body.tee_tcb_svn, body.mrseam, body.mrsignerseam, body.seamattributes,
+        body.td_attributes, body.xfam, LaunchDigest(body.mrtd), body.mrconfigid, body.mrowner, body.mrownerconfig,
+        body.rtmrs, body.report_data, body.tee_tcb_svn2, body.mrservicetd, body.extended, platform.pck, judged.tcb, qe,
+        platform.chain.root_name, judged.revocation, events,
+    )  # fmt: skip
 
 
 def _sgx_claims(

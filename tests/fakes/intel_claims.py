@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -83,7 +82,7 @@ ENCLAVE = SgxClaims(
     configsvn=0,
     report_data=bytes(64),
     pck=PCK,
-    tcb=replace(TCB, module=None),
+    tcb=TCB._replace(module=None),
     qe=QE,
     root="intel",
     revocation="good",
@@ -106,8 +105,8 @@ def changed(claims: Any, **changes: Any) -> Any:
     for name, value in changes.items():
         part, _, field = name.partition("__")
         if field:
-            own[part] = replace(own.get(part, getattr(claims, part)), **{field: value})
-    return replace(claims, **own)
+            own[part] = own.get(part, getattr(claims, part))._replace(**{field: value})
+    return claims._replace(**own)
 
 
 def described(facts: dict[str, Any], expected: dict[str, Any], number: int) -> TdxClaims:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -41,10 +40,8 @@ NOT_COMPARED = {
 
 def leaves(claims: Any) -> list[str]:
     found = []
-    for item in fields(claims):
-        value = getattr(claims, item.name)
-        inner = fields(value) if is_dataclass(value) else ()
-        found += [f"{item.name}__{field.name}" for field in inner] or [item.name]
+    for name, value in claims._asdict().items():
+        found += [f"{name}__{field}" for field in getattr(value, "_fields", ())] or [name]
     return found
 
 
