@@ -22,11 +22,12 @@ def intel_certificates(quote: Quote) -> list[dict[str, object]]:
 def _summary(der: bytes) -> dict[str, object]:
     try:
         certificate = IntelCertificate.parse(der)
+        issuer = certificate.issuer_text
     except EvidenceMalformed as exc:
         return {"certificate": f"{len(der)} bytes, unreadable: {exc.message}"}
     return {
         "certificate": certificate.name,
-        "issuer": certificate.issuer.rfc4514_string(),
+        "issuer": issuer,
         "not_before": certificate.not_before.isoformat(),
         "not_after": certificate.not_after.isoformat(),
         "sha256": certificate.sha256.hex(),

@@ -21,27 +21,22 @@ from datetime import datetime
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-
 from attest.endorsement.crl import GOOD, NOT_CHECKED, STALE
 from attest.endorsement.errors import EndorsementMissing, VerificationFailed
 from attest.endorsement.intel_pool import IntelCollateral
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.intel_certificate import PCK_AUTHORITIES, IntelCertificate, IntelCrl, IntelRole
+from attest.evidence.p256 import SPKI_HEADER, p256_key
 from policy.claims import INTEL_ROOT
 
 INTEL_ROOT_KEY = bytes.fromhex("a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e")
 """SHA-256 of the SubjectPublicKeyInfo of the Intel SGX Root CA."""
-INTEL_ROOT_POINT = bytes.fromhex(
-    "040ba9c4c0c0c86193a3fe23d6b02cda10a8bbd4e88e48b4458561a36e705525f5"
+INTEL_ROOT_SPKI = SPKI_HEADER + bytes.fromhex(
+    "0ba9c4c0c0c86193a3fe23d6b02cda10a8bbd4e88e48b4458561a36e705525f5"
     "67918e2edc88e40d860bd0cc4ee26aacc988e505a953558c453f6b0904ae7394"
 )
-"""The same key whole, as an uncompressed point of P-256: the root's list comes without a certificate."""
+"""The same key whole: the root's list comes without a certificate."""
 
-_ECDSA = ec.ECDSA(hashes.SHA256())
 _T = TypeVar("_T")
 
 
@@ -124,17 +119,9 @@ class IntelCache:
         """Whether ``signature`` (64 bytes r || s) over ``data`` is ``signer``'s; ``digest`` stands for both."""
         key = b"json" + digest + signer.sha256
         known = self.get(key)
-        return bool(self.keep(key, raw_signature_verifies(signer.key, signature, data)) if known is None else known)
-
-
-def raw_signature_verifies(key: ec.EllipticCurvePublicKey, signature: bytes, data: bytes) -> bool:
-    """ECDSA P-256 with SHA-256; ``signature`` is r || s, 32 bytes big-endian each. Zero and too large refuse."""
-    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-    try:
-        key.verify(encode_dss_signature(r, s), data, _ECDSA)
-    except InvalidSignature:
-        return False
-    return True
+        if known is None:
+            known = self.keep(key, signer.key.verifies(signature, hashlib.sha256(data).digest()))
+        return bool(known)
 
 
 def pck_chain(certificates: Iterable[IntelCertificate], anchors: IntelAnchors, cache: IntelCache) -> IntelChain:
@@ -226,18 +213,20 @@ class ListSigner(NamedTuple):
 def list_signer(crl: IntelCrl, certificates: Iterable[IntelCertificate], anchors: IntelAnchors) -> ListSigner | None:
     """The CA among ``certificates`` that signed ``crl`` and whose root is trusted; ``None`` without one. No dates."""
     found = [*anchors.test_roots, *certificates]
-    if crl.issuer_role is IntelRole.ROOT and INTEL_ROOT_KEY in anchors.keys:
-        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), INTEL_ROOT_POINT)
-        if crl.parsed.is_signature_valid(key):
-            return ListSigner(anchors.keys[INTEL_ROOT_KEY], ())
+    if crl.issuer_role is IntelRole.ROOT and INTEL_ROOT_KEY in anchors.keys and _signed_by_intels_root(crl):
+        return ListSigner(anchors.keys[INTEL_ROOT_KEY], ())
     roots = [item for item in found if item.role is IntelRole.ROOT and anchors.name_of(item) is not None]
     for root in roots:
         for issuer in [root] if crl.issuer_role is IntelRole.ROOT else found:
             above = (root,) if issuer is root else (issuer, root)
-            fits = issuer.role is crl.issuer_role and crl.issuer == issuer.subject
+            fits = issuer.role is crl.issuer_role and issuer.is_issuer_of(crl)
             if fits and _vouched(above) and _list_signed(crl, issuer, IntelCache()):
                 return ListSigner(anchors.keys[root.spki_sha256], above)
     return None
+
+
+def _signed_by_intels_root(crl: IntelCrl) -> bool:
+    return p256_key(INTEL_ROOT_SPKI).verifies_der(crl.signature, crl.signed_sha256)
 
 
 def _vouched(chain: tuple[IntelCertificate, ...]) -> bool:
@@ -254,9 +243,11 @@ def _judge(
 ) -> IntelCrl | None:
     newest: IntelCrl | None = None
     for crl in crls:
-        named = certificate.serial in crl.revoked
+        if issuer.role is not crl.issuer_role or not issuer.is_issuer_of(crl):
+            continue
         older = newest is not None and (crl.this_update, crl.number) <= (newest.this_update, newest.number)
-        if crl.issuer != issuer.subject or (older and not named) or not _list_signed(crl, issuer, cache):
+        named = crl.revokes(certificate.serial)
+        if (older and not named) or not _list_signed(crl, issuer, cache):
             continue
         if named:
             raise VerificationFailed(
@@ -272,7 +263,7 @@ def _list_signed(crl: IntelCrl, issuer: IntelCertificate, cache: IntelCache) -> 
     key = b"crl " + crl.sha256 + issuer.sha256
     known = cache.get(key)
     if known is None:
-        known = cache.keep(key, "crl_sign" in issuer.usage and crl.parsed.is_signature_valid(issuer.key))
+        known = cache.keep(key, "crl_sign" in issuer.usage and issuer.signed(crl))
     return bool(known)
 
 
@@ -320,15 +311,12 @@ def _check_authority(certificate: IntelCertificate, step: str) -> None:
 
 def _check_issued(certificate: IntelCertificate, issuer: IntelCertificate, step: str, cache: IntelCache) -> None:
     """Name and signature; a link that held once, as the root's to itself does in every chain, holds."""
-    if certificate.issuer != issuer.subject:
+    if not issuer.is_issuer_of(certificate):
         raise VerificationFailed(step, f"certificate {certificate.name}: is not issued by the {issuer.name} supplied")
     key = b"link" + certificate.sha256 + issuer.sha256
     if cache.get(key) is not None:
         return
-    try:
-        issuer.key.verify(certificate.parsed.signature, certificate.parsed.tbs_certificate_bytes, _ECDSA)
-    except InvalidSignature:
-        raise VerificationFailed(
-            step, f"certificate {certificate.name}: the signature of {issuer.name} does not verify"
-        ) from None
+    if not issuer.signed(certificate):
+        what = f"certificate {certificate.name}"
+        raise VerificationFailed(step, f"{what}: the signature of {issuer.name} does not verify")
     cache.keep(key, True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from attest.endorsement.errors import EndorsementMissing, VerificationFailed
-from attest.endorsement.intel import IntelAnchors, IntelCache, IntelChain, pck_chain, raw_signature_verifies
+from attest.endorsement.intel import IntelAnchors, IntelCache, IntelChain, pck_chain
 from attest.endorsement.intel_pool import IntelCollateral
 from attest.evidence.certification import PCK_CHAIN, PCK_LEAF, PckIdentity
 from attest.evidence.intel_certificate import PCK_AUTHORITIES, IntelCertificate, IntelRole
@@ -47,7 +47,7 @@ def _named(quote: Quote, pool: IntelCollateral) -> Iterator[IntelCertificate]:
     """The PCK certificates at hand that may be the one a quote names, and whose key signed its QE report."""
     identity = quote.certification.identity
     for leaf in pool.by_role(IntelRole.PCK) if identity is not None else ():
-        if _fits(leaf, identity) and raw_signature_verifies(leaf.key, quote.qe_report_signature, quote.qe_report.raw):
+        if _fits(leaf, identity) and leaf.key.verifies(quote.qe_report_signature, quote.qe_report.sha256):
             yield leaf
 
 
@@ -65,7 +65,7 @@ def _paths(
     roots = {root.sha256: root for root in (*anchors.test_roots, *pool.by_role(IntelRole.ROOT))}
     for leaf in leaves:
         for authority in pool.certificates:
-            if authority.role in PCK_AUTHORITIES and authority.subject == leaf.issuer:
+            if authority.role in PCK_AUTHORITIES and authority.is_issuer_of(leaf):
                 yield from ((leaf, authority, root) for root in roots.values())
 
 

@@ -29,8 +29,8 @@ from attest.evidence.x509_reading import (
     MAX_CRL,
     READ_ERRORS,
     check_size,
-    check_unsigned_fields,
     first_line,
+    read_frame,
     signed_part,
     with_serial_1,
 )
@@ -99,7 +99,7 @@ class AmdCertificate:
     def _read(cls, der: bytes, certificate: x509.Certificate) -> AmdCertificate:
         subject, issuer = _common_name(certificate.subject), _common_name(certificate.issuer)
         role, product = _place(subject, issuer)
-        check_unsigned_fields(der, certificate.signature, "certificate")
+        read_frame(der, "certificate")
         values = _private_values(certificate)
         return cls(
             der=der,
@@ -182,7 +182,7 @@ class AmdCrl:
             role, product = _place(issuer, issuer)
             if role is not Role.ARK:
                 raise EvidenceMalformed(f"CRL: issued by {issuer!r}, want an ARK")
-            check_unsigned_fields(der, crl.signature, "CRL")
+            read_frame(der, "CRL")
             if any(extension.critical for extension in crl.extensions):
                 raise EvidenceMalformed("CRL: a critical extension limits its scope, want a complete list")
             return cls(

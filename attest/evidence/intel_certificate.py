@@ -18,19 +18,19 @@ from enum import Enum
 from functools import cached_property, lru_cache
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
+from attest.evidence.der import content
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
+from attest.evidence.p256 import P256Key, p256_key
 from attest.evidence.sgx_extension import SGX_EXTENSION, SgxExtension, parse_sgx_extension
 from attest.evidence.x509_reading import (
     MAX_CERTIFICATE,
     MAX_CRL,
     READ_ERRORS,
     check_size,
-    check_unsigned_fields,
     first_line,
+    read_frame,
 )
 
 
@@ -50,20 +50,33 @@ class IntelRole(Enum):
 
 PCK_AUTHORITIES = {IntelRole.PLATFORM_CA: "platform", IntelRole.PROCESSOR_CA: "processor"}
 _ROLES = {role.value: role for role in IntelRole}
+_COMMON_NAME = bytes.fromhex("0603550403")
+_UTF8_STRING, _PRINTABLE_STRING = 0x0C, 0x13
+
+
+def _first_name(role: IntelRole, tag: int) -> bytes:
+    """How a name begins whose first part is the common name of ``role``."""
+    text = role.value.encode("ascii")
+    pair = _COMMON_NAME + bytes([tag, len(text)]) + text
+    return bytes([0x31, len(pair) + 2, 0x30, len(pair)]) + pair
+
+
+_FIRST_NAMES = {_first_name(role, tag): role for role in IntelRole for tag in (_UTF8_STRING, _PRINTABLE_STRING)}
 
 
 @dataclass(frozen=True)
 class IntelCertificate:
     """An unverified certificate. ``sgx`` is set for PCK certificates only. Dates are aware UTC.
 
-    ``usage`` holds the names of the key usages that are set; ``path_length`` is ``None`` where there is none.
+    ``subject`` and ``issuer`` are DER Names; ``signature`` (DER) is the issuer's over ``signed_sha256``. ``usage`` has
+    the names of the key usages that are set; ``path_length`` is ``None`` where there is none.
     """
 
     der: bytes = field(repr=False)
     sha256: bytes
     role: IntelRole
-    subject: x509.Name = field(repr=False)
-    issuer: x509.Name = field(repr=False)
+    subject: bytes = field(repr=False)
+    issuer: bytes = field(repr=False)
     serial: int
     not_before: datetime
     not_after: datetime
@@ -71,7 +84,9 @@ class IntelCertificate:
     path_length: int | None
     usage: frozenset[str]
     sgx: SgxExtension | None
-    key: ec.EllipticCurvePublicKey = field(repr=False, compare=False)
+    key: P256Key = field(repr=False, compare=False)
+    signed_sha256: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
     parsed: x509.Certificate = field(repr=False, compare=False)
 
     @property
@@ -79,11 +94,28 @@ class IntelCertificate:
         """The common name."""
         return self.role.value
 
+    def signed(self, other: IntelCertificate | IntelCrl) -> bool:
+        """Whether the signature of ``other`` is by this key."""
+        return self.key.verifies_der(other.signature, other.signed_sha256)
+
+    def is_issuer_of(self, other: IntelCertificate | IntelCrl) -> bool:
+        """Whether ``other`` names this as its issuer, in the same bytes: a CA's name is written alike wherever it is
+        (RFC 5280, sections 4.1.2.6 and 5.1.2.3).
+        """
+        return other.issuer == self.subject
+
+    @property
+    def issuer_text(self) -> str:
+        """The issuer's name for people (RFC 4514). Raises :class:`EvidenceMalformed`: nothing else reads it."""
+        try:
+            return self.parsed.issuer.rfc4514_string()
+        except READ_ERRORS as exc:
+            raise EvidenceMalformed(f"certificate {self.name}: issuer: {first_line(exc)}") from None
+
     @cached_property
     def spki_sha256(self) -> bytes:
         """SHA-256 of the DER SubjectPublicKeyInfo; asked of roots only, so not computed for every leaf."""
-        spki = self.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        return hashlib.sha256(spki).digest()
+        return hashlib.sha256(self.key.spki).digest()
 
     @classmethod
     def parse(cls, der: bytes) -> IntelCertificate:
@@ -112,12 +144,17 @@ class IntelCrl:
     der: bytes = field(repr=False)
     sha256: bytes
     issuer_role: IntelRole
-    issuer: x509.Name = field(repr=False)
+    issuer: bytes = field(repr=False)
     number: int
     this_update: datetime
     next_update: datetime
-    revoked: frozenset[int]
+    signed_sha256: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
     parsed: x509.CertificateRevocationList = field(repr=False, compare=False)
+
+    def revokes(self, serial: int) -> bool:
+        """Whether the list names this serial number; its entries, read as the list was parsed, are walked."""
+        return self.parsed.get_revoked_certificate_by_serial_number(serial) is not None
 
     @classmethod
     def parse(cls, der: bytes) -> IntelCrl:
@@ -130,13 +167,18 @@ class IntelCrl:
 
 
 def _read(der: bytes, parsed: x509.Certificate) -> IntelCertificate:
-    role = _role(parsed.subject, "certificate")
+    frame = read_frame(der, "certificate")
+    _, issuer, _, subject, spki = frame.fields[:5]
+    role = _role(subject, "certificate", parsed)
     if parsed.version is not x509.Version.v3:
         raise EvidenceMalformed(f"certificate {role.value}: {parsed.version}, want X.509 version 3")
-    _check_signature(der, parsed, f"certificate {role.value}")
-    key = parsed.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise EvidenceMalformed(f"certificate {role.value}: key is not ECDSA P-256")
+    _check_algorithm(parsed, f"certificate {role.value}")
+    if parsed.serial_number < 0:
+        raise EvidenceMalformed(f"certificate {role.value}: its serial number is negative, which no list could name")
+    try:
+        key = p256_key(spki)
+    except ValueError as exc:
+        raise EvidenceMalformed(f"certificate {role.value}: key is not ECDSA P-256: {exc}") from None
     is_ca, path_length, usage, sgx = _extensions(parsed, role)
     if (sgx is not None) != (role is IntelRole.PCK):
         raise EvidenceMalformed(f"certificate {role.value}: an SGX extension belongs into PCK certificates, and there")
@@ -144,8 +186,8 @@ def _read(der: bytes, parsed: x509.Certificate) -> IntelCertificate:
         der=der,
         sha256=hashlib.sha256(der).digest(),
         role=role,
-        subject=parsed.subject,
-        issuer=parsed.issuer,
+        subject=subject,
+        issuer=issuer,
         serial=parsed.serial_number,
         not_before=parsed.not_valid_before_utc,
         not_after=parsed.not_valid_after_utc,
@@ -154,6 +196,8 @@ def _read(der: bytes, parsed: x509.Certificate) -> IntelCertificate:
         usage=usage,
         sgx=sgx,
         key=key,
+        signed_sha256=hashlib.sha256(frame.signed).digest(),
+        signature=frame.signature,
         parsed=parsed,
     )
 
@@ -184,10 +228,12 @@ _USAGES = ("digital_signature", "content_commitment", "key_cert_sign", "crl_sign
 
 
 def _read_crl(der: bytes, parsed: x509.CertificateRevocationList) -> IntelCrl:
-    role = _role(parsed.issuer, "CRL")
+    frame = read_frame(der, "CRL")
+    issuer = frame.fields[1]
+    role = _role(issuer, "CRL", parsed)
     if role is not IntelRole.ROOT and role not in PCK_AUTHORITIES:
         raise EvidenceMalformed(f"CRL: issued by {role.value}, want a CA")
-    _check_signature(der, parsed, f"CRL of {role.value}")
+    _check_algorithm(parsed, f"CRL of {role.value}")
     number = None
     for extension in parsed.extensions:
         if isinstance(extension.value, x509.CRLNumber):
@@ -197,12 +243,21 @@ def _read_crl(der: bytes, parsed: x509.CertificateRevocationList) -> IntelCrl:
     if number is None or parsed.next_update_utc is None:
         raise EvidenceMalformed(f"CRL of {role.value}: no number or no next update")
     return IntelCrl(
-        der, hashlib.sha256(der).digest(), role, parsed.issuer, number, parsed.last_update_utc, parsed.next_update_utc,
-        frozenset(entry.serial_number for entry in parsed), parsed,
+        der, hashlib.sha256(der).digest(), role, issuer, number, parsed.last_update_utc, parsed.next_update_utc,
+        hashlib.sha256(frame.signed).digest(), frame.signature, parsed,
     )  # fmt: skip
 
 
-def _role(name: x509.Name, what: str) -> IntelRole:
+def _role(name: bytes, what: str, parsed: x509.Certificate | x509.CertificateRevocationList) -> IntelRole:
+    """By the one common name of ``name``, which is the subject of ``parsed``, or the issuer of a list."""
+    inside = content(name, what)
+    first = _FIRST_NAMES.get(inside[: inside[1] + 2] if len(inside) > 1 else b"")
+    # Intel's names begin with it, and hold the OID once: nothing else has to be read.
+    return first if first is not None and inside.count(_COMMON_NAME) == 1 else _role_of(parsed, what)
+
+
+def _role_of(parsed: x509.Certificate | x509.CertificateRevocationList, what: str) -> IntelRole:
+    name = parsed.subject if isinstance(parsed, x509.Certificate) else parsed.issuer
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     text = found[0].value if len(found) == 1 else None
     if not isinstance(text, str) or text not in _ROLES:
@@ -210,10 +265,8 @@ def _role(name: x509.Name, what: str) -> IntelRole:
     return _ROLES[text]
 
 
-def _check_signature(der: bytes, parsed: x509.Certificate | x509.CertificateRevocationList, what: str) -> None:
-    """Its algorithm, and that nothing beside what is signed can be spelled otherwise."""
+def _check_algorithm(parsed: x509.Certificate | x509.CertificateRevocationList, what: str) -> None:
     if parsed.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
         raise EvidenceMalformed(
             f"{what}: signed with {parsed.signature_algorithm_oid.dotted_string}, want ECDSA with SHA-256"
         )
-    check_unsigned_fields(der, parsed.signature, what)

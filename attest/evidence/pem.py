@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 from typing import NamedTuple
@@ -48,7 +47,7 @@ def parse_pem_strictly(data: bytes, what: str, *, max_blocks: int) -> tuple[PemB
         if len(blocks) == max_blocks:
             raise EvidenceMalformed(f"{what}: more than {max_blocks} PEM blocks")
         block = _block(match)
-        if base64.b64encode(block.data) != b"".join(match[2].split()):
+        if binascii.b2a_base64(block.data, newline=False) != match[2].translate(None, b"\r\n"):
             raise EvidenceMalformed(f"{what}: PEM block at 0x{offset:X} has stray bits in its last digit")
         blocks.append(block)
         offset = match.end()
@@ -60,7 +59,7 @@ def parse_pem_strictly(data: bytes, what: str, *, max_blocks: int) -> tuple[PemB
 def _block(match: re.Match[bytes]) -> PemBlock:
     label = match[1].decode("ascii")
     try:
-        return PemBlock(label, base64.b64decode(b"".join(match[2].split()), validate=True))
+        return PemBlock(label, binascii.a2b_base64(b"".join(match[2].split()), strict_mode=True))
     except binascii.Error as exc:
         raise EvidenceMalformed(f"PEM: block {label} is not base64: {exc}") from None
 

@@ -19,15 +19,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from attest.evidence.der import exact_integer, exact_octets, read_element
+from attest.evidence.der import SEQUENCE, content, elements, exact_integer, exact_octets
 from attest.evidence.errors import EvidenceMalformed
 
 SGX_EXTENSION = "1.2.840.113741.1.13.1"
 _PREFIX = bytes.fromhex("2a864886f84d010d01")
-_OID, _SEQUENCE, _ENUMERATED, _BOOLEAN, _INTEGER = 0x06, 0x30, 0x0A, 0x01, 0x02
+_OID, _ENUMERATED = 0x06, b"\x0a\x01"
 _WHAT = "SGX extension"
 _PPID, _TCB, _PCEID, _FMSPC, _TYPE, _PIID, _CONFIGURATION = range(1, 8)
 _PCESVN, _CPUSVN = 17, 18
+_SVNS = tuple((number, f"{_WHAT}: component {number}") for number in range(1, 17))
 _TRUE, _FALSE = b"\x01\x01\xff", b"\x01\x01\x00"
 
 
@@ -57,7 +58,7 @@ def parse_sgx_extension(data: bytes) -> SgxExtension:
     flags = _flags(entries[_CONFIGURATION]) if platform else (None, None, None)
     return SgxExtension(
         ppid=_octets(entries[_PPID], 16, "PPID"),
-        components=tuple(exact_integer(tcb[n], f"{_WHAT}: component {n}", maximum=255) for n in range(1, 17)),
+        components=tuple([exact_integer(tcb[number], what, maximum=255) for number, what in _SVNS]),
         pcesvn=exact_integer(tcb[_PCESVN], f"{_WHAT}: PCESVN", maximum=65535),
         cpusvn=_octets(tcb[_CPUSVN], 16, "CPUSVN"),
         pceid=_octets(entries[_PCEID], 2, "PCE id"),
@@ -72,29 +73,24 @@ def parse_sgx_extension(data: bytes) -> SgxExtension:
 
 def _entries(data: bytes, path: tuple[int, ...]) -> dict[int, bytes]:
     """Number of each entry below ``path`` to its value, tag and length included."""
-    content = _sequence(data)
+    named = bytes((_OID, len(_PREFIX) + len(path) + 1)) + _PREFIX + bytes(path)
     found: dict[int, bytes] = {}
-    offset = 0
-    while offset < len(content):
-        tag, pair, offset = read_element(content, offset, _WHAT)
-        if tag != _SEQUENCE:
-            raise EvidenceMalformed(f"{_WHAT}: entry has tag 0x{tag:02x}, want a SEQUENCE")
-        number, value = _pair(pair, path)
+    for entry in elements(_sequence(data), _WHAT):
+        if entry[0] != SEQUENCE:
+            raise EvidenceMalformed(f"{_WHAT}: entry has tag 0x{entry[0]:02x}, want a SEQUENCE")
+        number, value = _pair(entry[2:] if entry[1] < 0x80 else content(entry, _WHAT), named)
         if number in found:
             raise EvidenceMalformed(f"{_WHAT}: entry {number} appears twice")
         found[number] = value
     return found
 
 
-def _pair(pair: bytes, path: tuple[int, ...]) -> tuple[int, bytes]:
-    tag, oid, end = read_element(pair, 0, _WHAT)
-    prefix = _PREFIX + bytes(path)
-    if tag != _OID or len(oid) != len(prefix) + 1 or not oid.startswith(prefix) or oid[-1] >= 0x80:
-        raise EvidenceMalformed(f"{_WHAT}: entry is named {oid[:16].hex()}, want {prefix.hex()} and one number")
-    _, _, after = read_element(pair, end, _WHAT)
-    if after != len(pair):
-        raise EvidenceMalformed(f"{_WHAT}: entry {oid[-1]} has more than a name and a value")
-    return oid[-1], pair[end:]
+def _pair(pair: bytes, named: bytes) -> tuple[int, bytes]:
+    """The last number of an OID that begins with ``named``, and what follows: whoever reads that wants one element."""
+    place = len(named)
+    if len(pair) <= place or not pair.startswith(named) or pair[place] >= 0x80:
+        raise EvidenceMalformed(f"{_WHAT}: entry is named {pair[:16].hex()}, want {named.hex()} and one number")
+    return pair[place], pair[place + 1 :]
 
 
 def _only(entries: dict[int, bytes], wanted: range, where: str) -> None:
@@ -104,10 +100,9 @@ def _only(entries: dict[int, bytes], wanted: range, where: str) -> None:
 
 
 def _sequence(data: bytes) -> bytes:
-    tag, content, end = read_element(data, 0, _WHAT)
-    if tag != _SEQUENCE or end != len(data):
-        raise EvidenceMalformed(f"{_WHAT}: want one SEQUENCE")
-    return content
+    if data[:1] != bytes([SEQUENCE]):
+        raise EvidenceMalformed(f"{_WHAT}: want one SEQUENCE, got {data[:4].hex()}")
+    return content(data, _WHAT)
 
 
 def _octets(data: bytes, length: int, word: str) -> bytes:
@@ -119,10 +114,9 @@ def _octets(data: bytes, length: int, word: str) -> bytes:
 
 def _sgx_type(data: bytes) -> int:
     """ENUMERATED; encoded like an INTEGER in certificates of other tools, which is refused."""
-    tag, content, end = read_element(data, 0, _WHAT)
-    if tag != _ENUMERATED or end != len(data) or len(content) != 1 or content[0] > 2:
+    if len(data) != 3 or not data.startswith(_ENUMERATED) or data[2] > 2:
         raise EvidenceMalformed(f"{_WHAT}: SGX type: got {data[:8].hex()}, want ENUMERATED 0, 1 or 2")
-    return content[0]
+    return data[2]
 
 
 def _flags(data: bytes) -> tuple[bool, bool, bool]:

@@ -7,6 +7,7 @@ A.4, table "Enclave Report Body". Integers are little-endian.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 from attest.evidence.errors import EvidenceMalformed
@@ -40,6 +41,11 @@ class SgxReportBody:
     configsvn: int
     isvfamilyid: bytes
     report_data: bytes
+
+    @property
+    def sha256(self) -> bytes:
+        """Of the whole body: what the PCK key signs of a quoting enclave's report."""
+        return hashlib.sha256(self.raw).digest()
 
     @property
     def attributes_raw(self) -> bytes:

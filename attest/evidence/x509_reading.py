@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from attest.evidence.der import SEQUENCE, read_element
+from attest.evidence.der import SEQUENCE, content, elements, read_element
 from attest.evidence.errors import EvidenceMalformed
 
 MAX_CERTIFICATE = 16 * 1024
@@ -29,30 +31,35 @@ def check_size(der: bytes, most: int, what: str) -> None:
         raise EvidenceMalformed(f"{what}: {len(der)} bytes, want at most {most}")
 
 
-def check_unsigned_fields(der: bytes, signature: bytes, what: str) -> None:
-    """The two fields of a certificate or list that nobody signs leave no room for a second spelling.
+class Frame(NamedTuple):
+    """A certificate or revocation list, taken apart. ``signed`` is what ``signature`` covers, with its header.
 
-    The algorithm is the one named inside, byte for byte (RFC 5280, sections 4.1.1.2 and 5.1.1.2), and no bits at the
-    signature's end do not count: it is whole bytes.
+    ``fields`` are those of ``signed``, each with its header, from its AlgorithmIdentifier on: then the issuer, and in a
+    certificate validity, subject and SubjectPublicKeyInfo. ``algorithm`` is the one beside the signature.
     """
-    if not der.endswith(b"\0" + signature):
+
+    signed: bytes
+    fields: list[bytes]
+    algorithm: bytes
+    signature: bytes
+
+
+def read_frame(der: bytes, what: str) -> Frame:
+    """Of bytes that a library has read as a certificate or list. Nothing that nobody signs has a second spelling:
+
+    the algorithm is the one named inside, byte for byte (RFC 5280, sections 4.1.1.2 and 5.1.1.2), and no bits at the
+    signature's end do not count: it is whole bytes. Raises :class:`EvidenceMalformed`.
+    """
+    signed, algorithm, bits = elements(content(der, what), what)
+    fields = elements(content(signed, what), what)
+    # Version and serial number come first where there are any; the algorithm is the first SEQUENCE.
+    start = next(place for place, field in enumerate(fields) if field[0] == SEQUENCE)
+    signature = content(bits, what)
+    if signature[:1] != b"\0":
         raise EvidenceMalformed(f"{what}: its signature is not a whole number of bytes")
-    _, fields, _ = read_element(der, 0, what)
-    _, signed, start = read_element(fields, 0, what)
-    _, _, end = read_element(fields, start, what)
-    if _algorithm(signed, what) != fields[start:end]:
+    if fields[start] != algorithm:
         raise EvidenceMalformed(f"{what}: names another signature algorithm outside than inside of what is signed")
-
-
-def _algorithm(signed: bytes, what: str) -> bytes:
-    """The first SEQUENCE of a TBSCertificate or TBSCertList, after version and serial number: AlgorithmIdentifier."""
-    offset = 0
-    while offset < len(signed):
-        tag, _, end = read_element(signed, offset, what)
-        if tag == SEQUENCE:
-            return signed[offset:end]
-        offset = end
-    return b""
+    return Frame(signed, fields[start:], algorithm, signature[1:])
 
 
 def signed_part(der: bytes, what: str) -> bytes:

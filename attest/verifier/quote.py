@@ -87,7 +87,7 @@ class QuoteVerifier:
         """
         _check_arguments(now, expected_report_data)
         platform = self._platform(quote, collateral)
-        if not platform.signed_by_key(quote.signature, quote.signed_sha256):
+        if not platform.key.verifies(quote.signature, quote.signed_sha256):
             raise VerificationFailed("signature", "quote: the signature does not verify under the attestation key")
         judged = self._judge(quote, platform, collateral, now)
         if expected_report_data is not None and not hmac.compare_digest(quote.body.report_data, expected_report_data):
@@ -116,12 +116,12 @@ class QuoteVerifier:
 
     def _judge(self, quote: Quote, platform: QuotingPlatform, pool: IntelCollateral, now: datetime) -> Judged:
         """Steps 7, 8 and 12 to 16, remembered for the span of time in which nothing they rest on changes."""
-        leaf, body = platform.chain.leaf, quote.body
+        body = quote.body
         seam = b"sgx"
         if isinstance(body, TdReportBody):
             # TEE_TCB_SVN to SEAMATTRIBUTES are its first 120 bytes.
-            seam = body.raw[:120] + (body.tee_tcb_svn2 or b"")
-        key = (id(pool), leaf.sha256 + platform.qe.raw, seam)
+            seam = body.raw[:120] if body.tee_tcb_svn2 is None else body.raw[:120] + body.tee_tcb_svn2
+        key = (id(pool), platform.judged_by, seam)
         known = self._judged.get(key)
         if known is not None and known.pool is pool and known.since < now < known.until:
             return known

@@ -82,7 +82,8 @@ class Judgement:
                     hint="attest collateral fetch, or --at a time at which it was current",
                 )
             used.append(self._signer_of(what, item, chains))
-        states = [revocation(chain, self._pool.crls, self._now, self._cache) for chain in used]
+        once = {id(chain): chain for chain in used}.values()  # one signer for both, as a rule
+        states = [revocation(chain, self._pool.crls, self._now, self._cache) for chain in once]
         worst = next(state for name in (NOT_CHECKED, STALE, GOOD) for state in states if state.state == name)
         return used, worst
 

@@ -6,15 +6,13 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from attest.endorsement.errors import VerificationFailed
-from attest.endorsement.intel import IntelAnchors, IntelCache, IntelChain, raw_signature_verifies
+from attest.endorsement.intel import IntelAnchors, IntelCache, IntelChain
 from attest.endorsement.intel_pool import IntelCollateral
-from attest.endorsement.p256 import Verifies, fastest
 from attest.endorsement.pck import platform_chain
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.intel_certificate import PCK_AUTHORITIES
+from attest.evidence.p256 import SPKI_HEADER, P256Key, p256_key
 from attest.evidence.quote import INTEL_QE_VENDOR, Quote
 from attest.evidence.sgx_extension import SgxExtension
 from attest.evidence.sgx_report import SgxReportBody
@@ -23,13 +21,17 @@ from policy.claims import PckClaims
 
 @dataclass(frozen=True, slots=True)
 class QuotingPlatform:
-    """Certificate chain, attestation key and quoting enclave. No judgement about time."""
+    """Certificate chain, attestation key and quoting enclave. No judgement about time.
+
+    ``judged_by`` is all of it that a judgement looks at: the PCK certificate's digest and the QE report.
+    """
 
     chain: IntelChain
     sgx: SgxExtension
-    signed_by_key: Verifies
+    key: P256Key
     qe: SgxReportBody
     pck: PckClaims
+    judged_by: bytes
 
 
 def check_vendor(quote: Quote) -> None:
@@ -46,7 +48,7 @@ def platform_of(quote: Quote, pool: IntelCollateral, anchors: IntelAnchors, cach
     sgx = chain.leaf.sgx
     if sgx is None:
         raise TypeError("a PCK certificate without an SGX extension")
-    if not raw_signature_verifies(chain.leaf.key, quote.qe_report_signature, quote.qe_report.raw):
+    if not chain.leaf.key.verifies(quote.qe_report_signature, quote.qe_report.sha256):
         raise VerificationFailed("qe-report", "quote: the QE report's signature does not verify under the PCK key")
     bound = hashlib.sha256(quote.attestation_key + quote.qe_auth_data).digest() + bytes(32)
     if not hmac.compare_digest(quote.qe_report.report_data, bound):
@@ -57,12 +59,17 @@ def platform_of(quote: Quote, pool: IntelCollateral, anchors: IntelAnchors, cach
         )
     ca = PCK_AUTHORITIES[chain.certificates[1].role]
     return QuotingPlatform(
-        chain, sgx, fastest(_point(quote.attestation_key)), quote.qe_report, PckClaims(ca=ca, **sgx._asdict())
+        chain=chain,
+        sgx=sgx,
+        key=_attestation_key(quote),
+        qe=quote.qe_report,
+        pck=PckClaims(ca=ca, **sgx._asdict()),
+        judged_by=chain.leaf.sha256 + quote.qe_report.raw,
     )
 
 
-def _point(key: bytes) -> ec.EllipticCurvePublicKey:
+def _attestation_key(quote: Quote) -> P256Key:
     try:
-        return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + key)
+        return p256_key(SPKI_HEADER + quote.attestation_key)
     except ValueError:
         raise EvidenceMalformed("quote: the attestation key is no point of P-256") from None

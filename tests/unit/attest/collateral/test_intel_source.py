@@ -21,7 +21,7 @@ from attest.collateral.intel_source import IntelHeld, PcsSource
 from attest.collateral.intel_wanted import Channel, IntelKind, IntelWanted, Tee, intel_wanted_from_name
 from attest.collateral.limits import Tls
 from attest.emulator.td_pki import Validity
-from attest.endorsement.intel import INTEL_ROOT_KEY, INTEL_ROOT_POINT, IntelAnchors
+from attest.endorsement.intel import INTEL_ROOT_KEY, INTEL_ROOT_SPKI, IntelAnchors
 from attest.endorsement.intel_pool import IntelCollateral
 from attest.evidence.intel_certificate import IntelRole
 from tests.fakes.intel_pki import FMSPC, LIFE, NOW, FakeIntelPki, stamp
@@ -285,8 +285,7 @@ def test_a_pccs_is_authenticated_by_the_authority_that_was_named(
 
 
 def test_intels_root_key_is_the_one_that_is_pinned_by_digest() -> None:
-    header = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
-    assert hashlib.sha256(header + INTEL_ROOT_POINT).digest() == INTEL_ROOT_KEY
+    assert hashlib.sha256(INTEL_ROOT_SPKI).digest() == INTEL_ROOT_KEY
 
 
 def test_intels_real_root_lists_verify_without_a_certificate(vectors: Path) -> None:

@@ -6,9 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from attest.emulator.td_pki import Validity, sign_raw
+from attest.emulator.td_pki import Validity
 from attest.endorsement.errors import EndorsementMissing, VerificationFailed
 from attest.endorsement.intel import (
     INTEL_ROOT_KEY,
@@ -16,17 +15,15 @@ from attest.endorsement.intel import (
     IntelCache,
     check_dates,
     pck_chain,
-    raw_signature_verifies,
     revocation,
     tcb_signing_chains,
 )
 from attest.endorsement.intel_pool import IntelCollateral
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.intel_certificate import IntelCertificate, IntelCrl, IntelRole
-from tests.fakes.intel_pki import LIFE, NOW, FakeIntelPki, key_of
+from tests.fakes.intel_pki import LIFE, NOW, FakeIntelPki
 
 WORLD = FakeIntelPki()
-ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 OLD = Validity(NOW - timedelta(days=60), NOW - timedelta(days=30))
 OLDER = Validity(NOW - timedelta(days=90), NOW + timedelta(days=90))
 LATER = Validity(NOW + timedelta(seconds=1), NOW + timedelta(days=30))
@@ -211,20 +208,6 @@ def test_a_tcb_signer_under_an_authority_is_no_tcb_signer() -> None:
     pool = IntelCollateral.of(parsed(below.issuer_chain[0], *below.chain[1:]))
     with pytest.raises(VerificationFailed, match="is not issued by"):
         tcb_signing_chains(pool, below.anchors, IntelCache())
-
-
-@pytest.mark.parametrize(("r", "s"), [(0, 1), (1, 0), (ORDER, 1), (1, ORDER), (2**256 - 1, 2**256 - 1), (0, 0)])
-def test_numbers_outside_the_group_never_verify(r: int, s: int) -> None:
-    signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")
-    assert not raw_signature_verifies(key_of("PCK").public_key(), signature, b"data")
-
-
-def test_a_raw_signature_verifies_its_own_data_under_its_own_key() -> None:
-    key: ec.EllipticCurvePrivateKey = key_of("PCK")
-    signature = sign_raw(key, b"data")
-    assert raw_signature_verifies(key.public_key(), signature, b"data")
-    assert not raw_signature_verifies(key.public_key(), signature, b"datb")
-    assert not raw_signature_verifies(key_of("ROOT").public_key(), signature, b"data")
 
 
 def test_every_flipped_bit_of_every_certificate_is_refused() -> None:

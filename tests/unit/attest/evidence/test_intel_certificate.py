@@ -30,9 +30,9 @@ WORLD = FakeIntelPki()
 ROLES = ("ROOT", "PLATFORM_CA", "PROCESSOR_CA", "PCK", "TCB_SIGNING")
 
 
-def builder(name: str = IntelRole.TCB_SIGNING.value, key: Any = None) -> x509.CertificateBuilder:
-    """A certificate of this name without any extension."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+def builder(name: str | x509.Name = IntelRole.TCB_SIGNING.value, key: Any = None) -> x509.CertificateBuilder:
+    """A certificate of this (common) name without any extension."""
+    subject = name if isinstance(name, x509.Name) else x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -123,6 +123,19 @@ def test_an_sgx_extension_elsewhere_is_refused(role: IntelRole) -> None:
         IntelCertificate.parse(issue(role, key_of("PCK"), None, LIFE, 1, SGX).der)
 
 
+def test_a_negative_serial_number_is_refused() -> None:
+    good = signed(builder())
+    with pytest.raises(EvidenceMalformed, match="serial number is negative"):
+        IntelCertificate.parse(good.replace(b"\x02\x01\x05\x30", b"\x02\x01\x85\x30", 1))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_common_name_is_found_wherever_it_stands(place: int) -> None:
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Intel Corporation")]
+    attributes.insert(place, x509.NameAttribute(NameOID.COMMON_NAME, IntelRole.TCB_SIGNING.value))
+    assert IntelCertificate.parse(signed(builder(x509.Name(attributes)))).role is IntelRole.TCB_SIGNING
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"\x30\0", WORLD.root_der[:-1], WORLD.root_der + b"\0", bytes(MAX_CERTIFICATE + 1)]
 )
@@ -137,7 +150,10 @@ def test_a_list_is_read() -> None:
     assert found.issuer_role is IntelRole.PLATFORM_CA
     assert (found.this_update, found.next_update) == CURRENT
     assert found.number == 9
-    assert found.revoked == {WORLD.issued("PCK").certificate.serial_number}
+    serial = WORLD.issued("PCK").certificate.serial_number
+    assert [found.revokes(number) for number in (serial - 1, serial, serial + 1, 0, 1 << 160)] == [
+        False, True, False, False, False,
+    ]  # fmt: skip
 
 
 def test_a_list_of_somebody_who_is_no_authority_is_refused() -> None:
