@@ -113,12 +113,14 @@ class PolicySettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The whole file. ``database`` is a file, or a PostgreSQL address; ``token_key_life`` when a signing key is due."""
+    """The whole file. ``database`` is a file, or a PostgreSQL address; ``token_key_life`` when a signing key is due.
+    Without ``token_key_file`` the keys that sign tokens are in the database.
+    """
 
     server: ServerSettings
     database: Path | str
     master_key_file: Path
-    token_key_file: Path
+    token_key_file: Path | None
     answer_key_file: Path | None
     policy: PolicySettings
     collateral: CollateralSettings
@@ -197,7 +199,7 @@ def _decode(root: Table, folder: Path) -> Settings:
         server=_server(server, folder),
         database=_store(store, folder),
         master_key_file=_master_key(keys, folder),
-        token_key_file=_path(keys, "token_key_file", folder),
+        token_key_file=_token_keys(keys, folder),
         answer_key_file=_path(keys, "answer_key_file", folder) if keys.has("answer_key_file") else None,
         vault_file=_path(keys, "vault", folder) if keys.has("vault") else None,
         policy=_policy(policy, folder),
@@ -354,6 +356,15 @@ def _master_key(table: Table, folder: Path) -> Path:
     if not name or "/" in name:
         table.problem("master_key_credential", f'got "{name[:40]}", want the name of a credential')
     return Path(directory or "") / name
+
+
+def _token_keys(table: Table, folder: Path) -> Path | None:
+    if not table.has("token_keys"):
+        return _path(table, "token_key_file", folder)
+    if table.has("token_key_file"):
+        table.problem("token_keys", "want either this or token_key_file, not both")
+    table.choice("token_keys", ("database",), "database")
+    return None
 
 
 def _limits(table: Table) -> LimitSettings:

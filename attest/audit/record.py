@@ -48,6 +48,7 @@ NOTICED = (COLLATERAL_CHANGE, KEYS_CHANGE, ROLES_CHANGE, SETTINGS_CHANGE)
 """What the service stands on, put on record by looking."""
 BACKUP = "backup"
 RESTORE = "restore"
+TOKEN_KEY = "token-key"  # noqa: S105  # the name of an event
 TOKEN_REVOKE = "token-revoke"  # noqa: S105  # the name of an event
 
 

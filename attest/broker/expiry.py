@@ -23,7 +23,7 @@ from attest.collateral.intel_status import intel_status
 from attest.collateral.published import published_authorities
 from attest.collateral.status import cache_status
 from attest.keys.ring import ring_begins
-from attest.store import grants
+from attest.store import grants, token_keys
 from attest.store.engine import Database
 
 DAYS = (1, 7, 30)
@@ -56,7 +56,7 @@ class Expiries:
         Raises StoreUnavailable, ServiceMisconfigured while no policy is in force, CollateralUnreadable.
         """
         rules = self.rules.current()
-        found = [*_certificates(self.watched), *_token_keys(self.watched), *_rules(rules)]
+        found = [*_certificates(self.watched), *self._token_keys(), *_rules(rules)]
         found += [*_folder(self.collateral), *cached(self.collateral, rules, now)]
         with self.database.read() as tx:
             found += [
@@ -64,6 +64,19 @@ class Expiries:
                 for path, given in grants.all_in_force(tx, now)
             ]
         return ordered(found)
+
+    def _token_keys(self) -> Iterator[Expiring]:
+        """The newest key is due when it has signed for long enough and no successor is there."""
+        path, life = self.watched.token_keys, self.watched.key_life
+        if life is None:
+            return
+        if path is not None:
+            begun = ring_begins(path)
+        else:
+            with self.database.read() as tx:
+                begun = tuple((row.kid, row.begins) for row in token_keys.every(tx))
+        for name, begins in begun[-1:]:
+            yield Expiring("token-key", name, begins + life, begins)
 
 
 def ordered(found: list[Expiring]) -> tuple[Expiring, ...]:
@@ -105,14 +118,6 @@ def _certificates(watched: Watched) -> Iterator[Expiring]:
         for number, certificate in enumerate(found, 1):
             shown = f"{name} ({path.name})" if len(found) == 1 else f"{name} ({path.name}, number {number})"
             yield Expiring("certificate", shown, certificate.not_valid_after_utc, certificate.not_valid_before_utc)
-
-
-def _token_keys(watched: Watched) -> Iterator[Expiring]:
-    """The newest key is due when it has signed for long enough and no successor is there."""
-    if watched.token_keys is None or watched.key_life is None:
-        return
-    name, begins = ring_begins(watched.token_keys)[-1]
-    yield Expiring("token-key", name, begins + watched.key_life, begins)
 
 
 def _rules(rules: Rules) -> Iterator[Expiring]:

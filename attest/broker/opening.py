@@ -15,9 +15,10 @@ from attest.broker.policies import apply_policy, is_in_force, versions
 from attest.broker.rules import active_document
 from attest.broker.service import Service
 from attest.broker.token import TokenSettings
+from attest.broker.token_keys import StoredRing
 from attest.broker.watched import Watched
-from attest.keys.master import load_master_keys
-from attest.keys.ring import SigningRing
+from attest.keys.master import MasterKeys, load_master_keys
+from attest.keys.ring import KeyRing, SigningRing
 from attest.keys.signing import load_signing_key
 from attest.keys.statement import POLICY, Signed, Signers, signature_beside, unwrap
 from attest.keys.vault import Vault
@@ -40,11 +41,12 @@ def open_database(settings: Settings) -> Database:
 
 def open_service(settings: Settings) -> Service:
     """Read the keys and open the database. Raises KeyFileRefused, StoreUnsupported, StoreUnavailable."""
-    limits = settings.limits
+    limits, database = settings.limits, open_database(settings)
+    master_keys = load_master_keys(settings.master_key_file)
     return Service(
-        database=open_database(settings),
-        master_keys=load_master_keys(settings.master_key_file),
-        signing_keys=SigningRing(settings.token_key_file),
+        database=database,
+        master_keys=master_keys,
+        signing_keys=ring_of(settings, database, master_keys),
         token=TokenSettings(
             settings.issuer,
             settings.audience,
@@ -61,6 +63,13 @@ def open_service(settings: Settings) -> Service:
         vault=vault_of(settings),
         limits=Limits.of(limits.address_per_minute, limits.chip_per_minute, limits.queue, limits.host_per_minute),
     )
+
+
+def ring_of(settings: Settings, database: Database, master_keys: MasterKeys) -> KeyRing:
+    """The keys that sign tokens, from files or from the database. Raises KeyFileRefused, and as StoredRing does."""
+    if settings.token_key_file is None:
+        return StoredRing(database, master_keys)
+    return SigningRing(settings.token_key_file)
 
 
 def vault_of(settings: Settings) -> Vault | None:

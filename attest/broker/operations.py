@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from attest.audit.record import (
-    KEYS_REWRAP,
     REFERENCE_ADD,
     REFERENCE_RETIRE,
     RESOURCE_DELETE,
@@ -20,7 +19,7 @@ from attest.audit.record import (
 from attest.broker.errors import RequestMalformed, RotationState
 from attest.broker.rules import remember_set
 from attest.broker.trail import append
-from attest.keys.envelope import Sealed, rewrap, seal
+from attest.keys.envelope import seal
 from attest.keys.master import MasterKeys
 from attest.keys.statement import REFERENCE, Signed, Signers, envelope, unwrap
 from attest.store import blobs, disk_keys, rules, secrets
@@ -110,26 +109,6 @@ def generate_resource(
         return put_resource(database, keys, NewResource(path, value, replace=replace), by)
     finally:
         value.wipe()
-
-
-def rewrap_all(database: Database, keys: MasterKeys, by: By) -> int:
-    """Wrap every data key anew under the newest master key; returns how many were under another, or under an older
-    version of it.
-
-    One transaction: all or none. Values and their versions stay as they are. Raises SealBroken, KeyUnavailable.
-    """
-    newest = keys.newest
-    key = keys.get(newest)
-    with database.write() as tx:
-        old = [row for row in secrets.all_sealed(tx) if row.master_key_id != newest or key.outdated(row.wrapped_key)]
-        for row in old:
-            sealed = Sealed(row.master_key_id, row.wrapped_key, row.ciphertext)
-            again = rewrap(keys, row.path, row.version, sealed)
-            secrets.rewrapped(tx, row, again.master_key_id, again.wrapped_key)
-        if old:
-            body = {"resources": len(old), "from": sorted({row.master_key_id for row in old})}
-            append(tx, Event(by.now, KEYS_REWRAP, newest, "rewrapped", by.actor, body))
-    return len(old)
 
 
 def delete_resource(database: Database, path: ResourcePath, by: By) -> int:

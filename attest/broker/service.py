@@ -15,7 +15,7 @@ from attest.broker.rules import RulesInForce
 from attest.broker.token import TokenSettings
 from attest.broker.watched import Watched
 from attest.keys.master import MasterKeys
-from attest.keys.ring import SigningRing
+from attest.keys.ring import KeyRing
 from attest.keys.signing import SigningKey
 from attest.keys.statement import Signers
 from attest.keys.vault import Vault
@@ -32,7 +32,7 @@ class Service:
 
     database: Database
     master_keys: MasterKeys
-    signing_keys: SigningRing
+    signing_keys: KeyRing
     token: TokenSettings
     collateral: ServiceCollateral
     challenge_lifetime: timedelta = timedelta(minutes=2)

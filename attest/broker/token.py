@@ -19,7 +19,7 @@ from typing import Any
 import jwt
 
 from attest.broker.errors import TokenRefused
-from attest.keys.ring import SigningRing
+from attest.keys.ring import KeyRing
 from attest.keys.signing import SigningKey
 from policy.decide import Decision
 
@@ -87,7 +87,7 @@ def issue(
     return Issued(text, token_id, datetime.fromtimestamp(end, tz=now.tzinfo))
 
 
-def token_id_of(keys: SigningRing, settings: TokenSettings, text: str, *, now: datetime) -> str:
+def token_id_of(keys: KeyRing, settings: TokenSettings, text: str, *, now: datetime) -> str:
     """Verify one of our tokens at ``now`` and return its ``jti``. Raises TokenRefused."""
     payload = verified_payload(keys, settings, text)
     start, end, token_id = payload["nbf"], payload["exp"], payload["jti"]
@@ -98,7 +98,7 @@ def token_id_of(keys: SigningRing, settings: TokenSettings, text: str, *, now: d
     return token_id
 
 
-def verified_payload(keys: SigningRing, settings: TokenSettings, text: str) -> dict[str, Any]:
+def verified_payload(keys: KeyRing, settings: TokenSettings, text: str) -> dict[str, Any]:
     """The payload of a token that one of our keys signed, its times not yet compared. Raises TokenRefused."""
     if len(text) > MAX_TOKEN:
         raise TokenRefused(f"token: {len(text)} characters, want at most {MAX_TOKEN}")

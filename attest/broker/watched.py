@@ -11,7 +11,9 @@ from attest.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """``certificates`` by what they are for; ``key_life``: a token key is due so long after it began to sign."""
+    """``certificates`` by what they are for; ``key_life``: a token key is due so long after it began to sign. Without
+    ``token_keys`` such keys are looked for in the database.
+    """
 
     certificates: tuple[tuple[str, Path], ...] = ()
     token_keys: Path | None = None

@@ -145,7 +145,7 @@ def _break_glass(args: Namespace) -> dict[str, Any]:
 
 def _rewrap(args: Namespace) -> dict[str, Any]:
     from attest.broker.opening import open_database
-    from attest.broker.operations import rewrap_all
+    from attest.broker.rewrapping import rewrap_all
     from attest.cli.common import by_local_user, settings_of
     from attest.keys.master import load_master_keys
 

@@ -6,20 +6,21 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 from attest.audit.record import Actor
 from attest.broker.operations import By
 from attest.broker.policies import apply_policy
+from attest.broker.token_keys import rotate
 from attest.cli.new_dashboard import dashboard_table, make_dashboard
 from attest.cli.policy_file import PLACEHOLDER, raw_policy
 from attest.keys.authority import Credential, issue_operator, issue_server, make_authority
 from attest.keys.files import write_new, write_private
 from attest.keys.log_key import make_log_key
-from attest.keys.master import KEY_BYTES, master_key_line
-from attest.keys.signing import ES384, make_signing_key
+from attest.keys.master import KEY_BYTES, load_master_keys, master_key_line
+from attest.keys.signing import ES256, ES384, make_signing_key
 from attest.settings import load_settings
 from attest.store.engine import Database
 from attest.store.errors import StoreUnavailable
@@ -66,7 +67,7 @@ workers = 2                           # processes that serve guests, about one f
 [keys]
 master_key_file = "master.key"        # or master_key_credential = "NAME" (systemd LoadCredential=)
 answer_key_file = "answer.key"        # signs answers to guests that pin it ([attestation] pins, from answer.pin)
-token_key_file = "token.key"          # or a folder of keys, which attest token rotate adds to without a restart
+{token_keys}
 
 [policy]
 file = "policy.toml"                  # put in force by `attest serve` and `attest policy apply`
@@ -112,6 +113,13 @@ challenge_seconds = 120
 """
 
 
+_KEYS_IN_FILES = """\
+token_key_file = "token.key"          # or a folder of keys, which attest token rotate adds to without a restart; or
+# token_keys = "database"             # every replica's: attest token rotate --after 0 makes the first"""
+_KEYS_IN_DATABASE = """\
+token_keys = "database"               # every replica's: attest token rotate; or token_key_file, a file or a folder"""
+
+
 @dataclass(frozen=True, slots=True)
 class NewService:
     """What ``attest init`` was asked for. ``database``: a PostgreSQL address, ``None`` for a SQLite file;
@@ -144,7 +152,8 @@ def make_service(new: NewService, now: datetime) -> tuple[str, ...]:
         raise StoreUnavailable(f"folder {new.folder}: {exc.strerror}") from None
     _certificates(new, now)
     write_private(new.folder / "master.key", master_key_line(SecretBytes(os.urandom(KEY_BYTES))))
-    make_signing_key(new.folder / "token.key")
+    if new.database is None:
+        make_signing_key(new.folder / "token.key")
     pin = make_signing_key(new.folder / "answer.key", ES384).kid
     write_new(new.folder / "answer.pin", f"{pin}\n".encode())
     origin = f"{new.names[0] if new.names else 'localhost'}/audit"
@@ -153,7 +162,10 @@ def make_service(new: NewService, now: datetime) -> tuple[str, ...]:
     database = Database(new.database or new.folder / "attest.db")
     database.create()
     write_new(new.folder / "policy.toml", policy)
-    apply_policy(database, policy, By(Actor("local", "attest init"), now))
+    by = By(Actor("local", "attest init"), now)
+    apply_policy(database, policy, by)
+    if new.database is not None:
+        rotate(database, load_master_keys(new.folder / "master.key"), 0, ES256, timedelta(), by)
     database.close()
     online = "false" if new.emulated_root else "true"  # no maker knows an emulated chip
     store = 'path = "attest.db"' if new.database is None else f"url = {json.dumps(new.database)}"
@@ -165,6 +177,7 @@ def make_service(new: NewService, now: datetime) -> tuple[str, ...]:
         admin_listen=new.admin_listen,
         online=online,
         store=store,
+        token_keys=_KEYS_IN_FILES if new.database is None else _KEYS_IN_DATABASE,
         origin=origin,
         collateral=collateral,
     )

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from attest.settings import Settings
 
 DESCRIPTION = (
     "Show, introspect or revoke attestation tokens, and rotate the keys they are signed with. "
@@ -15,7 +19,7 @@ DESCRIPTION = (
 
 def add_arguments(parser: ArgumentParser) -> None:
     """``show``, ``introspect``, ``revoke``, ``keys``, ``rotate``."""
-    from attest.cli.common import add_config, add_json
+    from attest.cli.common import add_json
     from attest.cli.remote import add_where
 
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -32,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     rotate.add_argument("--alg", choices=("ES256", "ES384"), default="ES256", help="ES256 (P-256) or ES384 (P-384)")
     for child in (show, introspect, revoke, keys, rotate):
-        (add_config if child is rotate else add_where)(child)
+        add_where(child)
         add_json(child)
 
 
@@ -57,6 +61,8 @@ def _ask(args: Namespace) -> int:
     if args.action == "introspect":
         text = sys.stdin.read(MAX_TOKEN + 2).strip().encode()
         found = ask_json(args, "POST", "/cvm/v0/token/introspect", {}, text)
+    elif args.action == "rotate":
+        found = ask_json(args, "POST", "/cvm/v0/token-key", {"after": str(args.after), "alg": args.alg})
     else:
         method, query = ("GET", {}) if args.action == "show" else ("DELETE", {"reason": args.reason})
         found = ask_json(args, method, f"/cvm/v0/token/{quote(args.id, safe='')}", query)
@@ -98,11 +104,18 @@ def _revoke(args: Namespace) -> int:
 
 
 def _keys(args: Namespace) -> int:
+    from attest.broker.opening import open_database, ring_of
     from attest.cli.common import settings_of
+    from attest.keys.master import load_master_keys
     from attest.keys.ring import load_ring, ring_json
 
-    ring = load_ring(settings_of(args).token_key_file)
-    return _print_keys(args, {"keys": [ring_json(entry) | {"file": str(entry.path)} for entry in ring]})
+    settings = settings_of(args)
+    if settings.token_key_file is not None:
+        found = [ring_json(entry) | {"file": str(entry.path)} for entry in load_ring(settings.token_key_file)]
+    else:
+        ring = ring_of(settings, open_database(settings), load_master_keys(settings.master_key_file))
+        found = list(map(ring_json, ring.entries()))
+    return _print_keys(args, {"keys": found})
 
 
 def _print_keys(args: Namespace, found: Mapping[str, Any]) -> int:
@@ -111,23 +124,37 @@ def _print_keys(args: Namespace, found: Mapping[str, Any]) -> int:
     if args.json:
         print_json({"schema": "attest.token.keys/1", **found})
     else:
-        print_table([("KID", "ALG", "SIGNS FROM", "FILE"), *(tuple(entry.values()) for entry in found["keys"])])
+        rows = [tuple(value or "-" for value in entry.values()) for entry in found["keys"]]
+        print_table([("KID", "ALG", "SIGNS FROM", "FILE"), *rows])
     return 0
 
 
 def _rotate(args: Namespace) -> int:
+    from attest.broker.opening import open_database
+    from attest.broker.token_keys import rotate, rotation_json
+    from attest.cli.common import by_local_user, settings_of
+    from attest.keys.master import load_master_keys
+    from attest.keys.signing import ALGORITHMS
+
+    settings = settings_of(args)
+    if settings.token_key_file is not None:
+        return _print(args, "attest.token.rotate/1", _rotate_files(args, settings, settings.token_key_file))
+    keys, algorithm = load_master_keys(settings.master_key_file), ALGORITHMS[args.alg]
+    done = rotate(open_database(settings), keys, args.after, algorithm, settings.token_lifetime, by_local_user())
+    return _print(args, "attest.token.rotate/1", rotation_json(done))
+
+
+def _rotate_files(args: Namespace, settings: Settings, folder: Path) -> dict[str, Any]:
     from datetime import UTC, datetime, timedelta
 
-    from attest.audit.canonical import rfc3339
     from attest.broker.housekeeping import Housekeeper
     from attest.broker.opening import open_database, open_service
-    from attest.cli.common import by_local_user, settings_of
-    from attest.keys.ring import add_key, retire_keys
+    from attest.cli.common import by_local_user
+    from attest.keys.ring import add_key, retire_keys, ring_json
     from attest.keys.signing import ALGORITHMS
     from policy.errors import ConfigInvalid
 
-    settings = settings_of(args)
-    folder, now = settings.token_key_file, datetime.now(UTC)
+    now = datetime.now(UTC)
     if not 0 <= args.after <= 86400:
         raise ConfigInvalid("--after", (f"got {args.after}, want 0..86400",))
     if not folder.is_dir():
@@ -137,14 +164,7 @@ def _rotate(args: Namespace) -> int:
     made = add_key(folder, now + timedelta(seconds=args.after), ALGORITHMS[args.alg])
     old = retire_keys(folder, now, settings.token_lifetime)
     Housekeeper.of(open_service(settings), settings).look_at_keys(now, by_local_user().actor)
-    found = {
-        "kid": made.key.kid,
-        "alg": made.key.algorithm,
-        "begins": rfc3339(made.begins),
-        "file": str(made.path),
-        "erased": [entry.key.kid for entry in old],
-    }
-    return _print(args, "attest.token.rotate/1", found)
+    return {**ring_json(made), "file": str(made.path), "erased": [entry.key.kid for entry in old]}
 
 
 def _print(args: Namespace, schema: str, found: Mapping[str, object]) -> int:
@@ -153,5 +173,5 @@ def _print(args: Namespace, schema: str, found: Mapping[str, object]) -> int:
     if args.json:
         print_json({"schema": schema, **found})
     else:
-        print_table(list(found.items()))
+        print_table([(name, "-" if value is None else value) for name, value in found.items()])
     return 0

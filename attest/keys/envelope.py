@@ -16,7 +16,6 @@ from attest.keys.context import context
 from attest.keys.master import KEY_BYTES, MasterKeys
 from attest.keys.wrapping import Random, decrypt, encrypt
 from policy.secret import SecretBytes
-from policy.vocab import ResourcePath
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +27,9 @@ class Sealed:
     ciphertext: bytes
 
 
-def seal(
-    keys: MasterKeys, path: ResourcePath, version: int, value: SecretBytes, *, random: Random = os.urandom
-) -> Sealed:
-    """Encrypt ``value`` for this path and version under a fresh data key."""
+def seal(keys: MasterKeys, path: str, version: int, value: SecretBytes, *, random: Random = os.urandom) -> Sealed:
+    """Encrypt ``value`` for this path and version under a fresh data key. A path that no resource can have is one for
+    other things the service keeps."""
     data_key = SecretBytes(random(KEY_BYTES))
     key_id = keys.newest
     sealed = Sealed(
@@ -43,7 +41,7 @@ def seal(
     return sealed
 
 
-def unseal(keys: MasterKeys, path: ResourcePath, version: int, sealed: Sealed) -> SecretBytes:
+def unseal(keys: MasterKeys, path: str, version: int, sealed: Sealed) -> SecretBytes:
     """Decrypt. Raises SealBroken if anything about the value, its path or its version was changed."""
     what = f"resource {path} version {version}"
     data_key = _data_key(keys, path, version, sealed, what)

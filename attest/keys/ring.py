@@ -1,4 +1,5 @@
-"""The keys tokens are signed with now, before and next: a folder of files that every process and replica reads.
+"""The keys tokens are signed with now, before and next: a folder of files that every process and replica reads, or
+(:mod:`attest.broker.token_keys`) the database.
 
 A file's name says from when its key signs: ``20260701T120000Z.key`` (UTC). The newest key whose time has come signs;
 all keys in the folder are published and verify. So a rotation has three steps and no restart: a new file appears with
@@ -15,11 +16,13 @@ from __future__ import annotations
 import logging
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from attest.audit.canonical import rfc3339
 from attest.keys.errors import KeyFileRefused
@@ -49,7 +52,29 @@ def ring_json(entry: RingKey) -> dict[str, str | None]:
     return {"kid": entry.key.kid, "alg": entry.key.algorithm, "begins": rfc3339(entry.begins), "file": name}
 
 
-class SigningRing:
+class KeyRing(ABC):
+    """Keys that tokens are signed with, oldest first, wherever they are kept."""
+
+    @abstractmethod
+    def entries(self) -> tuple[RingKey, ...]:
+        """Every key with its time, oldest first; never none."""
+
+    def signer(self, now: datetime) -> SigningKey:
+        """The key that signs at ``now``; the oldest one while no key's time has come."""
+        keys = self.entries()
+        begun = [entry for entry in keys if entry.begins <= now]
+        return (begun[-1] if begun else keys[0]).key
+
+    def find(self, kid: str) -> SigningKey | None:
+        """The key of that name, whatever its time."""
+        return next((entry.key for entry in self.entries() if entry.key.kid == kid), None)
+
+    def jwks(self) -> dict[str, list[dict[str, str]]]:
+        """The JSON Web Key Set: every key, the next one included."""
+        return {"keys": [dict(entry.key.jwk) for entry in self.entries()]}
+
+
+class SigningRing(KeyRing):
     """The keys of ``path`` (a folder, or one file), oldest first. Raises KeyFileRefused when it is made and unreadable.
 
     Safe to make before a fork. ``clock`` is a monotonic one, in seconds.
@@ -62,25 +87,8 @@ class SigningRing:
         self._signature = _signature(path)
         self._keys = load_ring(path)
 
-    def signer(self, now: datetime) -> SigningKey:
-        """The key that signs at ``now``; the oldest one while no key's time has come."""
-        keys = self._current()
-        begun = [entry for entry in keys if entry.begins <= now]
-        return (begun[-1] if begun else keys[0]).key
-
-    def find(self, kid: str) -> SigningKey | None:
-        """The key of that name, whatever its time."""
-        return next((entry.key for entry in self._current() if entry.key.kid == kid), None)
-
     def entries(self) -> tuple[RingKey, ...]:
         """Every key with its time, oldest first."""
-        return self._current()
-
-    def jwks(self) -> dict[str, list[dict[str, str]]]:
-        """The JSON Web Key Set: every key, the next one included."""
-        return {"keys": [dict(entry.key.jwk) for entry in self._current()]}
-
-    def _current(self) -> tuple[RingKey, ...]:
         now = self._clock()
         if now - self._looked < LOOK_SECONDS:
             return self._keys
@@ -122,13 +130,25 @@ def add_key(folder: Path, begins: datetime, algorithm: Algorithm = ES256) -> Rin
 
 def retire_keys(folder: Path, now: datetime, keep_for: timedelta) -> tuple[RingKey, ...]:
     """Erase keys whose successor has signed for longer than ``keep_for`` (a token's life); returns them."""
-    keys = load_ring(folder)
-    old = tuple(entry for entry, after in pairwise(keys) if after.begins + keep_for < now)
+    old = outlived(load_ring(folder), now, keep_for)
     for entry in old:
         if entry.path is not None:
             entry.path.unlink()
     sync_folder(folder)
     return old
+
+
+class _Begins(Protocol):
+    @property
+    def begins(self) -> datetime: ...
+
+
+_Key = TypeVar("_Key", bound=_Begins)
+
+
+def outlived(keys: Sequence[_Key], now: datetime, keep_for: timedelta) -> tuple[_Key, ...]:
+    """Of ``keys``, oldest first, those that no token needs: the next one has signed for longer than ``keep_for``."""
+    return tuple(entry for entry, after in pairwise(keys) if after.begins + keep_for < now)
 
 
 def begins_of(path: Path) -> datetime:

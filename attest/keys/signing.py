@@ -78,9 +78,15 @@ def parse_signing_key(data: bytes, what: str) -> SigningKey:
 
 def make_signing_key(path: Path, algorithm: Algorithm = ES256) -> SigningKey:
     """Make a key and write it to a new file, mode 0600."""
+    key, pem = generate_signing_key(algorithm)
+    write_private(path, pem)
+    return key
+
+
+def generate_signing_key(algorithm: Algorithm = ES256) -> tuple[SigningKey, bytes]:
+    """A new key, and its unencrypted PKCS #8 PEM."""
     private = generate_private_key(algorithm.curve)
-    write_private(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return SigningKey(private)
+    return SigningKey(private), private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def thumbprint(jwk: dict[str, str]) -> str:

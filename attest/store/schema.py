@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0014_leaves"
+REVISION = "0015_token_keys"
 """The newest of ``attest/store/migrations/versions``. Named here so that a start needs no Alembic."""
 
 metadata = MetaData()
@@ -172,6 +172,20 @@ secrets = Table(
 """Resources under envelope encryption. Retiring a version erases its wrapped key and ciphertext. A ``pending`` one
 waits to replace the version in force, and goes to no guest alone. With a ``source`` the ciphertext says where the value
 is kept, not what it is."""
+
+token_keys = Table(
+    "token_keys",
+    metadata,
+    Column("kid", String(64), primary_key=True),
+    Column("algorithm", String(16), nullable=False),
+    Column("begins", BigInteger, nullable=False, unique=True),
+    Column("added_by", String(255), nullable=False),
+    Column("master_key_id", String(32), nullable=False),
+    Column("wrapped_key", LargeBinary, nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+)
+"""Keys that sign tokens, under envelope encryption as resources are; empty where they are files. One that no token
+needs any more is deleted."""
 
 luks_headers = Table(
     "luks_headers",

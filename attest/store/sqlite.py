@@ -21,7 +21,7 @@ from attest.store.prepared import driver
 _READ_ONLY = "cvm_read_only"
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF", "secure_delete=ON")
 _READ_ONLY_PRAGMAS = ("query_only=ON", "trusted_schema=OFF")
-_HIDDEN = ("secrets", "sessions")
+_HIDDEN = ("secrets", "sessions", "token_keys")
 _READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_RECURSIVE)
 
 

@@ -10,11 +10,15 @@ Resource paths are those of the KBS administration API (raw bytes in, nothing se
 from __future__ import annotations
 
 from attest.broker import operations, tokens
+from attest.broker.errors import RequestMalformed, RequestUnsupported
 from attest.broker.expiry import expiring_json
 from attest.broker.operations import NewResource
+from attest.broker.rewrapping import rewrap_all
 from attest.broker.token import MAX_TOKEN
+from attest.broker.token_keys import ROTATE_AFTER, StoredRing, rotate, rotation_json
 from attest.broker.views import secret_json
 from attest.keys.ring import ring_json
+from attest.keys.signing import ALGORITHMS, ES256
 from attest.store import secrets
 from attest.web.answers import Response, json_response
 from attest.web.audit import AUDIT_ROUTES
@@ -27,7 +31,7 @@ from attest.web.lifecycle import LIFECYCLE_ROUTES, operator
 from attest.web.log import AUDITORS_LOG_ROUTES
 from attest.web.policies import POLICY_ROUTES
 from attest.web.principals import Who
-from attest.web.queries import flag, names
+from attest.web.queries import flag, names, number
 from attest.web.references import REFERENCE_ROUTES
 from attest.web.routes import Call, Route
 from attest.web.trustee_admin import TRUSTEE_ADMIN_ROUTES
@@ -87,10 +91,28 @@ def list_token_keys(call: Call) -> Response:
     return json_response({"schema": "attest.token.keys/1", "keys": found})
 
 
+def rotate_token_key(call: Call) -> Response:
+    """``POST``: one more key, which signs in ``?after=`` seconds (600), ``?alg=ES256|ES384``; erases those that no
+    token needs. Only where the keys are in the database: files are each replica's own."""
+    service, after, name = call.service, number(call, "after"), call.query.get("alg", ES256.name)
+    if not isinstance(service.signing_keys, StoredRing):
+        raise RequestUnsupported(
+            "token keys: are files of each replica here, rotate them on its machine",
+            hint='token_keys = "database" under [keys] has them shared',
+        )
+    if name not in ALGORITHMS:
+        raise RequestMalformed(f"alg: got {name[:20]!r}, want {' or '.join(ALGORITHMS)}")
+    seconds = ROTATE_AFTER if after is None else after
+    done = rotate(
+        service.database, service.master_keys, seconds, ALGORITHMS[name], service.token.lifetime, operator(call)
+    )
+    return json_response({"schema": "attest.token.rotate/1", **rotation_json(done)})
+
+
 def rewrap(call: Call) -> Response:
     """``POST``: every data key under the newest master key this replica has."""
     service, keys = call.service, call.service.master_keys
-    return json_response({"resources": operations.rewrap_all(service.database, keys, operator(call)),
+    return json_response({"resources": rewrap_all(service.database, keys, operator(call)),
                           "master_key": keys.newest})  # fmt: skip
 
 
@@ -127,6 +149,7 @@ ADMIN_ROUTES = (
     Route("GET", "/cvm/v0/token/<id>", Who.OPERATOR, show_token),
     Route("DELETE", "/cvm/v0/token/<id>", Who.OPERATOR, revoke_token),
     Route("GET", "/cvm/v0/token-key", Who.AUDITOR, list_token_keys),
+    Route("POST", "/cvm/v0/token-key", Who.OPERATOR, rotate_token_key),
     Route("POST", "/cvm/v0/rewrap", Who.OPERATOR, rewrap),
     Route("GET", "/cvm/v0/expiry", Who.AUDITOR, list_expiries),
     *HOST_ROUTES,

@@ -24,7 +24,7 @@ from attest.broker.service import Service
 from attest.collateral.intel_status import intel_status
 from attest.collateral.renewal import renewal_problem
 from attest.collateral.status import DAMAGED, EXPIRED, STALE, cache_status
-from attest.store import secrets
+from attest.store import secrets, token_keys
 from policy.errors import CvmError
 
 OK = "ok"
@@ -63,8 +63,8 @@ def _database(service: Service) -> str:
 
 def _keys(service: Service) -> str:
     with service.database.read() as tx:
-        used = secrets.master_key_ids(tx)
-    for key_id in used:
+        used = {*secrets.master_key_ids(tx), *token_keys.master_key_ids(tx)}
+    for key_id in sorted(used):
         service.master_keys.get(key_id).check()
     return OK
 

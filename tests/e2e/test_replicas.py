@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from tests.fakes.kbs_client import KbsClient, KbsError, TeeKey, TlsTransport, de
 from tests.fakes.postgres import PostgresServer
 from tests.fakes.served import Served, attest_command
 from tests.fakes.service_world import PATH, PKI, SECRET, evidence, reference
+from tests.until import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 STEPS = ("/kbs/v0/auth", "/kbs/v0/attest", f"/kbs/v0/resource/{PATH}")
@@ -137,6 +139,31 @@ def test_the_steps_of_one_guest_are_served_by_different_replicas(cluster: Cluste
     attested = next(n for n in range(3) if after[1].count(n) > before[1].count(n))
     fetched = next(n for n in range(3) if after[2].count(n) > before[2].count(n))
     assert attested != fetched, "the token of one replica was taken by another"
+
+
+def test_a_token_key_made_at_one_replica_signs_at_all_and_none_is_restarted(cluster: Cluster) -> None:
+    first, *others = cluster.replicas
+    guest = cluster.guest()
+    old = guest.handshake()
+    rotated = first.operator().send("POST", "/cvm/v0/token-key?after=0", None, {})
+    assert rotated.status == 200, rotated
+    for replica in others:
+        until(partial(publishes, replica, rotated.json()["kid"]))
+        assert header(replica.guest().handshake())["kid"] == rotated.json()["kid"]
+    assert header(old)["kid"] != rotated.json()["kid"]
+    guest.cookie = None
+    assert guest.resource(PATH, old) == SECRET, "tokens of before stay good"
+
+
+def publishes(replica: Served, kid: str) -> bool:
+    """Whether a replica names that key to relying parties."""
+    found = replica.guest().transport.send("GET", "/.well-known/jwks.json", None, {}).json()
+    return kid in [key["kid"] for key in found["keys"]]
+
+
+def header(token: str) -> dict[str, str]:
+    found: dict[str, str] = json.loads(decode(token.split(".")[0]))
+    return found
 
 
 def test_a_replica_killed_between_two_steps_is_not_missed(cluster: Cluster) -> None:

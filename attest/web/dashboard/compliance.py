@@ -52,7 +52,14 @@ ISO = Family(
             "Disk keys are stored under envelope encryption and leave only encrypted to a key in an attested guest. "
             "Every stored, replaced and erased key is a record with its version, size and the master key's id; so is "
             "every change of the service's own keys, by their public halves or ids.",
-            (kinds.RESOURCE_PUT, kinds.RESOURCE_DELETE, *_RELEASES, kinds.KEYS_CHANGE, kinds.KEYS_REWRAP),
+            (
+                kinds.RESOURCE_PUT,
+                kinds.RESOURCE_DELETE,
+                *_RELEASES,
+                kinds.KEYS_CHANGE,
+                kinds.KEYS_REWRAP,
+                kinds.TOKEN_KEY,
+            ),
             (
                 "attest audit list --kind resource-put --json",
                 "attest audit list --kind release --json",

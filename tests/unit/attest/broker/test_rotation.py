@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from attest.broker import rotation
-from attest.broker.operations import NewResource, delete_resource, put_resource, rewrap_all
+from attest.broker.operations import NewResource, delete_resource, put_resource
+from attest.broker.rewrapping import rewrap_all
 from attest.broker.verify_trail import verify_trail
 from attest.keys.master import MasterKeys
 from attest.store import records, secrets

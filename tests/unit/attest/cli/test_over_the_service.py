@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import json
 import ssl
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +21,7 @@ from tests.fakes.service_world import GOOD, PATH, PKI, SECRET, reference
 from tests.unit.attest.broker.test_explain_refusal import launch, value
 from tests.unit.attest.broker.test_launches import KEY, pem, signed
 from tests.unit.attest.cli.test_policy_cli import STRICTER
+from tests.until import until
 
 
 @pytest.fixture(scope="module")
@@ -285,13 +286,14 @@ def test_keys_of_tokens_are_listed_ends_are_shown_and_data_keys_rewrapped_over_t
         file.write(master_key_line(SecretBytes(b"\x42" * 32)))
     newest = load_master_keys(served.folder / "master.key").newest
     assert attest_command("key", "rewrap", *reads).code == 3, "auditors change nothing"
-    done = {}
-    for _ in range(300):  # the service reads the file again within a second
-        done = json.loads(attest_command("key", "rewrap", "--json", *asks).out)
-        if done["master_key"] == newest:
-            break
-        time.sleep(0.1)
-    assert (done["master_key"], done["resources"] > 0) == (newest, True)
+    done: dict[str, Any] = {}
+
+    def rewrapped() -> bool:  # the service reads the file again within a second
+        done.update(json.loads(attest_command("key", "rewrap", "--json", *asks).out))
+        return bool(done["master_key"] == newest)
+
+    until(rewrapped)
+    assert done["resources"] > 0
     changes = json.loads(served.attest("audit", "ask", "changes", "--json").out)["answer"]
     assert [change["actor"] for change in changes if change["kind"] == "keys-rewrap"] == ["operator:petra"]
 

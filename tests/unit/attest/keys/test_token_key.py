@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attest.broker.operations import rewrap_all
+from attest.broker.rewrapping import rewrap_all
 from attest.keys.envelope import Sealed, rewrap, seal, unseal
 from attest.keys.errors import KeyFileRefused, KeyUnavailable, SealBroken
 from attest.keys.files import write_private

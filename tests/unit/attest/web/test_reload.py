@@ -9,8 +9,7 @@ import signal
 import socket
 import ssl
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,8 +20,7 @@ from tests.fakes.kbs_client import KbsClient, TeeKey, TlsTransport
 from tests.fakes.served import Served
 from tests.fakes.service_world import PATH, SECRET, evidence, reference
 from tests.unit.attest.broker.test_tokens import payload_of
-
-SECONDS = 60
+from tests.until import until
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +60,6 @@ class Guests:
                 self.trouble.append(exc)
 
 
-def until(fits: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not fits():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
-
-
 def children_of(process: int) -> set[int]:
     return set(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
 
@@ -81,7 +72,7 @@ def shown_certificate(served: Served) -> bytes:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with (
-        socket.create_connection(("localhost", served.port), timeout=SECONDS) as plain,
+        socket.create_connection(("localhost", served.port), timeout=60) as plain,
         context.wrap_socket(plain) as tls,
     ):
         return tls.getpeercert(binary_form=True) or b""

@@ -1,0 +1,34 @@
+"""After a master key was added or rotated: every data key under the newest one."""
+
+from __future__ import annotations
+
+from attest.audit.record import KEYS_REWRAP, Event
+from attest.broker.operations import By
+from attest.broker.token_keys import rewrap_token_keys
+from attest.broker.trail import append
+from attest.keys.envelope import Sealed, rewrap
+from attest.keys.master import MasterKeys
+from attest.store import secrets
+from attest.store.engine import Database
+
+
+def rewrap_all(database: Database, keys: MasterKeys, by: By) -> int:
+    """Wrap every data key anew under the newest master key; returns of how many resources it was under another, or an
+    older version of it. Those of stored token keys are wrapped with them.
+
+    One transaction: all or none. Values and their versions stay as they are. Raises SealBroken, KeyUnavailable.
+    """
+    newest = keys.newest
+    key = keys.get(newest)
+    with database.write() as tx:
+        old = [row for row in secrets.all_sealed(tx) if row.master_key_id != newest or key.outdated(row.wrapped_key)]
+        for row in old:
+            sealed = Sealed(row.master_key_id, row.wrapped_key, row.ciphertext)
+            again = rewrap(keys, row.path, row.version, sealed)
+            secrets.rewrapped(tx, row, again.master_key_id, again.wrapped_key)
+        tokens = rewrap_token_keys(tx, keys)
+        if old or tokens:
+            before = sorted({row.master_key_id for row in old} | {row.master_key_id for row in tokens})
+            body = {"resources": len(old), "token_keys": len(tokens), "from": before}
+            append(tx, Event(by.now, KEYS_REWRAP, newest, "rewrapped", by.actor, body))
+    return len(old)
