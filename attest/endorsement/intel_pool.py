@@ -48,17 +48,17 @@ class IntelCollateral:
         """The certificates that claim ``role``."""
         return tuple(item for item in self.certificates if item.role is role)
 
-    def tcb_info(self, kind: str, fmspc: bytes, now: datetime) -> TcbInfo:
-        """The newest for this kind (``SGX`` or ``TDX``) and FMSPC issued not after ``now``: the latest date, then the
-        higher evaluation number. Raises :class:`EndorsementMissing`.
+    def tcb_infos_of(self, kind: str, fmspc: bytes, now: datetime) -> list[TcbInfo]:
+        """Those of this kind (``SGX`` or ``TDX``) and FMSPC issued not after ``now``, newest first: by date, then by
+        evaluation number. At least one, or :class:`EndorsementMissing`.
         """
         fitting = [item for item in self.tcb_infos if item.id == kind and item.fmspc == fmspc]
-        return _newest(fitting, now, self, f"{kind} TCB info for FMSPC {fmspc.hex()}", f"--fmspc {fmspc.hex()}")
+        return _newest_first(fitting, now, self, f"{kind} TCB info for FMSPC {fmspc.hex()}", f"--fmspc {fmspc.hex()}")
 
-    def qe_identity(self, kind: str, now: datetime) -> QeIdentity:
-        """The newest of this kind (``QE`` or ``TD_QE``) issued not after ``now``. Raises EndorsementMissing."""
+    def qe_identities_of(self, kind: str, now: datetime) -> list[QeIdentity]:
+        """Those of this kind (``QE`` or ``TD_QE``), as :meth:`tcb_infos_of`."""
         fitting = [item for item in self.qe_identities if item.id == kind]
-        return _newest(fitting, now, self, f"QE identity {kind}", "")
+        return _newest_first(fitting, now, self, f"QE identity {kind}", "")
 
 
 _T = TypeVar("_T", IntelCertificate, IntelCrl, TcbInfo, QeIdentity)
@@ -69,10 +69,10 @@ def _once(items: Iterable[_T]) -> tuple[_T, ...]:
     return tuple({item.sha256: item for item in items}.values())
 
 
-def _newest(items: list[_Dated], now: datetime, pool: IntelCollateral, what: str, option: str) -> _Dated:
+def _newest_first(items: list[_Dated], now: datetime, pool: IntelCollateral, what: str, option: str) -> list[_Dated]:
     known = [item for item in items if item.issued <= now]
     if known:
-        return max(known, key=lambda item: (item.issued, item.number))
+        return sorted(known, key=lambda item: (item.issued, item.number), reverse=True)
     if pool.damaged and not items:
         raise pool.damaged[0]
     when = f" issued by {now:%Y-%m-%dT%H:%M:%SZ}; {len(items)} issued later" if items else ""

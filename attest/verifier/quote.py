@@ -12,7 +12,8 @@
      9 qe-report      the PCK key signed the QE report, as received
     10 qe-binding     the QE's report data is SHA-256(attestation key || authentication data), then 32 zeros
     11 signature      the attestation key signed header and body, as received
-    12 collateral     TCB info and QE identity at hand, signed by Intel's TCB signer whose chain holds, current at `now`
+    12 collateral     TCB info and QE identity at hand, the newest of each that Intel's TCB signer signed, whose chain
+                      holds and ends in the quote's own root; current at `now`
     13 qe-identity    the QE report is that of the identity: MISCSELECT and ATTRIBUTES under their masks, MRSIGNER,
                       ISVPRODID, and not debuggable
     14 platform       TCB info is for the FMSPC and PCE id of the PCK certificate

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from attest.endorsement.crl import GOOD, NOT_CHECKED, STALE
 from attest.endorsement.errors import CollateralExpired, VerificationFailed
@@ -19,7 +20,7 @@ from attest.endorsement.intel import (
 )
 from attest.endorsement.intel_pool import IntelCollateral
 from attest.endorsement.tcb import TcbResult, evaluate, module_of
-from attest.evidence.intel_certificate import IntelRole
+from attest.evidence.intel_certificate import IntelCertificate, IntelRole
 from attest.evidence.intel_json import QE, SGX, TD_QE, TDX, QeIdentity, TcbInfo
 from attest.evidence.quote import Quote
 from attest.evidence.sgx_extension import SgxExtension
@@ -27,6 +28,8 @@ from attest.evidence.sgx_report import SgxReportBody
 from attest.evidence.td_report import TdReportBody
 from attest.verifier.quote_platform import QuotingPlatform
 from policy.claims import TcbClaims
+
+_Dated = TypeVar("_Dated", TcbInfo, QeIdentity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,13 @@ class Judgement:
         pool, now = self._pool, self._now
         check_dates(platform.chain, now)
         pck_state = revocation(platform.chain, pool.crls, now, self._cache)
-        info = pool.tcb_info(TDX if quote.is_tdx else SGX, platform.sgx.fmspc, now)
-        identity = pool.qe_identity(TD_QE if quote.is_tdx else QE, now)
-        signers, signer_state = self._signers(info, identity)
+        infos = pool.tcb_infos_of(TDX if quote.is_tdx else SGX, platform.sgx.fmspc, now)
+        identities = pool.qe_identities_of(TD_QE if quote.is_tdx else QE, now)
+        chains = self._signing_chains(platform.chain.root)
+        info, info_signer = self._signed("TCB info", infos, chains)
+        identity, identity_signer = self._signed("QE identity", identities, chains)
+        signers = [info_signer] if identity_signer is info_signer else [info_signer, identity_signer]
+        signer_state = self._worst(signers)
         _check_qe(platform.qe, identity)
         _check_platform(platform.sgx, info)
         svns = _check_module(quote.body, info)
@@ -70,29 +77,30 @@ class Judgement:
             until=until,
         )
 
-    def _signers(self, info: TcbInfo, identity: QeIdentity) -> tuple[list[IntelChain], Revocation]:
-        """The TCB signers' chains that vouch for both, and what the lists say of them."""
+    def _signing_chains(self, root: IntelCertificate) -> list[IntelChain]:
+        """Those that end in the root of the quote: another root that is trusted, too, has its own platforms only."""
         chains = tcb_signing_chains(self._pool, self._anchors, self._cache)
-        used: list[IntelChain] = []
-        for what, item in (("TCB info", info), ("QE identity", identity)):
-            if self._now >= item.next_update:
-                ended = f"{item.next_update:%Y-%m-%dT%H:%M:%SZ}"
-                raise CollateralExpired(
-                    f"collateral: {what} of {item.issued:%Y-%m-%d} was current until {ended}",
-                    hint="attest collateral fetch, or --at a time at which it was current",
-                )
-            used.append(self._signer_of(what, item, chains))
-        once = {id(chain): chain for chain in used}.values()  # one signer for both, as a rule
-        states = [revocation(chain, self._pool.crls, self._now, self._cache) for chain in once]
-        worst = next(state for name in (NOT_CHECKED, STALE, GOOD) for state in states if state.state == name)
-        return used, worst
+        return [chain for chain in chains if chain.root.spki_sha256 == root.spki_sha256]
 
-    def _signer_of(self, what: str, item: TcbInfo | QeIdentity, chains: list[IntelChain]) -> IntelChain:
-        signed = [
-            chain for chain in chains if self._cache.signed_by(item.signed, item.sha256, item.signature, chain.leaf)
-        ]
-        if not signed:
-            raise VerificationFailed("collateral", f"{what}: its signature verifies under no TCB signer supplied")
+    def _signed(self, what: str, newest_first: list[_Dated], chains: list[IntelChain]) -> tuple[_Dated, IntelChain]:
+        """The newest that a TCB signer vouches for, and the signer's chain; both are current."""
+        for item in newest_first:
+            signed = [
+                chain for chain in chains if self._cache.signed_by(item.signed, item.sha256, item.signature, chain.leaf)
+            ]
+            if signed:
+                return item, self._current(what, item, signed)
+        raise VerificationFailed(
+            "collateral", f"{what}: its signature verifies under no TCB signer supplied whose root is the quote's"
+        )
+
+    def _current(self, what: str, item: TcbInfo | QeIdentity, signed: list[IntelChain]) -> IntelChain:
+        if self._now >= item.next_update:
+            ended = f"{item.next_update:%Y-%m-%dT%H:%M:%SZ}"
+            raise CollateralExpired(
+                f"collateral: {what} of {item.issued:%Y-%m-%d} was current until {ended}",
+                hint="attest collateral fetch, or --at a time at which it was current",
+            )
         failures = []
         for chain in signed:
             try:
@@ -104,6 +112,10 @@ class Judgement:
         raise CollateralExpired(
             f"collateral: {what}: {failures[0].message}", hint="supply Intel's current issuer chain"
         )
+
+    def _worst(self, chains: list[IntelChain]) -> Revocation:
+        states = [revocation(chain, self._pool.crls, self._now, self._cache) for chain in chains]
+        return next(state for name in (NOT_CHECKED, STALE, GOOD) for state in states if state.state == name)
 
     def _span(
         self, chain: IntelChain, signers: Iterable[IntelChain], info: TcbInfo, identity: QeIdentity

@@ -326,6 +326,15 @@ def tcb_signer_under_another_root() -> Attempt:
     return lambda: world.verify(collateral=replace(world.collateral, certificates=chain), anchors=anchors)
 
 
+@step("collateral", f"{PKI}: all chains end in the same root")
+def collateral_under_another_root_that_is_trusted_too() -> Attempt:
+    world = FakeIntelPki()
+    other = FakeIntelPki(certificates={"ROOT": {"key": "other root"}, "TCB_SIGNING": {"key": "other signer"}})
+    own = other.with_(json_key="other signer").collateral
+    anchors = world.anchors.with_test_root(other.root_der)
+    return lambda: world.verify(collateral=replace(own, crls=world.collateral.crls), anchors=anchors)
+
+
 @case("endorsement.expired", f"{PCS}: nextUpdate")
 def tcb_info_past_its_date() -> FakeIntelPki:
     return FakeIntelPki(tcb_info={"nextUpdate": stamp(NOW)})

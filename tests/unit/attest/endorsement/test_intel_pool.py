@@ -48,38 +48,38 @@ def test_certificates_are_found_by_their_role() -> None:
 def test_the_latest_that_was_issued_is_taken_and_of_one_day_the_higher_number() -> None:
     for order in (1, -1):
         found = [info(-9, 30), info(-2, 19), info(-2, 20), info(1, 40)][::order]
-        chosen = IntelCollateral.of(tcb_infos=found).tcb_info("TDX", FMSPC, NOW)
+        chosen = IntelCollateral.of(tcb_infos=found).tcb_infos_of("TDX", FMSPC, NOW)[0]
         assert (chosen.number, chosen.issued) == (20, NOW - timedelta(days=2))
         others = [identity(-9, 30), identity(-2, 19), identity(-2, 20), identity(1, 40)][::order]
-        assert IntelCollateral.of(qe_identities=others).qe_identity("TD_QE", NOW).number == 20
+        assert IntelCollateral.of(qe_identities=others).qe_identities_of("TD_QE", NOW)[0].number == 20
 
 
 def test_what_is_issued_at_this_very_second_is_there() -> None:
-    assert IntelCollateral.of(tcb_infos=[info(0)]).tcb_info("TDX", FMSPC, NOW).issued == NOW
+    assert IntelCollateral.of(tcb_infos=[info(0)]).tcb_infos_of("TDX", FMSPC, NOW)[0].issued == NOW
 
 
 @pytest.mark.parametrize(("kind", "fmspc"), [("SGX", FMSPC), ("TDX", b"\xff" * 6)])
 def test_another_kind_or_platform_is_missing(kind: str, fmspc: bytes) -> None:
     with pytest.raises(EndorsementMissing, match=f"no {kind} TCB info for FMSPC {fmspc.hex()}") as caught:
-        IntelCollateral.of(tcb_infos=[info()]).tcb_info(kind, fmspc, NOW)
+        IntelCollateral.of(tcb_infos=[info()]).tcb_infos_of(kind, fmspc, NOW)[0]
     assert caught.value.hint is not None
     assert f"--fmspc {fmspc.hex()}" in caught.value.hint
 
 
 def test_a_missing_qe_identity_names_its_kind() -> None:
     with pytest.raises(EndorsementMissing, match="no QE identity QE"):
-        IntelCollateral.of(qe_identities=[identity()]).qe_identity("QE", NOW)
+        IntelCollateral.of(qe_identities=[identity()]).qe_identities_of("QE", NOW)[0]
 
 
 def test_what_was_issued_later_only_is_missing_and_counted() -> None:
     with pytest.raises(EndorsementMissing, match="2 issued later"):
-        IntelCollateral.of(tcb_infos=[info(1), info(2)]).tcb_info("TDX", FMSPC, NOW)
+        IntelCollateral.of(tcb_infos=[info(1), info(2)]).tcb_infos_of("TDX", FMSPC, NOW)[0]
 
 
 def test_damage_is_told_instead_of_a_gap_but_not_instead_of_a_find() -> None:
     damage = EvidenceMalformed("TCB info: cut off")
     with pytest.raises(EvidenceMalformed, match="cut off"):
-        IntelCollateral.of(damaged=[damage]).tcb_info("TDX", FMSPC, NOW)
-    assert IntelCollateral.of(tcb_infos=[info()], damaged=[damage]).tcb_info("TDX", FMSPC, NOW).number == 20
+        IntelCollateral.of(damaged=[damage]).tcb_infos_of("TDX", FMSPC, NOW)[0]
+    assert IntelCollateral.of(tcb_infos=[info()], damaged=[damage]).tcb_infos_of("TDX", FMSPC, NOW)[0].number == 20
     with pytest.raises(EndorsementMissing):
-        IntelCollateral.of(tcb_infos=[info(1)], damaged=[damage]).tcb_info("TDX", FMSPC, NOW)
+        IntelCollateral.of(tcb_infos=[info(1)], damaged=[damage]).tcb_infos_of("TDX", FMSPC, NOW)[0]
