@@ -155,8 +155,14 @@ def test_colours_follow_the_reader_and_paper_has_no_menu(browser: Chrome, url: s
         browser.get(url + "/")
         grounds.append(browser.find_element(By.TAG_NAME, "body").value_of_css_property("background-color"))
     assert grounds == ["rgba(246, 247, 246, 1)", "rgba(15, 20, 19, 1)"]
-    look(browser, width=794, dark=False, media="print")
-    browser.get(url + pages["decision-denied"])
+    fills = []
+    for dark in (True, False):  # whoever reads in the dark prints on white paper
+        look(browser, width=794, dark=dark, media="print")
+        browser.get(url + pages["decision-denied"])
+        assert violations(browser, "color-contrast") == []
+        box = browser.find_element(By.CSS_SELECTOR, ".picture-wide .digest-differs rect")
+        fills.append(box.value_of_css_property("fill"))
+    assert fills[0] == fills[1]
     screenshot(browser, "decision-denied-paper")
     assert not browser.find_element(By.TAG_NAME, "nav").is_displayed()
     assert browser.find_element(By.CSS_SELECTOR, ".picture-wide").is_displayed()
