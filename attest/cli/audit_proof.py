@@ -30,7 +30,14 @@ def run_checkpoint(args: Namespace) -> int:
     """Sign the checkpoint of the log as it is now, ask the witnesses, print it."""
     settings = settings_of(args)
     note = _cosigned(settings, open_database(settings))
-    print_text(*note.encode().decode().rstrip("\n").split("\n"))
+    text = note.encode().decode()
+    if args.json:
+        point = checkpoint_of(note)
+        found = {"log": point.origin, "size": point.size, "root": point.root.hex()}
+        signers = [signature.name for signature in note.signatures]
+        print_json({"schema": "attest.audit.checkpoint/1", **found, "signed_by": signers, "checkpoint": text})
+    else:
+        print_text(*text.rstrip("\n").split("\n"))
     return 0
 
 

@@ -74,7 +74,7 @@ ISO = Family(
             "Each decision, release, refusal and change of rules is a record in a Merkle tree with signed checkpoints; "
             "removing or changing one is found, by a stranger and offline.",
             (kinds.DECISION, *_RELEASES, *_RULES),
-            ("attest audit list --json", "attest audit verify --json", "attest audit checkpoint"),
+            ("attest audit list --json", "attest audit verify --json", "attest audit checkpoint --json"),
             "How long records are kept, who reads them.",
         ),
         Control(

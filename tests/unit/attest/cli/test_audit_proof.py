@@ -61,6 +61,8 @@ def test_the_checkpoint_is_a_signed_note(service: Served) -> None:
     done = service.attest("audit", "checkpoint")
     assert done.out.startswith("localhost/audit\n2\n")
     assert service.attest("audit", "checkpoint").out == done.out
+    said = json.loads(service.attest("audit", "checkpoint", "--json").out)
+    assert (said["size"], said["signed_by"], said["checkpoint"]) == (2, ["localhost/audit"], done.out)
 
 
 def test_the_log_as_files_is_a_tree_anybody_can_rebuild(service: Served, tmp_path: Path) -> None:
