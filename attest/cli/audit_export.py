@@ -20,8 +20,9 @@ from sqlalchemy import Connection
 from attest.audit.chain import parse_record
 from attest.broker.opening import open_database
 from attest.broker.views import record_json
-from attest.cli.audit_page import Tally, answer_page, page
+from attest.cli.audit_page import answer_page, page
 from attest.cli.audit_questions import filter_of
+from attest.cli.audit_tally import Tally
 from attest.cli.common import print_json, print_text, settings_of
 from attest.evidence.event_text import shown
 from attest.store import records

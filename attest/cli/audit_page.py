@@ -9,40 +9,22 @@ import hashlib
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from importlib.resources import files
 from typing import Any
 
 from markupsafe import Markup
 
 from attest.audit.canonical import rfc3339
-from attest.audit.record import DECISION
+from attest.cli.audit_tally import Tally
 from attest.evidence.event_text import shown
-from attest.store.records import StoredRecord
 from attest.web.dashboard.charts import WORDS, bars_chart, days_chart
-from attest.web.dashboard.lookup import RESULTS, result_of
+from attest.web.dashboard.lookup import RESULTS
 
-DAYS = 92
-"""The chart has room for so many days: the last ones of what was asked for."""
 _LEAD = ("number", "time", "first", "kind", "outcome")
 """What gets a column of its own, where a row has it."""
 _FACTS = ("subject", "actor", "vm", "chip", "measurement", "summary")
 _PROSE = ("summary", "message", "text", "kinds", "outcomes")
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the charts count."""
-
-    kinds: Counter[str] = field(default_factory=Counter)
-    days: dict[date, Counter[str]] = field(default_factory=dict)
-
-    def add(self, stored: StoredRecord) -> None:
-        """Count one record."""
-        self.kinds[stored.kind] += 1
-        if stored.kind == DECISION:
-            self.days.setdefault(stored.time.date(), Counter())[result_of(stored.outcome)] += 1
 
 
 def page(tally: Tally, rows: Iterator[Mapping[str, Any]], now: datetime) -> Iterator[str]:
@@ -100,17 +82,16 @@ def _summary(tally: Tally, now: datetime) -> str:
 
 
 def _days(tally: Tally) -> Markup:
-    last = max(tally.days)
-    first = max(min(tally.days), last - timedelta(days=DAYS - 1))
-    every = [first + timedelta(days=offset) for offset in range((last - first).days + 1)]
-    days = [_day(day, tally.days.get(day, Counter())) for day in every]
-    legend = ", ".join(f"{sum(day[name] for day in days)} {WORDS[name]}" for name in RESULTS)
-    return Markup('<section class="card"><h2>Decisions by day, {} to {}</h2><p>{}</p>{}</section>\n').format(
-        first.isoformat(), last.isoformat(), legend, days_chart(days)
+    unit, spans = tally.spans()
+    bars = [_bar(start, found) for start, found in spans.items()]
+    legend = ", ".join(f"{sum(bar[name] for bar in bars)} {WORDS[name]}" for name in RESULTS)
+    first = max(next(iter(spans)), min(tally.days))
+    return Markup('<section class="card"><h2>Decisions by {}, {} to {}</h2><p>{}</p>{}</section>\n').format(
+        unit, first.isoformat(), max(tally.days).isoformat(), legend, days_chart(bars, unit)
     )
 
 
-def _day(day: date, found: Counter[str]) -> dict[str, Any]:
+def _bar(day: date, found: Counter[str]) -> dict[str, Any]:
     return {"day": day.isoformat(), **{name: found[name] for name in RESULTS}}
 
 

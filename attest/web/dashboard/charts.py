@@ -18,13 +18,13 @@ _EMPTY = Markup("")
 WORDS = dict(zip(RESULTS, ("accepted", "denied by policy", "not genuine", "unavailable"), strict=True))
 
 
-def days_chart(days: Sequence[dict[str, Any]]) -> Markup:
-    """Stacked bars, one for each day; ``days`` hold ``day`` and a count for each result. At least one day."""
+def days_chart(days: Sequence[dict[str, Any]], unit: str = "day") -> Markup:
+    """Stacked bars, at least one, one for each ``unit``: its first ``day`` and a count for each result."""
     most = max(1, *(sum(day[name] for name in RESULTS) for day in days))
     step = _WIDTH / len(days)
     bars = _EMPTY.join(_stack(day, number * step, step - _GAP, most) for number, day in enumerate(days))
     total = sum(day[name] for day in days for name in RESULTS)
-    words = f"{total} decisions from {days[0]['day']} to {days[-1]['day']}; at most {most} on one day"
+    words = f"{total} decisions from {days[0]['day']} to {days[-1]['day']}; at most {most} in one {unit}"
     return Markup(
         '<svg class="days" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">'
         '<path class="grid" d="M0 {}H{}M0 {}H{}"/>{}</svg>'
