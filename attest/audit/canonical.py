@@ -53,12 +53,12 @@ def plain(value: object) -> Json:
 
 def _rarer(value: object) -> Json:
     """What is none of the types that most values have, or a subclass of one."""
-    if isinstance(value, str):
-        return value
     if isinstance(value, int):
-        return int(value) if abs(value) <= _MAX_SAFE else hex(value)
+        return int(value) if -_MAX_SAFE <= value <= _MAX_SAFE else hex(value)
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, str):
+        return value
     if isinstance(value, datetime):
         return rfc3339(value)
     if isinstance(value, Mapping):

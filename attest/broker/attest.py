@@ -81,7 +81,8 @@ def consume_nonce(service: Service, session_id: str, request: AttestRequest, now
         outcome = sessions.consume(tx, session_id, request.nonce, now, request.version)
         return outcome, sessions.find(tx, session_id), stored_rules.generation(tx)
 
-    outcome, session, generation = service.writes.run(consume)
+    # Durable with the decision's record at the latest: without that no token and no key has left.
+    outcome, session, generation = service.writes.run(consume, lasting=False)
     if outcome is not Consumed.NOW or session is None:
         code, text = _REFUSALS[Consumed.UNKNOWN_SESSION if session is None else outcome]
         raise SessionRefused(text, code=code)

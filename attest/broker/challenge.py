@@ -35,5 +35,6 @@ def challenge(service: Service, body: bytes, now: datetime) -> Challenge:
     def open_session(tx: Connection) -> None:
         sessions.add(tx, session_id, nonce=nonce, tee=request.tee, now=now, expires=expires, version=request.version)
 
-    service.writes.run(open_session)
+    # A machine that stops may forget challenges: their guests ask again.
+    service.writes.run(open_session, lasting=False)
     return Challenge(session_id, nonce, expires)

@@ -6,14 +6,15 @@ The text counts only after its digest was found in HOST_DATA or MRCONFIGID, whic
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import fields
 
 from attest.broker.initdata import sent_init_data
 from attest.broker.limits import machine_of
 from policy.claims import SnpClaims, TcbClaims, TdxClaims, VerifiedClaims
 from policy.initdata import Identity, InitDataText
 from policy.release_conditions import GuestFacts
-from policy.snp import TcbVersion
+
+_FACTS = tuple(field.name for field in fields(GuestFacts))
 
 
 def vm_named(text: str) -> str | None:
@@ -30,7 +31,7 @@ def facts_of(claims: VerifiedClaims, init_data: InitDataText | None) -> GuestFac
         launch_digest=_digest(tee),
         machine=machine.hex() if any(machine) else None,
         instance=tee.report_id.hex() if isinstance(tee, SnpClaims) else "",
-        tcb=_tcb(tee.reported_tcb) if isinstance(tee, SnpClaims) else None,
+        tcb=tee.reported_tcb.parts() if isinstance(tee, SnpClaims) else None,
         tdx_tcb=_td_tcb(tee.tcb) if isinstance(tee, TdxClaims) else None,
         **identity._asdict(),
     )
@@ -38,7 +39,7 @@ def facts_of(claims: VerifiedClaims, init_data: InitDataText | None) -> GuestFac
 
 def facts_to_text(facts: GuestFacts) -> str:
     """As a decision keeps them."""
-    return json.dumps(asdict(facts), sort_keys=True)
+    return json.dumps({name: getattr(facts, name) for name in _FACTS}, sort_keys=True)
 
 
 def facts_from_text(text: str | None) -> GuestFacts:
@@ -54,10 +55,6 @@ def _digest(tee: object) -> str:
     if isinstance(tee, SnpClaims):
         return tee.measurement.hex()
     return tee.mrtd.hex() if isinstance(tee, TdxClaims) else getattr(tee, "mrenclave", b"").hex()
-
-
-def _tcb(version: TcbVersion) -> dict[str, int]:
-    return {name: number for name, number in asdict(version).items() if number is not None}
 
 
 def _td_tcb(tcb: TcbClaims) -> dict[str, str | int]:

@@ -29,10 +29,10 @@ class Backend(Protocol):
     def engine(self) -> Engine:
         """A new engine for this process."""
 
-    def for_writing(self, connection: Connection) -> Connection:
+    def for_writing(self, connection: Connection, *, lasting: bool) -> Connection:
         """``connection`` with what a writing transaction needs."""
 
-    def begin_write(self, connection: Connection, *, alone: bool) -> None:
+    def begin_write(self, connection: Connection, *, alone: bool, lasting: bool) -> None:
         """The first thing in a writing transaction: wait until no other one runs."""
 
     def for_reading(self, connection: Connection) -> Connection:

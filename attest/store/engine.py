@@ -24,6 +24,7 @@ from attest.store.errors import StoreUnavailable, StoreUnsupported
 from attest.store.schema import REVISION, metadata, settings, versions
 
 BUSY_SECONDS = 5.0
+_READING, _LASTING, _PASSING = "reading", "lasting", "passing"
 
 
 class Database:
@@ -38,8 +39,7 @@ class Database:
         self._backend = _backend(where, busy_seconds, read_only)
         self._engine: Engine | None = None
         self._pid = 0
-        self._left: tuple[deque[Connection], deque[Connection]] = (deque(), deque())
-        """A connection that a transaction left in order: for reading, for writing."""
+        self._left = _no_connections()
         self._parents = self._left
 
     def __str__(self) -> str:
@@ -51,29 +51,34 @@ class Database:
         return self._backend.path
 
     @contextmanager
-    def write(self, *, alone: bool = True) -> Iterator[Connection]:
+    def write(self, *, alone: bool = True, lasting: bool = True) -> Iterator[Connection]:
         """A transaction that may write. Durable when the block has ended; rolled back when it raised.
 
         ``alone=False`` is for one statement that is right whatever else is being written: PostgreSQL then lets others
-        write meanwhile.
+        write meanwhile. ``lasting=False`` is for what nobody was promised: it is durable with the next transaction that
+        lasts, before it in any case, and only a machine that stops in between can lose it.
 
         Raises:
             StoreUnavailable: locked for longer than the busy time, disk full, read-only, I/O error, server gone.
         """
-        with self._translated(), self._connection(writing=True) as connection, connection.begin():
-            self._backend.begin_write(connection, alone=alone)
+        kind = _LASTING if lasting else _PASSING
+        with self._translated(), self._connection(kind) as connection, connection.begin():
+            self._backend.begin_write(connection, alone=alone, lasting=lasting)
             yield connection
 
     @contextmanager
-    def _connection(self, *, writing: bool) -> Iterator[Connection]:
+    def _connection(self, purpose: str) -> Iterator[Connection]:
         """One that an earlier transaction of its kind left in order, or else a new one."""
         engine = self._own_engine()
-        kind = self._left[writing]
+        kind = self._left[purpose]
         try:
             connection = kind.pop()
         except IndexError:
             plain = engine.connect()
-            connection = self._backend.for_writing(plain) if writing else self._backend.for_reading(plain)
+            if purpose == _READING:
+                connection = self._backend.for_reading(plain)
+            else:
+                connection = self._backend.for_writing(plain, lasting=purpose == _LASTING)
         in_order = False
         try:
             yield connection
@@ -88,7 +93,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent snapshot to read from. Raises StoreUnavailable as :meth:`write` does."""
-        with self._translated(), self._connection(writing=False) as connection, connection.begin():
+        with self._translated(), self._connection(_READING) as connection, connection.begin():
             yield connection
 
     def create(self) -> None:
@@ -138,7 +143,7 @@ class Database:
     def close(self) -> None:
         """Close this process's connections."""
         if self._engine is not None and self._pid == os.getpid():
-            for kind in self._left:
+            for kind in self._left.values():
                 while kind:
                     kind.pop().close()
             self._engine.dispose()
@@ -148,7 +153,7 @@ class Database:
         if self._engine is None or self._pid != os.getpid():
             if self._engine is not None:
                 self._engine.dispose(close=False)  # the parent's connections are the parent's to close
-                self._parents, self._left = self._left, (deque(), deque())  # held, for to forget one would close it
+                self._parents, self._left = self._left, _no_connections()  # held, for to forget one would close it
             self._engine = self._backend.engine()
             self._pid = os.getpid()
         return self._engine
@@ -169,6 +174,11 @@ class Database:
         if self._backend.is_foreign(error):
             return StoreUnsupported(f"database {self}: not a database of this service", hint="attest init makes one")
         return StoreUnavailable(f"database {self}: {str(error).strip()}")
+
+
+def _no_connections() -> dict[str, deque[Connection]]:
+    """Places for a connection that a transaction left in order, by what it was for."""
+    return {purpose: deque() for purpose in (_READING, _LASTING, _PASSING)}
 
 
 def _way_out(found: str) -> str:

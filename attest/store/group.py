@@ -38,10 +38,10 @@ class _Waiting(Generic[T]):
     wakes the one ``behind``. ``left``: its thread waits no more, because a signal interrupted it.
     """
 
-    __slots__ = ("behind", "called", "done", "failure", "found", "item", "left", "turn")
+    __slots__ = ("behind", "called", "done", "failure", "found", "item", "lasting", "left", "turn")
 
-    def __init__(self, item: T) -> None:
-        self.item = item
+    def __init__(self, item: T, *, lasting: bool) -> None:
+        self.item, self.lasting = item, lasting
         self.found: Any = None
         self.failure: Exception | None = None
         self.behind: _Waiting[T] | None = None
@@ -72,9 +72,9 @@ class _Group(Generic[T]):
         """Set what each part gave: ``found`` or ``failure``. Raising fails the whole batch."""
         raise NotImplementedError
 
-    def _submit(self, item: T) -> Any:
-        """What became of ``item``, durably."""
-        mine = _Waiting(item)
+    def _submit(self, item: T, *, lasting: bool = True) -> Any:
+        """What became of ``item``, durably where it has to last."""
+        mine = _Waiting(item, lasting=lasting)
         try:
             if not self._queue(mine):
                 mine.turn.acquire()
@@ -117,7 +117,7 @@ class _Group(Generic[T]):
         try:
             batch = self._gather()
             start = time.monotonic()
-            with self._database.write() as tx:
+            with self._database.write(lasting=any(part.lasting for part in batch)) as tx:
                 self._write(tx, batch)
         except BaseException as exc:
             interrupted = StoreUnavailable("audit record not written: the writer was interrupted")
@@ -171,14 +171,15 @@ class GroupCommit(_Group[Draft]):
 class GroupWrites(_Group[Job[Any]]):
     """Runs what threads have to do in the database one after the other, several of them in one transaction."""
 
-    def run(self, job: Job[T]) -> T:
-        """What ``job`` returns, once all it wrote is durable.
+    def run(self, job: Job[T], *, lasting: bool = True) -> T:
+        """What ``job`` returns, once all it wrote is durable; ``lasting=False``: once it is written
+        (:meth:`Database.write`).
 
         An error of ours that ``job`` raises undoes what it wrote and is raised; others go on. Any other error may have
         left the transaction unusable: it undoes all of the batch. ``job`` may run in another thread than the caller's.
         Raises StoreUnavailable where the transaction failed.
         """
-        found: T = self._submit(job)
+        found: T = self._submit(job, lasting=lasting)
         return found
 
     def _write(self, tx: Connection, batch: Sequence[_Waiting[Job[Any]]]) -> None:

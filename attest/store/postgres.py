@@ -71,12 +71,14 @@ class Postgres:
             connect_args={"application_name": "attest", **arguments},
         )  # fmt: skip
 
-    def for_writing(self, connection: Connection) -> Connection:
+    def for_writing(self, connection: Connection, *, lasting: bool) -> Connection:
         """Each statement sees what was committed before it; the lock makes that all there is."""
         return connection.execution_options(isolation_level="READ COMMITTED")
 
-    def begin_write(self, connection: Connection, *, alone: bool) -> None:
-        """Wait for the one lock."""
+    def begin_write(self, connection: Connection, *, alone: bool, lasting: bool) -> None:
+        """Wait for the one lock. What need not last is flushed a moment later, in order, or with what has to."""
+        if not lasting:
+            driver(connection).execute("SET LOCAL synchronous_commit = off")
         if alone:
             driver(connection).execute(_ONE_WRITER)
 

@@ -1,4 +1,4 @@
-"""SQLite in WAL mode with ``synchronous=FULL``.
+"""SQLite in WAL mode with ``synchronous=FULL`` for all that has to last.
 
 Every writing transaction begins with ``BEGIN IMMEDIATE``, so two worker processes never deadlock half-way. A
 connection must not cross a fork: sqlite.org, "How To Corrupt An SQLite Database File", section 2.6.
@@ -18,7 +18,7 @@ from sqlalchemy.pool import QueuePool
 from attest.store.errors import StoreUnavailable, StoreUnsupported
 from attest.store.prepared import driver
 
-_READ_ONLY = "cvm_read_only"
+_READ_ONLY, _PASSING = "cvm_read_only", "cvm_passing"
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF", "secure_delete=ON")
 _READ_ONLY_PRAGMAS = ("query_only=ON", "trusted_schema=OFF")
 _HIDDEN = ("secrets", "sessions", "token_keys")
@@ -67,11 +67,14 @@ class Sqlite:
         event.listen(engine, "begin", _begin)
         return engine
 
-    def for_writing(self, connection: Connection) -> Connection:
-        """As it is."""
-        return connection
+    def for_writing(self, connection: Connection, *, lasting: bool) -> Connection:
+        """One whose transactions begin with the write lock, and end with a flush where they have to last.
 
-    def begin_write(self, connection: Connection, *, alone: bool) -> None:
+        What is written without one is in the same journal, in order: the next flush takes it along.
+        """
+        return connection if lasting else connection.execution_options(**{_PASSING: True})
+
+    def begin_write(self, connection: Connection, *, alone: bool, lasting: bool) -> None:
         """``BEGIN IMMEDIATE`` has done it."""
 
     def for_reading(self, connection: Connection) -> Connection:
@@ -135,5 +138,11 @@ def _only_reading(action: int, first: str | None, second: str | None, database: 
 
 
 def _begin(connection: Connection) -> None:
-    read_only: Any = connection.get_execution_options().get(_READ_ONLY)
-    driver(connection).execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    options: Any = connection.get_execution_options()
+    own = driver(connection)
+    if options.get(_READ_ONLY):
+        own.execute("BEGIN")
+        return
+    # Said each time: a connection may have been used for something else before.
+    own.execute("PRAGMA synchronous=NORMAL" if options.get(_PASSING) else "PRAGMA synchronous=FULL")
+    own.execute("BEGIN IMMEDIATE")

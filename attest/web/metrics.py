@@ -20,7 +20,9 @@ import mmap
 import os
 import threading
 import weakref
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 FAULTS = ("guest", "collateral", "storage", "overload", "service")
 STATUSES = ("200", "400", "401", "403", "404", "405", "409", "413", "429", "500", "503", "other")
@@ -57,20 +59,17 @@ class Metrics:
 
     def request(self, listener: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
-        where = f'listener="{listener}",route="{route}"'
-        shown = str(status) if str(status) in STATUSES else "other"
-        self._add(f'attest_requests_total{{{where},status="{shown}"}}', 1)
-        self._add(f"attest_request_seconds_sum{{{where}}}", seconds)
-        bucket = next((f"{bound}" for bound in BUCKETS if seconds <= bound), "+Inf")
-        self._add(f'attest_request_seconds_bucket{{{where},le="{bucket}"}}', 1)
+        bucket = bisect_left(BUCKETS, seconds)
+        names = _request_series(listener, route, status, bucket)
+        self._add(dict(zip(names, (1, seconds, 1), strict=True)))
 
     def failure(self, fault: str) -> None:
         """Count one failure of that kind."""
-        self._add(f'attest_failures_total{{fault="{fault}"}}', 1)
+        self._add({f'attest_failures_total{{fault="{fault}"}}': 1})
 
     def renewal(self, vendor: str, outcome: str) -> None:
         """Count one thing that the timer asked for."""
-        self._add(f'attest_collateral_renewals_total{{vendor="{vendor}",outcome="{outcome}"}}', 1)
+        self._add({f'attest_collateral_renewals_total{{vendor="{vendor}",outcome="{outcome}"}}': 1})
 
     def text(self, checks: Mapping[str, bool], ends: Sequence[tuple[str, str, float]] = ()) -> str:
         """The exposition: totals of all processes, ``checks`` as they are now, and (kind, name, seconds until its end)
@@ -96,12 +95,14 @@ class Metrics:
         ]
         return "\n".join(lines) + "\n"
 
-    def _add(self, name: str, value: float) -> None:
-        number = self._index.get(name)
-        if number is None:
-            return
+    def _add(self, values: Mapping[str, float]) -> None:
+        """To every series of those names that there is."""
         with self._threads:
-            self._numbers[self._own_row() * len(self._index) + number] += value
+            row = self._own_row() * len(self._index)
+            for name, value in values.items():
+                number = self._index.get(name)
+                if number is not None:
+                    self._numbers[row + number] += value
 
     def _own_row(self) -> int:
         """The row this process holds. With more processes than rows the last row is shared: a count may be lost."""
@@ -117,6 +118,19 @@ class Metrics:
             except OSError:
                 continue
             yield row
+
+
+@lru_cache(512)
+def _request_series(listener: str, route: str, status: int, bucket: int) -> tuple[str, str, str]:
+    """The series one answered request counts in: requests, their seconds, and the bucket of that number."""
+    where = f'listener="{listener}",route="{route}"'
+    shown = str(status) if str(status) in STATUSES else "other"
+    most = f"{BUCKETS[bucket]}" if bucket < len(BUCKETS) else "+Inf"
+    return (
+        f'attest_requests_total{{{where},status="{shown}"}}',
+        f"attest_request_seconds_sum{{{where}}}",
+        f'attest_request_seconds_bucket{{{where},le="{most}"}}',
+    )
 
 
 def _series(routes: Mapping[str, Sequence[str]]) -> Iterator[str]:

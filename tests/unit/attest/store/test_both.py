@@ -202,6 +202,9 @@ def test_our_connections_wait_for_stable_storage_whatever_the_database_says(addr
     again.check()
     with again.read() as tx:
         assert tx.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "on"
+    for lasting, found in ((False, "off"), (True, "on")):
+        with again.write(lasting=lasting) as tx:
+            assert tx.exec_driver_sql("SHOW synchronous_commit").scalar_one() == found
 
 
 def test_a_server_that_may_lose_what_it_acknowledged_is_refused(address: str, postgres: PostgresServer) -> None:

@@ -35,6 +35,15 @@ def test_every_connection_is_durable_and_journals_ahead(database: Database) -> N
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
 
 
+def test_what_need_not_last_is_written_without_a_flush_and_nothing_else_is(database: Database) -> None:
+    for lasting in (True, False, True, False):
+        with database.write(lasting=lasting) as tx:
+            assert tx.exec_driver_sql("PRAGMA synchronous").scalar_one() == 1 + lasting
+        for kind in database._left.values():  # as another thread's would: any connection may serve either next
+            while kind:
+                kind.pop().close()
+
+
 def test_the_file_belongs_to_its_owner_alone(database: Database) -> None:
     assert stat.S_IMODE(database.path.stat().st_mode) == 0o600
 

@@ -182,3 +182,36 @@ def test_of_a_batch_that_cannot_be_committed_no_key_is_released(
     assert [type(one.exception()) for one in asked] == [StoreUnavailable] * 4
     assert done
     assert len(world.records()) == before
+
+
+@pytest.mark.parametrize("store", [None], ids=["sqlite"])
+def test_a_batch_lasts_where_one_of_its_parts_has_to(database: Database) -> None:
+    group, begun, go = GroupWrites(database), threading.Event(), threading.Event()
+
+    def level(tx: Connection) -> int:
+        return int(tx.exec_driver_sql("PRAGMA synchronous").scalar_one())
+
+    def first(tx: Connection) -> int:
+        begun.set()
+        go.wait(20)
+        return level(tx)
+
+    with ThreadPoolExecutor(3) as pool:
+        leader = pool.submit(group.run, first, lasting=False)
+        begun.wait(20)
+        found = [pool.submit(group.run, level, lasting=lasting) for lasting in (False, True)]
+        while len(group._waiting) < 2:
+            pass
+        go.set()
+    assert (leader.result(), [future.result() for future in found]) == (1, [2, 2])
+    assert (group.run(level, lasting=False), group.run(level)) == (1, 2)
+
+
+def test_of_an_exchange_decision_and_release_are_flushed_and_challenge_and_nonce_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A nonce's use is in the journal before the record that says what came of it: no key without it."""
+    world, real, lasting = ServiceWorld(tmp_path / "service"), Database.write, []
+    monkeypatch.setattr(Database, "write", lambda self, **how: lasting.append(how["lasting"]) or real(self, **how))
+    assert world.client().resource(PATH)
+    assert lasting == [False, False, True, True]
