@@ -62,6 +62,7 @@ class Agent:
         self._api_port = api_port
         self.listening = 0
         self._init_data: BoundInitData | None = None
+        self._root: Path | None = None
 
     def work(self) -> RunningPayload | None:
         """Everything up to the running payload; raises :class:`Refused` or another CvmError, already reported."""
@@ -86,11 +87,14 @@ class Agent:
         if orders.net is not None:
             name = self._machine.network(orders.net)
             self._status.say(f"network: {name} has {orders.net.address}/{orders.net.prefix}")
-        root = self._open_root(orders.root) if orders.root is not None else None
+        if orders.root is not None:
+            self._root = self._open_root(orders.root)
         unlocked = self._unlock_all(orders.service, orders.ca) if orders.service and orders.ca else []
+        if self._root is not None:
+            self._machine.furnish(self._root)
         if orders.run is None:
             return None
-        places = Places(root, unlocked[0].mounted if unlocked else None)
+        places = Places(self._root, unlocked[0].mounted if unlocked else None)
         return self._machine.start(orders.run, places, self._pass_on)
 
     def _open_root(self, order: RootOrder) -> Path:
@@ -156,8 +160,9 @@ class Agent:
 
     def _serve_exec(self, session: Session) -> None:
         """Only here: after the service accepted this guest and its disks are open."""
-        self._machine.serve_exec(self._orders.operators, lambda: session.credential(time.time()), self._status.say)
-        self._status.say(f"exec: open to {len(self._orders.operators)} operator key(s) of the measured command line")
+        operators, say = self._orders.operators, self._status.say
+        self._machine.serve_exec(operators, lambda: session.credential(time.time()), self._root, say)
+        say(f"exec: open to {len(operators)} operator key(s) of the measured command line")
 
     def _evidence(self, report_data: bytes, tee: str) -> dict[str, object]:
         raw = self._raw_evidence(report_data, tee)

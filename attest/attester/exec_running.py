@@ -13,6 +13,7 @@ import struct
 import subprocess
 import termios
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from attest.attester import kernel
@@ -95,15 +96,19 @@ class Command:
         self._owned.clear()
 
 
-def start(request: Request) -> Command:
-    """Raises OSError, or ValueError for words that no program can be started with."""
-    return _with_pipes(request) if request.terminal is None else _on_terminal(request, request.terminal)
+def start(request: Request, root: Path | None = None) -> Command:
+    """Inside ``root`` where there is one. Raises OSError, or ValueError for words that no program can be started with
+    and for a root that has no ``/proc`` yet.
+    """
+    if root is not None and not (root / "proc/self").exists():
+        raise ValueError("the root file system is not ready: the guest still opens disks and secrets")
+    return _with_pipes(request, root) if request.terminal is None else _on_terminal(request, request.terminal, root)
 
 
-def _with_pipes(request: Request) -> Command:
+def _with_pipes(request: Request, root: Path | None) -> Command:
     process = subprocess.Popen(
         list(request.argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        cwd="/", env=ENVIRONMENT, start_new_session=True,
+        cwd="/", env=ENVIRONMENT, start_new_session=True, preexec_fn=partial(_enter, root),
     )  # fmt: skip
     # Copies, so that nothing closes them behind our back when the object goes.
     pipes = [os.dup(pipe.fileno()) for pipe in (process.stdin, process.stdout, process.stderr) if pipe is not None]
@@ -114,15 +119,15 @@ def _with_pipes(request: Request) -> Command:
     return Command(process, {out: STDOUT, err: STDERR}, to)
 
 
-def _on_terminal(request: Request, terminal: Terminal) -> Command:
-    _mount_terminals()
+def _on_terminal(request: Request, terminal: Terminal, root: Path | None) -> Command:
+    _mount_terminals(root)
     ours, theirs = os.openpty()
     try:
         set_size(ours, terminal.rows, terminal.columns)
         process = subprocess.Popen(
             list(request.argv), stdin=theirs, stdout=theirs, stderr=theirs, cwd="/",
             env={**ENVIRONMENT, "TERM": terminal.kind}, start_new_session=True,
-            preexec_fn=_take_terminal,
+            preexec_fn=partial(_take_terminal, root),
         )  # fmt: skip
     except BaseException:
         os.close(ours)
@@ -132,13 +137,21 @@ def _on_terminal(request: Request, terminal: Terminal) -> Command:
     return Command(process, {ours: STDOUT}, ours, ours)
 
 
-def _take_terminal() -> None:
+def _enter(root: Path | None) -> None:
+    """In the child, where one thread runs: exec then looks for the program, its interpreter and libraries inside."""
+    if root is not None:
+        os.chroot(root)
+        os.chdir("/")
+
+
+def _take_terminal(root: Path | None) -> None:
     """In the new session's leader: its standard input is its controlling terminal, so that Ctrl-C is a signal, and one
     that is heard whatever started the agent left to be ignored.
     """
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
+    _enter(root)
 
 
 def set_size(descriptor: int, rows: int, columns: int) -> None:
@@ -146,8 +159,12 @@ def set_size(descriptor: int, rows: int, columns: int) -> None:
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
-def _mount_terminals() -> None:
-    """devpts, on first use: a guest without terminals need not have it."""
+def _mount_terminals(root: Path | None) -> None:
+    """devpts, on first use: a guest without terminals need not have it. The same one inside ``root``, whose ``/dev``
+    was bound before.
+    """
     if not (_PTS / "ptmx").exists():
         _PTS.mkdir(exist_ok=True)
         kernel.mount(Path("devpts"), _PTS, "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, "mode=0620,ptmxmode=0666")
+    if root is not None and not (root / "dev/pts/ptmx").exists():
+        kernel.mount(_PTS, root / "dev/pts", "", kernel.MS_BIND, "")

@@ -9,6 +9,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from attest.attester.exec_running import Command, start
 from attest.attester.exec_session import Credential, Request, Session
@@ -70,12 +71,20 @@ class _Interrupted(ExecMalformed):
 
 
 class ExecServer:
-    """Serves sessions on ``port`` until ``stop``. ``say`` tells the console who ran what; never what it printed."""
+    """Serves sessions on ``port`` until ``stop``. ``say`` tells the console who ran what; never what it printed.
+    ``root``: commands run inside it.
+    """
 
     def __init__(
-        self, port: Port, operators: tuple[bytes, ...], credential: Credential, say: Callable[[str], None]
+        self,
+        port: Port,
+        operators: tuple[bytes, ...],
+        credential: Credential,
+        say: Callable[[str], None],
+        root: Path | None = None,
     ) -> None:
         self._port = port
+        self._root = root
         self._say = say
         self._session = Session(operators, credential, Ephemeral)
         self._stream = Stream(HELLO, DATA)
@@ -134,7 +143,7 @@ class ExecServer:
             raise TypeError("a request comes through a channel")
         self._say(f"exec: an operator runs {request.argv[0][:80]}")
         try:
-            command = start(request)
+            command = start(request, self._root)
         except (OSError, ValueError) as exc:
             why = exc.strerror if isinstance(exc, OSError) else str(exc)
             self._port.write(channel.seal(STDERR, f"{request.argv[0]}: {why}\n".encode()))

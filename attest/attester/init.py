@@ -114,7 +114,9 @@ class Guest:
         """The kernel's; the host's clock chip is left alone."""
         time.clock_settime(time.CLOCK_REALTIME, seconds)
 
-    def serve_exec(self, operators: tuple[bytes, ...], credential: Credential, tell: Callable[[str], None]) -> None:
+    def serve_exec(
+        self, operators: tuple[bytes, ...], credential: Credential, root: Path | None, tell: Callable[[str], None]
+    ) -> None:
         """In a child process: its commands' children are not PID 1's business, nor its crash PID 1's end."""
         node = wait_for_port(EXEC_PORT, seconds=3)
         if node is None:
@@ -126,7 +128,7 @@ class Guest:
             return
         try:
             descriptor = os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-            ExecServer(Port(descriptor), operators, credential, tell).serve()
+            ExecServer(Port(descriptor), operators, credential, tell, root).serve()
         except Exception as exc:  # noqa: BLE001  a child must never return into PID 1's work
             tell(f"exec: ended by a bug: {type(exc).__name__}: {exc}")
         finally:
@@ -138,14 +140,16 @@ class Guest:
 
         return open_root(order)
 
+    def furnish(self, root: Path) -> None:
+        """The kernel's file systems, disks and secrets."""
+        from attest.attester.root_disk import furnish
+
+        furnish(root)
+
     def start(self, run: str, places: Places, output: Callable[[str], None]) -> RunningPayload:
         """The payload in the root file system, else from the first disk."""
         from attest.attester.payload import Payload, command
 
-        if places.root is not None:
-            from attest.attester.root_disk import furnish
-
-            furnish(places.root)
         return Payload(command(run, places.root, places.disk), places.disk, output)
 
 

@@ -83,11 +83,16 @@ class Machine(Protocol):
     def discard(self, disk: CheckedDisk) -> None:
         """Remove the header's file in memory."""
 
-    def serve_exec(self, operators: tuple[bytes, ...], credential: Credential, tell: Callable[[str], None]) -> None:
-        """Let these operators run commands from now on."""
+    def serve_exec(
+        self, operators: tuple[bytes, ...], credential: Credential, root: Path | None, tell: Callable[[str], None]
+    ) -> None:
+        """Let these operators run commands from now on, inside ``root`` where there is one."""
 
     def open_root(self, order: RootOrder) -> Path:
         """Open, check and mount the root file system."""
+
+    def furnish(self, root: Path) -> None:
+        """Mount in it what programs expect; after disks and secrets, which they shall find there."""
 
     def start(self, run: str, places: Places, output: Callable[[str], None]) -> RunningPayload:
         """Start the payload."""

@@ -137,8 +137,10 @@ class FakeMachine:
     def set_clock(self, seconds: float) -> None:
         self.clock = seconds
 
-    def serve_exec(self, operators: tuple[bytes, ...], credential: Any, tell: Callable[[str], None]) -> None:
-        self.done.append(("exec", operators))
+    def serve_exec(
+        self, operators: tuple[bytes, ...], credential: Any, root: Path | None, tell: Callable[[str], None]
+    ) -> None:
+        self.done.append(("exec", operators, root))
         self.credential = credential
 
     def open_root(self, order: RootOrder) -> Path:
@@ -146,6 +148,9 @@ class FakeMachine:
         if self.bad_root is not None:
             raise self.bad_root
         return Path("/mnt/root")
+
+    def furnish(self, root: Path) -> None:
+        self.done.append(("furnished", root, sorted(self.keys)))
 
     def start(self, run: str, places: Places, output: Callable[[str], None]) -> RunningPayload:
         self.done.append((run, places))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -19,8 +22,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from attest.attester.errors import Refused
+from attest.attester.exec_running import Command, start
 from attest.attester.exec_server import ExecServer, Port
-from attest.attester.exec_session import Session, parse_request
+from attest.attester.exec_session import Request, Session, parse_request
 from attest.attester.jwe import GuestKey
 from launcher.core.exec_token import TokenMalformed, TokenUntrusted, revoked_ids, trusted_point
 from launcher.io import exec_client
@@ -449,6 +453,30 @@ def ends() -> Iterator[Ends]:
         stop.set()
         ours.shutdown(socket.SHUT_RDWR)
         thread.join(10)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change its root, as the guest's agent does")
+def test_commands_run_inside_the_root_file_system_and_not_before_it_is_ready(tmp_path: Path) -> None:
+    request = Request(("/bin/cat", "/word"), 5.0, None)
+    with pytest.raises(ValueError, match="root file system is not ready"):
+        start(request, tmp_path)
+    used = re.findall(r"(?:^|=> )\s*(/\S+)", subprocess.check_output(["ldd", "/bin/cat"], text=True), re.MULTILINE)
+    for path in ("/bin/cat", *used):
+        target = tmp_path / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    (tmp_path / "word").write_text("inside")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    assert _output_of(start(request, tmp_path)) == b"inside"
+    with pytest.raises(FileNotFoundError):
+        start(Request((sys.executable, "-c", ""), 5.0, None), tmp_path)
+
+
+def _output_of(command: Command) -> bytes:
+    assert command.process.wait(30) == 0
+    found = b"".join(command.read(descriptor) for descriptor in command.outputs.copy())
+    command.end()
+    return found
 
 
 def python(text: str) -> tuple[str, str, str]:

@@ -113,7 +113,10 @@ def test_a_payload_in_a_root_file_system_is_told_where_its_disk_is(scene: Scene)
     scene.root = RootOrder("system", 2, "ab" * 32)
     scene.work()
     assert scene.machine.done[1] == scene.root
-    assert scene.machine.done[-1] == ("/hello", Places(Path("/mnt/root"), Path("/run/cvm/disk/root")))
+    assert scene.machine.done[-2:] == [
+        ("furnished", Path("/mnt/root"), ["root"]),  # once its disk is open: a later mount is not seen inside
+        ("/hello", Places(Path("/mnt/root"), Path("/run/cvm/disk/root"))),
+    ]
 
 
 def test_a_changed_root_file_system_ends_the_boot_before_anybody_is_asked_for_a_key(scene: Scene) -> None:
@@ -355,11 +358,21 @@ def test_a_payload_that_fails_is_a_failure(code: int, said: str) -> None:
 def test_commands_are_served_only_after_the_service_accepted_the_guest_and_with_the_accepted_key(scene: Scene) -> None:
     scene.operators = (bytes(32),)
     scene.work()
-    assert scene.machine.done[-2:] == [("exec", (bytes(32),)), ("/hello", Places(None, Path("/run/cvm/disk/root")))]
+    assert scene.machine.done[-2:] == [
+        ("exec", (bytes(32),), None),
+        ("/hello", Places(None, Path("/run/cvm/disk/root"))),
+    ]
     before = len(scene.kbs.requests)
     _, key = scene.machine.credential()
     assert len(scene.kbs.requests) == before + 2, "a token without an end is over: it attests again"
     assert len(key.agree(Ephemeral().point)) == 32
+
+
+def test_commands_and_payload_of_a_guest_with_a_root_file_system_run_inside_it(scene: Scene) -> None:
+    scene.operators = (bytes(32),)
+    scene.root = RootOrder("system", 2, "ab" * 32)
+    scene.work()
+    assert ("exec", (bytes(32),), Path("/mnt/root")) in scene.machine.done
 
 
 def test_a_refused_guest_serves_no_commands(scene: Scene) -> None:
