@@ -5,6 +5,7 @@ for is :mod:`launcher.service.answering`'s, a reboot inside QEMU :mod:`launcher.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import selectors
@@ -200,9 +201,11 @@ class Supervisor:
         self._forget(self._emulator_ended)
 
     def _forget(self, handler: Callable[[], None]) -> None:
-        for key in list(self._selector.get_map().values()):
-            if key.data == handler:
-                self._selector.unregister(key.fileobj)
+        for key in self._sources(handler):
+            self._selector.unregister(key.fileobj)
+
+    def _sources(self, handler: Callable[[], None]) -> list[selectors.SelectorKey]:
+        return [key for key in self._selector.get_map().values() if key.data == handler]
 
     def _storage_ended(self) -> None:
         if self._storage is None or self._storage.poll() is None:
@@ -292,17 +295,11 @@ class Supervisor:
         """QEMU is gone: read what it and the guest left behind, then conclude."""
         code = self._qemu.close() if self._quit_sent else self._qemu.child.wait()
         for handler in (self._monitor, self._guest):
-            self._drain_one(handler)
+            if self._sources(handler):
+                with contextlib.suppress(OSError, ValueError):
+                    handler()
         now = self._record.now()
         self._console(now)
         self._progress.qemu_ended(0 if self._quit_sent else code, last_words(self._record.vm), now)
         self._tell()
         self._record.save()
-
-    def _drain_one(self, handler: Callable[[], None]) -> None:
-        for key in list(self._selector.get_map().values()):
-            if key.data == handler:
-                try:
-                    handler()
-                except (OSError, ValueError):
-                    return
