@@ -11,7 +11,7 @@ import jwt
 import pytest
 
 from attest.keys.ring import SigningRing, add_key
-from attest.keys.signing import ES384
+from attest.keys.signing import ES384, SigningKey
 from tests.fakes.amd_pki import NOW
 from tests.fakes.kbs_client import KbsError, decode
 from tests.fakes.service_world import PATH, SECRET, ServiceWorld, demo_policy
@@ -136,7 +136,7 @@ def test_a_token_whose_key_was_erased_is_refused(world: ServiceWorld, tmp_path: 
         client.resource(PATH, token)
 
 
-@pytest.mark.parametrize("trick", ["no kid", "kid list", "jwk header", "other alg"])
+@pytest.mark.parametrize("trick", ["no kid", "kid list", "jwk header", "jwk and its kid", "other alg"])
 def test_the_header_of_a_token_chooses_neither_key_nor_algorithm(
     world: ServiceWorld, trick: str, tmp_path: Path
 ) -> None:
@@ -145,11 +145,15 @@ def test_the_header_of_a_token_chooses_neither_key_nor_algorithm(
     client = world.client()
     claims = payload_of(client.handshake())
     own, stranger = world.signing, ec.generate_private_key(ec.SECP256R1())
+    theirs = SigningKey(stranger)
     token = {
         "no kid": lambda: jwt.encode(claims, own.private, algorithm="ES256"),
         "kid list": lambda: _signed(claims, {"alg": "ES256", "kid": [own.kid]}, own.private),
         "jwk header": lambda: jwt.encode(
-            claims, stranger, algorithm="ES256", headers={"kid": own.kid, "jwk": {**own.jwk}}
+            claims, stranger, algorithm="ES256", headers={"kid": own.kid, "jwk": {**theirs.jwk}}
+        ),
+        "jwk and its kid": lambda: jwt.encode(
+            claims, stranger, algorithm="ES256", headers={"kid": theirs.kid, "jwk": {**theirs.jwk}}
         ),
         "other alg": lambda: jwt.encode(claims, "k" * 64, algorithm="HS256", headers={"kid": own.kid}),
     }[trick]()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -116,6 +117,24 @@ def test_a_decision_comes_back_as_it_was_put(database: Database, emulated: bool)
         assert decisions.by_token(tx, "t") == put
         assert type(decisions.get(tx, number).emulated) is bool
         assert decisions.by_token(tx, "other") is None
+
+
+def test_a_child_process_uses_a_connection_of_its_own(database: Database) -> None:
+    with database.write() as tx:
+        sessions.add(tx, "parent", nonce="1", tee="snp", now=NOW, expires=NOW)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            with database.write() as tx:
+                sessions.add(tx, "child", nonce="2", tee="snp", now=NOW, expires=NOW)
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    with database.write() as tx:
+        assert sessions.find(tx, "child") is not None
+        sessions.add(tx, "again", nonce="3", tee="snp", now=NOW, expires=NOW)
 
 
 def test_bytes_kept_together_are_put_once_each(database: Database) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import stat
 from datetime import datetime, timedelta
@@ -97,24 +96,6 @@ def test_a_reader_is_not_held_up_by_a_writer_and_a_second_writer_is(database: Da
             assert sessions.find(other, "a") is None
         with pytest.raises(StoreUnavailable, match="locked"), database.write():
             raise AssertionError("two writers at once")
-
-
-def test_a_child_process_uses_a_connection_of_its_own(database: Database) -> None:
-    with database.write() as tx:
-        sessions.add(tx, "parent", nonce="1", tee="snp", now=NOW, expires=NOW)
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            with database.write() as tx:
-                sessions.add(tx, "child", nonce="2", tee="snp", now=NOW, expires=NOW)
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
-    with database.write() as tx:
-        assert sessions.find(tx, "child") is not None
-        sessions.add(tx, "again", nonce="3", tee="snp", now=NOW, expires=NOW)
 
 
 def test_the_cookie_itself_is_not_in_the_database(database: Database) -> None:
