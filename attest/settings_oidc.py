@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from attest.settings_parts import path_of
+from attest.settings_parts import number_of, path_of
 from policy.table import Table
 
 ALGORITHMS = ("ES256", "ES384", "EdDSA", "PS256", "RS256")
@@ -68,7 +68,7 @@ def oidc_of(table: Table, folder: Path) -> OidcSettings:
         client=_word(table, "client") if table.has("client") else None,
         ca=path_of(table, "ca", folder) if table.has("ca") else None,
         algorithms=_algorithms(table),
-        leeway=_leeway(table),
+        leeway=timedelta(seconds=number_of(table, "leeway_seconds", _LEEWAY_SECONDS, 0, _MOST_LEEWAY)),
     )
     if not found.operator and not found.auditor:
         table.problem("operator", "want values of the role claim here or under auditor: otherwise nobody is anything")
@@ -110,13 +110,6 @@ def _algorithms(table: Table) -> tuple[str, ...]:
     if unknown or not found:
         table.problem("algorithms", f"got {unknown or 'none'}, want some of {', '.join(ALGORITHMS)}")
     return found
-
-
-def _leeway(table: Table) -> timedelta:
-    seconds = table.value("leeway_seconds", int, _LEEWAY_SECONDS)
-    if seconds is None or not 0 <= seconds <= _MOST_LEEWAY:
-        table.problem("leeway_seconds", f"got {seconds}, want 0..{_MOST_LEEWAY}")
-    return timedelta(seconds=seconds or 0)
 
 
 def _people(table: Table) -> dict[str, str]:

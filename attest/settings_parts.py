@@ -1,4 +1,4 @@
-"""What every part of ``attest.toml`` is made of: addresses, and paths relative to the file's own folder."""
+"""What the parts of ``attest.toml`` are made of: addresses, bounded numbers, paths relative to the file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
-from policy.table import Table
+from attest.collateral.url import base_url
+from policy.table import Problems, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +42,32 @@ def address_of(table: Table, key: str) -> Address:
         table.problem(key, f'got "{text[:60]}", want "host:port"')
         return Address("", 0)
     return Address(host.strip("[]"), int(port or 0))
+
+
+def text_of(table: Table | None, key: str, default: str) -> str:
+    """A text; ``default`` where it, or the whole table, is left out."""
+    return default if table is None else table.value(key, str, default) or default
+
+
+def number_of(table: Table | None, key: str, default: int, least: int, most: int) -> int:
+    """A whole number within bounds; ``default`` where it, or the whole table, is left out."""
+    value = None if table is None else table.value(key, int, default)
+    if table is not None and value is not None and not least <= value <= most:
+        table.problem(key, f"got {value}, want {least}..{most}")
+    return default if value is None else value
+
+
+def url_of(table: Table, key: str, default: str) -> str:
+    """The address of a service; ``default`` where it is left out, or is none."""
+    text = table.value(key, str, default) or default
+    try:
+        return base_url(text)
+    except ValueError as exc:
+        table.problem(key, str(exc))
+        return default
+
+
+def required_table(root: Table, key: str) -> Table:
+    """A required table; a missing one is a single problem, and its own keys are not reported as missing too."""
+    found = root.table(key)
+    return Table({}, Problems(), f"$.{key}") if found is None else found

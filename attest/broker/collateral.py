@@ -26,7 +26,7 @@ from attest.collateral.supply import Supplied, Supplier
 from attest.collateral.url import KDS_URL
 from attest.endorsement.pool import EndorsementSet
 from attest.evidence.snp_report import SnpReport
-from attest.settings import CollateralSettings
+from attest.settings_collateral import CollateralSettings
 from policy.claims import AMD_ROOT
 from policy.document import PolicyDocument
 

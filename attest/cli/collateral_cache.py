@@ -22,7 +22,8 @@ from attest.endorsement.anchors import TrustAnchors
 from attest.evidence.amd_certificate import Role
 from attest.evidence.collateral_file import read_collateral_file
 from attest.evidence.errors import EvidenceMalformed
-from attest.settings import CollateralSettings, load_settings
+from attest.settings import load_settings
+from attest.settings_collateral import CollateralSettings
 from policy.errors import ConfigInvalid
 
 _SETTINGS = Path("attest.toml")

@@ -28,7 +28,7 @@ from attest.broker.restore import Restored, Wanted, edit_settings, restore
 from attest.cli.drill_guest import DrillGuest, pinned, prepare, take_back
 from attest.keys.envelope import Sealed, unseal
 from attest.keys.master import MasterKeys, load_master_keys
-from attest.settings import CollateralSettings
+from attest.settings_collateral import CollateralSettings
 from attest.settings_edit import Values
 from attest.store import records, secrets
 from attest.store.engine import Database

@@ -21,7 +21,7 @@ from attest.cli.common import print_json, print_table, read_file, settings_of
 from attest.cli.remote import Request, answer
 from attest.collateral.bundle import Intel, import_bundle
 from attest.evidence.bundle import MAX_BUNDLE
-from attest.settings import CollateralSettings
+from attest.settings_collateral import CollateralSettings
 from policy.errors import ConfigInvalid
 
 _WORDS = {None: "", 0: "ENDED", 1: "a day left", 7: "within 7 days", 30: "within 30 days"}

@@ -27,9 +27,10 @@ from attest.broker.housekeeping import Housekeeper, keep_house
 from attest.broker.opening import open_service
 from attest.broker.service import Service
 from attest.keys.files import read_private
-from attest.settings import ServerSettings, Settings, SettingsInvalid, load_settings
+from attest.settings import Settings, SettingsInvalid, load_settings
 from attest.settings_dashboard import DashboardSettings
 from attest.settings_parts import Address
+from attest.settings_server import ServerSettings
 from attest.web.admin import ADMIN_ROUTES
 from attest.web.app import create_app, utc_now
 from attest.web.authorities import Authorities

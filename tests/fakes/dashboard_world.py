@@ -18,7 +18,7 @@ from attest.broker.log import LogSigner, checkpoint
 from attest.broker.operations import add_reference
 from attest.broker.trail import append
 from attest.keys.log_key import make_log_key
-from attest.settings import CollateralSettings
+from attest.settings_collateral import CollateralSettings
 from attest.store.engine import Database
 from attest.web.dashboard.app import create_dashboard
 from attest.web.dashboard.house import House

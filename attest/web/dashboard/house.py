@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from attest.broker.anomalies import Scan
 from attest.broker.collateral import ServiceCollateral
-from attest.settings import CollateralSettings
+from attest.settings_collateral import CollateralSettings
 from attest.store.engine import Database
 
 _REMEMBERED = 512

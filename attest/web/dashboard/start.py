@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from attest.settings import CREDENTIALS_DIRECTORY
+from attest.settings_keys import CREDENTIALS_DIRECTORY
 
 
 def start_dashboard(config: Path, listening: int, ready: int, before: Callable[[], None]) -> int:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from attest.settings import LimitSettings, Settings, SettingsInvalid, load_dashboard, load_settings
+from attest.settings import Settings, SettingsInvalid, load_dashboard, load_settings
 from attest.settings_dashboard import LoginSettings
+from attest.settings_server import LimitSettings
 from tests.fakes.served import Served
 from tests.fakes.service_world import PKI
 
@@ -51,6 +52,8 @@ def test_limits_are_read(file: Path) -> None:
         ("queue = 32", "queue = 32\nchip_per_minute = -1"),
         ("queue = 32", "queue = 32\nper_minute = 5"),
         ("lifetime_seconds = 300", 'lifetime_seconds = 300\ndialect = "cwt"'),
+        ('token_key_file = "token.key"', 'token_key_file = "token.key"\ntoken_keys = "database"'),
+        ('token_key_file = "token.key"', 'token_keys = "memory"'),
     ],
 )
 def test_a_wrong_value_or_word_is_refused(file: Path, old: str, new: str) -> None:

@@ -20,7 +20,8 @@ from attest.collateral.url import KDS_URL
 from attest.evidence.amd_certificate import AmdCertificate
 from attest.evidence.snp_json import encode_snp_json
 from attest.evidence.snp_report import SnpReport
-from attest.settings import CollateralSettings, SettingsInvalid, load_settings
+from attest.settings import SettingsInvalid, load_settings
+from attest.settings_collateral import CollateralSettings
 from attest.store import records
 from tests.fakes.amd_pki import FakeAmdPki
 from tests.fakes.kbs_client import KbsClient, KbsError, TeeKey, WsgiTransport

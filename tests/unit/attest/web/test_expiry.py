@@ -18,7 +18,7 @@ from attest.collateral.clock import Budget
 from attest.collateral.wanted import Family, Kind, Wanted
 from attest.keys.authority import issue_server, make_authority
 from attest.keys.ring import add_key
-from attest.settings import CollateralSettings
+from attest.settings_collateral import CollateralSettings
 from attest.store import grants
 from attest.store.grants import StoredApproval
 from attest.web.expiry_watch import ExpiryWatch, expiries_of

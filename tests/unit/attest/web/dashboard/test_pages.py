@@ -15,7 +15,7 @@ from attest.broker.anomalies import Scan, anomalies
 from attest.broker.proof_file import check_proof_file, parse_proof_file
 from attest.broker.questions import plain_json
 from attest.broker.standing import Piece, record_change
-from attest.settings import CollateralSettings
+from attest.settings_collateral import CollateralSettings
 from attest.store.errors import StoreUnavailable
 from attest.web.dashboard.anomalies import look_ahead, look_once
 from attest.web.dashboard.overview import DAYS
