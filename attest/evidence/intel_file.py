@@ -74,13 +74,16 @@ def read_intel_file(data: bytes) -> IntelFile:
 
 
 def _things(data: bytes, depth: int = 0) -> Iterator[IntelThing]:
-    """Everything in ``data``, which is a file or the text of a JSON member."""
-    if data.lstrip()[:1] == b"{":
-        yield from _of_json(data, depth)
-    elif looks_like_pem(data):
-        yield from _of_pem(data)
-    elif _HEX.fullmatch(data):
-        yield from _of_hex(data)
+    """Everything in ``data``, which is a file or the text of a JSON member. Text may end in zeros, because Intel's
+    libraries count a string's NUL as part of it.
+    """
+    text = data.rstrip(b"\0")
+    if text.lstrip()[:1] == b"{":
+        yield from _of_json(text, depth)
+    elif looks_like_pem(text):
+        yield from _of_pem(text)
+    elif _HEX.fullmatch(text):
+        yield from _of_hex(text)
     elif data[:2] in _SEQUENCE_LONG:
         yield from _of_der(data)
 
@@ -128,7 +131,7 @@ def _of_members(value: dict[str, object], depth: int) -> Iterator[IntelThing]:
         if isinstance(member, dict):
             yield from _of_members(member, depth + 1)
         elif isinstance(member, str) and name in signatures:
-            yield from _signed(member.encode("utf-8", "replace"), value[signatures[name]])
+            yield from _signed(member.rstrip("\0").encode("utf-8", "replace"), value[signatures[name]])
         elif isinstance(member, str):
             yield from _things(member.encode("utf-8", "replace"), depth + 1)
 

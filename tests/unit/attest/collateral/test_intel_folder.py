@@ -28,7 +28,9 @@ def test_documents_are_read_as_they_were_served() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [LIST, LIST.hex().encode(), LIST.hex().upper().encode() + b"\n"], ids=["der", "hex", "HEX"]
+    "data",
+    [LIST, LIST.hex().encode(), LIST.hex().upper().encode() + b"\n", LIST.hex().encode() + b"\0"],
+    ids=["der", "hex", "HEX", "hex with its NUL"],
 )
 def test_a_list_comes_in_der_or_hexadecimal(data: bytes) -> None:
     assert [crl.der for crl in intel_collateral_of(data).crls] == [LIST]
@@ -99,6 +101,15 @@ def test_collateral_as_libraries_keep_it_verifies_a_quote(wrapped: Callable[[obj
     found = intel_collateral_of(json.dumps(wrapped(library_form())).encode())
     assert found.damaged == ()
     assert WORLD.verify(collateral=found).tdx is not None
+
+
+def test_texts_may_keep_the_nul_that_ends_a_c_string() -> None:
+    members = library_form()
+    texts = {name: f"{text}\0" for name, text in members.items() if not name.endswith("signature")}
+    found = intel_collateral_of(json.dumps({**members, **texts}).encode())
+    assert found.damaged == ()
+    assert WORLD.verify(collateral=found).tdx is not None
+    assert len(intel_collateral_of(WORLD.tcb_info_json + b"\0").tcb_infos) == 1
 
 
 def test_whole_answers_as_members_are_read_too() -> None:
