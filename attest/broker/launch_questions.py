@@ -14,11 +14,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from attest.audit.errors import AuditBroken
-from attest.audit.record import DECISION, LAUNCH, LAUNCH_END
+from attest.audit.record import LAUNCH, LAUNCH_END
 from attest.broker.questions import BY_HOSTS, read_record
 from attest.store import launches, records
-from attest.store.records import Filter, StoredRecord
-from policy.decide import AFFIRMING
+from attest.store.records import StoredRecord
 
 RUNNING, ENDED, FOLLOWED = "running", "ended", "launched-again"
 _FEW = 40
@@ -115,10 +114,5 @@ def _launch(tx: Connection, stored: StoredRecord, body: Any, told: _Told) -> Lau
         outcome=None if end is None else end["outcome"],
         ended=None if end is None else end["time"],
         up_seconds=None if end is None else end["up_seconds"],
-        attested=_first(tx, body["measurement"], datetime.fromisoformat(body["time"]), until),
+        attested=records.first_accepted(tx, body["measurement"], datetime.fromisoformat(body["time"]), until),
     )
-
-
-def _first(tx: Connection, measurement: str, since: datetime, until: datetime | None) -> int | None:
-    wanted = Filter(since=since, until=until, kinds=(DECISION,), measurement=measurement, outcome=AFFIRMING)
-    return next((stored.seq for stored in records.stream(tx, wanted)), None)

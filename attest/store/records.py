@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select
+from sqlalchemy import Connection, Row, Select, bindparam, func, literal, select
 
 from attest.audit.facts import NONE, Facts
 from attest.audit.merkle import leaf_hash
+from attest.audit.record import DECISION
 from attest.store import tree
 from attest.store.bulk import insert_rows
 from attest.store.columns import as_bytes
 from attest.store.prepared import Prepared
 from attest.store.schema import audit
 from attest.store.times import from_micros, to_micros
+from policy.decide import AFFIRMING
 
 _LAST = Prepared(select(audit.c.seq, audit.c.sha256).order_by(audit.c.seq.desc()).limit(1))
 GENESIS = bytes(32)
@@ -163,6 +165,27 @@ def _where(query: Select[Any], wanted: Filter) -> Select[Any]:
     if wanted.after is not None:
         query = query.where(audit.c.seq > wanted.after)
     return query if wanted.before is None else query.where(audit.c.seq < wanted.before)
+
+
+def newest_accepted(tx: Connection, measurement: str) -> StoredRecord | None:
+    """The newest accepted decision about a measurement (hex), however many were refused since."""
+    query = _accepted(measurement).order_by(audit.c.time.desc(), audit.c.seq.desc()).limit(1)
+    row = tx.execute(query).first()
+    return None if row is None else stored_of(row)
+
+
+def first_accepted(tx: Connection, measurement: str, since: datetime, until: datetime | None) -> int | None:
+    """The number of the first accepted decision about a measurement (hex) not older than ``since``."""
+    query = _accepted(measurement).where(audit.c.time >= to_micros(since))
+    if until is not None:
+        query = query.where(audit.c.time < to_micros(until))
+    return tx.scalar(query.with_only_columns(audit.c.seq).order_by(audit.c.time, audit.c.seq).limit(1))
+
+
+def _accepted(measurement: str) -> Select[Any]:
+    # Written into the statement, not bound: only so do planners see that the index of accepted decisions is enough.
+    kind, outcome = (literal(value, literal_execute=True) for value in (DECISION, AFFIRMING))
+    return select(audit).where(audit.c.kind == kind, audit.c.outcome == outcome, audit.c.measurement == measurement)
 
 
 def walk(tx: Connection) -> Iterator[StoredRecord]:

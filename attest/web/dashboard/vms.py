@@ -8,13 +8,12 @@ from attest.audit.record import DECISION, REFUSED_RELEASE, RELEASE
 from attest.broker.launch_questions import launches_with, runs
 from attest.broker.questions import plain_json
 from attest.broker.views import reference_json
-from attest.store import decisions, rules
+from attest.store import decisions, records, rules
 from attest.store.errors import NotFound
 from attest.store.records import Filter
 from attest.store.rules import StoredReference
 from attest.web.dashboard.house import Ask
-from attest.web.dashboard.lookup import PAGE_SIZE, newest, of_kind, row, rows
-from policy.decide import AFFIRMING
+from attest.web.dashboard.lookup import PAGE_SIZE, of_kind, row, rows
 
 _LISTED = 200
 
@@ -35,8 +34,8 @@ def vm_rows(ask: Ask, *, limit: int) -> list[dict[str, Any]]:
 
 def _row(ask: Ask, entry: StoredReference) -> dict[str, Any]:
     found = {name: reference_json(entry)[name] for name in ("name", "platform", "launch_digest")}
-    stored = newest(ask.tx, 1, of_kind(DECISION, outcome=AFFIRMING, measurement=entry.launch_digest.hex()))
-    last = row(stored[0]) if stored else None
+    stored = records.newest_accepted(ask.tx, entry.launch_digest.hex())
+    last = None if stored is None else row(stored)
     access = None if last is None else _access(ask, last["number"])
     return {**found, "last": last, "access": access, "runs": runs(ask.tx, entry.launch_digest.hex())}
 
