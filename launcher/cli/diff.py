@@ -86,10 +86,16 @@ def _unpredicted(prepared: Prepared) -> list[str]:
     return [] if prepared.td is None else [str(item) for item in prepared.td.prediction.unpredicted]
 
 
-def _text(document: dict[str, object]) -> str:
-    verdict = {True: "measures the same", False: "measures differently", None: "cannot be compared whole"}
+def _verdict(document: dict[str, object]) -> str:
+    if not document["registers"]:
+        return "nothing measures them"
+    verdicts = {True: "measures the same", False: "measures differently"}
     same = document["same_measurement"]
-    lines = [f"{document['before']} → {document['after']}: {verdict[same if isinstance(same, bool) else None]}"]
+    return verdicts[same] if isinstance(same, bool) else "cannot be compared whole"
+
+
+def _text(document: dict[str, object]) -> str:
+    lines = [f"{document['before']} → {document['after']}: {_verdict(document)}"]
     for row in _rows(document, "registers"):
         if row["before"] == row["after"] and row["before"]:
             lines.append(f"  {row['name']}: same, {row['after']}")

@@ -82,6 +82,8 @@ def test_two_ordinary_vms_have_no_measurement_to_compare(scene: Scene, capsys: p
     path = str(scene())
     assert main(["diff", path, path, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["same_measurement"] is None
+    assert main(["diff", path, path]) == 0
+    assert capsys.readouterr().out.startswith("vm-1 → vm-1: nothing measures them\n")
 
 
 @pytest.mark.parametrize(
