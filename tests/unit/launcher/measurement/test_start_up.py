@@ -1,4 +1,4 @@
-"""What a plain ``cvm measure`` loads: each of these modules costs milliseconds an operator waits for."""
+"""What a plain ``cvm measure`` and a launch load: each of these modules costs milliseconds an operator waits for."""
 
 from __future__ import annotations
 
@@ -35,3 +35,13 @@ def test_a_plain_measurement_loads_nothing_costly(repo: Path, tmp_path: Path) ->
     )
     assert set(done.stderr.split()) & COSTLY == set()
     assert len(done.stdout.splitlines()[0]) == 96
+
+
+def test_beside_a_starting_qemu_neither_openssl_nor_what_only_other_vms_need_is_loaded(repo: Path) -> None:
+    beside = "import launcher.service.launching, launcher.io.qmp, launcher.service.supervisor"
+    probe = f"import sys; sys.path.insert(0, {str(repo)!r}); {beside}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", probe], capture_output=True, text=True, check=True)
+    assert (
+        set(done.stdout.split()) & {"hashlib", "ssl", "subprocess", "typing", "argparse", "threading", "pathlib"}
+        == set()
+    )
