@@ -22,8 +22,9 @@ import pytest
 from launcher.io.cachedir import cache_folder
 from tests.e2e.story import free_port
 from tests.e2e.world import World
+from tests.until import PATIENCE, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 VM = """
 schema = 1
@@ -92,7 +93,7 @@ def _scenario(world: World) -> None:
 
     def run(*command: str, want: int, stdin: bytes | None = None, key: str = "op.key") -> tuple[str, str]:
         done = world.run(
-            "cvm", "exec", "guest", "--key", key, "--timeout", "20", "--", *command, want=want, stdin=stdin
+            "cvm", "exec", "guest", "--key", key, "--timeout", f"{PATIENCE:.0f}", "--", *command, want=want, stdin=stdin
         )
         return done.out, done.err
 
@@ -186,12 +187,9 @@ def _moves(world: World) -> None:
 
 
 def _wait_until_attested(world: World) -> None:
-    import time
-
-    for _ in range(600):
+    def attested() -> bool:
         (row,) = (item for item in world.run("cvm", "ps", "--json").json()["vms"] if item["name"] == "guest")
-        if row["attested"] and row["state"] == "running":
-            return
         assert row["state"] not in ("refused", "failed", "stopped"), json.dumps(row)
-        time.sleep(0.3)
-    raise AssertionError("not attested")
+        return bool(row["attested"] and row["state"] == "running")
+
+    until(attested, "the guest has attested")

@@ -15,6 +15,7 @@ from attest.evidence.td_port import QuoteAnswer, QuoteRequest, decode_td_answer,
 from launcher.cli import main
 from launcher.io.cachedir import cache_folder
 from launcher.io.toolchain import ToolchainMissing, find_toolchain
+from tests.until import PATIENCE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -72,7 +73,7 @@ def answer(capsys: pytest.CaptureFixture[str], *argv: str, want: int = 0) -> dic
 def quote_from(chip: Path) -> bytes:
     """A quote from the emulated platform beside the running VM."""
     with socket.socket(socket.AF_UNIX) as port:
-        port.settimeout(30)
+        port.settimeout(PATIENCE)
         port.connect(str(chip))
         port.sendall(encode_td_request(QuoteRequest(bytes(64))))
         stream = answer_stream()

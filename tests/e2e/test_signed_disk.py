@@ -31,6 +31,7 @@ from tests.e2e.test_measured_td import quote_from
 from tests.e2e.world import wait_until_booted
 from tests.fakes.debian_disk import FIRST_CONFIG, LINUX, ext4, installed
 from tests.fakes.disks import fat16_of, gpt_of
+from tests.until import PATIENCE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.qemu, pytest.mark.timeout(300)]
 
@@ -113,10 +114,10 @@ def emulator(tmp_path: Path, tools: Toolchain) -> Iterator[Path]:
     with subprocess.Popen(argv, cwd=tmp_path, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdin is not None
         assert child.stdout is not None
-        assert select.select([child.stdout], [], [], 60)[0]
+        assert select.select([child.stdout], [], [], PATIENCE)[0]
         yield tmp_path / "chip.sock"
         child.stdin.close()
-        assert child.wait(20) == 0
+        assert child.wait(PATIENCE) == 0
 
 
 def installed_disk(signed: Path, folder: Path) -> bytes:

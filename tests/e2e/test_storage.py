@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from launcher.service import live
 from tests.fakes.disk_world import prepared, qemu_io, real_qemu, running_disks
 from tests.fakes.storage_servers import iscsi_server, nbd_server
 from tests.fakes.tls_folder import make_tls
+from tests.until import until
 
 pytestmark = pytest.mark.qemu
 SIZE = 4 << 20
@@ -133,13 +133,9 @@ def test_an_iscsi_disk_with_chap_and_a_wrong_password(tmp_path: Path) -> None:
     assert written(store) == b"\x5a" * 8
 
 
-def _events(qemu: Qemu, seconds: float) -> set[str]:
-    """Names of what comes within ``seconds``: QEMU sends one such event a second, and firmware has read before us."""
-    found, deadline = set(), time.monotonic() + seconds
-    while not found and time.monotonic() < deadline:
-        found = {event.name for event in qemu.qmp.take_events()}
-        time.sleep(0.05)
-    return found
+def _reported(qemu: Qemu, name: str) -> bool:
+    """Whether QEMU has sent that event since it was asked last."""
+    return name in {event.name for event in qemu.qmp.take_events()}
 
 
 def test_copies_are_written_everywhere_and_a_false_one_is_outvoted(tmp_path: Path) -> None:
@@ -149,7 +145,7 @@ def test_copies_are_written_everywhere_and_a_false_one_is_outvoted(tmp_path: Pat
     text = '[[disk]]\npath = "a.img"\n[[disk.replica]]\npath = "b.img"\n[[disk.replica]]\npath = "c.img"\n'
     with running_disks(text, tmp_path) as (qemu, _vm, _said):
         qemu_io(qemu, "disk0", "read -P 0x11 0 512")
-        assert "QUORUM_REPORT_BAD" in _events(qemu, 3.0)
+        until(lambda: _reported(qemu, "QUORUM_REPORT_BAD"), "the false copy is told")
         qemu_io(qemu, "disk0", "write -P 0x33 4096 512")
         qemu_io(qemu, "disk0", "flush")
     assert [written(tmp_path / f"{name}.img") for name in "abc"] == [b"\x33" * 8] * 3

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import time
 from pathlib import Path
 from shutil import which
 
@@ -15,6 +14,7 @@ import pytest
 from launcher.cli import main
 from launcher.io.toolchain import ToolchainMissing, find_toolchain
 from tests.e2e.test_reboot import boot_sector
+from tests.until import until
 
 pytestmark = [pytest.mark.qemu, pytest.mark.skipif(which("swtpm") is None, reason="needs swtpm")]
 
@@ -40,9 +40,7 @@ def resets(state: Path, tmp_path: Path) -> int:
             "--ctrl", "type=unixio,path=ctrl", "--server", "type=unixio,path=data"]  # fmt: skip
     child = subprocess.Popen(argv, cwd=tmp_path)
     try:
-        deadline = time.monotonic() + 10
-        while not (tmp_path / "data").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until((tmp_path / "data").exists, "swtpm listens")
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(tmp_path / "data"))
             client.sendall(READ_CLOCK)

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.until import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -77,7 +79,7 @@ class World:
             raise StepFailed(f"{' '.join(argv)}: exit {done.code}, want {want}\n{done.out}{done.err}")
         return done
 
-    def start(self, *argv: str, ready: str, seconds: float = 30) -> subprocess.Popen[bytes]:
+    def start(self, *argv: str, ready: str, seconds: float = PATIENCE) -> subprocess.Popen[bytes]:
         """Start a long-running program; wait until its standard error shows ``ready``."""
         log = self.folder / f"{argv[0]}-{argv[1]}.log"
         module = {"cvm": "launcher", "attest": "attest"}[argv[0]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from launcher.io.statedir import VmDir
 from launcher.service import disk_topping, live
 from launcher.service.disk_topping import DiskWatch
 from tests.fakes.disk_world import prepared, running_disks
+from tests.until import until
 
 
 @pytest.mark.qemu
@@ -35,10 +35,7 @@ def test_disks_on_every_bus_are_told_and_the_firmwares_reads_fall_into_bins(tmp_
             return {row["disk"]: row["read"] for row in answer["disks"]}
 
         assert sorted(look()) == ["a", "b", "c", "d"]
-        deadline = time.monotonic() + 60
-        while not sum(look()["d"]["bins"]):
-            assert time.monotonic() < deadline, look()
-            time.sleep(0.05)
+        until(lambda: sum(look()["d"]["bins"]), "the firmware has read the fourth disk")
         row = look()["d"]
         assert 0 < sum(row["bins"]) <= row["requests"]
         assert row["nanoseconds"] > 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from launcher.service.snapshots import _thoughts, snapshot_disks
 from policy.vocab import Platform
 from tests.fakes.disk_world import prepared, qemu_io, real_qemu, running_disks
 from tests.fakes.vm_files import web_1
+from tests.until import until
 
 VM = 'schema = 1\nname = "vm"\nplatform = "none"\nmemory = "128MiB"\n[[disk]]\npath = "a.qcow2"\nformat = "{}"\n'
 
@@ -144,15 +144,18 @@ def test_a_running_ordinary_vm_goes_back_to_memory_and_disks_of_one_moment(
 
 def ticks(qmp: Qmp, after: int = 0) -> int:
     """The firmware's clock ticks (BIOS data area, 0x46c) once there are more than ``after``; the VM stands still then."""
-    deadline = time.monotonic() + 60
-    while True:
+    found = after
+
+    def ticked() -> bool:
+        nonlocal found
         qmp.execute("stop")
         found = int(qmp.hmp("xp /1wx 0x46c").split()[-1], 16)
-        if found > after:
-            return found
-        assert time.monotonic() < deadline
-        qmp.execute("cont")
-        time.sleep(0.1)
+        if found <= after:
+            qmp.execute("cont")
+        return found > after
+
+    until(ticked, "the clock ticks")
+    return found
 
 
 def test_memory_is_refused_with_the_reason_of_the_platform() -> None:
