@@ -46,8 +46,8 @@ def shows(browser: Chrome, text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Chrome]:
-    """The authorities of both are made for the test."""
+def browser(pages: tuple[str, FakeProvider]) -> Iterator[Chrome]:
+    """The authorities of both are made for the test. It ends before them, who would wait for the connections it keeps."""
     with chromium("--ignore-certificate-errors") as found:
         yield found
 
