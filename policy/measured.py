@@ -43,6 +43,7 @@ class MeasuredEvent(NamedTuple):
         ipl:MokList*, ipl:MokListX*, ipl:MokListTrusted*   empty
         uki-section                           ``.linux``: proven is the name's own event, unproven* the section's
         event-tag:0x…, ipl:text, crtm-version, post-code, config-flags, firmware-blob*   text or hexadecimal
+        td-shim:td_hob, td-shim:td_payload_info, …   what td-shim hashed, hexadecimal
         runtime:<name>                        the payload, as text or hexadecimal (dstack's events of RTMR3)
         event:0x…                             a type nobody assigned: text or hexadecimal
 

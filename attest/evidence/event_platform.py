@@ -1,6 +1,7 @@
 """Events of the platform's firmware: blobs, hand-off tables, configuration, separators, actions, EV_NO_ACTION.
 
-Source: TCG PFP 1.06, section 10.4 "Event Descriptions"; edk2 for what it puts into the fields that TCG leaves open.
+Source: TCG PFP 1.06, section 10.4 "Event Descriptions"; edk2 for what it puts into the fields that TCG leaves open;
+td-shim specification, table "TD_SHIM_PLATFORM_CONFIG_INFO".
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from policy.wire import ByteReader
 
 _QEMU = b"QEMU FW CFG\0"
 _ACPI = b"ACPI DATA"
+_TD_SHIM = (b"td_hob", b"td_payload_info", b"td_payload_svn", b"secure_policy_db", b"secure_authority")
 _SMBIOS = ("EB9D2D31-2D88-11D3-9A16-0090273FC14D", "F2FD1544-9794-4A2C-992E-E5BBCF20E394")
 _NORMAL_SEPARATORS = (bytes(4), b"\xff\xff\xff\xff")
 _ERROR_SEPARATOR = b"\1\0\0\0"
@@ -93,12 +95,17 @@ def read_post_code2(data: bytes) -> Reading:
 
 
 def read_config_flags(data: bytes) -> Reading:
-    """EV_PLATFORM_CONFIG_FLAGS: edk2 logs ``ACPI DATA`` or a fw_cfg name (NUL-padded) beside the hash of the file."""
+    """EV_PLATFORM_CONFIG_FLAGS: edk2 logs ``ACPI DATA`` or a fw_cfg name (NUL-padded) beside the hash of the file;
+    td-shim a name (16 bytes), the length and all that is hashed.
+    """
     if data.rstrip(b"\0") == _ACPI:
         return Reading("acpi")
     if data.startswith(_QEMU):
         name = data[len(_QEMU) :].rstrip(b"\0")
         return Reading(f"fw-cfg:{text_of(name)}")
+    name, size, body = data[:16].rstrip(b"\0"), data[16:20], data[20:]
+    if name in _TD_SHIM and size == len(body).to_bytes(4, "little"):
+        return Reading(f"td-shim:{name.decode()}", short_hex(body), (body,))
     return Reading("config-flags", short_hex(data), (data,))
 
 

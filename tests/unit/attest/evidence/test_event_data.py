@@ -52,6 +52,11 @@ def gpt(*names: str) -> bytes:
     return header + struct.pack("<Q", len(names)) + entries
 
 
+def shim_info(name: bytes, data: bytes) -> bytes:
+    """TD_SHIM_PLATFORM_CONFIG_INFO."""
+    return name.ljust(16, b"\0") + struct.pack("<I", len(data)) + data
+
+
 PROVEN = [
     (ev.EV_SEPARATOR, bytes(4), None, "separator", ""),
     (ev.EV_SEPARATOR, b"\xff" * 4, None, "separator", "ffffffff"),
@@ -98,6 +103,11 @@ PROVEN = [
     (ev.EV_POST_CODE, b"POST CODE", None, "post-code", "POST CODE"),
     (ev.EV_POST_CODE2, b"POST CODE", None, "post-code", "POST CODE"),
     (ev.EV_PLATFORM_CONFIG_FLAGS, b"\1\2", None, "config-flags", "0102"),
+    (ev.EV_PLATFORM_CONFIG_FLAGS, shim_info(b"td_hob", b"\1\2"), b"\1\2", "td-shim:td_hob", "0102"),
+    (ev.EV_PLATFORM_CONFIG_FLAGS, shim_info(b"td_payload_info", b""), b"", "td-shim:td_payload_info", ""),
+    (ev.EV_PLATFORM_CONFIG_FLAGS, shim_info(b"secure_policy_db", b"k"), b"k", "td-shim:secure_policy_db", "6b"),
+    (ev.EV_PLATFORM_CONFIG_FLAGS, shim_info(b"td_hob", b"\1")[:-1], None, "config-flags",
+     "74645f686f620000000000000000000001000000"),
     (ev.EV_RUNTIME, b"\1\0\0\x08:app-id:\xaa", None, "runtime:app-id", "aa"),
     (ev.EV_CPU_MICROCODE, b"rev 1\0", None, "cpu-microcode", "rev 1"),
     (ev.EV_EFI_HCRTM_EVENT, b"HCRTM", None, "hcrtm-event", "HCRTM"),
