@@ -140,7 +140,10 @@ def _check_signing_key(report: SnpReport) -> None:
 def _check_chip_named(report: SnpReport) -> None:
     """Known before any certificate is looked for: no VCEK belongs to chip zero."""
     if report.signing_key is SigningKey.VCEK and not any(report.chip_id):
-        raise VerificationFailed("chip-id", "report: chip_id is zero (masked by the host), so no VCEK can be its own")
+        raise VerificationFailed(
+            "chip-id", "report: chip_id is zero (masked by the host), so no VCEK can be its own",
+            hint="the host has to show the chip's id (MASK_CHIP_ID 0), or sign with a VLEK",
+        )  # fmt: skip
 
 
 def _check_leaf_fits(report: SnpReport, leaf: AmdCertificate, product: SnpProduct | None) -> None:
