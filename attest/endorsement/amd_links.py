@@ -129,7 +129,7 @@ def _check_product_name(leaf: AmdCertificate) -> None:
 def _check_issued(certificate: AmdCertificate, issuer: AmdCertificate, step: str) -> None:
     """``certificate`` names ``issuer`` and carries its signature."""
     subject = certificate.subject_cn
-    if certificate.parsed.issuer != issuer.parsed.subject:
+    if certificate.issuer_name != issuer.subject_name:
         raise VerificationFailed(
             step, f"certificate {subject}: issued by {certificate.issuer_cn}, want {issuer.subject_cn}"
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -29,9 +30,9 @@ from attest.evidence.x509_reading import (
     MAX_CRL,
     READ_ERRORS,
     check_size,
+    common_names,
     first_line,
     read_frame,
-    signed_part,
     with_serial_1,
 )
 from policy.snp import SigningKey
@@ -66,7 +67,8 @@ _PRODUCTS = {product.value: product for product in SnpProduct}
 class AmdCertificate:
     """An unverified certificate that claims ``role`` for ``product`` (a leaf's product is its issuer's).
 
-    ``amd`` holds the private extensions of a leaf and is ``None`` for a CA. Dates are aware UTC.
+    ``amd`` holds the private extensions of a leaf and is ``None`` for a CA. Dates are aware UTC. ``subject_name`` and
+    ``issuer_name`` are DER; ``signed`` is the TBSCertificate as it came, which the issuer's signature covers.
     """
 
     der: bytes = field(repr=False)
@@ -77,6 +79,10 @@ class AmdCertificate:
     not_before: datetime
     not_after: datetime
     amd: AmdExtensions | None
+    subject_cn: str
+    subject_name: bytes = field(repr=False)
+    issuer_name: bytes = field(repr=False)
+    signed: bytes = field(repr=False)
     parsed: x509.Certificate = field(repr=False, compare=False)
 
     @classmethod
@@ -97,9 +103,11 @@ class AmdCertificate:
 
     @classmethod
     def _read(cls, der: bytes, certificate: x509.Certificate) -> AmdCertificate:
-        subject, issuer = _common_name(certificate.subject), _common_name(certificate.issuer)
+        frame = read_frame(der, "certificate")
+        _, issuer_name, _, subject_name, *_ = frame.fields
+        subject = _name_of(subject_name, lambda: certificate.subject)
+        issuer = _name_of(issuer_name, lambda: certificate.issuer)
         role, product = _place(subject, issuer)
-        read_frame(der, "certificate")
         values = _private_values(certificate)
         return cls(
             der=der,
@@ -110,18 +118,12 @@ class AmdCertificate:
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
             amd=parse_amd_extensions(values, LEAF_KIND[role]) if role in LEAF_KIND else None,
+            subject_cn=subject,
+            subject_name=subject_name,
+            issuer_name=issuer_name,
+            signed=frame.signed,
             parsed=certificate,
         )
-
-    @cached_property
-    def signed(self) -> bytes:
-        """The TBSCertificate as it came, which the issuer's signature covers."""
-        return signed_part(self.der, "certificate")
-
-    @cached_property
-    def subject_cn(self) -> str:
-        """The common name of the subject."""
-        return _common_name(self.parsed.subject)
 
     @cached_property
     def spki(self) -> bytes:
@@ -227,11 +229,20 @@ def _place(subject: str, issuer: str) -> tuple[Role, SnpProduct]:
     raise UnrelatedCertificate(f"certificate: subject {subject!r} issued by {issuer!r} belongs to no known AMD chain")
 
 
+def _name_of(der: bytes, read: Callable[[], x509.Name]) -> str:
+    """The common name in a Name; the library makes objects of all attributes, and is asked for rare kinds only."""
+    found = common_names(der, "certificate")
+    return _common_name(read()) if found is None else _only(found)
+
+
 def _common_name(name: x509.Name) -> str:
-    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if len(found) != 1 or not isinstance(found[0].value, str):
-        raise EvidenceMalformed(f"certificate: {len(found)} common names, want one")
-    return found[0].value
+    return _only([attribute.value for attribute in name.get_attributes_for_oid(NameOID.COMMON_NAME)])
+
+
+def _only(names: Sequence[str | bytes]) -> str:
+    if len(names) != 1 or not isinstance(names[0], str):
+        raise EvidenceMalformed(f"certificate: {len(names)} common names, want one")
+    return names[0]
 
 
 def _private_values(certificate: x509.Certificate) -> dict[str, bytes]:

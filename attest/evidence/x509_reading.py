@@ -12,6 +12,8 @@ from attest.evidence.errors import EvidenceMalformed
 
 MAX_CERTIFICATE = 16 * 1024
 _INTEGER, _VERSION = 0x02, 0xA0
+_COMMON_NAME = bytes.fromhex("0603550403")
+_TEXT = {b"\x0c": "utf-8", b"\x13": "ascii"}
 MAX_CRL = 1 << 20
 READ_ERRORS = (
     ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension,
@@ -62,11 +64,23 @@ def read_frame(der: bytes, what: str) -> Frame:
     return Frame(signed, fields[start:], algorithm, signature[1:])
 
 
-def signed_part(der: bytes, what: str) -> bytes:
-    """The first field of a certificate or list, header included: what its signature covers."""
-    _, fields, _ = read_element(der, 0, what)
-    _, _, end = read_element(fields, 0, what)
-    return fields[:end]
+def common_names(name: bytes, what: str) -> list[str] | None:
+    """The common names in a Name of a certificate that a library has read, its header included.
+
+    ``None`` where one is neither UTF8String nor PrintableString, and left to the library. Raises
+    :class:`EvidenceMalformed`, and ValueError for text that is not of its alphabet. Source: RFC 5280, appendix A.1.
+    """
+    found = []
+    for relative in elements(content(name, what), what):
+        for attribute in elements(content(relative, what), what):
+            body = content(attribute, what)
+            if not body.startswith(_COMMON_NAME):
+                continue
+            value = body[len(_COMMON_NAME) :]
+            if value[:1] not in _TEXT:
+                return None
+            found.append(content(value, what).decode(_TEXT[value[:1]]))
+    return found
 
 
 def with_serial_1(der: bytes, what: str) -> bytes | None:
