@@ -63,25 +63,25 @@ def _ec(value: dict[str, object]) -> TeePublicKey:
     curve = CURVES.get(members["crv"])
     if curve is None:
         raise RequestUnsupported(f"tee-pubkey: crv {_shown(members['crv'])}, want one of {', '.join(CURVES)}")
-    x, y = (_integer(members, name, curve.size) for name in ("x", "y"))
-    try:
-        key = _point(members["crv"], x, y)
-    except ValueError:
-        raise RequestMalformed(f"tee-pubkey: x, y is not a point of {curve.name}") from None
-    return TeePublicKey(members, ECDH_ES_A256KW, key)
+    return TeePublicKey(members, ECDH_ES_A256KW, _point(curve.name, members["x"], members["y"]))
 
 
 @lru_cache(256)
-def _point(curve: str, x: int, y: int) -> ec.EllipticCurvePublicKey:
-    """Raises ValueError off the curve. A guest's key is looked at when it attests and when it asks for a resource."""
-    return ec.EllipticCurvePublicNumbers(x, y, CURVES[curve].curve).public_key()
+def _point(name: str, *coordinates: str) -> ec.EllipticCurvePublicKey:
+    """From x and y as the JWK has them. A guest's key is looked at when it attests and when it asks for a resource."""
+    curve = CURVES[name]
+    x, y = (_integer(text, member, curve.size) for member, text in zip("xy", coordinates, strict=True))
+    try:
+        return ec.EllipticCurvePublicNumbers(x, y, curve.curve).public_key()
+    except ValueError:
+        raise RequestMalformed(f"tee-pubkey: x, y is not a point of {name}") from None
 
 
 def _rsa(value: dict[str, object]) -> TeePublicKey:
     members = {name: _text(value, name) for name in ("alg", "e", "kty", "n")}
     if members["alg"] != RSA_OAEP_256:
         raise RequestUnsupported(f"tee-pubkey: alg {_shown(members['alg'])}, want {RSA_OAEP_256} for an RSA key")
-    modulus, exponent = _integer(members, "n"), _integer(members, "e")
+    modulus, exponent = _integer(members["n"], "n"), _integer(members["e"], "e")
     if modulus.bit_length() not in _RSA_BITS:
         raise RequestMalformed(f"tee-pubkey: RSA key of {modulus.bit_length()} bits, want 2048 to 8192")
     if exponent < 65537 or exponent >= 2**32 or exponent % 2 == 0 or modulus % 2 == 0:
@@ -100,9 +100,8 @@ def _text(value: dict[str, object], name: str) -> str:
     return text
 
 
-def _integer(members: dict[str, str], name: str, size: int | None = None) -> int:
+def _integer(text: str, name: str, size: int | None = None) -> int:
     """A big-endian integer in base64url without padding; ``size`` bytes exactly, or without leading zeros."""
-    text = members[name]
     try:
         data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) if _BASE64URL.fullmatch(text) else b""
     except (binascii.Error, ValueError):

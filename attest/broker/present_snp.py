@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -67,6 +67,8 @@ def present_snp(
     return PresentedSnp(decoded.report, pool, at_hand.crl_too_old, at_hand.problems)
 
 
+_REMEMBERED = 16 * 1024
+"""Bytes of what came with one guest's evidence."""
 # Of many records most rest on the same chain.
 _certificate = lru_cache(1024)(AmdCertificate.parse)
 _crl = lru_cache(64)(AmdCrl.parse)
@@ -102,8 +104,16 @@ def relevant(report: SnpReport, pool: EndorsementSet) -> EndorsementSet:
     )
 
 
-def _sent_endorsements(entries: Sequence[CertEntry]) -> EndorsementSet:
-    """Certificates and CRLs that came with the evidence. Raises EvidenceMalformed; unrelated ones are passed over."""
+def _sent_endorsements(entries: tuple[CertEntry, ...]) -> EndorsementSet:
+    """Certificates and CRLs that came with the evidence. Raises EvidenceMalformed; unrelated ones are passed over.
+
+    A machine's guests send the same whenever they attest; what is larger than a chain and its list is not remembered.
+    """
+    small = sum(len(entry.data) for entry in entries) <= _REMEMBERED
+    return _remembered(entries) if small else _read(entries)
+
+
+def _read(entries: tuple[CertEntry, ...]) -> EndorsementSet:
     certificates: list[AmdCertificate] = []
     crls: list[AmdCrl] = []
     for name, der in ((entry.name, der) for entry in entries for der in entry.ders):
@@ -115,3 +125,6 @@ def _sent_endorsements(entries: Sequence[CertEntry]) -> EndorsementSet:
         except UnrelatedCertificate:
             continue
     return EndorsementSet.of(certificates, crls, with_evidence=True)
+
+
+_remembered = lru_cache(256)(_read)

@@ -105,6 +105,7 @@ class Arrivals:
         self._idle: dict[int, Connection] = {}
         self._ready: deque[Connection] = deque()
         self._stopped = self._accepted = False
+        self._swept = 0.0
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll = select.epoll()
         # Of several workers that wait for a connection the kernel wakes one.
@@ -154,15 +155,20 @@ class Arrivals:
         """
         patience = 0 if self._ready or self._stopped else _LOOK_SECONDS
         seen = dict(self._epoll.poll(patience, MOST_IDLE))
-        before = time.monotonic() - IDLE_SECONDS
         with self._lock:
             gone = [number for number, event in seen.items() if event & _GONE and number in self._idle]
-            silent = [number for number, connection in self._idle.items() if connection.since < before]
-            over = [self._taken(number) for number in {*gone, *silent}]
+            over = [self._taken(number) for number in {*gone, *self._silent(time.monotonic())}]
             self._ready += [self._taken(number) for number in seen if number in self._idle]
         for connection in over:
             connection.end()
         return self._listening.fileno() in seen
+
+    def _silent(self, now: float) -> list[int]:
+        """Those that said nothing for too long; looked for now and then, for it means going through all of them."""
+        if now - self._swept < _LOOK_SECONDS:
+            return []
+        self._swept = now
+        return [number for number, connection in self._idle.items() if connection.since < now - IDLE_SECONDS]
 
     def _taken(self, number: int) -> Connection:
         self._epoll.unregister(number)
