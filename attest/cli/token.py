@@ -149,14 +149,15 @@ def _rotate_files(args: Namespace, settings: Settings, folder: Path) -> dict[str
 
     from attest.broker.housekeeping import Housekeeper
     from attest.broker.opening import open_database, open_service
+    from attest.broker.token_keys import MOST_SECONDS
     from attest.cli.common import by_local_user
     from attest.keys.ring import add_key, retire_keys, ring_json
     from attest.keys.signing import ALGORITHMS
     from policy.errors import ConfigInvalid
 
     now = datetime.now(UTC)
-    if not 0 <= args.after <= 86400:
-        raise ConfigInvalid("--after", (f"got {args.after}, want 0..86400",))
+    if not 0 <= args.after <= MOST_SECONDS:
+        raise ConfigInvalid("--after", (f"got {args.after}, want 0..{MOST_SECONDS}",))
     if not folder.is_dir():
         hint = f"name a folder in token_key_file and move the key there as {now:%Y%m%dT%H%M%SZ}.key"
         raise ConfigInvalid(str(folder), (f"one key file cannot overlap with the next: {hint}",))

@@ -111,9 +111,9 @@ def rotate_token_key(call: Call) -> Response:
 
 def rewrap(call: Call) -> Response:
     """``POST``: every data key under the newest master key this replica has."""
-    service, keys = call.service, call.service.master_keys
-    return json_response({"resources": rewrap_all(service.database, keys, operator(call)),
-                          "master_key": keys.newest})  # fmt: skip
+    keys = call.service.master_keys
+    done = rewrap_all(call.service.database, keys, operator(call))
+    return json_response({"resources": done, "master_key": keys.newest})
 
 
 def list_expiries(call: Call) -> Response:

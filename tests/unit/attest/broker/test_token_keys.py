@@ -33,8 +33,8 @@ LIFE = timedelta(minutes=5)
 
 
 @pytest.fixture
-def world(tmp_path: Path, store: str | None) -> ServiceWorld:
-    return stored(ServiceWorld(tmp_path / "service", store))
+def world(tmp_path: Path) -> ServiceWorld:
+    return stored(ServiceWorld(tmp_path / "service"))
 
 
 def stored(world: ServiceWorld) -> ServiceWorld:
@@ -59,7 +59,10 @@ def kids(found: StoredRing) -> list[str]:
     return [entry.key.kid for entry in found.entries()]
 
 
-def test_one_rotation_over_the_service_is_every_replicas_and_tokens_of_before_stay_good(world: ServiceWorld) -> None:
+def test_one_rotation_over_the_service_is_every_replicas_and_tokens_of_before_stay_good(
+    tmp_path: Path, store: str | None
+) -> None:
+    world = stored(ServiceWorld(tmp_path / "service", store))
     replicas = [ring(world) for _ in range(3)]
     (first,) = kids(replicas[0])
     old = world.client()
@@ -139,8 +142,7 @@ def replaced(world: ServiceWorld, keys: MasterKeys) -> ServiceWorld:
 @pytest.mark.parametrize(
     ("after", "words"), [(-1, "want 0..86400"), (86401, "want 0..86400"), (0, "want a later time")]
 )
-def test_a_rotation_that_cannot_be_is_refused_and_changes_nothing(tmp_path: Path, after: int, words: str) -> None:
-    world = stored(ServiceWorld(tmp_path / "service"))
+def test_a_rotation_that_cannot_be_is_refused_and_changes_nothing(world: ServiceWorld, after: int, words: str) -> None:
     before = kids(ring(world))
     with pytest.raises(RequestMalformed, match=words):
         rotate(world.database, world.keys, after, ES256, LIFE, world.by)
@@ -165,8 +167,7 @@ def test_over_the_service_files_are_not_rotated_and_other_algorithms_are_unknown
     assert (answer.status_code, "want ES256 or ES384" in answer.json["detail"]) == (400, True)
 
 
-def test_the_newest_key_is_due_when_it_has_signed_for_long_enough(tmp_path: Path) -> None:
-    world = stored(ServiceWorld(tmp_path / "service"))
+def test_the_newest_key_is_due_when_it_has_signed_for_long_enough(world: ServiceWorld) -> None:
     watched = Watched((), None, timedelta(days=365))
     found = Expiries(world.database, world.service.rules, world.service.collateral, watched).at(world.now)
     (kid,) = kids(ring(world))

@@ -90,7 +90,7 @@ def challenges(served: Served) -> int:
     return int(re.findall(r'route="/kbs/v0/auth",status="200"\} (\d+)', text)[0])
 
 
-def test_a_certificate_and_settings_are_replaced_while_guests_come_and_none_is_turned_away(served: Served) -> None:
+def test_certificate_settings_and_policy_are_replaced_while_guests_come_and_none_is_turned_away(served: Served) -> None:
     authority = make_authority("another", datetime.now(UTC))
     certified = issue_server(authority, ["localhost", "127.0.0.1"], datetime.now(UTC))
     context = served.tls()
@@ -103,6 +103,10 @@ def test_a_certificate_and_settings_are_replaced_while_guests_come_and_none_is_t
         (served.folder / "server.key").write_bytes(certified.key_pem())
         (served.folder / "ca.pem").write_bytes(authority.certificate_pem())
         change(served, 'audience = "kbs"', 'audience = "another"')
+        policy = served.folder / "policy.toml"
+        policy.write_bytes(
+            policy.read_bytes() + b"# reviewed\n"
+        )  # guests whose decision rests on the old one attest again
         os.kill(served.process.pid, signal.SIGHUP)
         until(lambda: "reloaded https://" in served.log.read_text())
         until(lambda: not old & children(served))
@@ -113,7 +117,8 @@ def test_a_certificate_and_settings_are_replaced_while_guests_come_and_none_is_t
     assert payload_of(served.guest().handshake())["aud"] == "another"
     assert challenges(served) > counted, "counters go on"
     changes = json.loads(served.attest("audit", "ask", "changes", "--json").out)["answer"]
-    assert [change["kind"] for change in changes].count("settings-change") == 2, "the start and the reload"
+    kinds = [change["kind"] for change in changes]
+    assert (kinds.count("settings-change"), kinds.count("policy-apply")) == (2, 2), "the start and the reload"
     assert len(children(served)) == len(old)
 
 
