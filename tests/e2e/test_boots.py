@@ -17,7 +17,7 @@ from launcher.io.cachedir import cache_folder
 from launcher.io.toolchain import ToolchainMissing, find_toolchain
 from tests.until import PATIENCE, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 CVM = str(Path(sys.executable).parent / "cvm")
 VM = """

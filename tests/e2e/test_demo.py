@@ -14,7 +14,7 @@ import pytest
 from launcher.io.cachedir import cache_folder
 from policy.initdata import rtmr3_after
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 
 def run_demo(repo: Path, platform: str) -> Any:

@@ -24,7 +24,7 @@ from tests.e2e.story import free_port
 from tests.e2e.world import World
 from tests.until import PATIENCE, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 VM = """
 schema = 1

@@ -18,7 +18,7 @@ from tests.e2e.test_measured_td import answer, image, quote_from
 from tests.e2e.world import wait_until_booted
 
 __all__ = ["image"]
-pytestmark = [pytest.mark.e2e, pytest.mark.qemu, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.qemu, pytest.mark.timeout(1200)]
 
 BOOT = """[boot]
 kernel = "{image}/vmlinuz"

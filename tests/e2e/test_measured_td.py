@@ -17,7 +17,7 @@ from launcher.io.cachedir import cache_folder
 from launcher.io.toolchain import ToolchainMissing, find_toolchain
 from tests.until import PATIENCE
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 VM = """
 schema = 1

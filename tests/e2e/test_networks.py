@@ -19,7 +19,7 @@ from tests.fakes.namespaces import ip, own_network
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="interfaces of one's own need root"),
 ]
 VM = """

@@ -25,7 +25,7 @@ from tests.fakes.served import Served, attest_command
 from tests.fakes.service_world import PATH, PKI, SECRET, evidence, reference
 from tests.until import PATIENCE, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 STEPS = ("/kbs/v0/auth", "/kbs/v0/attest", f"/kbs/v0/resource/{PATH}")
 
 

@@ -16,7 +16,7 @@ from tests.e2e.demo_snp import SnpDemo
 from tests.e2e.story import Narrator
 from tests.e2e.world import World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 DISK = "default/demo/root"
 PASSWORD = b"a password of the database"
 

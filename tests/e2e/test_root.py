@@ -21,7 +21,7 @@ from launcher.io.toolchain import ToolchainMissing, find_toolchain
 from launcher.provision import ImageOrder, ensure_base
 from policy.verity import BLOCK
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 VM = """
 schema = 1

@@ -33,7 +33,7 @@ from tests.fakes.debian_disk import FIRST_CONFIG, LINUX, ext4, installed
 from tests.fakes.disks import fat16_of, gpt_of
 from tests.until import PATIENCE
 
-pytestmark = [pytest.mark.e2e, pytest.mark.qemu, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.qemu, pytest.mark.timeout(1200)]
 
 MEMORY = 768 << 20
 SIGNED = ("shim-signed", "grub-efi-amd64-signed")

@@ -18,6 +18,8 @@ from typing import Any
 
 from tests.until import PATIENCE
 
+LAUNCHED = ("--timeout", "400")
+"""For `cvm launch`: what it plans for emulated processors is for processors that have nothing else to do."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -54,9 +56,10 @@ class World:
         """Where the programs keep state during the scenario."""
         return os.environ | {"CVM_STATE": str(self.folder / "vms"), "PYTHONUNBUFFERED": "1"}
 
-    def run(self, *argv: str, want: int | None = 0, stdin: bytes | None = None, seconds: float = 240) -> Done:
+    def run(self, *argv: str, want: int | None = 0, stdin: bytes | None = None, seconds: float = 450) -> Done:
         """Run ``cvm …`` or ``attest …``; ``want`` is the exit code that must come back."""
         module = {"cvm": "launcher", "attest": "attest"}[argv[0]]
+        argv += LAUNCHED if argv[:2] == ("cvm", "launch") else ()
         process = subprocess.Popen(
             [sys.executable, "-m", module, *argv[1:]],
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
