@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.fakes.storage_servers import listens
+from tests.until import PATIENCE, until
 
 _CONFIG = """\
 global
@@ -50,14 +52,10 @@ class Balancer:
         config.write_text(_CONFIG.format(port=self.port) + "\n".join(servers) + "\n")
         with (self.folder / "haproxy.log").open("wb") as log:
             self.process = subprocess.Popen([program, "-db", "-f", str(config)], stdout=log, stderr=log)
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return self
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError((self.folder / "haproxy.log").read_text())
+        until(lambda: self.process.poll() is not None or listens(self.port), "HAProxy listens")
+        assert self.process.poll() is None, (self.folder / "haproxy.log").read_text()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(PATIENCE)

@@ -10,7 +10,6 @@ import json
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.tls_folder import make_tls
+from tests.until import PATIENCE, until
 
 CONFIG = """\
 storage "inmem" {{}}
@@ -90,9 +90,7 @@ class Bao:
     def unseal(self) -> None:
         """Open it (again)."""
         self.must("PUT", "sys/unseal", {"key": self.unseal_key})
-        deadline = time.monotonic() + 20
-        while self.ask("GET", "sys/health")[0] != 200 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(lambda: self.ask("GET", "sys/health")[0] == 200, "OpenBao is open")
 
     def token(self, **more: Any) -> str:
         """A token of the policy."""
@@ -120,17 +118,16 @@ def running_bao(folder: Path) -> Iterator[Bao]:
         yield bao
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)
 
 
 def _wait(bao: Bao, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    def answers() -> bool:
         assert process.poll() is None, (bao.folder / "bao.log").read_text()
         try:
             bao.ask("GET", "sys/init")
         except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError((bao.folder / "bao.log").read_text())
+            return False
+        return True
+
+    until(answers, "OpenBao answers")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.fakes.storage_servers import PATIENCE, free_port, running
+from tests.fakes.storage_servers import free_port, running
+from tests.until import until
 
 PROGRAMS = ("ceph-mon", "ceph-osd", "ceph", "rbd", "ceph-authtool", "monmaptool")
 CONF = """[global]
@@ -95,8 +95,4 @@ def _tool(*words: str) -> None:
 
 
 def _wait_for_the_store(cluster: Cluster) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while "1 up" not in cluster.command("ceph", "osd", "stat"):
-        if time.monotonic() > deadline:
-            raise RuntimeError("the object store does not come up")
-        time.sleep(0.2)
+    until(lambda: "1 up" in cluster.command("ceph", "osd", "stat"), "the object store is up")

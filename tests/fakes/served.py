@@ -10,7 +10,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from attest.evidence.amd_certificate import AmdCertificate
 from tests.fakes.amd_pki import FakeAmdPki
 from tests.fakes.kbs_client import KbsClient, TeeKey, TlsTransport
 from tests.fakes.service_world import PKI, evidence
+from tests.until import PATIENCE, until
 
 READY = re.compile(r"ready https://127\.0\.0\.1:(\d+) \(operators: https://127\.0\.0\.1:(\d+)\)")
 
@@ -90,15 +90,11 @@ class Served:
                 [sys.executable, *self._program(), "serve", str(self.config)], stdin=subprocess.DEVNULL, stderr=sink
             )
         atexit.register(_end, self.process)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            match = READY.search(self.log.read_text())
-            if match:
-                self.port, self.admin_port = int(match[1]), int(match[2])
-                return self
-            assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.02)
-        raise AssertionError(self.log.read_text())
+        until(lambda: READY.search(self.log.read_text()) or self.process.poll() is not None, "the service is ready")
+        match = READY.search(self.log.read_text())
+        assert match is not None, self.log.read_text()
+        self.port, self.admin_port = int(match[1]), int(match[2])
+        return self
 
     def _program(self) -> list[str]:
         if not self.before:
@@ -109,7 +105,7 @@ class Served:
         """Signal it and wait; the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE)
 
     def processes(self) -> set[int]:
         """All processes of this service, found by their command line."""

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from launcher.core.facts import QemuFacts
 from launcher.io.process import end
-
-PATIENCE = 30.0
+from tests.until import PATIENCE
 
 
 def free_port() -> int:
@@ -32,7 +31,7 @@ def running(argv: Sequence[str], log: Path, *, port: int = 0, env: dict[str, str
         )
     try:
         deadline = time.monotonic() + PATIENCE
-        while port and not _listens(port):
+        while port and not listens(port):
             if child.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{argv[0]} does not listen: {log.read_text('utf-8', 'replace')[-2000:]}")
             time.sleep(0.02)
@@ -41,7 +40,8 @@ def running(argv: Sequence[str], log: Path, *, port: int = 0, env: dict[str, str
         end(child)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody listens on that TCP port of 127.0.0.1."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

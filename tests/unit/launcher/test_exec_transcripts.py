@@ -57,6 +57,7 @@ from policy.exec_channel import (
     transcript,
     unpack_size,
 )
+from tests.until import until
 
 DIGEST = "ab" * 48
 NOW = 1_800_000_000
@@ -566,11 +567,8 @@ def test_a_request_for_a_terminal_that_cannot_be_is_refused(terminal: object) ->
 def test_a_command_ends_when_its_time_is_over_and_so_does_what_it_started(ends: Ends) -> None:
     assert ends.run("/bin/sh", "-c", "sleep 60 & echo $!; wait", timeout=1) == Exit(-9, True)
     child = int(ends.shown["out"])
-    for _ in range(100):
-        if not (status := Path(f"/proc/{child}/stat")).exists() or " Z " in status.read_text():
-            return
-        time.sleep(0.05)
-    raise AssertionError("the command's child lives on")
+    status = Path(f"/proc/{child}/stat")
+    until(lambda: not status.exists() or " Z " in status.read_text(), "the command's child has ended")
 
 
 def test_a_command_that_leaves_a_child_with_its_output_open_does_not_hold_the_session(ends: Ends) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from tests.fakes.amd_pki import NOW
 from tests.fakes.served import Served
 from tests.fakes.service_world import PKI, ServiceWorld, reference
 from tests.fakes.witness import FakeWitness
+from tests.until import until
 
 BY = By(Actor("service", "r1"), NOW)
 
@@ -338,9 +338,7 @@ def test_the_running_service_signs_by_itself(folder: Path) -> None:
     served.config.write_text(served.config.read_text().replace("checkpoint_seconds = 300", "checkpoint_seconds = 1"))
     served.start()
     try:
-        deadline = datetime.now(UTC) + timedelta(seconds=20)
-        while not (folder / "log.seen").exists() and datetime.now(UTC) < deadline:
-            time.sleep(0.1)
+        until((folder / "log.seen").exists, "a checkpoint is signed")
         assert seen(folder) > 0
     finally:
         assert served.stop() == 0

@@ -20,6 +20,7 @@ from tests.fakes.kbs_client import KbsClient, KbsError, KeptTransport, TeeKey, T
 from tests.fakes.kds import FakeKds
 from tests.fakes.served import Served, attest_command
 from tests.fakes.service_world import GOOD, OTHER, PATH, PKI, SECRET, evidence, reference
+from tests.until import PATIENCE, until
 
 
 @pytest.fixture(scope="module")
@@ -218,18 +219,15 @@ def test_a_signal_ends_the_service_with_0_and_leaves_no_process(tmp_path: Path, 
 def test_a_killed_parent_takes_its_listeners_with_it(tmp_path: Path) -> None:
     served = Served(tmp_path / "service").init().start()
     served.process.kill()
-    served.process.wait(10)
-    deadline = time.monotonic() + 15
-    while served.processes() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert served.processes() == set()
+    served.process.wait(PATIENCE)
+    until(lambda: not served.processes(), "the listeners have ended")
 
 
 def test_a_listener_that_dies_ends_the_service_with_1(tmp_path: Path) -> None:
     served = Served(tmp_path / "service").init().start()
     children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
-    assert served.process.wait(20) == 1
+    assert served.process.wait(PATIENCE) == 1
 
 
 def test_state_survives_a_restart_and_tokens_too(tmp_path: Path) -> None:
@@ -297,9 +295,7 @@ def test_the_running_service_renews_its_cache_and_says_so(tmp_path: Path, monkey
         kds.source(served.folder / "collateral-cache").get(kds.list, PKI.anchors, old, kds.time.budget())
         served.start()
         try:
-            deadline = time.monotonic() + 20
-            while "collateral renewed: Genoa VCEK CRL" not in served.log.read_text() and time.monotonic() < deadline:
-                time.sleep(0.05)
+            until(lambda: "collateral renewed: Genoa VCEK CRL" in served.log.read_text(), "the list is renewed")
             assert kds.asked == [kds.list.path] * 2
             assert len(served.processes()) == 8
             operator = served.operator()

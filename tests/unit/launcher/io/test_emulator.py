@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
@@ -27,6 +26,7 @@ from launcher.io.statedir import VmDir
 from ovmf.td_firmware import TdFirmware
 from tests.fakes.td_images import td_image
 from tests.fakes.vm_files import GENERIC, around, web_1
+from tests.until import until
 
 SETTINGS = TdxSettings(pks=True, mrconfigid=b"\1" * 48, mrowner=b"\2" * 48, mrownerconfig=b"\3" * 48)
 SET_DATAFD, INIT = struct.pack(">I", 16), struct.pack(">II", 2, 0)
@@ -75,11 +75,8 @@ def group(leader: int) -> set[int]:
     return found
 
 
-def gone(leader: int) -> bool:
-    deadline = time.monotonic() + 10
-    while group(leader) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not group(leader)
+def ends(leader: int) -> None:
+    until(lambda: not group(leader), "every process of the group has ended")
 
 
 def quote(vm: VmDir) -> Quote:
@@ -120,12 +117,12 @@ def test_quotes_of_an_emulated_td_show_what_the_vm_file_says(plan: LaunchPlan, v
 def test_ending_an_emulated_td_ends_its_tpm(emulator: Emulator) -> None:
     assert len(group(emulator.child.pid)) == 2
     end(emulator.child)
-    assert gone(emulator.child.pid)
+    ends(emulator.child.pid)
 
 
 def test_the_tpm_of_an_emulated_td_that_is_killed_ends_by_itself(emulator: Emulator) -> None:
     os.kill(emulator.child.pid, signal.SIGKILL)
-    assert gone(emulator.child.pid)
+    ends(emulator.child.pid)
 
 
 def test_every_launch_has_a_new_tpm(plan: LaunchPlan, vm: VmDir, emulator: Emulator) -> None:

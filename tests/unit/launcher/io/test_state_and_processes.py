@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from launcher.io.sockets import connect, connect_soon
 from launcher.io.statedir import VmDir, existing, state_root, vm_names
 from launcher.io.tail import Tail, last_lines
 from launcher.io.terminal import attach
+from tests.until import until
 
 
 @pytest.fixture
@@ -149,10 +149,7 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     assert is_alive(who)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 5
-    while is_alive(who) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not is_alive(who)
+    until(lambda: not is_alive(who), "the child has died")
 
 
 def test_a_child_that_ignores_the_polite_signal_is_ended_anyway(tmp_path: Path) -> None:

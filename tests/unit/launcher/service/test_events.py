@@ -25,7 +25,8 @@ from tests.unit.launcher.io.test_hardware_live import running
 from tests.unit.launcher.service.conftest import Scene
 from tests.unit.launcher.service.test_launching import KERNEL, status
 from tests.unit.launcher.service.test_lifecycle import lifecycle
-from tests.unit.launcher.service.test_lives import UP, recorded, start, wait_for
+from tests.unit.launcher.service.test_lives import UP, recorded, start
+from tests.until import until
 
 
 def events(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, Any]]:
@@ -89,7 +90,7 @@ def test_what_operators_do_is_told_and_followed_as_it_happens(
     out = follower.stdout
     assert out is not None
     try:
-        wait_for(lambda: recorded(path)["state"] == "running")
+        until(lambda: recorded(path)["state"] == "running")
         assert main(["pause", name]) == 0
         assert main(["resume", name]) == 0
         assert main(["qmp", name, "query-status"]) == 0

@@ -17,7 +17,8 @@ from launcher.io.process import fork
 from launcher.io.statedir import state_root
 from tests.unit.launcher.service.conftest import Scene
 from tests.unit.launcher.service.test_launching import KERNEL, state_folder, status
-from tests.unit.launcher.service.test_lives import UP, recorded, rows, start, wait_for
+from tests.unit.launcher.service.test_lives import UP, recorded, rows, start
+from tests.until import until
 
 
 def lifecycle(path: Path, text: str) -> Path:
@@ -36,7 +37,7 @@ def test_a_vm_is_paused_and_resumed_and_its_own_state_stays(scene: Scene, capsys
     path = scene(*UP, platform="emulated-snp")
     launcher = start(path)
     try:
-        wait_for(lambda: recorded(path)["state"] == "running")
+        until(lambda: recorded(path)["state"] == "running")
         name = recorded(path)["name"]
         assert main(["pause", name]) == 0
         assert capsys.readouterr().out == f"{name}: running (paused)\n"
@@ -102,7 +103,7 @@ def test_a_guest_that_the_service_refused_is_not_started_again(
 def test_a_vm_that_waits_for_its_restart_can_be_stopped(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     path = lifecycle(scene(KERNEL, ["exit", 1]), 'restart = "always"\nbackoff_seconds = 200')
     launcher = start(path)
-    wait_for(lambda: recorded(path)["state"] == "restarting")
+    until(lambda: recorded(path)["state"] == "restarting")
     assert main(["stop", recorded(path)["name"]]) == 0
     launcher.communicate()
     assert recorded(path)["state"] == "failed"
@@ -134,7 +135,7 @@ def test_a_measured_launch_is_signed_by_the_hosts_key_as_the_service_reads_it(
     path = scene(*UP, platform="emulated-snp")
     launcher = start(path)
     try:
-        wait_for(lambda: recorded(path)["state"] == "running")
+        until(lambda: recorded(path)["state"] == "running")
         name = recorded(path)["name"]
         assert main(["ledger", name, "--signed"]) == 0
     finally:

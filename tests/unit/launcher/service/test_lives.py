@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,9 @@ import pytest
 from launcher.cli import main
 from tests.unit.launcher.service.conftest import Scene
 from tests.unit.launcher.service.test_launching import KERNEL, launch, state_folder, status
+from tests.until import PATIENCE, until
 
 UP = [KERNEL, status("booted"), status("attested", status="affirming"), status("running"), ["hang"]]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def start(path: Path) -> subprocess.Popen[bytes]:
@@ -64,12 +57,12 @@ def children(path: Path) -> list[int]:
 def test_ctrl_c_ends_qemu_and_the_chip_and_is_exit_130(scene: Scene) -> None:
     path = scene(*UP, platform="emulated-snp")
     process = start(path)
-    wait_for(lambda: recorded(path)["state"] == "running")
+    until(lambda: recorded(path)["state"] == "running")
     pids = children(path)
     assert len(pids) == 2
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) in (0, 130)
+    assert process.wait(PATIENCE) in (0, 130)
     assert not any(alive(pid) for pid in pids)
     assert recorded(path)["state"] == "stopped"
     assert not list(state_folder(path).glob("*.sock"))
@@ -78,9 +71,9 @@ def test_ctrl_c_ends_qemu_and_the_chip_and_is_exit_130(scene: Scene) -> None:
 def test_ctrl_c_before_anything_was_decided_is_an_interruption(scene: Scene) -> None:
     path = scene(KERNEL, ["hang"], platform="emulated-snp")
     process = start(path)
-    wait_for(lambda: bool(recorded(path).get("qemu")))
+    until(lambda: bool(recorded(path).get("qemu")))
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(PATIENCE) == 130
     assert not any(alive(pid) for pid in children(path))
 
 
@@ -89,11 +82,11 @@ def test_a_killed_launcher_takes_everything_with_it_and_ps_says_so(
 ) -> None:
     path = scene(*UP, platform="emulated-snp")
     process = start(path)
-    wait_for(lambda: recorded(path)["state"] == "running")
+    until(lambda: recorded(path)["state"] == "running")
     pids = children(path)
     process.kill()
     process.wait()
-    wait_for(lambda: not any(alive(pid) for pid in pids))
+    until(lambda: not any(alive(pid) for pid in pids))
     row = rows(capsys)["vm-1"]
     assert row["state"] == "killed"
     assert "cvm stop cleans up" in row["reason"]
@@ -115,7 +108,7 @@ def test_an_orphaned_qemu_is_named_refused_and_ended(scene: Scene, capsys: pytes
         assert rows(capsys)["vm-1"]["state"] == "orphaned"
         assert launch(path, capsys)[0] == 10
         assert main(["stop", "vm-1"]) == 0
-        assert orphan.wait(5) == -signal.SIGKILL
+        assert orphan.wait(PATIENCE) == -signal.SIGKILL
     finally:
         orphan.kill()
 

@@ -21,7 +21,8 @@ from launcher.io.migration import listen
 from launcher.io.move_wire import MoveFailed, Wire
 from tests.unit.launcher.service.conftest import Scene
 from tests.unit.launcher.service.test_launching import KERNEL, state_folder
-from tests.unit.launcher.service.test_lives import UP, recorded, start, wait_for
+from tests.unit.launcher.service.test_lives import UP, recorded, start
+from tests.until import PATIENCE, until
 
 DISK = b"disk" * 1000 + bytes(3 << 20) + b"end"
 
@@ -55,7 +56,7 @@ class Destination:
 
     def done(self) -> tuple[int, str]:
         assert self.process is not None
-        out, err = self.process.communicate(timeout=30)
+        out, err = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, out + err
 
     @property
@@ -110,11 +111,11 @@ def test_a_running_vm_is_stopped_here_and_started_there(
     monkeypatch.setenv("FAKE_QEMU_SCENE", json.dumps(UP))
     monkeypatch.setenv("FAKE_QEMU_POWER", "obey")
     launcher = start(vm)
-    wait_for(lambda: recorded(vm)["state"] == "running")
+    until(lambda: recorded(vm)["state"] == "running")
     there.wait()
     assert main(["move", "vm-1", f"unix:{there.socket}"]) == 0
     assert "and runs there" in capsys.readouterr().out
-    launcher.communicate(timeout=20)
+    launcher.communicate(timeout=PATIENCE)
     assert recorded(vm)["state"] == "moved"
     assert there.done()[0] == 0
     assert [entry["event"] for entry in events(there.state)] == ["arrived", "launch"]
@@ -218,7 +219,7 @@ def peer(tmp_path: Path, act: Callable[[Wire], None]) -> Iterator[str]:
     try:
         yield where
     finally:
-        thread.join(20)
+        thread.join(PATIENCE)
         server.close()
 
 

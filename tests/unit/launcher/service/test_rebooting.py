@@ -11,7 +11,8 @@ from launcher.cli import main
 from tests.unit.launcher.service.conftest import Scene
 from tests.unit.launcher.service.test_launching import KERNEL, state_folder
 from tests.unit.launcher.service.test_lifecycle import ledger, lifecycle
-from tests.unit.launcher.service.test_lives import alive, recorded, start, wait_for
+from tests.unit.launcher.service.test_lives import alive, recorded, start
+from tests.until import PATIENCE, until
 
 REBOOT = ["event", "SHUTDOWN", {"guest": True, "reason": "guest-reset"}]
 POWER_OFF = ["event", "SHUTDOWN", {"guest": True, "reason": "guest-shutdown"}]
@@ -48,14 +49,14 @@ def test_a_reboot_in_place_is_reset_only_after_its_ledger_line_and_forgets_the_g
     path = lifecycle(scene(*scenes), 'on_reboot = "in-place"')
     launcher = start(path)
     try:
-        wait_for(lambda: recorded(path)["state"] == "restarting")
+        until(lambda: recorded(path)["state"] == "restarting")
         pid = recorded(path)["qemu"]["pid"]
-        wait_for(lambda: recorded(path)["state"] == "starting")
+        until(lambda: recorded(path)["state"] == "starting")
         assert recorded(path)["qemu"]["pid"] == pid
         assert alive(pid)
         assert launches(path, capsys) == [("launch", None), ("end", None), ("launch", True)]
     finally:
-        out, _ = launcher.communicate(timeout=20)
+        out, _ = launcher.communicate(timeout=PATIENCE)
     result = json.loads(out)
     assert (result["outcome"], result["reason"]) == ("ran", "the guest powered off")
     assert launches(path, capsys)[-1] == ("end", None)
@@ -76,7 +77,7 @@ def test_a_vm_that_waits_for_its_reboot_in_place_can_be_stopped(
 ) -> None:
     path = lifecycle(scene(KERNEL, REBOOT, ["hang"]), 'on_reboot = "in-place"\nbackoff_seconds = 200')
     launcher = start(path)
-    wait_for(lambda: recorded(path)["state"] == "restarting")
+    until(lambda: recorded(path)["state"] == "restarting")
     pid, name = recorded(path)["qemu"]["pid"], recorded(path)["name"]
     assert main(["pause", name]) == 10
     assert "it is not up" in capsys.readouterr().err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from policy.errors import CvmError
 from tests.fakes.served import Served
 from tests.unit.launcher.service.conftest import Scene
 from tests.unit.launcher.service.test_launching import GOOD
+from tests.until import until
 
 AWAY = "https://127.0.0.1:1"
 CA = b"\x30\x82\x00\x00"
@@ -108,9 +108,7 @@ def test_what_the_process_in_the_background_sends_arrives(
         scene(*GOOD, platform="emulated-snp"), f"https://localhost:{service.port}", service.folder / "ca.pem"
     )
     assert main(["launch", str(path), "--quiet"]) == 0
-    deadline = time.monotonic() + 30
-    while outbox.waiting() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: not outbox.waiting(), "everything is sent")
     assert sorted(kind for kind, _ in kinds(service, "background")) == ["launch", "launch-end"]
     capsys.readouterr()
 

@@ -12,7 +12,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tests.fakes.amd_pki import NOW
 from tests.fakes.kbs_client import TlsTransport
 from tests.fakes.served import Served
 from tests.fakes.service_world import PATH, PKI, SECRET, reference
+from tests.until import PATIENCE, until
 
 KEYS = re.compile(
     r"attest\.(keys\.(?!errors$|files$|statement$)"
@@ -190,27 +190,24 @@ def test_it_runs_alone_without_any_key_file_and_plain_on_loopback(tmp_path: Path
     with log.open("wb") as sink:
         process = subprocess.Popen([sys.executable, "-m", "attest", "dashboard", str(served.config)], stderr=sink)
     try:
-        deadline = time.monotonic() + 20
-        while not (match := re.search(r"dashboard http://127\.0\.0\.1:(\d+)", log.read_text())):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.02)
+        ready = re.compile(r"dashboard http://127\.0\.0\.1:(\d+)")
+        until(lambda: process.poll() is not None or ready.search(log.read_text()), "the dashboard is ready")
+        match = ready.search(log.read_text())
+        assert match is not None, log.read_text()
         connection = http.client.HTTPConnection("127.0.0.1", int(match[1]), timeout=10)
         connection.request("GET", "/")
         assert connection.getresponse().status == 200
         connection.close()
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_the_dashboard_ends_with_the_service(tmp_path: Path) -> None:
     served = Served(tmp_path / "service").init(PKI, "--dashboard", "127.0.0.1:0").start()
     assert dashboards(served)
     served.stop(signal.SIGKILL)
-    deadline = time.monotonic() + 15
-    while served.processes():
-        assert time.monotonic() < deadline, processes(served)
-        time.sleep(0.05)
+    until(lambda: not served.processes(), "the dashboard has ended")
 
 
 @pytest.mark.parametrize(
