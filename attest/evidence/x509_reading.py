@@ -37,31 +37,30 @@ class Frame(NamedTuple):
     """A certificate or revocation list, taken apart. ``signed`` is what ``signature`` covers, with its header.
 
     ``fields`` are those of ``signed``, each with its header, from its AlgorithmIdentifier on: then the issuer, and in a
-    certificate validity, subject and SubjectPublicKeyInfo. ``algorithm`` is the one beside the signature.
+    certificate validity, subject and SubjectPublicKeyInfo.
     """
 
     signed: bytes
     fields: list[bytes]
-    algorithm: bytes
     signature: bytes
 
 
 def read_frame(der: bytes, what: str) -> Frame:
-    """Of bytes that a library has read as a certificate or list. Nothing that nobody signs has a second spelling:
+    """Of bytes that a library has read as a certificate or list. What nobody signs must have no second spelling.
 
-    the algorithm is the one named inside, byte for byte (RFC 5280, sections 4.1.1.2 and 5.1.1.2), and no bits at the
-    signature's end do not count: it is whole bytes. Raises :class:`EvidenceMalformed`.
+    The algorithm beside the signature is the one named inside, byte for byte (RFC 5280, sections 4.1.1.2 and 5.1.1.2),
+    and no bits at the signature's end do not count: it is whole bytes. Raises :class:`EvidenceMalformed`.
     """
     signed, algorithm, bits = elements(content(der, what), what)
     fields = elements(content(signed, what), what)
     # Version and serial number come first where there are any; the algorithm is the first SEQUENCE.
-    start = next(place for place, field in enumerate(fields) if field[0] == SEQUENCE)
+    start = next((place for place, field in enumerate(fields) if field[0] == SEQUENCE), 0)
     signature = content(bits, what)
     if signature[:1] != b"\0":
         raise EvidenceMalformed(f"{what}: its signature is not a whole number of bytes")
     if fields[start] != algorithm:
         raise EvidenceMalformed(f"{what}: names another signature algorithm outside than inside of what is signed")
-    return Frame(signed, fields[start:], algorithm, signature[1:])
+    return Frame(signed, fields[start:], signature[1:])
 
 
 def common_names(name: bytes, what: str) -> list[str] | None:
