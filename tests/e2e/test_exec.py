@@ -1,6 +1,6 @@
 """``cvm exec`` for real: an emulated chip, a service, QEMU, the measured image. A VM that measures the same and is called
 otherwise by its init-data gets no key, and a refused guest runs nothing; the right one runs what the operator of its
-measured command line asks for. In the end it moves to another state folder, cold, where the same policy releases its
+measured command line asks for, inside the root file system of the VM. In the end it moves to another state folder, cold, where the same policy releases its
 disk's key again.
 """
 
@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 
 from launcher.io.cachedir import cache_folder
+from launcher.provision import ImageOrder, ensure_base
+from tests.e2e.root_tree import plant
 from tests.e2e.story import free_port
 from tests.e2e.world import World
 from tests.until import PATIENCE, until
@@ -37,6 +39,12 @@ initrd = "{image}/initrd.zst"
 [[disk]]
 path = "disks/guest.img"
 encrypted = {{ resource = "default/guest/root", name = "root" }}
+[[disk]]
+path = "disks/system.img"
+serial = "system"
+[disk.verity]
+root_hash = "{root_hash}"
+blocks = {blocks}
 [[net]]
 kind = "user"
 backend = "{backend}"
@@ -50,7 +58,7 @@ service = "https://127.0.0.1:{port}"
 ca = "service/ca.pem"
 """
 CONFIG = ("--config", "service/attest.toml")
-PROGRAM = "import sys; text = sys.stdin.read(); print(text.upper()); print(len(text), file=sys.stderr); sys.exit(7)"
+PROGRAM = "text=$(cat); echo $text | tr a-z A-Z; echo ${#text} >&2; exit 7"
 
 
 def test_commands_run_in_the_accepted_guest_and_in_no_refused_one(tmp_path: Path) -> None:
@@ -77,10 +85,14 @@ def _scenario(world: World) -> None:
     world.run("cvm", "disk", "create", "disks/guest.img", "--size", "32MiB", "--resource", "default/guest/root",
               "--service", f"https://127.0.0.1:{admin}", "--ca", "service/ca.pem",
               "--operator-cert", "service/operator.pem", "--operator-key", "service/operator.key")  # fmt: skip
+    plant(ensure_base(ImageOrder(reuse=True), lambda text: None), world.folder / "system",
+          ("sh", "cat", "tr", "head", "sleep", "tty", "stty"))  # fmt: skip
+    packed = world.run("cvm", "image", "root", "disks/system.img", "--content", "system", "--json").json()
+    tree = {key: packed[key] for key in ("root_hash", "blocks")}
     enabling = world.run("cvm", "exec", "--new-key", "op.key").out
     backend = "passt" if which("passt") else "slirp"
     for file, name in (("vm", "guest"), ("intruder", "intruder")):
-        text = VM.format(name=name, image=world.image, port=port, backend=backend, chip=world.folder / "chip")
+        text = VM.format(name=name, image=world.image, port=port, backend=backend, chip=world.folder / "chip", **tree)
         (world.folder / f"{file}.toml").write_text(text + enabling)
     world.run("cvm", "measure", "vm.toml", "-o", "ref.json")
     world.run("attest", "reference", "add", "ref.json", "--config", "service/attest.toml")
@@ -97,13 +109,12 @@ def _scenario(world: World) -> None:
         )
         return done.out, done.err
 
-    assert run("/usr/bin/python3", "-c", PROGRAM, want=7, stdin=b"said from outside") == ("SAID FROM OUTSIDE\n", "17\n")
-    big = "import sys; sys.stdout.write('x' * 3000000)"
-    assert len(run("/usr/bin/python3", "-c", big, want=0)[0]) == 3_000_000
-    assert "No such file" in run("/nowhere", want=127)[1]
-    assert run("/usr/bin/python3", "-c", "import os; os.kill(os.getpid(), 15)", want=143) == ("", "")
-    done = world.run("cvm", "exec", "guest", "--key", "op.key", "--timeout", "2", "--",
-                     "/usr/bin/python3", "-c", "import time; time.sleep(99)", want=124)  # fmt: skip
+    assert run("sh", "-c", PROGRAM, want=7, stdin=b"said from outside") == ("SAID FROM OUTSIDE\n", "17\n")
+    assert run("cat", "/etc/name", want=0) == ("the root\n", "")
+    assert len(run("head", "-c", "3000000", "/dev/zero", want=0)[0]) == 3_000_000
+    assert "No such file" in run("/usr/bin/python3", want=127)[1], "the agent's own initrd has one"
+    assert run("sh", "-c", "kill -15 $$", want=143) == ("", "")
+    done = world.run("cvm", "exec", "guest", "--key", "op.key", "--timeout", "2", "--", "sleep", "99", want=124)
     assert "ended after 2 s" in done.err
 
     assert _on_a_terminal(world) == "terminal /dev/pts/0 33 99 vt220\r\n"
@@ -119,8 +130,8 @@ def _on_a_terminal(world: World) -> str:
     """What a command on a terminal sees of it; nothing is shown twice, for this terminal is raw meanwhile."""
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
-    program = "import os; s = os.get_terminal_size(0); print('terminal', os.ttyname(0), s.lines, s.columns, os.environ['TERM'])"
-    argv = ("exec", "guest", "--key", "op.key", "-t", "--", "/usr/bin/python3", "-c", program)
+    program = "echo terminal $(tty) $(stty size) $TERM"
+    argv = ("exec", "guest", "--key", "op.key", "-t", "--", "sh", "-c", program)
     done = subprocess.run(
         [sys.executable, "-m", "launcher", *argv], stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, check=False,
         env={**world.environment(), "TERM": "vt220"}, cwd=world.folder, timeout=120,

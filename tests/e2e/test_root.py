@@ -20,6 +20,7 @@ from launcher.io.cachedir import cache_folder
 from launcher.io.toolchain import ToolchainMissing, find_toolchain
 from launcher.provision import ImageOrder, ensure_base
 from policy.verity import BLOCK
+from tests.e2e.root_tree import plant
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -64,23 +65,11 @@ def base() -> Base:
 def tree(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root of a few files: busybox of the guest's Debian with its libraries, a program, and something to damage."""
     root = tmp_path_factory.mktemp("tree")
-    for path in ("usr/bin/busybox", *(f"usr/lib/x86_64-linux-gnu/{name}" for name in _LIBRARIES)):
-        target = root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(base.sysroot.file(path), target)
-    for name, target in (("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib/x86_64-linux-gnu")):
-        (root / name).symlink_to(target)
-    for name in ("sh", "cat", "ls", "wc", "touch"):
-        (root / "usr/bin" / name).symlink_to("/usr/bin/busybox")
-    (root / "etc").mkdir()
-    (root / "etc/name").write_text("the root\n")
+    plant(base, root, ("sh", "cat", "ls", "wc", "touch"))
     (root / "usr/bin/hello").write_text(HELLO)
     (root / "usr/bin/hello").chmod(0o755)
     (root / "unread").write_bytes(os.urandom(1 << 20))
     return root
-
-
-_LIBRARIES = ("ld-linux-x86-64.so.2", "libc.so.6", "libresolv.so.2")
 
 
 def make(folder: Path, name: str, tree: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
