@@ -66,6 +66,16 @@ def test_json_over_the_limit_or_not_utf8_is_refused() -> None:
         strict_json(b'"\xff"', "body")
 
 
+@pytest.mark.parametrize(
+    "place", ["{}", " {}", "[{}]", "[ {}]", "[1,{}]", '{{"a":{}}}', '{{"a":\t{}}}', "[\n{}]", "[\r{}]"]
+)
+@pytest.mark.parametrize("number", ["18446744073709551616", "-18446744073709551616", "9" * 4000])
+def test_an_integer_beyond_64_bits_is_refused_wherever_it_stands(place: str, number: str) -> None:
+    with pytest.raises(MalformedInput, match="want at most 64 bits"):
+        strict_json(place.format(number), "body")
+    assert strict_json(place.format("18446744073709551615"), "body") is not None
+
+
 @given(st.recursive(st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(st.characters(exclude_categories=["Cs"])),
                     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), inner, max_size=4), max_leaves=10))  # fmt: skip
 def test_what_a_strict_writer_wrote_is_read_back(value: object) -> None:
