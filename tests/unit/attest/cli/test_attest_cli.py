@@ -51,10 +51,12 @@ def test_a_service_can_keep_its_state_in_postgresql(tmp_path: Path, postgres: Po
     address = postgres.new_database()
     folder = tmp_path / "service"
     assert attest_command("init", str(folder), "--database", address).code == 0
-    assert not (folder / "attest.db").exists()
+    assert not [name for name in ("attest.db", "token.key") if (folder / name).exists()]
     config = ["--config", str(folder / "attest.toml")]
     assert attest_command("key", "put", PATH, *config, stdin=SECRET).code == 0
-    assert json.loads(attest_command("audit", "verify", "--json", *config).out)["records"] == 2
+    listed = json.loads(attest_command("audit", "list", "--json", *config).out)["records"]
+    assert [entry["kind"] for entry in listed] == ["policy-apply", "token-key", "resource-put"]
+    assert json.loads(attest_command("audit", "verify", "--json", *config).out)["records"] == 3
     again = attest_command("init", str(tmp_path / "other"), "--database", address)
     assert (again.code, "exists already" in again.err) == (3, True)
 
