@@ -18,10 +18,8 @@ from contextlib import suppress
 from typing import Any
 
 from gunicorn import http, sock
-from gunicorn.http.errors import NoMoreData
 
 from attest.web.load import accept_queue
-from attest.web.plain import READ_BYTES, PlainRequest, parse_plain
 
 IDLE_SECONDS = 15.0
 """How long a kept connection may say nothing. A guest makes its evidence between two requests."""
@@ -32,62 +30,31 @@ _GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
 class Connection:
-    """One client's connection. ``born`` and ``since`` (when it became idle) are monotonic seconds; ``base`` is what its
-    requests' environments have in common.
-    """
+    """One client's connection. ``born`` and ``since`` (when it became idle) are monotonic seconds."""
 
-    __slots__ = ("_made", "_parser", "address", "base", "born", "client", "rest", "since")
+    __slots__ = ("address", "born", "client", "parser", "since")
 
     def __init__(self, client: socket.socket, address: Any) -> None:
         self.client, self.address = client, address
         self.born = self.since = time.monotonic()
-        self.base: dict[str, Any] | None = None
-        self.rest = b""
-        self._parser: Any = None
-        self._made = 0
+        self.parser: Any = None
 
-    def open(self, config: Any, base: dict[str, Any], silence: float) -> None:
-        """Before its first request; the handshake comes with the first bytes that are read. ``silence`` is how long
-        (seconds) one read may take. Raises what ``ssl`` does.
-        """
-        if self.base is None:
-            self.client.settimeout(silence)
+    def next_request(self, config: Any) -> Any:
+        """Wait for a request's head, at first for the handshake too. Raises what gunicorn and ``ssl`` do."""
+        if self.parser is None:
             if config.is_ssl:
                 self.client = sock.ssl_wrap_socket(self.client, config)
-            self.base = {**base, "gunicorn.socket": self.client}
-
-    def next_plain(self, config: Any) -> PlainRequest | None:
-        """Wait for a request; ``None`` where gunicorn's parser has to read it, and all that come after it.
-
-        Raises NoMoreData where the client has ended the connection, and what ``ssl`` does.
-        """
-        if self._parser is not None:
-            return None
-        data, self.rest = self.rest or self.client.recv(READ_BYTES), b""
-        if not data:
-            raise NoMoreData
-        found = parse_plain(data)
-        if found is None:
-            self._parser = http.get_parser(config, self.client, self.address)
-            self._parser.unreader.unread(data)
-        else:
-            self._made += 1
-        return found
-
-    def next_request(self) -> Any:
-        """The next one as gunicorn reads it. Raises what gunicorn and ``ssl`` do."""
-        return next(self._parser)
+            self.parser = http.get_parser(config, self.client, self.address)
+        return next(self.parser)
 
     def requests(self) -> int:
         """How many it has made."""
-        return self._made + (0 if self._parser is None else int(self._parser.req_count))
+        return 0 if self.parser is None else int(self.parser.req_count)
 
     def has_more(self) -> bool:
         """Whether the next request, or a part of it, was read already: the kernel would not tell of it again."""
-        if self.rest or (self._parser is not None and self._parser.unreader.buf.getbuffer().nbytes):
-            return True
         pending = getattr(self.client, "pending", None)
-        return bool(pending is not None and pending())
+        return bool(self.parser.unreader.buf.getbuffer().nbytes or (pending is not None and pending()))
 
     def end(self) -> None:
         """Close it; nothing is on its way."""

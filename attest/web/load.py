@@ -21,8 +21,10 @@ _UNACKED = struct.Struct("=24xI")
 
 @dataclass
 class Load:
-    """Connections waiting when this worker took its last one; and those whose request still comes in, by thread: when
-    one takes too long, another thread ends the connection under the one that waits for it.
+    """Connections waiting when this worker took its last one; and those whose request still comes in, by thread.
+
+    Of those a second descriptor is kept: when a request takes too long, another thread ends the connection under the
+    one that waits for it.
     """
 
     queued: int = 0
@@ -31,21 +33,24 @@ class Load:
 
     def begin(self, client: socket.socket, now: float) -> None:
         """This thread waits for a request of ``client`` since ``now`` (monotonic seconds)."""
-        self._reading[threading.get_ident()] = now, client
+        with self._lock:
+            second = socket.fromfd(client.fileno(), client.family, client.type)  # a TLS socket has no dup()
+            self._reading[threading.get_ident()] = now, second
 
     def read(self) -> None:
         """The request of this thread's connection is complete, or the connection over."""
         with self._lock:
-            self._reading.pop(threading.get_ident(), None)
+            _, client = self._reading.pop(threading.get_ident(), (0.0, None))
+            if client is not None:
+                client.close()
 
     def cut_off(self, before: float) -> None:
         """End every connection whose request was waited for since ``before`` and is not complete."""
         with self._lock:
-            for since, client in self._reading.copy().values():
+            for since, client in self._reading.values():
                 if since < before:
                     with suppress(OSError):  # the client was quicker
-                        # A TLS socket's own would take away what its thread is reading with.
-                        socket.socket.shutdown(client, socket.SHUT_RDWR)
+                        client.shutdown(socket.SHUT_RDWR)
 
 
 HERE = Load()

@@ -45,23 +45,13 @@ def body_of(environ: Environ, most: int) -> bytes:
         raise _too_large(most)
     if not length and "HTTP_TRANSFER_ENCODING" not in environ:
         return b""
-    data = _read(environ["wsgi.input"], int(length) if length else most + 1)
-    if length and len(data) < int(length):
-        raise HttpRefused(400, "Bad Request", f"the body ended after {len(data)} of {length} bytes")
-    if len(data) > most:
+    stream = environ["wsgi.input"]
+    parts, room = [], most + 1 if not length else int(length)
+    while room and (part := stream.read(room)):
+        parts.append(part)
+        room -= len(part)
+    if not room and not length:
         raise _too_large(most)
-    return data
-
-
-def _read(stream: Any, size: int) -> bytes:
-    """At most ``size`` bytes. Raises HttpRefused where the client says nothing more or has gone."""
-    parts = []
-    try:
-        while size and (part := stream.read(size)):
-            parts.append(part)
-            size -= len(part)
-    except OSError:
-        raise HttpRefused(400, "Bad Request", "the body did not come in") from None
     return b"".join(parts)
 
 

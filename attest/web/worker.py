@@ -15,7 +15,7 @@ import select
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,6 @@ from gunicorn.workers.base import Worker
 
 from attest.web.arrivals import Arrivals, Connection
 from attest.web.load import HERE
-from attest.web.plain import PlainBody, PlainReply, PlainRequest, environ_of
 
 SILENCE_SECONDS = 10.0
 READ_SECONDS = 10.0
@@ -98,15 +97,11 @@ class BoundedWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
 
     alive: bool
     _arrivals: Arrivals
-    _where: tuple[str, int]
-    _base: dict[str, Any]
 
     def run(self) -> None:
         """Serve until told to stop; what is being answered then is answered."""
         _collect_rarely()
         self.sockets[0].setblocking(False)
-        self._where = self.sockets[0].getsockname()
-        self._base = self._environ()
         self._arrivals, since = Arrivals(self.sockets[0]), dict[int, float]()
         threads = [threading.Thread(target=self._serve, args=(since,), daemon=True) for _ in range(self.cfg.threads)]
         for thread in threads:
@@ -121,18 +116,6 @@ class BoundedWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         for thread in threads:
             thread.join()
         self._arrivals.close()
-
-    def _environ(self) -> dict[str, Any]:
-        """What the environments of all requests have in common."""
-        scheme = "https" if self.cfg.is_ssl else "http"
-        return {
-            **wsgi.base_environ(self.cfg),
-            "SERVER_NAME": self._where[0],
-            "SERVER_PORT": str(self._where[1]),
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "SCRIPT_NAME": "",
-            "wsgi.url_scheme": scheme,
-        }
 
     def _serve(self, since: dict[int, float]) -> None:
         name = threading.get_ident()
@@ -158,14 +141,11 @@ class BoundedWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
 
     def _answer(self, connection: Connection) -> bool:
         """One request of a connection; whether it is kept."""
+        connection.client.settimeout(SILENCE_SECONDS)
+        HERE.begin(connection.client, time.monotonic())
         request = None
         try:
-            connection.open(self.cfg, self._base, SILENCE_SECONDS)
-            HERE.begin(connection.client, time.monotonic())
-            plain = connection.next_plain(self.cfg)
-            if plain is not None:
-                return self._reply_plainly(connection, plain)
-            request = connection.next_request()
+            request = connection.next_request(self.cfg)
             return self._reply(connection, request)
         except (NoMoreData, StopIteration, ssl.SSLEOFError):
             return False  # the client has ended it
@@ -175,34 +155,21 @@ class BoundedWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         finally:
             HERE.read()
 
-    def _reply_plainly(self, connection: Connection, request: PlainRequest) -> bool:
-        body = PlainBody(request.rest, request.length, connection.client.recv)
-        # What follows a body that was not read is no request.
-        reply = PlainReply(connection.client, request.close, lambda: not body.left and self._may_stay(connection))
-        environ = environ_of(connection.base or {}, request, body, connection.address)
-        self._send(self.wsgi(environ, reply.start_response), reply.write)
-        reply.end()
-        connection.rest = body.after()
-        return not reply.close
-
     def _reply(self, connection: Connection, request: Any) -> bool:
+        where = self.sockets[0].getsockname()
         response, environ = wsgi.create(
-            request, connection.client, connection.address, self._where, self.cfg,
+            request, connection.client, connection.address, where, self.cfg,
             response_class=WholeResponse, response_args=(partial(self._may_stay, connection),),
         )  # fmt: skip
-        self._send(self.wsgi(environ, response.start_response), response.write)
-        response.close()
-        return not response.should_close()
-
-    def _send(self, parts: Iterable[bytes], write: Callable[[bytes], object]) -> None:
+        parts = self.wsgi(environ, response.start_response)
         try:
             for part in parts:
-                if part:
-                    write(part)
+                response.write(part)
+            response.close()
         finally:
-            close = getattr(parts, "close", None)
-            if close is not None:
-                close()
+            if hasattr(parts, "close"):
+                parts.close()
+        return not response.should_close()
 
     def _may_stay(self, connection: Connection) -> bool:
         young = time.monotonic() - connection.born < LONGEST_SECONDS
