@@ -21,17 +21,16 @@ from statistics import median
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from flask import Flask, request
+from flask import Flask, Response, request
 
 from attest.broker.appraise import Bound, appraise
 from attest.broker.present_snp import PresentedSnp
 from attest.endorsement.p384 import HAVE_AWSCRT, load_with_awscrt, load_with_cryptography
 from attest.endorsement.pool import EndorsementSet
 from attest.evidence.snp_report import SIGNED_SIZE, SnpReport
-from attest.web.answers import Response, json_response
 from attest.web.app import create_app
-from attest.web.gate import Gate
-from attest.web.listener import Listener, Wsgi, run_listener
+from attest.web.guest import json_response
+from attest.web.listener import Listener, run_listener
 from attest.web.principals import Who, no_caller
 from attest.web.routes import Call, Route
 from bench._service_load import report, threads_seconds
@@ -59,7 +58,7 @@ def run() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _service(world: ServiceWorld) -> Gate:
+def _service(world: ServiceWorld) -> Flask:
     pool = EndorsementSet.from_der(PKI.certificates)
 
     def verify(call: Call) -> Response:
@@ -87,7 +86,7 @@ def _minimal() -> Flask:
 
 
 @contextmanager
-def _served(make_app: Callable[[], Wsgi]) -> Iterator[tuple[int, int]]:
+def _served(make_app: Callable[[], Flask]) -> Iterator[tuple[int, int]]:
     """Port and process of a listener's one worker."""
     bound, (readable, writable) = socket.create_server(("127.0.0.1", 0)), os.pipe()
     port = bound.getsockname()[1]

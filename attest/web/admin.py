@@ -9,6 +9,8 @@ Resource paths are those of the KBS administration API (raw bytes in, nothing se
 
 from __future__ import annotations
 
+from flask import Response
+
 from attest.broker import operations, tokens
 from attest.broker.errors import RequestMalformed, RequestUnsupported
 from attest.broker.expiry import expiring_json
@@ -20,11 +22,10 @@ from attest.broker.views import secret_json
 from attest.keys.ring import ring_json
 from attest.keys.signing import ALGORITHMS, ES256
 from attest.store import secrets
-from attest.web.answers import Response, json_response
 from attest.web.audit import AUDIT_ROUTES
 from attest.web.collateral import COLLATERAL_ROUTES
 from attest.web.expiry_watch import expiries_of, seconds_left
-from attest.web.guest import RESOURCE, healthz, resource_path
+from attest.web.guest import RESOURCE, healthz, json_response, resource_path
 from attest.web.health import OK, checks, ready
 from attest.web.hosts import HOST_ROUTES
 from attest.web.lifecycle import LIFECYCLE_ROUTES, operator
@@ -133,7 +134,7 @@ def metrics(call: Call) -> Response:
     """``GET``: counters of this replica for Prometheus."""
     found = {name: outcome == OK for name, outcome in checks(call.service, call.now).items()}
     text = "" if call.metrics is None else call.metrics.text(found, seconds_left(call.service, call.now))
-    return Response(text, mimetype="text/plain; version=0.0.4; charset=utf-8")
+    return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 ADMIN_ROUTES = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from flask import Response
+
 from attest.audit.record import DECISION
 from attest.broker.asking import Asked, Judge, answer_document, ask, parse_time
 from attest.broker.errors import RequestMalformed, ResourceUnknown
@@ -9,7 +11,7 @@ from attest.broker.explain_refusal import explain_refusal, explained_json
 from attest.broker.views import record_json
 from attest.store import records
 from attest.store.records import Filter
-from attest.web.answers import Response, json_response
+from attest.web.guest import json_response
 from attest.web.principals import Who
 from attest.web.routes import Call, Route
 from policy.reference import ReferenceValue, reference_from_json
@@ -49,7 +51,7 @@ def show_record(call: Call) -> Response:
         found = records.get(tx, int(number)) if _is_number(number) else None
     if found is None:
         raise ResourceUnknown(f"audit record {number[:20]}: not found")
-    return Response(found.record)
+    return Response(found.record, mimetype="application/json")
 
 
 def audit_question(call: Call) -> Response:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from flask import Response
+
 from attest.broker import collateral_admin
 from attest.evidence.bundle import MAX_BUNDLE
-from attest.web.answers import Response, json_response
+from attest.web.guest import json_response
 from attest.web.lifecycle import operator
 from attest.web.principals import Who
 from attest.web.queries import flag

@@ -15,14 +15,13 @@ from typing import Any
 from attest.broker.errors import Overloaded, TooMany
 from attest.broker.protocol import MAX_ATTEST_BODY
 from attest.broker.service import Service
-from attest.web.answers import Response
 from attest.web.load import HERE
 from attest.web.logs import FIELDS
 from attest.web.metrics import NO_ROUTE, Metrics
-from attest.web.problems import Noted, problem_response
-from attest.web.requests import Environ, path_of
+from attest.web.problems import NOTED, Noted, problem_response
 
-Answer = Callable[[Environ, Noted], Response]
+Environ = dict[str, Any]
+Wsgi = Callable[[Environ, Any], Iterable[bytes]]
 GUESTS, OPERATORS = "guests", "operators"
 UNDER_WAY = 4
 """So many times as many connections may wait before a guest that has a challenge is turned away: what was done for it
@@ -50,33 +49,30 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The WSGI application of a listener; ``application`` answers what is let through."""
+    """A WSGI application around ``application``."""
 
-    application: Answer
+    application: Wsgi
     service: Service
     watch: Watch
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         """One request."""
         begun, noted = time.perf_counter(), Noted()
-        response = self._response(environ, noted)
-        body = response.data()
-        headers = {**_HEADERS, **response.headers}  # tiles of the log may be kept, and say so
-        if body:
-            headers["Content-Type"] = response.mimetype
-        headers["Content-Length"] = str(len(body))
-        self._finish(environ, noted, response.status, time.perf_counter() - begun)
-        start_response(response.status_line(), list(headers.items()))
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+        environ[NOTED] = noted
 
-    def _response(self, environ: Environ, noted: Noted) -> Response:
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            there = {name.lower() for name, _ in headers}  # tiles of the log may be kept, and say so
+            headers += [(name, value) for name, value in _HEADERS.items() if name.lower() not in there]
+            self._finish(environ, noted, int(status[:3]), time.perf_counter() - begun)
+            return start_response(status, headers, *more)
+
         noted.refused = self._too_much(environ)
         if noted.refused is None or CHALLENGED in environ:  # who asked for a proof gets one of a refusal too
-            return self.application(environ, noted)
+            return self.application(environ, start)
         # What the client sends is read, or the kernel would reset the connection and the answer with it.
         environ["wsgi.input"].read(MAX_ATTEST_BODY)
         HERE.read()
-        return problem_response(noted.refused, noted)
+        return problem_response(noted.refused, noted)(environ, start)
 
     def _too_much(self, environ: Environ) -> Overloaded | TooMany | None:
         path = environ["PATH_INFO"]
@@ -96,7 +92,7 @@ class Gate:
         self.watch.metrics.request(self.watch.listener, route, status, seconds)
         fields = {
             "method": environ["REQUEST_METHOD"][:20],
-            "path": path_of(environ)[:200],
+            "path": environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")[:200],
             "route": route,
             "status": status,
             "milliseconds": round(seconds * 1000, 3),

@@ -4,6 +4,10 @@ with.
 
 from __future__ import annotations
 
+import json
+
+from flask import Response
+
 from attest.audit.record import Actor
 from attest.broker.attest import attest
 from attest.broker.challenge import challenge
@@ -15,7 +19,6 @@ from attest.broker.protocol import MAX_ATTEST_BODY, MAX_AUTH_BODY
 from attest.broker.release import release, report_header
 from attest.broker.rotation import MAX_REPORT, parse_report
 from attest.broker.tokens import revocation_list
-from attest.web.answers import Response, cookie_for, json_response
 from attest.web.health import NEEDED, OK, checks, ready
 from attest.web.log import LOG_ROUTES
 from attest.web.principals import SESSION_COOKIE, Who
@@ -26,9 +29,18 @@ from policy.vocab import ResourcePath
 def auth(call: Call) -> Response:
     """``POST /kbs/v0/auth``: a challenge and the cookie of its session."""
     opened = challenge(call.service, call.body, call.now)
+    response = json_response({"nonce": opened.nonce, "extra-params": ""})
     # The cookie outlives the challenge: after an accepted attestation it stands for the decision.
-    cookie = cookie_for("/kbs/v0", SESSION_COOKIE, opened.session_id, opened.expires + call.service.token.lifetime)
-    return json_response({"nonce": opened.nonce, "extra-params": ""}, headers={"Set-Cookie": cookie})
+    response.set_cookie(
+        SESSION_COOKIE,
+        opened.session_id,
+        expires=opened.expires + call.service.token.lifetime,
+        path="/kbs/v0",
+        secure=True,
+        httponly=True,
+        samesite="Strict",
+    )
+    return response
 
 
 def attest_guest(call: Call) -> Response:
@@ -110,6 +122,11 @@ def readyz(call: Call) -> Response:
 def resource_path(call: Call) -> ResourcePath:
     """The path of the URL as a resource path; MalformedInput for one that cannot be."""
     return ResourcePath.parse("/".join(call.arguments[name] for name in ("repository", "kind", "tag")))
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """A JSON answer."""
+    return Response(json.dumps(value), status=status, mimetype="application/json")
 
 
 RESOURCE = "/kbs/v0/resource/<repository>/<kind>/<tag>"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from flask import Response
+
 from attest.broker.hosts import add_host, host_json, retire_host
 from attest.broker.launch_statement import MAX_LAUNCH
 from attest.broker.launches import launched_json, record_launch
 from attest.store import hosts
-from attest.web.answers import Response, json_response
+from attest.web.guest import json_response
 from attest.web.lifecycle import operator
 from attest.web.principals import Who
 from attest.web.routes import Call, Route

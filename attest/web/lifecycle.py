@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from flask import Response
+
 from attest.broker import lifecycle, operations, rotation
 from attest.broker.conditions import RELEASE
 from attest.broker.kv_link import MOUNT, KvLink, link_resource
 from attest.broker.operations import By
 from attest.broker.views import aborted_json, started_json
-from attest.web.answers import Response, json_response
-from attest.web.guest import resource_path
+from attest.web.guest import json_response, resource_path
 from attest.web.principals import Who, may
 from attest.web.problems import OperatorRequired
 from attest.web.queries import flag, names, number

@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from attest.web.logs import JsonFormatter
 from attest.web.worker import BoundedWorker
 
-Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
-"""An application as PEP 3333 has it."""
 REQUEST_SECONDS = 30
 STOP_SECONDS = 10
 
@@ -33,7 +32,7 @@ class Listener:
     certificate: Path | None
     context: ssl.SSLContext | None
     workers: int
-    make_app: Callable[[], Wsgi]
+    make_app: Callable[[], Flask]
     on_ready: Callable[[], None]
     threads: int = 1
 
@@ -97,6 +96,6 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
     def reload(self) -> None:
         """gunicorn's own SIGHUP gives workers new ones and nothing more: settings are read again by the parent."""
 
-    def load(self) -> Wsgi:
+    def load(self) -> Flask:
         """The WSGI application, in the worker."""
         return self._listener.make_app()

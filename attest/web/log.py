@@ -6,8 +6,9 @@ resources, machines and operators: those are for auditors, on their listener.
 
 from __future__ import annotations
 
+from flask import Response
+
 from attest.broker.log_served import entries_of, hash_tile, newest_checkpoint
-from attest.web.answers import Response
 from attest.web.principals import Who
 from attest.web.routes import Call, Route
 
@@ -17,7 +18,7 @@ _FOR_EVER = "max-age=31536000, immutable"
 
 def checkpoint(call: Call) -> Response:
     """``GET``: the newest checkpoint, a signed note."""
-    return Response(newest_checkpoint(call.service.database), mimetype="text/plain; charset=utf-8")
+    return Response(newest_checkpoint(call.service.database), content_type="text/plain; charset=utf-8")
 
 
 def tile(call: Call) -> Response:
@@ -31,7 +32,7 @@ def entries(call: Call) -> Response:
 
 
 def _kept(data: bytes, whose: str) -> Response:
-    return Response(data, mimetype="application/octet-stream", headers={"Cache-Control": f"{whose}, {_FOR_EVER}"})
+    return Response(data, content_type="application/octet-stream", headers={"Cache-Control": f"{whose}, {_FOR_EVER}"})
 
 
 LOG_ROUTES = (

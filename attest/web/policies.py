@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from flask import Response
+
 from attest.audit.canonical import rfc3339
 from attest.broker.asking import parse_time
 from attest.broker.errors import RequestMalformed
@@ -16,7 +18,7 @@ from attest.broker.policy_replay import replay, replay_json
 from attest.broker.rules import parse_stored
 from attest.store import rules
 from attest.store.errors import NotFound
-from attest.web.answers import Response, json_response
+from attest.web.guest import json_response
 from attest.web.lifecycle import operator
 from attest.web.principals import Who
 from attest.web.queries import flag, number

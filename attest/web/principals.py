@@ -43,8 +43,9 @@ class Who(Enum):
     OPERATOR = "an operator"
 
 
-def session_of(value: str) -> str | None:
-    """The session id of the cookie's value, if it has the form of one."""
+def session_of(cookies: Mapping[str, str]) -> str | None:
+    """The session id of the cookie, if it has the form of one."""
+    value = cookies.get(SESSION_COOKIE, "")
     return value if _SESSION.fullmatch(value) else None
 
 

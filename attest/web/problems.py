@@ -10,11 +10,14 @@ told which checks failed by name and where operators find the rest. What is our 
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from flask import Response
+from werkzeug.exceptions import HTTPException
 
 from attest.broker.errors import (
     AccessDenied,
@@ -33,13 +36,16 @@ from attest.collateral.errors import BundleRefused
 from attest.errors import AttestError
 from attest.keys.statement import SignatureRefused
 from attest.store.errors import AlreadyExists, NotFound, StoreUnavailable
-from attest.web.answers import Response, json_response
 from attest.web.oidc.errors import BearerRefused
 from policy.errors import ConfigInvalid, CvmError, MalformedInput
 
 TYPE_PREFIX = "https://github.com/confidential-containers/kbs/errors/"
 RETRY_SECONDS = 5
 _log = logging.getLogger("attest")
+
+
+NOTED = "attest.noted"
+"""Where a request's environment has its :class:`Noted`."""
 
 
 class Noted:
@@ -55,14 +61,6 @@ class Noted:
         self.fault: str | None = None
         self.code: str | None = None
         self.refused: CvmError | None = None
-
-
-class HttpRefused(Exception):
-    """A request that HTTP itself answers: ``status``, its phrase, what is wrong, and headers that go with it."""
-
-    def __init__(self, status: int, phrase: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status, self.phrase, self.detail, self.headers = status, phrase, detail, headers or {}
 
 
 class OperatorRequired(AttestError):
@@ -107,7 +105,7 @@ _INTERNAL = Kind(500, "PluginInternalError", "Internal error")
 
 def problem_response(error: Exception, noted: Noted) -> Response:
     """The answer to any exception a handler raised."""
-    if isinstance(error, HttpRefused):
+    if isinstance(error, HTTPException):
         return _http(error, noted)
     if not isinstance(error, CvmError):
         return _unexpected(error, noted)
@@ -124,15 +122,14 @@ def problem_response(error: Exception, noted: Noted) -> Response:
             _log.error("unavailable: %s", error.message)
         # What is missing on our side is for operators: the message may name paths.
         detail = f"not available now: {error.code}"
-    return _body(noted, kind, detail, members, _headers(error, kind))
-
-
-def _headers(error: CvmError, kind: Kind) -> dict[str, str]:
+    response = _body(noted, kind, detail, members)
+    if kind is _UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
     if isinstance(error, TooMany):
-        return {"Retry-After": str(error.retry)}
+        response.headers["Retry-After"] = str(error.retry)
     if isinstance(error, BearerRefused):
-        return {"WWW-Authenticate": 'Bearer error="invalid_token"'}  # RFC 6750, section 3
-    return {"Retry-After": str(RETRY_SECONDS)} if kind is _UNAVAILABLE else {}
+        response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'  # RFC 6750, section 3
+    return response
 
 
 def _kind(error: CvmError) -> Kind:
@@ -144,11 +141,16 @@ def _kind(error: CvmError) -> Kind:
     return _INTERNAL
 
 
-def _http(error: HttpRefused, noted: Noted) -> Response:
+def _http(error: HTTPException, noted: Noted) -> Response:
+    status = error.code or 500
     names = {404: "InvalidRequestPath", 405: "InvalidRequestPath", 413: "PayloadTooLarge"}
-    kind = Kind(error.status, names.get(error.status, "RequestError"), error.phrase)
-    noted.fault = "guest"
-    return _body(noted, kind, error.detail, {"code": f"http.{error.status}"}, error.headers)
+    kind = Kind(status, names.get(status, "RequestError"), error.name)
+    noted.fault = "guest" if status < 500 else "service"
+    response = _body(noted, kind, error.description or error.name, {"code": f"http.{status}"})
+    for name, value in error.get_headers():
+        if name.lower() == "allow":
+            response.headers[name] = value
+    return response
 
 
 def _unexpected(error: Exception, noted: Noted) -> Response:
@@ -166,9 +168,7 @@ def _fault(error: CvmError, kind: Kind) -> str:
     return "collateral" if kind is _UNAVAILABLE else "guest"
 
 
-def _body(
-    noted: Noted, kind: Kind, detail: str, members: dict[str, Any], headers: Mapping[str, str] | None = None
-) -> Response:
+def _body(noted: Noted, kind: Kind, detail: str, members: dict[str, Any]) -> Response:
     noted.code = members["code"]
     body = {"type": TYPE_PREFIX + kind.name, "detail": detail, "title": kind.title, "status": kind.status, **members}
-    return json_response(body, kind.status, headers)
+    return Response(json.dumps(body), status=kind.status, mimetype="application/json")

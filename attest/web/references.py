@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from flask import Response
+
 from attest.audit.canonical import rfc3339
 from attest.broker import operations, upgrades
 from attest.broker.upgrade_plan import RETIRE_DAYS, Plan, parse_end, progress_json
 from attest.broker.upgrades import plan_json
 from attest.broker.views import reference_json
 from attest.store import rules
-from attest.web.answers import Response, json_response
+from attest.web.guest import json_response
 from attest.web.lifecycle import operator
 from attest.web.principals import Who
 from attest.web.queries import names, number

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from flask import Response
+
 from attest.audit.record import Actor
 from attest.broker.release import Credential
 from attest.broker.service import Service
-from attest.web.answers import Response
 from attest.web.metrics import Metrics
 from attest.web.principals import Who
 

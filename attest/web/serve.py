@@ -23,6 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from flask import Flask
+
 from attest.broker.housekeeping import Housekeeper, keep_house
 from attest.broker.opening import open_service
 from attest.broker.service import Service
@@ -37,7 +39,7 @@ from attest.web.authorities import Authorities
 from attest.web.bind import Bound, bind
 from attest.web.dashboard.start import start_dashboard
 from attest.web.expiry_watch import ExpiryWatch
-from attest.web.gate import Gate, Watch
+from attest.web.gate import Watch
 from attest.web.guest import GUEST_ROUTES
 from attest.web.listener import Listener, run_listener
 from attest.web.logs import log_to_stderr
@@ -54,14 +56,14 @@ Report = Callable[[str], None]
 _log = logging.getLogger("attest")
 
 
-def guest_app(service: Service, metrics: Metrics) -> Gate:
+def guest_app(service: Service, metrics: Metrics) -> Flask:
     """The guests' application."""
     return create_app(service, GUEST_ROUTES, no_caller, watch=Watch("guests", metrics))
 
 
 def admin_app(
     service: Service, metrics: Metrics, authorities: Authorities | None = None, by_token: TokenActor | None = None
-) -> Gate:
+) -> Flask:
     """The operators' application; ``authorities`` tell auditors from operators where both are let in."""
     caller = tls_caller(authorities)
     if by_token is not None:
@@ -123,7 +125,7 @@ class _Plan:
         """The guests' and the operators'."""
         server, service, metrics = self.settings.server, self.service, self.metrics
 
-        def operators() -> Gate:
+        def operators() -> Flask:
             return _watching(service, admin_app(service, metrics, self.authorities, self.by_token))
 
         return (
@@ -258,7 +260,7 @@ def _addresses(settings: Settings) -> tuple[Address | None, ...]:
     return settings.server.listen, settings.server.admin_listen, None if pages is None else pages.listen
 
 
-def _watching(service: Service, app: Gate) -> Gate:
+def _watching(service: Service, app: Flask) -> Flask:
     """One process of a replica says what ends soon."""
     ExpiryWatch(service, utc_now).start()
     return app

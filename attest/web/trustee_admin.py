@@ -10,9 +10,10 @@ import base64
 import binascii
 from typing import Any
 
+from flask import Response
+
 from attest.broker.errors import RequestMalformed, RequestUnsupported, ResourceUnknown
 from attest.broker.rego_documents import Rego, sample_values, values_json
-from attest.web.answers import Response
 from attest.web.lifecycle import operator
 from attest.web.principals import Who
 from attest.web.routes import Call, Route
@@ -53,7 +54,7 @@ def show_resource_policy(call: Call) -> Response:
     text = _rego(call).current().resource
     if text is None:
         raise ResourceUnknown("resource-policy: none is in force")
-    return Response(text, mimetype="text/plain; charset=utf-8")
+    return Response(text, mimetype="text/plain")
 
 
 def add_reference_value(call: Call) -> Response:
@@ -74,7 +75,7 @@ def show_reference_values(call: Call) -> Response:
     text = values_json(_rego(call).current(), name)
     if text is None:
         raise ResourceUnknown(f"reference value {(name or '')[:80]!r}: not found")
-    return Response(text)
+    return Response(text, mimetype="application/json")
 
 
 def _rego(call: Call) -> Rego:

@@ -9,6 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from flask import Flask
+
 from attest.audit.record import Actor
 from attest.broker.collateral import ServiceCollateral
 from attest.broker.operations import By, NewResource, add_reference, put_resource, retire_reference
@@ -36,7 +38,6 @@ from policy.secret import SecretBytes
 from policy.vocab import LaunchDigest, Platform, ResourcePath
 from tests.fakes.amd_pki import NOW, FakeAmdPki
 from tests.fakes.kbs_client import KbsClient, TeeKey, WsgiTransport
-from tests.fakes.tried import Tried
 
 GOOD = b"\x11" * 48
 OTHER = b"\x77" * 48
@@ -124,18 +125,18 @@ class ServiceWorld:
         """Turn the clock."""
         self.now += timedelta(**by)
 
-    def guest_app(self) -> Tried:
+    def guest_app(self) -> Flask:
         """The guests' application."""
-        return Tried(create_app(self.service, GUEST_ROUTES, no_caller, clock=lambda: self.now))
+        return create_app(self.service, GUEST_ROUTES, no_caller, clock=lambda: self.now)
 
-    def admin_app(self, operator: Actor | None = OPERATOR) -> Tried:
+    def admin_app(self, operator: Actor | None = OPERATOR) -> Flask:
         """The operators' application, as ``operator`` (or nobody) sees it."""
         return self.admin_app_for(lambda environ, now: operator)
 
-    def admin_app_for(self, caller_of: CallerOf) -> Tried:
+    def admin_app_for(self, caller_of: CallerOf) -> Flask:
         """The operators' application, with ``caller_of`` to say who asks."""
         watch = Watch("operators", Metrics({"operators": [route.path for route in ADMIN_ROUTES]}))
-        return Tried(create_app(self.service, ADMIN_ROUTES, caller_of, clock=lambda: self.now, watch=watch))
+        return create_app(self.service, ADMIN_ROUTES, caller_of, clock=lambda: self.now, watch=watch)
 
     def client(self, kind: str = "P-256", *, pki: FakeAmdPki = PKI, **fields: int | bytes) -> KbsClient:
         """A guest with report fields changed."""

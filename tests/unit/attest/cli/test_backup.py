@@ -39,7 +39,6 @@ from tests.fakes.kbs_client import KbsClient, TeeKey, WsgiTransport
 from tests.fakes.postgres import PostgresServer
 from tests.fakes.served import Done, Served, attest_command
 from tests.fakes.service_world import PKI, SECRET, ServiceWorld, evidence, reference
-from tests.fakes.tried import Tried
 
 RESOURCE = "default/web-1/root"
 ACCEPT = ("--accept-rollback", "--reason", "the machine burnt")
@@ -262,7 +261,7 @@ def test_a_drill_starts_the_service_opens_the_keys_and_leaves_nothing(backed_up:
 def visited(served: Served) -> Database:
     """A guest was accepted and got its key, without a server in between."""
     service = open_service(load_settings(served.config))
-    web = Tried(create_app(service, GUEST_ROUTES, no_caller)).test_client(use_cookies=False)
+    web = create_app(service, GUEST_ROUTES, no_caller).test_client(use_cookies=False)
     guest = KbsClient(WsgiTransport(web), lambda data: evidence(data), TeeKey("P-256"))
     assert guest.resource(RESOURCE) == SECRET
     return service.database

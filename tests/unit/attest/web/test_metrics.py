@@ -91,7 +91,7 @@ def test_every_line_is_of_the_exposition_format() -> None:
 
 def counted(client: KbsClient, world: ServiceWorld) -> dict[str, float]:
     """The failure counters of the application the client talks to."""
-    watched: Metrics = client.transport.client.application.application.watch.metrics
+    watched = client.transport.client.application.extensions["attest.metrics"]
     found = samples(watched.text({}))
     return {name.split('"')[1]: value for name, value in found.items() if name.startswith("attest_failures") and value}
 
