@@ -64,6 +64,10 @@ class ByteReader:
             shown = got.hex() if count <= 16 else f"{got[:16].hex()}…"
             raise self.fail(f"{name} at 0x{start:X}..0x{start + count:X} must be zero, got {shown}")
 
+    def unpack(self, layout: Struct, name: str) -> tuple[int, ...]:
+        """Several integers at once, as ``layout`` has them."""
+        return layout.unpack(self.take(layout.size, name))
+
     def u8(self, name: str) -> int:
         """One byte."""
         return self.take(1, name)[0]

@@ -25,6 +25,8 @@ _MOK = ("MokList", "MokListX", "MokListTrusted", "Shim")
 _RUNTIME = b"\1\0\0\x08"
 _GPT_HEADER = 92
 _MAX_PARTITIONS = 256
+_CONTROLS = bytes(set(range(0x20)) - set(b"\t\r\n"))
+"""In UTF-8 each of these bytes is that character and no part of another."""
 
 
 def read_image(data: bytes) -> Reading:
@@ -126,10 +128,10 @@ def _stub_event(data: bytes) -> Reading:
 def _is_line(data: bytes) -> bool:
     """UTF-8 without control characters but tab and line ends. A program's bytes must not pass as a proven line."""
     try:
-        text = data.decode("utf-8")
+        data.decode("utf-8")
     except UnicodeDecodeError:
         return False
-    return all(char >= " " or char in "\t\r\n" for char in text)
+    return len(data.translate(None, _CONTROLS)) == len(data)
 
 
 def _is_utf16(data: bytes) -> bool:

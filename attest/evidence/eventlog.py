@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from struct import Struct
 from typing import NamedTuple
 
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
@@ -34,6 +35,7 @@ _MAX_DATA = 1 << 20
 _SIGNATURE = b"Spec ID Event03\0"
 _LEGACY = (b"Spec ID Event00\0", b"Spec ID Event02\0")
 _OLD_HEADER = 32
+_HEAD = Struct("<3I")
 
 
 class LogEvent(NamedTuple):
@@ -147,16 +149,16 @@ def _algorithms(reader: ByteReader) -> dict[int, int]:
 def _events(reader: ByteReader, data: bytes, sizes: dict[int, int]) -> tuple[tuple[LogEvent, ...], int]:
     """Entries up to the filling or the end of the bytes, and the offset where they end."""
     events: list[LogEvent] = []
-    u32, banks = reader.u32, len(sizes)
+    banks = len(sizes)
     while True:
         offset = reader.offset
         if offset == len(data) or (data[offset] in (0, 0xFF) and _is_filling(data, offset)):
             return tuple(events), offset
-        index, kind, count = u32("register"), u32("type"), u32("digest count")
+        index, kind, count = reader.unpack(_HEAD, "register, type and digest count")
         if count != banks:
             raise reader.fail(f"event at 0x{offset:X}: {count} digests, want {banks}")
         digests = _digests(reader, sizes, offset)
-        size = u32("event size")
+        size = reader.u32("event size")
         if size > _MAX_DATA:
             raise reader.fail(f"event at 0x{offset:X}: {size} bytes of data, want at most {_MAX_DATA}")
         body = reader.take(size, "event data")
