@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,11 +22,10 @@ from attest.broker.views import record_json
 from attest.cli.audit_page import answer_page, page
 from attest.cli.audit_questions import filter_of
 from attest.cli.audit_tally import Tally
-from attest.cli.common import print_json, print_text, settings_of
+from attest.cli.common import print_json, print_text, settings_of, whole_file
 from attest.evidence.event_text import shown
 from attest.store import records
 from attest.store.records import Filter, StoredRecord
-from policy.errors import ConfigInvalid
 
 SCHEMA = "attest.audit.export/1"
 COLUMNS = (
@@ -124,17 +122,5 @@ def _line(cells: Any) -> str:
 
 def write_file(path: Path, chunks: Chunks) -> int:
     """The bytes written. The file is there when it is whole. Raises ConfigInvalid."""
-    beside = path.with_name(f".{path.name}.new-{os.getpid()}")
-    try:
-        with beside.open("w", encoding="utf-8", newline="") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        size = beside.stat().st_size
-        beside.replace(path)
-    except OSError as exc:
-        raise ConfigInvalid("--output", (f"{path}: {exc.strerror}",)) from None
-    finally:
-        beside.unlink(missing_ok=True)
-    return size
+    with whole_file(path) as file:
+        return sum(file.write(chunk.encode()) for chunk in chunks)

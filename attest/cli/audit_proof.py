@@ -17,7 +17,7 @@ from attest.broker.opening import open_database
 from attest.broker.proof_bundle_make import write_bundle
 from attest.broker.proof_file import make_proof_file
 from attest.broker.witnessing import cosign_checkpoint, witnesses_of
-from attest.cli.common import print_json, print_text, read_file, safe, settings_of
+from attest.cli.common import print_json, print_text, read_file, safe, settings_of, whole_file
 from attest.keys.log_key import load_log_key
 from attest.settings import Settings
 from attest.store.engine import Database
@@ -80,16 +80,8 @@ def _numbers(text: str | None, *, every: bool) -> int | range | None:
 
 def _bundle(database: Database, note: Note, numbers: range, path: Path) -> int:
     """Write it whole or not at all: what was begun is not left for a bundle."""
-    unfinished = path.with_name(f"{path.name}.part")
-    try:
-        with unfinished.open("wb") as out:
-            length = write_bundle(database, note, numbers, out)
-        unfinished.replace(path)
-    except OSError as exc:
-        raise ConfigInvalid("--output", (f"{path}: {exc.strerror}",)) from None
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return length
+    with whole_file(path) as out:
+        return write_bundle(database, note, numbers, out)
 
 
 def run_growth(args: Namespace) -> int:
