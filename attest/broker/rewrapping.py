@@ -6,7 +6,7 @@ from attest.audit.record import KEYS_REWRAP, Event
 from attest.broker.operations import By
 from attest.broker.token_keys import rewrap_token_keys
 from attest.broker.trail import append
-from attest.keys.envelope import Sealed, rewrap
+from attest.keys.envelope import Sealed, renewed
 from attest.keys.master import MasterKeys
 from attest.store import secrets
 from attest.store.engine import Database
@@ -18,17 +18,15 @@ def rewrap_all(database: Database, keys: MasterKeys, by: By) -> int:
 
     One transaction: all or none. Values and their versions stay as they are. Raises SealBroken, KeyUnavailable.
     """
-    newest = keys.newest
-    key = keys.get(newest)
+    before = []
     with database.write() as tx:
-        old = [row for row in secrets.all_sealed(tx) if row.master_key_id != newest or key.outdated(row.wrapped_key)]
-        for row in old:
-            sealed = Sealed(row.master_key_id, row.wrapped_key, row.ciphertext)
-            again = rewrap(keys, row.path, row.version, sealed)
-            secrets.rewrapped(tx, row, again.master_key_id, again.wrapped_key)
+        for row in secrets.all_sealed(tx):
+            again = renewed(keys, row.path, row.version, Sealed(row.master_key_id, row.wrapped_key, row.ciphertext))
+            if again is not None:
+                secrets.rewrapped(tx, row, again.master_key_id, again.wrapped_key)
+                before.append(row.master_key_id)
         tokens = rewrap_token_keys(tx, keys)
-        if old or tokens:
-            before = sorted({row.master_key_id for row in old} | {row.master_key_id for row in tokens})
-            body = {"resources": len(old), "token_keys": len(tokens), "from": before}
-            append(tx, Event(by.now, KEYS_REWRAP, newest, "rewrapped", by.actor, body))
-    return len(old)
+        if before or tokens:
+            body = {"resources": len(before), "token_keys": len(tokens), "from": sorted({*before, *tokens})}
+            append(tx, Event(by.now, KEYS_REWRAP, keys.newest, "rewrapped", by.actor, body))
+    return len(before)

@@ -19,7 +19,7 @@ from attest.audit.record import TOKEN_KEY, Event
 from attest.broker.errors import RequestMalformed, ServiceMisconfigured
 from attest.broker.operations import By
 from attest.broker.trail import append
-from attest.keys.envelope import Sealed, rewrap, seal, unseal
+from attest.keys.envelope import Sealed, renewed, seal, unseal
 from attest.keys.master import MasterKeys
 from attest.keys.ring import LOOK_SECONDS, MAX_KEYS, KeyRing, RingKey, outlived, ring_json
 from attest.keys.signing import Algorithm, generate_signing_key, parse_signing_key
@@ -122,15 +122,15 @@ def rotation_json(done: Rotation) -> dict[str, Any]:
     return {**ring_json(done.made), "erased": list(done.erased)}
 
 
-def rewrap_token_keys(tx: Connection, keys: MasterKeys) -> tuple[StoredTokenKey, ...]:
-    """Have each under the newest master key; returns those that were under another, or an older version of it."""
-    newest = keys.newest
-    key = keys.get(newest)
-    old = tuple(row for row in token_keys.every(tx) if row.master_key_id != newest or key.outdated(row.wrapped_key))
-    for row in old:
-        again = rewrap(keys, _path(row.kid), _VERSION, _sealed(row))
-        token_keys.rewrapped(tx, row.kid, again.master_key_id, again.wrapped_key)
-    return old
+def rewrap_token_keys(tx: Connection, keys: MasterKeys) -> list[str]:
+    """Have each under the newest master key; returns the ids of the master keys that others were under before."""
+    before = []
+    for row in token_keys.every(tx):
+        again = renewed(keys, _path(row.kid), _VERSION, _sealed(row))
+        if again is not None:
+            token_keys.rewrapped(tx, row.kid, again.master_key_id, again.wrapped_key)
+            before.append(row.master_key_id)
+    return before
 
 
 def _check_room(rows: tuple[StoredTokenKey, ...], begins: datetime) -> None:

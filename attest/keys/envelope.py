@@ -59,6 +59,14 @@ def rewrap(keys: MasterKeys, path: str, version: int, sealed: Sealed, *, random:
     return Sealed(key_id, wrapped, sealed.ciphertext)
 
 
+def renewed(keys: MasterKeys, path: str, version: int, sealed: Sealed) -> Sealed | None:
+    """As :func:`rewrap` what is under another master key than the newest, or an older version of it; else ``None``."""
+    newest = keys.newest
+    if sealed.master_key_id == newest and not keys.get(newest).outdated(sealed.wrapped_key):
+        return None
+    return rewrap(keys, path, version, sealed)
+
+
 def _data_key(keys: MasterKeys, path: str, version: int, sealed: Sealed, what: str) -> SecretBytes:
     bound_to = _key_context(sealed.master_key_id, path, version)
     return keys.get(sealed.master_key_id).unwrap(sealed.wrapped_key, bound_to, what)
