@@ -75,6 +75,7 @@ def verify_authorities(intermediate: AmdCertificate, root: AmdCertificate) -> No
 
 
 def verify_leaf(leaf: AmdCertificate, intermediate: AmdCertificate, root: AmdCertificate, load_key: KeyLoader) -> Chain:
+    """The chain, its leaf's constraints, signature and key checked; raises :class:`VerificationFailed`."""
     _check_leaf(leaf)
     _check_issued(leaf, intermediate, "leaf")
     try:
