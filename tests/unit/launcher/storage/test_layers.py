@@ -16,7 +16,7 @@ from launcher.io.layers import Layer, LayersMalformed, layered, read_layers, wri
 from launcher.service import external_snapshots
 from tests.fakes.disk_world import qemu_io, running_disks
 from tests.fakes.vm_files import web_1
-from tests.unit.launcher.storage.test_snapshots import img
+from tests.unit.launcher.storage.test_snapshots import ended, img
 
 DISKS = '[[disk]]\npath = "a.img"\n[[disk]]\npath = "b.img"\n'
 VM = f'schema = 1\nname = "vm"\nplatform = "none"\nmemory = "128MiB"\n{DISKS}'
@@ -28,13 +28,7 @@ def vm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a VM that has ended, with two raw disks."""
     for name in "ab":
         (tmp_path / f"{name}.img").write_bytes(bytes(SIZE))
-    (tmp_path / "vm.toml").write_text(VM)
-    monkeypatch.setenv("CVM_STATE", str(tmp_path / "state"))
-    (tmp_path / "state/vm").mkdir(parents=True, mode=0o700)
-    state = {"schema": "cvm.state/1", "name": "vm", "state": "stopped", "config": str(tmp_path / "vm.toml"),
-             "launcher": None, "qemu": None, "emulator": None}  # fmt: skip
-    (tmp_path / "state/vm/state.json").write_text(json.dumps(state))
-    return tmp_path
+    return ended(tmp_path, monkeypatch, VM)
 
 
 def write(folder: Path, value: int) -> None:

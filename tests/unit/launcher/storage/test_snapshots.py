@@ -31,17 +31,22 @@ def img(folder: Path, *words: str) -> None:
     )
 
 
+def ended(folder: Path, monkeypatch: pytest.MonkeyPatch, config: str) -> Path:
+    """The folder, with the VM file ``config`` in it and the state of that VM, which has ended."""
+    (folder / "vm.toml").write_text(config)
+    monkeypatch.setenv("CVM_STATE", str(folder / "state"))
+    (folder / "state/vm").mkdir(parents=True, mode=0o700)
+    state = {"schema": "cvm.state/1", "name": "vm", "state": "stopped", "config": str(folder / "vm.toml"),
+             "launcher": None, "qemu": None, "emulator": None}  # fmt: skip
+    (folder / "state/vm/state.json").write_text(json.dumps(state))
+    return folder
+
+
 @pytest.fixture
 def vm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a VM that has ended, with one disk of 1 MiB."""
     img(tmp_path, "create", "-q", "-f", "qcow2", "a.qcow2", "1M")
-    (tmp_path / "vm.toml").write_text(VM.format("qcow2"))
-    monkeypatch.setenv("CVM_STATE", str(tmp_path / "state"))
-    (tmp_path / "state/vm").mkdir(parents=True, mode=0o700)
-    state = {"schema": "cvm.state/1", "name": "vm", "state": "stopped", "config": str(tmp_path / "vm.toml"),
-             "launcher": None, "qemu": None, "emulator": None}  # fmt: skip
-    (tmp_path / "state/vm/state.json").write_text(json.dumps(state))
-    return tmp_path
+    return ended(tmp_path, monkeypatch, VM.format("qcow2"))
 
 
 @pytest.mark.qemu
