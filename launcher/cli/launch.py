@@ -12,6 +12,7 @@ from policy.plain_json import pretty
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from typing import Any
 
     from launcher.io.statedir import VmDir
 
@@ -95,20 +96,30 @@ def run(args: Namespace | _Plain) -> int:
     return _verdict(document, as_json=args.json)
 
 
-def _verdict(document: dict[str, object], *, as_json: bool) -> int:
+def _verdict(document: dict[str, Any], *, as_json: bool) -> int:
     """The exit status, said in words unless the JSON says it."""
     outcome = document["outcome"]
     if outcome in ("attested", "ran"):
         return 0
     if outcome == "interrupted":
         return 130
-    message = f"{document['name']}: {document['reason']}"
-    kind: type[LauncherError] = GuestDenied if outcome == "refused" else GuestFailed
+    error = _failure(document)
     if not as_json:
-        raise kind(message, code=str(document["code"]), hint=f"cvm logs {document['name']}")
-    from launcher.cli.failures import exit_status
+        raise error
+    from launcher.exits import exit_status
 
-    return exit_status(kind(message, code=str(document["code"])))
+    return exit_status(error)
+
+
+def _failure(document: dict[str, Any]) -> LauncherError:
+    """How the launch ended, as the error it is: of our own, of the service's, of the guest's."""
+    message, hint = f"{document['name']}: {document['reason']}", document["hint"] or f"cvm logs {document['name']}"
+    code = str(document["code"])
+    if document["exit"] is not None:
+        from launcher.exits import PassedOn
+
+        return PassedOn({"message": message, "code": code, "hint": hint, "exit": document["exit"]})
+    return (GuestDenied if document["outcome"] == "refused" else GuestFailed)(message, code=code, hint=hint)
 
 
 def _summary(document: dict[str, object]) -> str:

@@ -72,7 +72,7 @@ def run(args: Namespace) -> int:
 
 def _send(args: Namespace) -> int:
     """0 when nothing waits any more, else the exit status of the first failure."""
-    from launcher.cli.failures import exit_status
+    from launcher.exits import exit_status
     from launcher.service.reporting import destination, send_waiting
 
     report = send_waiting(destination(args.send, args.ca))

@@ -103,7 +103,7 @@ class Progress:
         elif sign is Sign.PANIC:
             if not self.decided:
                 self._note(Seen(at, "console", "panic", {"text": words}))
-            self._conclude(FAILED, "guest.failed", f"the guest's kernel panicked: {words}")
+            self._conclude(FAILED, "guest.failed", f"the guest's kernel panicked: {words}{_meaning(words)}")
         elif sign is Sign.NOTHING_TO_BOOT and not self.kernel_seen:
             self.firmware_refused(f"the firmware found nothing it may boot: {words}", at)
         elif sign in _AGENT and not self._port_speaks:

@@ -1,11 +1,12 @@
 """``python -m launcher.service.background VM.toml``: the launcher behind ``cvm launch --detach``.
 
-Its standard output is a pipe to the waiting ``cvm``: one line of JSON, ``{}`` once the state folder is its own, else
-the error. After that it writes to ``launcher.log`` only.
+Its standard output is a pipe to the waiting ``cvm``: lines of JSON, ``{}`` once the state folder is its own, and the
+error that ended it. Everything else goes to ``launcher.log``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from argparse import ArgumentParser
 
 from launcher.core import names
 from launcher.core.migration import parse_target
+from launcher.exits import exit_status
 from launcher.io.statedir import VmDir
 from launcher.service.launching import LaunchOptions, launch
 from policy.errors import CvmError
@@ -30,7 +32,7 @@ def main() -> int:
         incoming = None if args.incoming is None else parse_target(args.incoming, plain=True)  # checked by who asked
         launch(args.vm, LaunchOptions(_say, _started, args.hash_table, args.timeout, incoming))
     except CvmError as exc:
-        _answer({"message": exc.message, "code": exc.code, "hint": exc.hint, "exit": getattr(exc, "exit_status", 9)})
+        _answer({"message": exc.message, "code": exc.code, "hint": exc.hint, "exit": exit_status(exc)})
         _say(f"failed: {exc.message}")
     except KeyboardInterrupt:
         _say("interrupted")
@@ -46,14 +48,9 @@ def _started(vm: VmDir) -> None:
 
 
 def _answer(document: dict[str, object]) -> None:
-    """One line to whoever waits; nothing afterwards."""
-    if sys.stdout.closed:
-        return
-    try:
-        sys.stdout.write(json.dumps(document) + "\n")
-        sys.stdout.close()
-    except BrokenPipeError:
-        return  # whoever waited has gone; the VM goes on
+    """One line to whoever waits, or waits no more: the VM goes on."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(1, json.dumps(document).encode("ascii") + b"\n")
 
 
 def _say(line: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from launcher.core import names
 from launcher.core.states import STARTING
 from launcher.errors import LauncherError
+from launcher.exits import BUG, PassedOn
 from launcher.io.process import own_module
 from launcher.io.statedir import VmDir, state_root
 from launcher.io.tail import Tail
@@ -24,14 +25,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _POLL = 0.1
-
-
-class BackgroundFailed(LauncherError):
-    """The launcher in the background ended before it had a state to show; its own error, passed on."""
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        super().__init__(str(document.get("message")), code=str(document.get("code")), hint=document.get("hint"))
-        self.exit_status = int(document.get("exit", 1))
 
 
 def detach(path: str, options: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:
@@ -69,10 +62,11 @@ def _wait_until_ready(child: subprocess.Popen[bytes]) -> None:
     try:
         document = json.loads(line)
     except ValueError:
-        document = {"message": "the launcher in the background ended without a word", "code": "bug", "exit": 1}
+        words = "the launcher in the background ended without a word"
+        document = {"message": words, "code": "bug", "hint": None, "exit": BUG}
     if document:
         child.wait()
-        raise BackgroundFailed(document)
+        raise PassedOn(document)
 
 
 def _follow(vm: VmDir, child: subprocess.Popen[bytes], attests: bool, say: Callable[[str], None]) -> dict[str, Any]:
@@ -88,9 +82,19 @@ def _follow(vm: VmDir, child: subprocess.Popen[bytes], attests: bool, say: Calla
             if over or (result is not None and (wanted in result["seconds"] or result["code"])):
                 if over:
                     child.wait()
+                    _raise_last_words(child, result)
                 return _settled(vm, result)
     finally:
         os.close(ended)
+
+
+def _raise_last_words(child: subprocess.Popen[bytes], result: dict[str, Any] | None) -> None:
+    """An error from before there was a record of the launch; what came later is in the result."""
+    if result is None and child.stdout is not None:
+        os.set_blocking(child.stdout.fileno(), False)  # what it had started may hold the pipe open
+        line = child.stdout.readline(1 << 16)
+        if line:
+            raise PassedOn(json.loads(line))
 
 
 def _result(vm: VmDir) -> dict[str, Any] | None:

@@ -106,9 +106,11 @@ def _expecting(prepared: Prepared) -> Prepared:
 
 def prepare_to_launch(path: str) -> Prepared:
     """The plan, if it can run here now; raises :class:`HostNotCapable` with everything that is missing, and
-    :class:`PlanRefused` for a disk that is not there.
+    :class:`PlanRefused` for a file that is not there.
     """
     prepared = prepare(path)
+    _refuse_missing("kernel", prepared.plan.spec.kernel)
+    _refuse_missing("initrd", prepared.plan.spec.initrd)
     if prepared.plan.spec.disks:
         from launcher.service.storage import check_local_disks
 
@@ -117,15 +119,22 @@ def prepare_to_launch(path: str) -> Prepared:
     return prepared
 
 
+def _refuse_missing(what: str, path: str | None) -> None:
+    if path is not None and not os.path.isfile(path):
+        raise PlanRefused(f"{what}: {path}: no such file", code="boot.missing")
+
+
 def refuse_blocked(prepared: Prepared) -> None:
     """Raise :class:`HostNotCapable` with everything this host lacks for the plan."""
     found = prepared.plan.blockers
     if found:
         text = "\n".join(f"  {item.id}: {item.seen}; {item.why}\n    fix: {item.fix}" for item in found)
         wanted = prepared.config.platform
-        instead = Platform.EMULATED_TDX if wanted is Platform.TDX else Platform.EMULATED_SNP
-        hint = f'cvm doctor shows all of it; platform = "{instead.value}" runs without the hardware'
-        raise HostNotCapable(f"this host cannot run {wanted.value}:\n{text}", hint=hint)
+        hint = "cvm doctor shows all of it"
+        if wanted is not Platform.NONE:
+            instead = Platform.EMULATED_TDX if wanted is Platform.TDX else Platform.EMULATED_SNP
+            hint += f'; platform = "{instead.value}" runs without the hardware'
+        raise HostNotCapable(f"this host cannot run {prepared.config.name} ({wanted.value}):\n{text}", hint=hint)
 
 
 def _record(prepared: Prepared, vm: VmDir, path: str, options: LaunchOptions) -> Record:

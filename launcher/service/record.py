@@ -54,6 +54,9 @@ class Record:
         """How long all pauses that have ended were: no timeout counts them."""
         self._paused_at = 0.0
         self.asked_to_end = False
+        self.hint: str | None = None
+        """What to try next, and ``exit``, the launcher's exit status: of a launch that an error of ours ended."""
+        self.exit: int | None = None
         self.waiting = ""
         """Why it is not up although its launcher lives: it will be started again."""
         # Of use only while this machine lives, until QEMU runs: started() waits for the disk.
@@ -100,8 +103,11 @@ class Record:
 
     def fail(self, exc: BaseException) -> None:
         """Something kept the VM from starting, or broke the supervision."""
+        from launcher.exits import BUG, exit_status  # only a launch that failed pays for it
+
         progress = self.progress
         if not progress.decided:
+            self.hint, self.exit = (exc.hint, exit_status(exc)) if isinstance(exc, CvmError) else (None, BUG)
             progress.state = FAILED
             progress.code = exc.code if isinstance(exc, CvmError) else "bug"
             progress.reason = exc.message if isinstance(exc, CvmError) else f"{type(exc).__name__}: {exc}"
@@ -142,6 +148,8 @@ class Record:
             "outcome": self.outcome,
             "code": progress.code,
             "reason": progress.reason,
+            "hint": self.hint,
+            "exit": self.exit,
             "seconds": progress.seconds,
             "launch_digest": self.launch_digest,
             "planned_digest": self.prepared.launch_digest,

@@ -12,7 +12,8 @@ import pytest
 
 from launcher import errors
 from launcher.cli import VERBS, launch, main, parser_of, plan
-from launcher.cli.failures import exit_status, report
+from launcher.cli.failures import report
+from launcher.exits import exit_status
 from policy.errors import CvmError, MalformedInput
 
 HEAVY = (

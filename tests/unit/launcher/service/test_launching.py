@@ -226,3 +226,25 @@ def test_warnings_of_the_plan_are_said_at_launch(scene: Scene, capsys: pytest.Ca
     path.write_text(path.read_text() + "[snp]\ndebug = true\n")
     _, _, err = launch(path, capsys)
     assert "WARNING: snp.debug = true: the host can decrypt this guest's memory" in err
+
+
+@pytest.mark.parametrize("name", ["kernel", "initrd"])
+def test_a_boot_file_that_is_missing_is_named_before_anything_is_started(
+    scene: Scene, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = scene()
+    (path.parent / name).unlink()
+    assert main(["launch", str(path)]) == 3
+    assert f"cvm: {name}: {path.parent / name}: no such file [boot.missing]" in capsys.readouterr().err
+    assert not state_folder(path).exists()
+
+
+def test_an_ordinary_vm_that_cannot_run_here_is_not_told_to_emulate_a_chip(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = scene()
+    path.write_text(path.read_text() + '\n[[passthrough]]\naddress = "0000:ff:1f.7"\n')
+    assert main(["launch", str(path)]) == 4
+    err = capsys.readouterr().err
+    assert "this host cannot run vm-1 (none):" in err
+    assert "emulated" not in err

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from launcher.cli import main
+from launcher.io.iproute import NetworkRefused
 from tests.unit.launcher.service.conftest import Scene
 from tests.unit.launcher.service.test_launching import KERNEL, launch, state_folder, status
 from tests.until import PATIENCE, until
@@ -158,6 +159,40 @@ def test_detach_tells_qemus_words_when_it_does_not_start(scene: Scene, capsys: p
     code, result, err = launch(path, capsys, "--detach")
     assert code == 9
     assert "no such thing" in json.dumps(result) + err
+
+
+def test_detach_passes_on_what_to_do_about_an_error_and_its_exit_status(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = scene(["refuse-to-start", "qemu-system-x86_64: Could not set up host forwarding rule"])
+    assert main(["launch", str(path), "--detach"]) == 9
+    assert "  the host's port is in use: choose another one in forward\n" in capsys.readouterr().err
+    path.write_text(path.read_text() + '\n[[net]]\nkind = "tap"\ninterface = "absent0"\n')
+    assert main(["launch", str(path), "--detach"]) == NetworkRefused.exit_status
+    assert "no such interface" in capsys.readouterr().err
+
+
+def test_detach_tells_an_error_from_before_there_was_a_launch_on_record(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = scene(*UP)
+    path.write_text(path.read_text() + "\n[vsock]\ncid = 3\n")
+    if Path("/dev/vhost-vsock").exists():
+        pytest.skip("a vsock device is here: nothing fails")
+    assert main(["launch", str(path), "--detach"]) == NetworkRefused.exit_status
+    assert "vsock: /dev/vhost-vsock" in capsys.readouterr().err
+
+
+def test_detach_and_a_launch_in_front_refuse_a_vm_that_is_up_with_one_status(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = scene(*UP)
+    assert main(["launch", str(path), "--detach"]) == 0
+    try:
+        assert [main(["launch", str(path), *more]) for more in ([], ["--detach"])] == [10, 10]
+    finally:
+        main(["stop", "vm-1", "--force"])
+    assert "already at work" in capsys.readouterr().err
 
 
 def test_stop_by_force_does_not_wait_for_the_guest(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
