@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from attest.keys.client_crl import ClientAuthority
 from attest.settings_audit import AuditSettings, audit_of
 from attest.settings_collateral import CollateralSettings, collateral_of
 from attest.settings_dashboard import DashboardSettings, dashboard_of
 from attest.settings_keys import master_key_of, token_keys_of
 from attest.settings_oidc import OidcSettings, oidc_of
-from attest.settings_parts import number_of, path_of, required_table, text_of
+from attest.settings_parts import authority_of, number_of, path_of, required_table, text_of
 from attest.settings_server import LimitSettings, ServerSettings, limits_of, server_of
 from policy.errors import ConfigInvalid
 from policy.table import Problems, Table
@@ -66,7 +67,7 @@ class DashboardRole:
     """What the process of the dashboard is started from; it has no path of a key but its own listener's."""
 
     own: DashboardSettings
-    operator_ca: Path
+    operators: ClientAuthority
     database: Path | str
     collateral: CollateralSettings
     oidc: OidcSettings | None = None
@@ -94,7 +95,7 @@ def load_dashboard(path: Path) -> DashboardRole:
     collateral = root.table("collateral", required=False)
     role = DashboardRole(
         own=own,
-        operator_ca=path_of(server, "operator_ca", folder),
+        operators=authority_of(server, "operator", folder),
         database=own.database or _store(store, folder),
         collateral=CollateralSettings() if collateral is None else collateral_of(collateral, folder),
         oidc=oidc_of(oidc, folder) if wanted and oidc is not None else None,

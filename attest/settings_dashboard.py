@@ -7,7 +7,14 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from attest.settings_parts import Address, address_of, path_of
+from attest.keys.client_crl import ClientAuthority
+from attest.settings_parts import (
+    Address,
+    address_of,
+    check_max_age,
+    path_of,
+    perhaps_authority_of,
+)
 from policy.table import Table
 
 _MOST_MINUTES = 480
@@ -34,7 +41,7 @@ class DashboardSettings:
     """``certificate`` and ``key`` are the listener's own; ``None`` with ``plain``, which serves HTTP without a log-in
     and is refused for any address but a loopback one.
 
-    Clients show a certificate of the operators' authority or of ``auditor_ca``, or, with ``oidc``, a bearer token as
+    Clients show a certificate of the operators' authority or of ``auditors``, or, with ``oidc``, a bearer token as
     ``[server.oidc]`` takes them; with ``plain`` they must then show one: a proxy that logs people in adds it.
     ``database`` is an address with fewer rights than the service's, ``None`` for the service's own, opened for reading
     only.
@@ -43,7 +50,7 @@ class DashboardSettings:
     listen: Address
     certificate: Path | None = None
     key: Path | None = None
-    auditor_ca: Path | None = None
+    auditors: ClientAuthority | None = None
     plain: bool = False
     database: str | None = None
     oidc: bool = False
@@ -59,19 +66,21 @@ def dashboard_of(table: Table, folder: Path) -> DashboardSettings:
     if plain and login is not None:
         table.problem("login", "means nothing with plain = true: its cookies go over TLS only")
     identity = {name: None if plain else path_of(table, name, folder) for name in ("certificate", "key")}
-    for name in ("certificate", "key", "auditor_ca"):
+    for name in ("certificate", "key", "auditor_ca", "auditor_crl"):
         if plain and table.has(name):
             table.problem(name, "means nothing with plain = true")
-    return DashboardSettings(
+    found = DashboardSettings(
         listen=listen,
         certificate=identity["certificate"],
         key=identity["key"],
-        auditor_ca=path_of(table, "auditor_ca", folder) if not plain and table.has("auditor_ca") else None,
+        auditors=None if plain else perhaps_authority_of(table, "auditor", folder),
         plain=plain,
         database=_database(table),
         oidc=bool(table.value("oidc", bool, False)),
         login=None if login is None else _login(login, folder),
     )
+    check_max_age(table, found.auditors)
+    return found
 
 
 def _login(table: Table, folder: Path) -> LoginSettings:

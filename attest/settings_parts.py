@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from attest.collateral.url import base_url
+from attest.keys.client_crl import ClientAuthority
 from policy.table import Problems, Table
+
+_MAX_AGE = "crl_max_age_hours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,29 @@ class Address:
 def path_of(table: Table, key: str, folder: Path) -> Path:
     """A required path."""
     return folder / (table.value(key, str, want="a path") or "")
+
+
+def authority_of(table: Table, who: str, folder: Path) -> ClientAuthority:
+    """``<who>_ca``, required, and what goes with it: ``<who>_crl``, ``crl_max_age_hours``."""
+    crl = path_of(table, f"{who}_crl", folder) if table.has(f"{who}_crl") else None
+    hours = number_of(table, _MAX_AGE, 1, 1, 24 * 366) if table.has(_MAX_AGE) else None
+    age = None if hours is None or crl is None else timedelta(hours=hours)
+    return ClientAuthority(path_of(table, f"{who}_ca", folder), crl, age)
+
+
+def perhaps_authority_of(table: Table, who: str, folder: Path) -> ClientAuthority | None:
+    """The same where ``<who>_ca`` may be left out; lists without it are a problem."""
+    if table.has(f"{who}_ca"):
+        return authority_of(table, who, folder)
+    if table.has(f"{who}_crl"):
+        table.problem(f"{who}_crl", f"means nothing without {who}_ca")
+    return None
+
+
+def check_max_age(table: Table, *authorities: ClientAuthority | None) -> None:
+    """A bound on the age of lists that are not asked for is a problem."""
+    if table.has(_MAX_AGE) and not any(one is not None and one.crl is not None for one in authorities):
+        table.problem(_MAX_AGE, "means nothing without a revocation list")
 
 
 def address_of(table: Table, key: str) -> Address:

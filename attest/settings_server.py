@@ -5,8 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from attest.keys.client_crl import ClientAuthority
 from attest.settings_oidc import OidcSettings, TrusteeAdminSettings, oidc_of, trustee_admin_of
-from attest.settings_parts import Address, address_of, number_of, path_of
+from attest.settings_parts import (
+    Address,
+    address_of,
+    authority_of,
+    check_max_age,
+    number_of,
+    path_of,
+    perhaps_authority_of,
+)
 from policy.table import Table
 
 
@@ -14,7 +23,7 @@ from policy.table import Table
 class ServerSettings:
     """Listeners, and the files of their TLS identities. Each of the guests' ``workers`` has so many ``threads``.
 
-    Who has a certificate of ``auditor_ca`` may read on the operators' listener; ``None``: nobody but operators. With
+    Who has a certificate of ``auditors`` may read on the operators' listener; ``None``: nobody but operators. With
     ``oidc`` bearer tokens of that provider do what certificates do, with ``trustee_admin`` those that Trustee's own
     client signs do what operators' do.
     """
@@ -23,10 +32,10 @@ class ServerSettings:
     admin_listen: Address
     certificate: Path
     key: Path
-    operator_ca: Path
+    operators: ClientAuthority
     workers: int
     threads: int = 4
-    auditor_ca: Path | None = None
+    auditors: ClientAuthority | None = None
     oidc: OidcSettings | None = None
     trustee_admin: TrusteeAdminSettings | None = None
 
@@ -46,18 +55,20 @@ class LimitSettings:
 def server_of(table: Table, folder: Path) -> ServerSettings:
     """Decode ``[server]``."""
     oidc, admin = table.table("oidc", required=False), table.table("trustee_admin", required=False)
-    return ServerSettings(
+    found = ServerSettings(
         listen=address_of(table, "listen"),
         admin_listen=address_of(table, "admin_listen"),
         certificate=path_of(table, "certificate", folder),
         key=path_of(table, "key", folder),
-        operator_ca=path_of(table, "operator_ca", folder),
+        operators=authority_of(table, "operator", folder),
         workers=number_of(table, "workers", 2, 1, 256),
         threads=number_of(table, "threads", 4, 1, 64),
-        auditor_ca=path_of(table, "auditor_ca", folder) if table.has("auditor_ca") else None,
+        auditors=perhaps_authority_of(table, "auditor", folder),
         oidc=None if oidc is None else oidc_of(oidc, folder),
         trustee_admin=None if admin is None else trustee_admin_of(admin, folder),
     )
+    check_max_age(table, found.operators, found.auditors)
+    return found
 
 
 def limits_of(table: Table) -> LimitSettings:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attest.broker.errors import BackupRefused
+from attest.keys.client_crl import ClientAuthority
 from attest.keys.statement import signature_beside
 from attest.settings import Settings
 
@@ -58,17 +59,23 @@ def contents(settings: Settings, config: Path) -> tuple[tuple[Taken, ...], tuple
 def _named(settings: Settings) -> Iterator[Path]:
     """Every file and folder the settings name, but for master key and database."""
     server, dashboard, audit, policy = settings.server, settings.dashboard, settings.audit, settings.policy
-    found: list[Path | None] = [server.certificate, server.key, server.operator_ca, server.auditor_ca]
+    found: list[Path | None] = [server.certificate, server.key, *_clients(server.operators, server.auditors)]
     found += [settings.token_key_file, settings.answer_key_file, policy.file, *policy.signers]
     found += [settings.collateral.pcs.tls.ca, None if server.oidc is None else server.oidc.ca]
     if dashboard is not None:
-        found += [dashboard.certificate, dashboard.key, dashboard.auditor_ca]
+        found += [dashboard.certificate, dashboard.key, *_clients(dashboard.auditors)]
     if audit is not None:
         found.append(audit.key_file)
     yield from (path.absolute() for path in found if path is not None)
     perhaps = [signature_beside(policy.file), settings.collateral.folder, settings.collateral.cache]
     perhaps.append(None if audit is None else audit.seen_file)
     yield from (path.absolute() for path in perhaps if path is not None and path.exists())
+
+
+def _clients(*authorities: ClientAuthority | None) -> Iterator[Path | None]:
+    for one in authorities:
+        if one is not None:
+            yield from (one.ca, one.crl)
 
 
 def _files(path: Path, folder: Path) -> Iterator[tuple[str, Path]]:

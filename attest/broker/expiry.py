@@ -1,4 +1,4 @@
-"""What ends when: certificates, collateral, token keys, reference values, allowed advisories, approvals.
+"""What ends when: certificates, their revocation lists, collateral, token keys, reference values, approvals …
 
 One warning 30, 7 and 1 days before the end, and one at it. A warning counts only for what lives more than twice as
 long: an Intel document, which never lives longer than 30 days, is not always due.
@@ -22,6 +22,7 @@ from attest.broker.watched import Watched
 from attest.collateral.intel_status import intel_status
 from attest.collateral.published import published_authorities
 from attest.collateral.status import cache_status
+from attest.keys.client_crl import ClientCrlRefused, client_crls_of
 from attest.keys.ring import ring_begins
 from attest.store import grants, token_keys
 from attest.store.engine import Database
@@ -56,7 +57,7 @@ class Expiries:
         Raises StoreUnavailable, ServiceMisconfigured while no policy is in force, CollateralUnreadable.
         """
         rules = self.rules.current()
-        found = [*_certificates(self.watched), *self._token_keys(), *_rules(rules)]
+        found = [*_certificates(self.watched), *_client_crls(self.watched), *self._token_keys(), *_rules(rules)]
         found += [*_folder(self.collateral), *cached(self.collateral, rules, now)]
         with self.database.read() as tx:
             found += [
@@ -118,6 +119,17 @@ def _certificates(watched: Watched) -> Iterator[Expiring]:
         for number, certificate in enumerate(found, 1):
             shown = f"{name} ({path.name})" if len(found) == 1 else f"{name} ({path.name}, number {number})"
             yield Expiring("certificate", shown, certificate.not_valid_after_utc, certificate.not_valid_before_utc)
+
+
+def _client_crls(watched: Watched) -> Iterator[Expiring]:
+    for who, authority in watched.authorities:
+        path = authority.crl
+        name = f"of {who}s ({path.name if path else ''})"
+        try:
+            for crl in client_crls_of(authority):
+                yield Expiring("client-crl", name, crl.ends, crl.begins)
+        except ClientCrlRefused as exc:
+            yield Expiring("client-crl", name, None, problem=exc.message.rpartition(f"{path}: ")[2][:120])
 
 
 def _rules(rules: Rules) -> Iterator[Expiring]:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from attest.broker.errors import ServiceMisconfigured
 from attest.broker.service import Service
 from attest.broker.standing import Inventory, Piece
+from attest.keys.client_crl import ClientAuthority, client_crls_of
 from attest.keys.log_key import LogKey
 from attest.settings import Settings
 from attest.settings_oidc import OidcSettings
@@ -42,13 +43,13 @@ def keys_inventory(service: Service, settings: Settings, log: LogKey | None) -> 
 def roles_inventory(settings: Settings) -> Inventory:
     """Who may be what: the authorities whose certificates count, and the provider whose tokens do.
 
-    Raises ServiceMisconfigured for a certificate that cannot be read.
+    Raises ServiceMisconfigured for a certificate that cannot be read, ClientCrlRefused for a list.
     """
     server, pages = settings.server, settings.dashboard
-    files = {"operators": server.operator_ca, "auditors": server.auditor_ca}
+    clients = {"operators": server.operators, "auditors": server.auditors}
     if pages is not None:
-        files["auditors of the dashboard"] = pages.auditor_ca
-    found = {role: Piece({"authorities": _certificates(path)}) for role, path in files.items() if path is not None}
+        clients["auditors of the dashboard"] = pages.auditors
+    found = {role: Piece(_client(one)) for role, one in clients.items() if one is not None}
     if server.oidc is not None:
         found["bearer tokens"] = Piece(_oidc(server.oidc))
         if pages is not None and pages.login is not None:
@@ -88,6 +89,18 @@ def settings_inventory(settings: Settings, service: Service) -> Inventory:
     if settings.dashboard is not None:
         found["dashboard"] = {"plain": settings.dashboard.plain, "oidc": settings.dashboard.oidc}
     return {name: Piece(facts) for name, facts in found.items()}
+
+
+def _client(authority: ClientAuthority) -> dict[str, object]:
+    """Without lists nothing is said of them, so that records of services without any stay what they were."""
+    facts: dict[str, object] = {"authorities": _certificates(authority.ca)}
+    if authority.crl is not None:
+        crls = [
+            {"sha256": crl.sha256.hex(), "begins": crl.begins, "ends": crl.ends, "revoked": len(crl.revoked)}
+            for crl in client_crls_of(authority)
+        ]
+        facts["revocation_lists"] = crls
+    return facts
 
 
 def _oidc(found: OidcSettings) -> dict[str, object]:

@@ -13,6 +13,7 @@ import sys
 VERBS = {
     "init": "make a service's folder: certificates, keys, database, policy",
     "serve": "run the attestation service",
+    "certificate": "issue client certificates of operators and auditors, or take them back",
     "backup": "write the whole service to one encrypted file",
     "restore": "restore a backup into an empty place",
     "drill": "try a backup: restore it, open its keys, start it, forget it",

@@ -42,6 +42,8 @@ certificate = "server.pem"
 key = "server.key"
 operator_ca = "operator-ca.pem"
 # auditor_ca = "auditor-ca.pem"      # certificates of this authority may read on the operators' listener, nothing else
+# operator_crl = "operator-crl.pem"    # certificates they took back: attest certificate revoke; also auditor_crl
+# crl_max_age_hours = 168              # lists count for so long, else until their next update; then nobody comes in
 workers = 2                           # processes that serve guests, about one for each core
 # threads = 4                          # of each: what they write at once is flushed to the disk once
 

@@ -7,16 +7,20 @@ extendedKeyUsage and SANs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from attest.keys.errors import KeyFileRefused
+from attest.keys.files import read_private
 
 CA_LIFETIME = timedelta(days=3650)
 LEAF_LIFETIME = timedelta(days=397)
@@ -49,6 +53,34 @@ def make_authority(common_name: str, now: datetime) -> Credential:
         .add_extension(_usage(sign_certificates=True), critical=True)
     )
     return Credential(builder.sign(key, SHA256()), key)
+
+
+def load_authority(certificate: Path, key: Path) -> Credential:
+    """An authority that was made before. Raises KeyFileRefused, also where the key is not the certificate's."""
+    try:
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        private = load_pem_private_key(read_private(key), password=None)
+    except (OSError, ValueError, TypeError) as exc:
+        raise KeyFileRefused(f"authority {certificate}, {key}: {exc}") from None
+    if not isinstance(private, EllipticCurvePrivateKey) or private.public_key() != found.public_key():
+        raise KeyFileRefused(f"authority {certificate}: {key} is not its key, or none of an elliptic curve")
+    return Credential(found, private)
+
+
+def issue_crl(authority: Credential, revoked: Mapping[int, datetime], now: datetime, lifetime: timedelta) -> bytes:
+    """A revocation list (PEM) of serial numbers and since when (RFC 5280, section 5)."""
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.certificate.subject)
+        .last_update(now)
+        .next_update(now + lifetime)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
+        .add_extension(x509.CRLNumber(int(now.timestamp())), critical=False)
+    )
+    for serial, since in sorted(revoked.items()):
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(since)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign(authority.key, SHA256()).public_bytes(Encoding.PEM)
 
 
 def issue_server(authority: Credential, hosts: Sequence[str], now: datetime) -> Credential:

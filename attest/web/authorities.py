@@ -1,18 +1,21 @@
 """Which authority issued a client certificate: that, and no name in the certificate, says what its holder may do.
 
 A certificate must be issued by one of the authorities directly; what an authority's sub-authority issued is nobody's.
+Where the settings name revocation lists, one that its authority took back is refused at its next request, on
+connections that are open already too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from attest.keys.client_crl import ClientAuthority, ClientCrls, client_crls_of, public_der
 from attest.web.tls import TlsMisconfigured
 
 OPERATOR, AUDITOR = "operator", "auditor"
@@ -20,30 +23,40 @@ OPERATOR, AUDITOR = "operator", "auditor"
 
 @dataclass(frozen=True, slots=True)
 class Authorities:
-    """Authorities' certificates, each with the role of those it vouches for."""
+    """Authorities' certificates, each with the role of those it vouches for, and what they took back."""
 
     known: tuple[tuple[str, x509.Certificate], ...] = ()
+    crls: ClientCrls = field(default_factory=ClientCrls)
 
     @classmethod
-    def of(cls, operator_ca: Path, auditor_ca: Path | None) -> Authorities:
-        """By the authorities' files (PEM). Raises TlsMisconfigured."""
-        files = [(OPERATOR, operator_ca), *([] if auditor_ca is None else [(AUDITOR, auditor_ca)])]
-        return cls(tuple((role, found) for role, path in files for found in _certificates(path)))
+    def of(cls, operators: ClientAuthority, auditors: ClientAuthority | None) -> Authorities:
+        """By the authorities' files (PEM) and lists. Raises TlsMisconfigured, ClientCrlRefused."""
+        roles = [(role, one) for role, one in ((OPERATOR, operators), (AUDITOR, auditors)) if one is not None]
+        known = tuple((role, found) for role, one in roles for found in _certificates(one.ca))
+        lists = {crl.authority: crl for _, one in roles for crl in client_crls_of(one)}
+        return cls(known, ClientCrls(lists))
 
     def apart(self) -> Authorities:
         """Itself. Raises TlsMisconfigured when one key vouches for both roles: who is who would be chance."""
-        keys = {role: {_key(found) for own, found in self.known if own == role} for role in (OPERATOR, AUDITOR)}
+        keys = {role: {public_der(found) for own, found in self.known if own == role} for role in (OPERATOR, AUDITOR)}
         if keys[OPERATOR] & keys[AUDITOR]:
             raise TlsMisconfigured("TLS files operator_ca and auditor_ca: an authority of both, want one for each role")
         return self
 
-    def holder(self, der: bytes) -> tuple[str, str] | None:
-        """Role and common name (at most 200 characters) of a client certificate (DER) that TLS has verified."""
+    def holder(self, der: bytes, now: datetime) -> tuple[str, str] | None:
+        """Role and common name (at most 200 characters) of a client certificate (DER) that TLS has verified.
+
+        Raises CertificateRevoked, ClientCrlEnded.
+        """
         certificate = x509.load_der_x509_certificate(der)
         name = common_name(certificate)
         if name is None:
             return None
-        return next(((role, name) for role, authority in self.known if _issued(certificate, authority)), None)
+        for role, authority in self.known:
+            if _issued(certificate, authority):
+                self.crls.check(certificate, public_der(authority), now)
+                return role, name
+        return None
 
 
 def common_name(certificate: x509.Certificate) -> str | None:
@@ -52,10 +65,6 @@ def common_name(certificate: x509.Certificate) -> str | None:
     if len(names) != 1 or not isinstance(names[0].value, str):
         return None
     return names[0].value[:200]
-
-
-def _key(certificate: x509.Certificate) -> bytes:
-    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:

@@ -74,7 +74,7 @@ def tls_caller(authorities: Authorities | None = None) -> CallerOf:
 
     def caller(environ: Environ, now: datetime) -> Actor | None:
         der = certificate_of(environ)
-        return None if der is None else actor_of(der, authorities)
+        return None if der is None else actor_of(der, authorities, now)
 
     return caller
 
@@ -105,11 +105,14 @@ def bearer_or(by_certificate: CallerOf, by_token: TokenActor) -> CallerOf:
     return caller
 
 
-def actor_of(certificate: bytes, authorities: Authorities | None) -> Actor | None:
-    """The actor a verified client certificate (DER) stands for: role, common name and SHA-256."""
+def actor_of(certificate: bytes, authorities: Authorities | None, now: datetime) -> Actor | None:
+    """The actor a verified client certificate (DER) stands for: role, common name and SHA-256.
+
+    Raises CertificateRevoked, ClientCrlEnded.
+    """
     if authorities is None:
         name = common_name(x509.load_der_x509_certificate(certificate))
         found = None if name is None else (OPERATOR, name)
     else:
-        found = authorities.holder(certificate)
+        found = authorities.holder(certificate, now)
     return None if found is None else Actor(*found, hashlib.sha256(certificate).hexdigest())

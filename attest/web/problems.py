@@ -34,6 +34,7 @@ from attest.broker.errors import (
 from attest.broker.launches import HostRefused
 from attest.collateral.errors import BundleRefused
 from attest.errors import AttestError
+from attest.keys.client_crl import CertificateRevoked
 from attest.keys.statement import SignatureRefused
 from attest.store.errors import AlreadyExists, NotFound, StoreUnavailable
 from attest.web.oidc.errors import BearerRefused
@@ -83,6 +84,7 @@ _TABLE: tuple[tuple[type[CvmError], Kind], ...] = (
     (SessionRefused, Kind(401, "SessionRefused", "No usable session")),
     (TokenRefused, Kind(401, "TokenVerifierError", "No usable token")),
     (BearerRefused, Kind(401, "AdminAuthError", "No usable bearer token")),
+    (CertificateRevoked, Kind(403, "AdminAuthError", "Certificate revoked")),
     (OperatorRequired, Kind(403, "AdminAuthError", "Operators only")),
     (ApprovalMissing, Kind(409, "ApprovalMissing", "Approval missing")),
     (RotationState, Kind(409, "RotationState", "Another state of the key's replacement")),

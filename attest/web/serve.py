@@ -267,9 +267,13 @@ def _watching(service: Service, app: Flask) -> Flask:
 
 
 def _admin_tls(server: ServerSettings) -> tuple[ssl.SSLContext, Authorities | None]:
-    """The operators' listener: whose certificates it takes, and how auditors' are told apart if they are let in."""
-    known = [path for path in (server.operator_ca, server.auditor_ca) if path is not None]
-    authorities = None if server.auditor_ca is None else Authorities.of(server.operator_ca, server.auditor_ca).apart()
+    """The operators' listener: whose certificates it takes, and how auditors' are told apart if they are let in,
+    and what was taken back.
+    """
+    operators, auditors = server.operators, server.auditors
+    known = [operators.ca, *(() if auditors is None else (auditors.ca,))]
+    alone = auditors is None and operators.crl is None  # then whom TLS verified is an operator
+    authorities = None if alone else Authorities.of(operators, auditors).apart()
     context = server_context(
         server.certificate, server.key, *known, demand=server.oidc is None and server.trustee_admin is None
     )

@@ -21,6 +21,7 @@ from werkzeug.exceptions import HTTPException
 
 from attest.audit.canonical import rfc3339
 from attest.errors import AttestError
+from attest.keys.client_crl import CertificateRevoked
 from attest.store.errors import NotFound
 from attest.web.dashboard.house import Ask, House
 from attest.web.dashboard.login import BEGIN, LOGOUT, OPEN, Login
@@ -176,6 +177,8 @@ def _problem(error: Exception) -> Response:
         refusal = _refusal(401, "No usable bearer token", error.message)
         refusal.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
         return refusal
+    if isinstance(error, CertificateRevoked):
+        return _refusal(403, "Not for you", error.message)
     if isinstance(error, NotFound):
         return _refusal(404, "Not found", error.message)
     if isinstance(error, AttestError) and error.kind == "unavailable":

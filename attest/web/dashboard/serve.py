@@ -44,13 +44,13 @@ def open_house(role: DashboardRole) -> House:
 def serve_dashboard(role: DashboardRole, listening: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT; ends with SystemExit. ``ready`` is called when the first worker answers."""
     own, house = role.own, open_house(role)
-    authorities = [path for path in (role.operator_ca, own.auditor_ca) if path is not None]
+    authorities = [role.operators.ca, *(() if own.auditors is None else (own.auditors.ca,))]
     context = None
     if own.certificate is not None and own.key is not None:
         context = server_context(own.certificate, own.key, *authorities, demand=role.oidc is None)
     bearers = Bearers.of(role.oidc) if own.oidc and role.oidc is not None else None
     login = login_of(role)
-    visitors = Visitors.anybody(bearers) if own.plain else Visitors.of(role.operator_ca, own.auditor_ca, bearers)
+    visitors = Visitors.anybody(bearers) if own.plain else Visitors.of(role.operators, own.auditors, bearers)
     log_to_stderr()
     # Sessions are in the memory of one process: its threads share them.
     workers, threads = (WORKERS, 1) if login is None else (1, THREADS)

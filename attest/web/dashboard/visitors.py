@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from attest.audit.record import Actor
+from attest.keys.client_crl import ClientAuthority
 from attest.web.authorities import Authorities
 from attest.web.oidc.caller import Bearers
 from attest.web.principals import bearer_or, certificate_of
@@ -47,9 +47,11 @@ class Visitors:
         return cls(bearers=bearers)
 
     @classmethod
-    def of(cls, operator_ca: Path, auditor_ca: Path | None, bearers: Bearers | None = None) -> Visitors:
-        """By the authorities' files. Raises TlsMisconfigured."""
-        return cls(Authorities.of(operator_ca, auditor_ca), bearers)
+    def of(
+        cls, operators: ClientAuthority, auditors: ClientAuthority | None, bearers: Bearers | None = None
+    ) -> Visitors:
+        """By the authorities' files. Raises TlsMisconfigured, ClientCrlRefused."""
+        return cls(Authorities.of(operators, auditors), bearers)
 
     @property
     def plain(self) -> bool:
@@ -57,7 +59,9 @@ class Visitors:
         return not self.authorities.known
 
     def admit(self, environ: Mapping[str, Any], now: datetime) -> Visitor | None:
-        """Who this request is from; ``None`` for nobody we know. Raises BearerRefused, ProviderUnavailable."""
+        """Who this request is from; ``None`` for nobody we know. Raises BearerRefused,
+        ProviderUnavailable, CertificateRevoked, ClientCrlEnded.
+        """
         if self.plain and self.bearers is None:
             host = str(environ.get("HTTP_HOST", ""))
             return Visitor(LOCAL) if host.rsplit(":", 1)[0] in _LOOPBACK else None
@@ -65,12 +69,7 @@ class Visitors:
         found = caller(environ, now)
         return None if found is None else Visitor(found.kind, found.name)
 
-    def known(self, der: bytes) -> Visitor | None:
-        """The visitor of a client certificate (DER) that one of the authorities signed."""
-        found = self.authorities.holder(der)
-        return None if found is None else Visitor(*found)
-
     def _certified(self, environ: Mapping[str, Any], now: datetime) -> Actor | None:
         der = certificate_of(environ)
-        found = None if der is None else self.authorities.holder(der)
+        found = None if der is None else self.authorities.holder(der, now)
         return None if found is None else Actor(*found)

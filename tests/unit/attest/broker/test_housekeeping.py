@@ -22,6 +22,7 @@ from attest.broker.operations import By, add_reference
 from attest.broker.questions import changes, read_record
 from attest.broker.standing import Piece, record_change
 from attest.broker.witnessing import Witness, witnesses_of
+from attest.keys.client_crl import ClientAuthority
 from attest.keys.ring import add_key
 from attest.settings import Settings, load_settings
 from attest.settings_dashboard import DashboardSettings, LoginSettings
@@ -106,7 +107,8 @@ def test_no_secret_is_in_what_is_recorded_of_keys(folder: Path) -> None:
 def test_another_authority_of_operators_is_on_record_with_both_digests(folder: Path) -> None:
     housekeeper(folder).begin(NOW)
     keeper = housekeeper(
-        folder, server=replace(load_settings(folder / "attest.toml").server, operator_ca=folder / "server.pem")
+        folder,
+        server=replace(load_settings(folder / "attest.toml").server, operators=ClientAuthority(folder / "server.pem")),
     )
     keeper.begin(NOW + timedelta(days=1))
     change = bodies(keeper, "roles-change")[1]["changed"]["operators"]

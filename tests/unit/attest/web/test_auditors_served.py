@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest.keys.authority import issue_operator, make_authority
+from attest.keys.client_crl import ClientAuthority
 from attest.web.authorities import Authorities
 from attest.web.principals import actor_of
 from attest.web.tls import TlsMisconfigured
@@ -65,9 +66,9 @@ def test_a_name_in_the_certificate_makes_nobody_an_operator(tmp_path: Path) -> N
     operators, auditors, other = (make_authority("cvm operator CA", NOW) for _ in range(3))
     for name, authority in (("o.pem", operators), ("a.pem", auditors)):
         (tmp_path / name).write_bytes(authority.certificate_pem())
-    known = Authorities.of(tmp_path / "o.pem", tmp_path / "a.pem").apart()
+    known = Authorities.of(ClientAuthority(tmp_path / "o.pem"), ClientAuthority(tmp_path / "a.pem")).apart()
     found = {
-        kind: actor_of(issue_operator(authority, "olga", NOW).certificate.public_bytes(_DER), known)
+        kind: actor_of(issue_operator(authority, "olga", NOW).certificate.public_bytes(_DER), known, NOW)
         for kind, authority in (("operator", operators), ("auditor", auditors), ("nobody", other))
     }
     assert found["nobody"] is None
@@ -81,7 +82,7 @@ def test_one_authority_for_both_roles_is_refused_at_the_start(tmp_path: Path) ->
     served = with_auditors(tmp_path / "service")
     shutil.copy(served.folder / "operator-ca.pem", served.folder / "auditor-ca.pem")
     with pytest.raises(TlsMisconfigured, match="an authority of both"):
-        Authorities.of(served.folder / "operator-ca.pem", served.folder / "auditor-ca.pem").apart()
+        Authorities.of(*(ClientAuthority(served.folder / f"{who}-ca.pem") for who in ("operator", "auditor"))).apart()
     done = attest_command("serve", str(served.config))
     assert done.code != 0
     assert "an authority of both" in done.err

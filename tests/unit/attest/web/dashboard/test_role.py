@@ -25,10 +25,10 @@ from tests.fakes.service_world import PATH, PKI, SECRET, reference
 from tests.until import PATIENCE, until
 
 KEYS = re.compile(
-    r"attest\.(keys\.(?!errors$|files$|statement$)"
+    r"attest\.(keys\.(?!client_crl$|errors$|files$|statement$)"
     r"|broker\.(release|service|attest|operations|tokens?|opening|jwe|log)$|store\.sessions$)"
 )
-"""``statement`` is the public half: it checks signatures of policies on record."""
+"""``statement`` and ``client_crl`` are public halves: they check signatures of policies on record, and of lists."""
 
 
 @pytest.fixture(scope="module")
