@@ -48,7 +48,8 @@ def _add_replay(replay: argparse.ArgumentParser) -> None:
 def _add_verify(verify: argparse.ArgumentParser) -> None:
     verify.add_argument(
         "file", type=Path, metavar="FILE|DIR",
-        help="SNP report, extended report, KBS evidence JSON or Azure HCL blob, recognised by content; of a folder "
+        help="SNP report, extended report, KBS evidence, Azure HCL blob, other JSON with one report in it, or any of "
+        "these in hexadecimal or base64, recognised by content; of a folder "
         "every file, one line each (with --json one object per line), the exit code being the worst outcome",
     )  # fmt: skip
     verify.add_argument(

@@ -41,10 +41,19 @@ class CertEntry(NamedTuple):
 
     @property
     def ders(self) -> tuple[bytes, ...]:
-        """What is inside as DER: hosts keep certificates in either form. Raises :class:`EvidenceMalformed`."""
+        """What is inside as DER: hosts keep certificates in either form, and count padding (zeros) into the length of
+        some. Raises :class:`EvidenceMalformed`.
+        """
         if not looks_like_pem(self.data):
-            return (self.data,)
+            return (_without_padding(self.data),)
         return tuple(block.data for block in parse_pem(self.data) if block.label in (CERTIFICATE, PEM_CRL))
+
+
+def _without_padding(der: bytes) -> bytes:
+    if not der.startswith(b"\x30\x82"):
+        return der
+    end = 4 + int.from_bytes(der[2:4], "big")
+    return der if any(der[end:]) else der[:end]
 
 
 def parse_cert_table(data: bytes, *, base: int = 0) -> tuple[CertEntry, ...]:
@@ -79,13 +88,19 @@ def _headers(reader: ByteReader) -> list[tuple[UUID, int, int]]:
             if offset or length:
                 raise reader.fail(f"end entry has offset 0x{offset:x} and length 0x{length:x}, want zero")
             return headers
-        guid = UUID(bytes=raw)
+        guid = _guid(raw)
         if guid in seen:
             raise reader.fail(f"entry {NAMES.get(guid, guid)} occurs twice, want once")
         if len(headers) == _MAX_ENTRIES:
             raise reader.fail(f"more than {_MAX_ENTRIES} entries")
         seen.add(guid)
         headers.append((guid, offset, length))
+
+
+def _guid(raw: bytes) -> UUID:
+    """In text order, as the specification has it; some hosts write the known ones in the mixed order of EFI."""
+    guid, mixed = UUID(bytes=raw), UUID(bytes_le=raw)
+    return mixed if guid not in NAMES and mixed in NAMES else guid
 
 
 def build_cert_table(entries: Iterable[CertEntry], *, page: int = 4096) -> bytes:
@@ -103,4 +118,4 @@ def build_cert_table(entries: Iterable[CertEntry], *, page: int = 4096) -> bytes
 
 def looks_like_cert_table(data: bytes) -> bool:
     """Whether the first entry carries a known GUID."""
-    return len(data) >= 2 * _ENTRY and UUID(bytes=bytes(data[:16])) in NAMES
+    return len(data) >= 2 * _ENTRY and _guid(bytes(data[:16])) in NAMES

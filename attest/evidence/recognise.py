@@ -5,23 +5,30 @@
 u32 0, u32 1184, 24 zeros  SNP_REPORT_RSP of the kernel   snp-report
 "HCLA"                     Azure HCL blob                 azure-hcl
 { … }                      KBS evidence                   kbs-snp, azure-vtpm, kbs-tdx, azure-vtpm-tdx
+{ … } of any other make    the one SNP report in it       json
 u16 3..5, u16 2 or 3       quote                          tdx-quote, sgx-quote
 0x81, 1024 bytes           TDREPORT                       tdreport
 "Spec ID Event03" at 32    event log, no evidence         event-log
 [ … ]                      event log in JSON              event-log
+text                       any of these in hexadecimal or base64
 """
 
 from __future__ import annotations
 
+import re
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
+from attest.evidence.amd_certificate import AmdCrl
 from attest.evidence.cert_table import CRL, NAMES, CertEntry, parse_cert_table
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
+from attest.evidence.found_json import find_evidence
 from attest.evidence.hcl import MAGIC, HclBlob, parse_hcl
 from attest.evidence.quote import TEE_SGX, TEE_TDX, Quote, parse_quote
 from attest.evidence.snp_json import decode_snp_json
 from attest.evidence.snp_report import REPORT_SIZE, SnpReport
+from attest.evidence.spelled import spelled_bytes
 from attest.evidence.tdreport_struct import REPORT_TYPE_TDX, TDREPORT_SIZE, TdReportStruct, parse_tdreport
 from attest.evidence.tdx_json import decode_tdx_json
 from attest.evidence.vtpm import VtpmEvidence, decode_td_vtpm_json, decode_vtpm_json
@@ -30,6 +37,7 @@ from policy.strictjson import strict_json
 MAX_EVIDENCE = 4 << 20
 _RESPONSE_HEADER = 32
 _LARGEST_REPORT_VERSION = 0xFF
+_DIGITS = re.compile(rb"(?:\s*+[0-9A-Za-z+/_-]){8}")
 _SPEC_ID = slice(32, 47), b"Spec ID Event03"
 
 
@@ -79,6 +87,10 @@ Evidence = SnpEvidence | QuoteEvidence | TdReportEvidence
 
 def recognise(data: bytes) -> str:
     """The kind of ``data``, from its first bytes; :class:`EvidenceMalformed` when it looks like nothing known."""
+    return _kind(_plain(data))
+
+
+def _kind(data: bytes) -> str:
     if data[:4] == MAGIC:
         return "azure-hcl"
     if data.lstrip()[:1] == b"{":
@@ -104,7 +116,8 @@ def parse_evidence(data: bytes) -> Evidence:
     """Recognise and parse; raises :class:`EvidenceMalformed`, or :class:`EvidenceUnsupported` naming the kind."""
     if len(data) > MAX_EVIDENCE:
         raise EvidenceMalformed(f"evidence: {len(data)} bytes, want at most {MAX_EVIDENCE}")
-    kind = recognise(data)
+    data = _plain(data)
+    kind = _kind(data)
     if kind in ("tdx-quote", "sgx-quote"):
         return QuoteEvidence(kind, parse_quote(data))
     if kind == "tdreport":
@@ -118,6 +131,8 @@ def parse_evidence(data: bytes) -> Evidence:
         return _of_hcl(kind, parse_hcl(data))
     if kind == "event-log":
         raise EvidenceUnsupported("evidence: an event log explains a quote and proves nothing without it")
+    if kind == "json":
+        return _found_in(_json(data))
     return parse_json_evidence(kind, _unwrap_json(_json(data)))
 
 
@@ -153,6 +168,24 @@ def _of_hcl(kind: str, blob: HclBlob) -> Evidence:
     return TdReportEvidence(kind, blob.report, hcl=blob)
 
 
+def _found_in(value: object) -> Evidence:
+    raw, endorsements = find_evidence(value)
+    evidence = parse_evidence(raw)
+    if not isinstance(evidence, SnpEvidence):
+        raise EvidenceUnsupported(f"evidence: {evidence.kind} in JSON of an unknown make, want an SNP report")
+    crls = dict.fromkeys(filter(_is_crl, endorsements))
+    certificates = (*evidence.certificates, *(der for der in endorsements if der not in crls))
+    return replace(evidence, certificates=certificates, crls=(*evidence.crls, *crls))
+
+
+def _is_crl(der: bytes) -> bool:
+    try:
+        AmdCrl.parse(der)
+    except EvidenceMalformed:
+        return False
+    return True
+
+
 def _with_certificates(kind: str, report: SnpReport, entries: tuple[CertEntry, ...]) -> SnpEvidence:
     known = [entry for entry in entries if entry.guid in NAMES]
     return SnpEvidence(
@@ -161,6 +194,12 @@ def _with_certificates(kind: str, report: SnpReport, entries: tuple[CertEntry, .
         certificates=tuple(der for entry in known if entry.guid != CRL for der in entry.ders),
         crls=tuple(der for entry in known if entry.guid == CRL for der in entry.ders),
     )
+
+
+def _plain(data: bytes) -> bytes:
+    """``data``, or what it spells as text. Nothing else begins with eight such digits."""
+    spelled = spelled_bytes(data) if _DIGITS.match(data) else None
+    return data if spelled is None else spelled
 
 
 def _is_response(data: bytes) -> bool:
@@ -192,13 +231,17 @@ def _unwrap_json(value: object) -> object:
     return value
 
 
+def _only_a_report(members: Mapping[str, object]) -> bool:
+    """The other spelling of KBS evidence; anything longer than its base64 is of another make."""
+    report = members.get("report")
+    return set(members) == {"report"} and isinstance(report, str) and len(report) < 2 * REPORT_SIZE
+
+
 def _json_kind(value: object) -> str:
     evidence = _unwrap_json(value)
     members = evidence if isinstance(evidence, dict) else {}
-    if "attestation_report" in members or set(members) == {"report"}:
+    if isinstance(members.get("attestation_report"), dict) or _only_a_report(members):
         return "kbs-snp"
     if "tpm_quote" in members or {"quote", "report"} <= set(members):
         return "azure-vtpm" if "td_quote" not in members else "azure-vtpm-tdx"
-    if "quote" in members:
-        return "kbs-tdx"
-    raise EvidenceMalformed(f"evidence: JSON with members {', '.join(sorted(members))[:80]!r} is of no known kind")
+    return "kbs-tdx" if "quote" in members and "endorsements" not in members else "json"

@@ -177,6 +177,25 @@ def test_a_host_may_keep_certificates_as_pem_in_its_table() -> None:
         parse_snp_evidence(WORLD.raw + build_cert_table([CertEntry(VCEK, pem(WORLD.leaf_der)[:-9])]))
 
 
+@pytest.mark.parametrize("padding", [0, 1, 2500])
+def test_a_host_may_write_its_table_in_the_mixed_order_and_count_padding(padding: int) -> None:
+    leaf = WORLD.leaf_der + bytes(padding)
+    table = VCEK.bytes_le + struct.pack("<II", 48, len(leaf)) + bytes(24) + leaf
+    assert parse_snp_evidence(WORLD.raw + table).certificates == (WORLD.leaf_der,)
+    assert [found.der for found in read_collateral_file(table).certificates] == [WORLD.leaf_der]
+
+
+def test_padding_of_a_certificate_is_zeros_only() -> None:
+    table = build_cert_table([CertEntry(VCEK, WORLD.leaf_der + bytes(9) + b"x")])
+    assert parse_snp_evidence(WORLD.raw + table).certificates == (WORLD.leaf_der + bytes(9) + b"x",)
+
+
+def test_one_certificate_in_both_orders_is_there_twice() -> None:
+    doubled = VCEK.bytes_le + struct.pack("<II", 72, 4) + entry(VCEK, 72, 4) + bytes(24) + b"cert"
+    with pytest.raises(EvidenceMalformed, match="occurs twice"):
+        parse_cert_table(doubled)
+
+
 def test_lists_are_found_and_other_files_passed_over() -> None:
     assert len(read_collateral_file(WORLD.crl()).crls) == 1
     assert len(read_collateral_file(pem(WORLD.crl(), "X509 CRL")).crls) == 1
@@ -262,7 +281,9 @@ def test_evidence_is_recognised_by_content(data: bytes, kind: str) -> None:
     assert recognise(data) == kind
 
 
-@pytest.mark.parametrize("data", [b"", b"\x30\x82\x05\x43aaaaaaaaa", b"hello world", b'{"a": 1}', b"[1]", b"{"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x30\x82\x05\x43aaaaaaaaa", b"hello world", b'{"a": 1}', b"[1]", b"{", b"AAAAAAAAA"]
+)
 def test_what_is_no_evidence_is_said_to_be_none(data: bytes) -> None:
     with pytest.raises(EvidenceMalformed):
         parse_evidence(data)
