@@ -16,6 +16,7 @@ from attest.settings_parts import (
     path_of,
     perhaps_authority_of,
 )
+from attest.settings_roles import Role, roles_of
 from policy.table import Table
 
 
@@ -25,7 +26,7 @@ class ServerSettings:
 
     Who has a certificate of ``auditors`` may read on the operators' listener; ``None``: nobody but operators. With
     ``oidc`` bearer tokens of that provider do what certificates do, with ``trustee_admin`` those that Trustee's own
-    client signs do what operators' do.
+    client signs do what operators' do. With ``roles`` operators may only do what these allow.
     """
 
     listen: Address
@@ -38,6 +39,7 @@ class ServerSettings:
     auditors: ClientAuthority | None = None
     oidc: OidcSettings | None = None
     trustee_admin: TrusteeAdminSettings | None = None
+    roles: tuple[Role, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class LimitSettings:
 def server_of(table: Table, folder: Path) -> ServerSettings:
     """Decode ``[server]``."""
     oidc, admin = table.table("oidc", required=False), table.table("trustee_admin", required=False)
+    provider = None if oidc is None else oidc_of(oidc, folder)
     found = ServerSettings(
         listen=address_of(table, "listen"),
         admin_listen=address_of(table, "admin_listen"),
@@ -64,8 +67,9 @@ def server_of(table: Table, folder: Path) -> ServerSettings:
         workers=number_of(table, "workers", 2, 1, 256),
         threads=number_of(table, "threads", 4, 1, 64),
         auditors=perhaps_authority_of(table, "auditor", folder),
-        oidc=None if oidc is None else oidc_of(oidc, folder),
+        oidc=provider,
         trustee_admin=None if admin is None else trustee_admin_of(admin, folder),
+        roles=roles_of(table, None if provider is None else provider.operator),
     )
     check_max_age(table, found.operators, found.auditors)
     return found

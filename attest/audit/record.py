@@ -59,6 +59,7 @@ class Actor:
     itself). An ``auditor`` asks and causes none.
 
     ``issuer`` and ``subject`` are those of a bearer token; a subject is never given to somebody else, a name may be.
+    ``groups`` are the values of its role claim: they say what somebody may do now, and are not on record.
     """
 
     kind: str
@@ -66,6 +67,7 @@ class Actor:
     certificate_sha256: str = ""
     issuer: str = ""
     subject: str = ""
+    groups: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" if self.name else self.kind

@@ -50,6 +50,7 @@ def roles_inventory(settings: Settings) -> Inventory:
     if pages is not None:
         clients["auditors of the dashboard"] = pages.auditors
     found = {role: Piece(_client(one)) for role, one in clients.items() if one is not None}
+    found |= {f"role {role.name}": Piece(asdict(role)) for role in server.roles}
     if server.oidc is not None:
         found["bearer tokens"] = Piece(_oidc(server.oidc))
         if pages is not None and pages.login is not None:

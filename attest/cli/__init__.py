@@ -17,6 +17,7 @@ VERBS = {
     "backup": "write the whole service to one encrypted file",
     "restore": "restore a backup into an empty place",
     "drill": "try a backup: restore it, open its keys, start it, forget it",
+    "whoami": "show what a service takes you for, and what you may do there",
     "expiry": "show what ends when: certificates, collateral, keys, reference values",
     "db": "show or upgrade the database's tables",
     "dashboard": "serve the auditors' pages, read-only, as a program of their own",

@@ -63,6 +63,12 @@ workers = 2                           # processes that serve guests, about one f
 # key = "kbs-admin.pub"
 # name = "trustee-admin"                 # everybody with the key has this one name
 
+# [[server.role]]                       # with one or more of these, an operator may do what those that name them allow
+# name = "web team"
+# members = ["olga"]                     # as records call them; or groups = ["kbs-web"]: values of the role claim
+# may = ["keys", "approval"]             # break-glass, export, policy, reference, collateral, tokens, hosts, vms
+# resources = ["default/web-*/*"]        # only these, left out: all; vms = ["web-*"] with "vms"
+
 [store]
 {store}
 

@@ -21,6 +21,7 @@ from attest.broker.token_keys import ROTATE_AFTER, StoredRing, rotate, rotation_
 from attest.broker.views import secret_json
 from attest.keys.ring import ring_json
 from attest.keys.signing import ALGORITHMS, ES256
+from attest.settings_roles import Duty
 from attest.store import secrets
 from attest.web.audit import AUDIT_ROUTES
 from attest.web.collateral import COLLATERAL_ROUTES
@@ -32,6 +33,7 @@ from attest.web.lifecycle import LIFECYCLE_ROUTES, operator
 from attest.web.log import AUDITORS_LOG_ROUTES
 from attest.web.policies import POLICY_ROUTES
 from attest.web.principals import Who
+from attest.web.problems import OperatorRequired
 from attest.web.queries import flag, names, number
 from attest.web.references import REFERENCE_ROUTES
 from attest.web.routes import Call, Route
@@ -123,6 +125,23 @@ def list_expiries(call: Call) -> Response:
     return json_response({"schema": "attest.expiry/1", "items": [expiring_json(item, call.now) for item in found]})
 
 
+def whoami(call: Call) -> Response:
+    """``GET``: what the service takes the caller for, and what they may do beside reading."""
+    actor = call.actor
+    if actor is None:
+        raise OperatorRequired("operators and auditors only")
+    return json_response(
+        {
+            "schema": "attest.whoami/1",
+            "kind": actor.kind,
+            "name": actor.name,
+            "certificate_sha256": actor.certificate_sha256 or None,
+            "issuer": actor.issuer or None,
+            "duties": call.roles.json_of(actor),
+        }
+    )
+
+
 def readyz(call: Call) -> Response:
     """``GET``: every readiness check by name, ``ok`` or what is wrong."""
     found = checks(call.service, call.now)
@@ -138,24 +157,25 @@ def metrics(call: Call) -> Response:
 
 
 ADMIN_ROUTES = (
-    Route("POST", RESOURCE, Who.OPERATOR, put_resource, operations.MAX_SECRET),
-    Route("DELETE", RESOURCE, Who.OPERATOR, delete_resource),
+    Route("POST", RESOURCE, Who.OPERATOR, put_resource, operations.MAX_SECRET, duty=Duty.KEYS),
+    Route("DELETE", RESOURCE, Who.OPERATOR, delete_resource, duty=Duty.KEYS),
     Route("GET", "/kbs/v0/resource", Who.AUDITOR, list_resources),
     *LIFECYCLE_ROUTES,
     *TRUSTEE_ADMIN_ROUTES,
     *REFERENCE_ROUTES,
     *POLICY_ROUTES,
     *COLLATERAL_ROUTES,
-    Route("POST", "/cvm/v0/token/introspect", Who.OPERATOR, introspect_token, MAX_TOKEN),
-    Route("GET", "/cvm/v0/token/<id>", Who.OPERATOR, show_token),
-    Route("DELETE", "/cvm/v0/token/<id>", Who.OPERATOR, revoke_token),
+    Route("POST", "/cvm/v0/token/introspect", Who.OPERATOR, introspect_token, MAX_TOKEN, duty=Duty.TOKENS),
+    Route("GET", "/cvm/v0/token/<id>", Who.OPERATOR, show_token, duty=Duty.TOKENS),
+    Route("DELETE", "/cvm/v0/token/<id>", Who.OPERATOR, revoke_token, duty=Duty.TOKENS),
     Route("GET", "/cvm/v0/token-key", Who.AUDITOR, list_token_keys),
-    Route("POST", "/cvm/v0/token-key", Who.OPERATOR, rotate_token_key),
-    Route("POST", "/cvm/v0/rewrap", Who.OPERATOR, rewrap),
+    Route("POST", "/cvm/v0/token-key", Who.OPERATOR, rotate_token_key, duty=Duty.TOKENS),
+    Route("POST", "/cvm/v0/rewrap", Who.OPERATOR, rewrap, duty=Duty.KEYS),
     Route("GET", "/cvm/v0/expiry", Who.AUDITOR, list_expiries),
     *HOST_ROUTES,
     *AUDIT_ROUTES,
     *AUDITORS_LOG_ROUTES,
+    Route("GET", "/cvm/v0/whoami", Who.AUDITOR, whoami),
     Route("GET", "/healthz", Who.OPERATOR, healthz),
     Route("GET", "/readyz", Who.OPERATOR, readyz),
     Route("GET", "/metrics", Who.AUDITOR, metrics),

@@ -20,6 +20,7 @@ from attest.broker.protocol import MAX_ATTEST_BODY
 from attest.broker.release import Credential
 from attest.broker.service import Service
 from attest.store.errors import StoreUnavailable
+from attest.web.duties import EVERYTHING, Roles
 from attest.web.gate import GUESTS, Gate, Watch
 from attest.web.load import HERE
 from attest.web.metrics import Metrics
@@ -42,6 +43,7 @@ def create_app(
     caller_of: CallerOf,
     clock: Clock = utc_now,
     watch: Watch | None = None,
+    roles: Roles = EVERYTHING,
 ) -> Flask:
     """An application that serves ``routes`` and nothing else."""
     watch = watch or Watch(GUESTS, Metrics({GUESTS: [route.path for route in routes]}))
@@ -49,7 +51,7 @@ def create_app(
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     for number, route in enumerate(routes):
-        view = _view(service, route, caller_of, clock, watch.metrics)
+        view = _view(service, route, caller_of, clock, watch.metrics, roles)
         app.add_url_rule(
             route.path, endpoint=f"{number}", view_func=view, methods=[route.method], provide_automatic_options=False
         )
@@ -62,7 +64,7 @@ def create_app(
 
 
 def _view(
-    service: Service, route: Route, caller_of: CallerOf, clock: Clock, metrics: Metrics
+    service: Service, route: Route, caller_of: CallerOf, clock: Clock, metrics: Metrics, roles: Roles
 ) -> Callable[..., Response]:
     def view(**arguments: str) -> Response:
         noted: Noted = request.environ[NOTED]
@@ -75,6 +77,7 @@ def _view(
         noted.caller = None if actor is None else str(actor)
         if not may(route.who, actor):
             raise OperatorRequired(f"{route.method} here is for {route.who.value}: {_lacking(actor)}")
+        roles.check(route.duty, actor, arguments)
         if route.who is Who.SESSION and shown.session_id is None:
             raise SessionRefused("session: the request carries no session cookie: ask for a challenge first")
         if route.who is Who.GUEST and shown == Credential():
@@ -83,7 +86,7 @@ def _view(
         body = request.get_data(cache=False) if route.max_body else b""
         HERE.read()
         query, peer = request.args.to_dict(), request.remote_addr
-        return route.handler(Call(service, now, body, query, arguments, shown, actor, metrics, peer))
+        return route.handler(Call(service, now, body, query, arguments, shown, actor, metrics, peer, roles))
 
     return view
 

@@ -6,6 +6,7 @@ from flask import Response
 
 from attest.broker import collateral_admin
 from attest.evidence.bundle import MAX_BUNDLE
+from attest.settings_roles import Duty
 from attest.web.guest import json_response
 from attest.web.lifecycle import operator
 from attest.web.principals import Who
@@ -36,6 +37,6 @@ def load(call: Call) -> Response:
 
 COLLATERAL_ROUTES = (
     Route("GET", _COLLATERAL, Who.AUDITOR, status),
-    Route("POST", f"{_COLLATERAL}/fetch", Who.OPERATOR, fetch, MAX_LIST),
-    Route("POST", f"{_COLLATERAL}/import", Who.OPERATOR, load, MAX_BUNDLE),
+    Route("POST", f"{_COLLATERAL}/fetch", Who.OPERATOR, fetch, MAX_LIST, duty=Duty.COLLATERAL),
+    Route("POST", f"{_COLLATERAL}/import", Who.OPERATOR, load, MAX_BUNDLE, duty=Duty.COLLATERAL),
 )

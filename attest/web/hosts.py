@@ -7,6 +7,7 @@ from flask import Response
 from attest.broker.hosts import add_host, host_json, retire_host
 from attest.broker.launch_statement import MAX_LAUNCH
 from attest.broker.launches import launched_json, record_launch
+from attest.settings_roles import Duty
 from attest.store import hosts
 from attest.web.guest import json_response
 from attest.web.lifecycle import operator
@@ -44,7 +45,7 @@ def record(call: Call) -> Response:
 
 HOST_ROUTES = (
     Route("GET", _HOST, Who.AUDITOR, listed),
-    Route("POST", f"{_HOST}/<name>", Who.OPERATOR, add, MAX_KEY),
-    Route("DELETE", f"{_HOST}/<name>", Who.OPERATOR, retire),
-    Route("POST", "/cvm/v0/launch-record", Who.OPERATOR, record, MAX_LAUNCH),
+    Route("POST", f"{_HOST}/<name>", Who.OPERATOR, add, MAX_KEY, duty=Duty.HOSTS),
+    Route("DELETE", f"{_HOST}/<name>", Who.OPERATOR, retire, duty=Duty.HOSTS),
+    Route("POST", "/cvm/v0/launch-record", Who.OPERATOR, record, MAX_LAUNCH, duty=Duty.HOSTS),
 )

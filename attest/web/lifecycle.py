@@ -11,6 +11,7 @@ from attest.broker.conditions import RELEASE
 from attest.broker.kv_link import MOUNT, KvLink, link_resource
 from attest.broker.operations import By
 from attest.broker.views import aborted_json, started_json
+from attest.settings_roles import Duty
 from attest.web.guest import json_response, resource_path
 from attest.web.principals import Who, may
 from attest.web.problems import OperatorRequired
@@ -142,23 +143,28 @@ def _switch(call: Call, disabled: bool) -> Response:
 
 
 def _route(
-    method: str, verb: str, handler: Callable[[Call], Response], max_body: int = 0, who: Who = Who.OPERATOR
+    method: str,
+    verb: str,
+    handler: Callable[[Call], Response],
+    max_body: int = 0,
+    who: Who = Who.OPERATOR,
+    duty: Duty | None = None,
 ) -> Route:
-    return Route(method, f"/cvm/v0/{verb}/{_PATH}", who, handler, max_body)
+    return Route(method, f"/cvm/v0/{verb}/{_PATH}", who, handler, max_body, duty)
 
 
 LIFECYCLE_ROUTES = (
     _route("GET", "resource", show, who=Who.AUDITOR),
-    _route("POST", "conditions", set_conditions, MAX_DOCUMENT),
-    _route("POST", "approval", approve),
-    _route("POST", "break-glass", break_glass),
-    _route("POST", "disable", disable),
-    _route("POST", "enable", enable),
-    _route("POST", "generate", generate),
-    _route("POST", "export", export),
-    _route("POST", "rotation", rotate),
-    _route("DELETE", "rotation", abort_rotation),
-    _route("POST", "luks-header", record_header),
-    _route("POST", "link", link),
-    Route("DELETE", "/cvm/v0/vm/<name>", Who.OPERATOR, forget_vm),
+    _route("POST", "conditions", set_conditions, MAX_DOCUMENT, duty=Duty.KEYS),
+    _route("POST", "approval", approve, duty=Duty.APPROVAL),
+    _route("POST", "break-glass", break_glass, duty=Duty.BREAK_GLASS),
+    _route("POST", "disable", disable, duty=Duty.KEYS),
+    _route("POST", "enable", enable, duty=Duty.KEYS),
+    _route("POST", "generate", generate, duty=Duty.KEYS),
+    _route("POST", "export", export, duty=Duty.EXPORT),
+    _route("POST", "rotation", rotate, duty=Duty.KEYS),
+    _route("DELETE", "rotation", abort_rotation, duty=Duty.KEYS),
+    _route("POST", "luks-header", record_header, duty=Duty.KEYS),
+    _route("POST", "link", link, duty=Duty.KEYS),
+    Route("DELETE", "/cvm/v0/vm/<name>", Who.OPERATOR, forget_vm, duty=Duty.VMS),
 )

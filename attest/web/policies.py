@@ -16,6 +16,7 @@ from attest.broker.errors import RequestMalformed
 from attest.broker.policies import apply_policy, check_policy, version, version_json, versions
 from attest.broker.policy_replay import replay, replay_json
 from attest.broker.rules import parse_stored
+from attest.settings_roles import Duty
 from attest.store import rules
 from attest.store.errors import NotFound
 from attest.web.guest import json_response
@@ -107,10 +108,10 @@ def _in_force(call: Call, document: PolicyDocument) -> Response:
 
 
 POLICY_ROUTES = (
-    Route("POST", _POLICY, Who.OPERATOR, apply, MAX_POLICY),
+    Route("POST", _POLICY, Who.OPERATOR, apply, MAX_POLICY, duty=Duty.POLICY),
     Route("GET", _POLICY, Who.AUDITOR, listed),
     Route("POST", f"{_POLICY}/check", Who.AUDITOR, check, MAX_POLICY),
-    Route("POST", f"{_POLICY}/rollback", Who.OPERATOR, rollback),
+    Route("POST", f"{_POLICY}/rollback", Who.OPERATOR, rollback, duty=Duty.POLICY),
     Route("POST", f"{_POLICY}/replay", Who.AUDITOR, replayed, MAX_POLICY),
     Route("GET", f"{_POLICY}/<version>", Who.AUDITOR, show),
 )

@@ -37,6 +37,7 @@ from attest.errors import AttestError
 from attest.keys.client_crl import CertificateRevoked
 from attest.keys.statement import SignatureRefused
 from attest.store.errors import AlreadyExists, NotFound, StoreUnavailable
+from attest.web.duties import DutyMissing
 from attest.web.oidc.errors import BearerRefused
 from policy.errors import ConfigInvalid, CvmError, MalformedInput
 
@@ -85,6 +86,7 @@ _TABLE: tuple[tuple[type[CvmError], Kind], ...] = (
     (TokenRefused, Kind(401, "TokenVerifierError", "No usable token")),
     (BearerRefused, Kind(401, "AdminAuthError", "No usable bearer token")),
     (CertificateRevoked, Kind(403, "AdminAuthError", "Certificate revoked")),
+    (DutyMissing, Kind(403, "AdminAuthError", "Not among this operator's duties")),
     (OperatorRequired, Kind(403, "AdminAuthError", "Operators only")),
     (ApprovalMissing, Kind(409, "ApprovalMissing", "Approval missing")),
     (RotationState, Kind(409, "RotationState", "Another state of the key's replacement")),

@@ -9,6 +9,7 @@ from attest.broker import operations, upgrades
 from attest.broker.upgrade_plan import RETIRE_DAYS, Plan, parse_end, progress_json
 from attest.broker.upgrades import plan_json
 from attest.broker.views import reference_json
+from attest.settings_roles import Duty
 from attest.store import rules
 from attest.web.guest import json_response
 from attest.web.lifecycle import operator
@@ -69,9 +70,9 @@ def progress(call: Call) -> Response:
 
 
 REFERENCE_ROUTES = (
-    Route("POST", _VALUES, Who.OPERATOR, add, MAX_REFERENCE),
+    Route("POST", _VALUES, Who.OPERATOR, add, MAX_REFERENCE, duty=Duty.REFERENCE),
     Route("GET", _VALUES, Who.AUDITOR, listed),
-    Route("DELETE", f"{_VALUES}/<name>", Who.OPERATOR, retire),
-    Route("POST", f"{_VALUES}/<name>/promotion", Who.OPERATOR, promote),
+    Route("DELETE", f"{_VALUES}/<name>", Who.OPERATOR, retire, duty=Duty.REFERENCE),
+    Route("POST", f"{_VALUES}/<name>/promotion", Who.OPERATOR, promote, duty=Duty.REFERENCE),
     Route("GET", f"{_VALUES}/<name>/progress", Who.AUDITOR, progress),
 )

@@ -11,6 +11,8 @@ from flask import Response
 from attest.audit.record import Actor
 from attest.broker.release import Credential
 from attest.broker.service import Service
+from attest.settings_roles import Duty
+from attest.web.duties import EVERYTHING, Roles
 from attest.web.metrics import Metrics
 from attest.web.principals import Who
 
@@ -18,7 +20,7 @@ from attest.web.principals import Who
 @dataclass(frozen=True, slots=True)
 class Call:
     """One request as a handler sees it. ``actor`` is set on operators' routes only, ``arguments`` by the path,
-    ``peer`` is the address the connection came from."""
+    ``peer`` is the address the connection came from, ``roles`` say which operator may do what."""
 
     service: Service
     now: datetime
@@ -29,14 +31,16 @@ class Call:
     actor: Actor | None = None
     metrics: Metrics | None = None
     peer: str | None = None
+    roles: Roles = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row of a listener's table."""
+    """One row of a listener's table. ``duty``: what an operator must be allowed to do, where roles are declared."""
 
     method: str
     path: str
     who: Who
     handler: Callable[[Call], Response]
     max_body: int = field(default=0)
+    duty: Duty | None = None

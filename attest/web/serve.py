@@ -38,6 +38,7 @@ from attest.web.app import create_app, utc_now
 from attest.web.authorities import Authorities
 from attest.web.bind import Bound, bind
 from attest.web.dashboard.start import start_dashboard
+from attest.web.duties import EVERYTHING, Roles
 from attest.web.expiry_watch import ExpiryWatch
 from attest.web.gate import Watch
 from attest.web.guest import GUEST_ROUTES
@@ -62,13 +63,17 @@ def guest_app(service: Service, metrics: Metrics) -> Flask:
 
 
 def admin_app(
-    service: Service, metrics: Metrics, authorities: Authorities | None = None, by_token: TokenActor | None = None
+    service: Service,
+    metrics: Metrics,
+    authorities: Authorities | None = None,
+    by_token: TokenActor | None = None,
+    roles: Roles = EVERYTHING,
 ) -> Flask:
     """The operators' application; ``authorities`` tell auditors from operators where both are let in."""
     caller = tls_caller(authorities)
     if by_token is not None:
         caller = bearer_or(caller, by_token)
-    return create_app(service, ADMIN_ROUTES, caller, watch=Watch("operators", metrics))
+    return create_app(service, ADMIN_ROUTES, caller, watch=Watch("operators", metrics), roles=roles)
 
 
 def counters(workers: int) -> Metrics:
@@ -126,7 +131,7 @@ class _Plan:
         server, service, metrics = self.settings.server, self.service, self.metrics
 
         def operators() -> Flask:
-            return _watching(service, admin_app(service, metrics, self.authorities, self.by_token))
+            return _watching(service, admin_app(service, metrics, self.authorities, self.by_token, Roles(server.roles)))
 
         return (
             Listener(

@@ -14,6 +14,7 @@ from flask import Response
 
 from attest.broker.errors import RequestMalformed, RequestUnsupported, ResourceUnknown
 from attest.broker.rego_documents import Rego, sample_values, values_json
+from attest.settings_roles import Duty
 from attest.web.lifecycle import operator
 from attest.web.principals import Who
 from attest.web.routes import Call, Route
@@ -114,10 +115,10 @@ def _decoded(text: str, alphabet: bytes | None, what: str) -> bytes:
 
 
 TRUSTEE_ADMIN_ROUTES = (
-    Route("POST", ATTESTATION, Who.OPERATOR, set_attestation_policy, MAX_BODY),
-    Route("POST", RESOURCE_POLICY, Who.OPERATOR, set_resource_policy, MAX_BODY),
+    Route("POST", ATTESTATION, Who.OPERATOR, set_attestation_policy, MAX_BODY, duty=Duty.POLICY),
+    Route("POST", RESOURCE_POLICY, Who.OPERATOR, set_resource_policy, MAX_BODY, duty=Duty.POLICY),
     Route("GET", RESOURCE_POLICY, Who.AUDITOR, show_resource_policy),
-    Route("POST", REFERENCE, Who.OPERATOR, add_reference_value, MAX_BODY),
+    Route("POST", REFERENCE, Who.OPERATOR, add_reference_value, MAX_BODY, duty=Duty.REFERENCE),
     Route("GET", REFERENCE, Who.AUDITOR, show_reference_values),
     Route("GET", f"{REFERENCE}/<name>", Who.AUDITOR, show_reference_values),
 )

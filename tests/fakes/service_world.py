@@ -29,6 +29,7 @@ from attest.store import records
 from attest.store.engine import Database
 from attest.web.admin import ADMIN_ROUTES
 from attest.web.app import create_app
+from attest.web.duties import EVERYTHING, Roles
 from attest.web.gate import Watch
 from attest.web.guest import GUEST_ROUTES
 from attest.web.metrics import Metrics
@@ -133,10 +134,10 @@ class ServiceWorld:
         """The operators' application, as ``operator`` (or nobody) sees it."""
         return self.admin_app_for(lambda environ, now: operator)
 
-    def admin_app_for(self, caller_of: CallerOf) -> Flask:
+    def admin_app_for(self, caller_of: CallerOf, roles: Roles = EVERYTHING) -> Flask:
         """The operators' application, with ``caller_of`` to say who asks."""
         watch = Watch("operators", Metrics({"operators": [route.path for route in ADMIN_ROUTES]}))
-        return create_app(self.service, ADMIN_ROUTES, caller_of, clock=lambda: self.now, watch=watch)
+        return create_app(self.service, ADMIN_ROUTES, caller_of, clock=lambda: self.now, watch=watch, roles=roles)
 
     def client(self, kind: str = "P-256", *, pki: FakeAmdPki = PKI, **fields: int | bytes) -> KbsClient:
         """A guest with report fields changed."""

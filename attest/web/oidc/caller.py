@@ -52,19 +52,23 @@ class Bearers:
     def actor(self, text: str, now: datetime) -> Actor | None:
         """Who shows the token; ``None`` for somebody with neither role. Raises BearerRefused, ProviderUnavailable."""
         bearer = verify(text, self.settings, self.key_of, now)
-        role = self._role(bearer.claims)
-        return None if role is None else Actor(role, self._name(bearer), issuer=bearer.issuer, subject=bearer.subject)
+        groups = self._groups(bearer.claims)
+        role = self._role(groups)
+        if role is None:
+            return None
+        return Actor(role, self._name(bearer), issuer=bearer.issuer, subject=bearer.subject, groups=groups)
 
-    def _role(self, claims: dict[str, Any]) -> str | None:
+    def _groups(self, claims: dict[str, Any]) -> tuple[str, ...]:
         found: object = claims
         for member in self.settings.role:
             found = found.get(member) if isinstance(found, dict) else None
         values = [found] if isinstance(found, str) else found
-        if not isinstance(values, list):
-            return None
-        if any(value in self.settings.operator for value in values):
+        return tuple(value for value in values if isinstance(value, str)) if isinstance(values, list) else ()
+
+    def _role(self, groups: tuple[str, ...]) -> str | None:
+        if any(value in self.settings.operator for value in groups):
             return OPERATOR
-        return AUDITOR if any(value in self.settings.auditor for value in values) else None
+        return AUDITOR if any(value in self.settings.auditor for value in groups) else None
 
     def _name(self, bearer: Bearer) -> str:
         claim = self.settings.name

@@ -53,6 +53,7 @@ def test_the_description_says_who_may_use_a_route_and_whether_it_takes_a_body() 
         operation = described()[key]
         if len(operation["tags"]) == 1:
             assert operation["security"] == SECURITY[route.who], key
+        assert operation.get("x-cvm-duty") == route.duty, key
         assert ("requestBody" in operation) == bool(route.max_body), key
         assert ("413" in operation["responses"]) == bool(route.max_body), key
         names = {entry["name"] for entry in operation.get("parameters", ()) if entry["in"] == "path"}

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from attest.audit.record import Actor
+from attest.settings_roles import Duty, Role
 from attest.web.admin import ADMIN_ROUTES
+from attest.web.duties import Roles
 from attest.web.guest import GUEST_ROUTES
 from attest.web.oidc.caller import Bearers
 from attest.web.oidc.keys import parse_key_set
@@ -168,10 +170,40 @@ def test_what_auditors_may_use_is_this_and_only_reads() -> None:
         ("GET", "/cvm/v0/audit/<number>"),
         ("GET", "/cvm/v0/audit-questions/<question>"),
         ("GET", "/metrics"),
+        ("GET", "/cvm/v0/whoami"),
         ("GET", "/cvm/v0/log/checkpoint"),
         ("GET", "/cvm/v0/log/tile/<path:tile>"),
         ("GET", "/cvm/v0/log/tile/entries/<path:tile>"),
     }
+
+
+@pytest.mark.parametrize("duty", [*Duty, None])
+def test_an_operator_with_one_duty_may_use_its_routes_and_those_for_reading_only(
+    world: ServiceWorld, duty: Duty | None
+) -> None:
+    """``None``: somebody no role names, in a service that has roles."""
+    roles = Roles(
+        (Role("others", tuple(Duty), ("somebody else",)), *([Role("own", (duty,), ("olga",))] if duty else []))
+    )
+    client = world.admin_app_for(lambda environ, now: OPERATOR, roles).test_client(use_cookies=False)
+    served = set()
+    for route in sorted(ADMIN_ROUTES, key=lambda route: route.method == "DELETE"):  # nothing is gone before it is tried
+        before = world.records()
+        answer = client.open(filled(route), method=route.method, data=b"{}" if route.max_body else None)
+        if route.duty in (duty, None):
+            assert answer.status_code in (200, 400, 404, 409), (route, answer.data)
+            served.add(route.duty)
+        else:
+            assert (answer.status_code, answer.json["code"]) == (403, "duty.missing"), (route, answer.data)
+            assert answer.json["detail"].endswith(f"olga has {duty or 'none'}"), answer.json
+            assert world.records() == before, "a refused request changed something"
+    assert served == {duty, None}
+
+
+def test_every_route_that_changes_something_takes_a_duty_and_no_other_does() -> None:
+    without = {(route.method, route.path) for route in ADMIN_ROUTES if route.who is Who.OPERATOR and not route.duty}
+    assert without == {("GET", "/healthz"), ("GET", "/readyz")}
+    assert not [route for route in (*GUEST_ROUTES, *ADMIN_ROUTES) if route.who is not Who.OPERATOR and route.duty]
 
 
 def test_a_kind_of_caller_nobody_thought_of_may_use_no_route_of_operators_or_auditors() -> None:

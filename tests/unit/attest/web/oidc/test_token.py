@@ -46,7 +46,7 @@ def segments(token: str) -> list[dict[str, Any]]:
 def test_a_token_under_each_allowed_algorithm_makes_an_operator(provider: FakeProvider, algorithm: str) -> None:
     kid = provider.rotate(algorithm)
     found = actor(provider, provider.token(NOW, kid=kid))
-    assert found == Actor("operator", "olga", issuer=provider.issuer, subject="olga")
+    assert found == Actor("operator", "olga", issuer=provider.issuer, subject="olga", groups=("ops",))
     others = tuple(name for name in ALGORITHMS if name != algorithm)
     with pytest.raises(BearerRefused, match="alg"):
         actor(provider, provider.token(NOW, kid=kid), algorithms=others)
@@ -241,7 +241,7 @@ def test_a_person_is_called_by_the_claim_of_the_settings_and_by_another_name_whe
 ) -> None:
     token = provider.token(NOW, sub="u-17", email="olga@example.org", email_verified=True)
     found = actor(provider, token, name="email")
-    assert found == Actor("operator", "olga@example.org", issuer=provider.issuer, subject="u-17")
+    assert found == Actor("operator", "olga@example.org", issuer=provider.issuer, subject="u-17", groups=("ops",))
     renamed = actor(provider, token, name="email", people={"olga@example.org": "olga"})
     assert (renamed is not None and renamed.name) == "olga"
     for changes in ({"email_verified": False}, {"email_verified": "true"}, {"email_verified": None}):
