@@ -1,7 +1,8 @@
-"""``[placement]``, ``[ram]``, ``[[numa]]``, ``[devices]``, ``[[passthrough]]`` and the shape of ``[cpu]``."""
+"""``[placement]``, ``[ram]``, ``[[numa]]``, ``[devices]``, ``[[passthrough]]``, ``[[share]]``, shape of ``[cpu]``."""
 
 from __future__ import annotations
 
+from launcher.config.paths import path as _path
 from launcher.config.sizes import parse_size
 from launcher.core.hardware import (
     DIMM,
@@ -14,6 +15,7 @@ from launcher.core.hardware import (
     Passthrough,
     Placement,
     Ram,
+    Share,
 )
 from launcher.core.limits import cpu_list
 from launcher.core.vm import VmConfig
@@ -25,7 +27,8 @@ _ADDRESS = r"[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]"
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _PAGES = {"none": 0, "2MiB": 2 << 20, "1GiB": 1 << 30}
 _PROCESSORS = 'a list of processors such as "0-3,8"'
-MAX_NODES, MAX_PASSED, MAX_WAYS = 16, 16, 32
+_TAG = r"[A-Za-z0-9_.-]{1,35}"
+MAX_NODES, MAX_PASSED, MAX_WAYS, MAX_SHARES = 16, 16, 32, 8
 
 
 def shape(table: Table, count: int) -> tuple[int, int]:
@@ -179,6 +182,32 @@ def _passed(table: Table) -> Passthrough:
     backend = table.choice("backend", (IOMMUFD, GROUP), IOMMUFD) or IOMMUFD
     table.finish()
     return Passthrough(address, backend, token)
+
+
+def shares(tables: tuple[Table, ...]) -> tuple[Share, ...]:
+    """``[[share]]``"""
+    if len(tables) > MAX_SHARES:
+        tables[MAX_SHARES].problem("path", f"{len(tables)} shares, want at most {MAX_SHARES}")
+    found = tuple(_share(table) for table in tables)
+    for number, item in enumerate(found):
+        if item.tag in {other.tag for other in found[:number]}:
+            tables[number].problem("tag", f"{item.tag} is there twice")
+    return found
+
+
+def is_tag(text: str) -> bool:
+    """Whether a guest can mount a folder by it: 1 to 35 characters (virtio, "File System Device")."""
+    return fullmatch(_TAG, text) is not None
+
+
+def _share(table: Table) -> Share:
+    path = _path(table, "path", None) or ""
+    tag = table.value("tag", str, want="the name by which the guest mounts it") or ""
+    if tag and not is_tag(tag):
+        table.problem("tag", f"got {tag[:60]!r}, want 1 to 35 letters, digits and _ . -")
+    readonly = table.value("readonly", bool, default=True) is not False
+    table.finish()
+    return Share(path, tag, readonly)
 
 
 def _list(table: Table, key: str) -> str | None:

@@ -57,7 +57,7 @@ class _Importer:
         self._disks: list[dict[str, object]] = []
         self._throttles: dict[str, dict[str, object]] = {}
         self._net: dict[str, object] | None = None
-        self._passthrough: list[dict[str, object]] = []
+        self._arrays: list[tuple[str, dict[str, object]]] = []
 
     def result(self) -> Imported:
         """The file and what is missing from it."""
@@ -84,7 +84,8 @@ class _Importer:
         self._tables["lifecycle"], ends = lifecycle(self._root, confidential=self._top["platform"] != "none")
         for name, table in (("placement", found.placement), ("ram", found.ram), ("limits", found.limits)):
             self._table(name).update(table)
-        self._passthrough = found.passthrough
+        self._arrays = [("passthrough", item) for item in found.passthrough]
+        self._arrays += [("share", item) for item in found.shares]
         for where, why in (*found.left, *ends):
             self._leave(where, why)
 
@@ -212,7 +213,7 @@ class _Importer:
             self._interface(item, number)
         elif item.name == "vsock":
             self._vsock(item)
-        elif item.name not in ("emulator", "console", "serial", "hostdev", "memballoon"):
+        elif item.name not in ("emulator", "console", "serial", "hostdev", "memballoon", "filesystem"):
             self._leave(f"devices/{item.name}", _REASONS.get(item.name, "cvm gives a VM no such device"))
 
     def _disk(self, item: Element, number: int) -> None:
@@ -247,7 +248,7 @@ class _Importer:
         parts += [f"[{name}]\n{lines(values)}" for name, values in self._tables.items() if values or name == "vsock"]
         parts += [f'[[throttle]]\nname = "{name}"\n{lines(values)}' for name, values in self._throttles.items()]
         parts += [array_lines("disk", values) for values in self._disks]
-        parts += [f"[[passthrough]]\n{lines(values)}" for values in self._passthrough]
+        parts += [f"[[{name}]]\n{lines(values)}" for name, values in self._arrays]
         if self._net is not None:
             parts.append(f"[[net]]\n{lines(self._net)}")
         return "\n".join(parts)
@@ -266,7 +267,6 @@ _REASONS: Mapping[str, str] = {
     "video": "no graphics: the host would see the guest's screen",
     "input": "no graphics, so no input devices",
     "channel": "an agent's channel would be a way in that nobody measured",
-    "filesystem": "a shared folder is visible to and changeable by the host",
     "tpm": "[devices] tpm gives an ordinary VM a new one; what this one remembers stays where it is",
     "nvram": "variables are not measured; the kernel is booted directly",
     "bootmenu": "the kernel is booted directly",

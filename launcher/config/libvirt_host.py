@@ -1,4 +1,5 @@
-"""What a libvirt domain says about its host -> ``[placement]``, ``[ram]``, ``[limits]`` and ``[[passthrough]]``.
+"""What a libvirt domain says about its host -> ``[placement]``, ``[ram]``, ``[limits]``, ``[[passthrough]]``,
+``[[share]]``.
 
 Only what the VM file can hold is carried over; everything else is named with its reason.
 Source: libvirt "Domain XML format": CPU and NUMA tuning, memory backing, block I/O tuning, host devices.
@@ -6,6 +7,7 @@ Source: libvirt "Domain XML format": CPU and NUMA tuning, memory backing, block 
 
 from __future__ import annotations
 
+from launcher.config.hardware_parts import is_tag
 from launcher.config.sizes import parse_size
 from launcher.config.xml import Element
 from launcher.core.limits import cpu_list
@@ -27,6 +29,7 @@ class HostParts:
         self.ram: dict[str, object] = {}
         self.limits: dict[str, object] = {}
         self.passthrough: list[dict[str, object]] = []
+        self.shares: list[dict[str, object]] = []
         self.left: list[tuple[str, str]] = []
 
     def read(self, root: Element) -> None:
@@ -43,6 +46,8 @@ class HostParts:
                 self._hostdev(item)
             elif item.name == "memballoon":
                 self._balloon(item)
+            elif item.name == "filesystem":
+                self._filesystem(item)
 
     def _leave(self, where: str, why: str) -> None:
         self.left.append((where, why))
@@ -133,6 +138,21 @@ class HostParts:
         self.passthrough.append({"address": found})
         if item.child("rom") is not None or item.child("boot") is not None:
             self._leave("devices/hostdev", "its ROM and boot order are not carried over")
+
+    def _filesystem(self, item: Element) -> None:
+        where = "devices/filesystem"
+        if self._confidential:
+            self._leave(where, "a shared folder is visible to and changeable by the host")
+            return
+        driver, source, target = (item.child(name) for name in ("driver", "source", "target"))
+        path = "" if source is None else source.attributes.get("dir", "")
+        tag = "" if target is None else target.attributes.get("dir", "")
+        if driver is None or driver.attributes.get("type") != "virtiofs":
+            self._leave(where, "only virtiofs is offered: mount -t virtiofs in the guest")
+        elif not path or not is_tag(tag) or tag in [share["tag"] for share in self.shares]:
+            self._leave(where, "its folder or its name cannot be carried over")
+        else:
+            self.shares.append({"path": path, "tag": tag, "readonly": item.child("readonly") is not None})
 
 
 def _pci(address: Element) -> str | None:

@@ -90,6 +90,7 @@ def decode(root: Table) -> VmConfig:
         numa=hardware_parts.numa(root.tables("numa")),
         devices=hardware_parts.devices(root.table("devices", required=False)),
         passthrough=hardware_parts.passthrough(root.tables("passthrough")),
+        shares=hardware_parts.shares(root.tables("share")),
     )
     root.finish()
     return config

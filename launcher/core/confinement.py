@@ -1,7 +1,8 @@
 """What QEMU itself may touch: decided here from the VM, carried out by ``launcher.io.jail``.
 
 Paths have a kind: ``tools`` (read and execute), ``read``, ``write``, ``device``, ``folder`` (make sockets in it),
-``socket`` (connect only), ``state`` (a folder whose files are its own). Nothing that is not listed exists for QEMU.
+``socket`` (connect only), ``state`` (a folder whose files are its own), ``shown`` and ``shared`` (a folder with all
+that is in it, to read or to change). Nothing that is not listed exists for QEMU.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from launcher.core import names
 from launcher.core.argv.storage_daemon import network_copies
 from launcher.core.confinement_settings import IsolationSettings
 from launcher.core.facts import QemuFacts
-from launcher.core.hardware import Placement
+from launcher.core.hardware import Placement, Share
 from launcher.core.spec import VmSpec
 from launcher.core.storage import IscsiSource, NbdSource, Network, RbdSource
 from policy.named import NamedTuple
@@ -105,6 +106,31 @@ def tpm_confinement(settings: IsolationSettings) -> Confinement:
         ((names.VTPM_STATE, "state"),),
         False,
         (("CORE", 0), ("NOFILE", 64), ("MSGQUEUE", 0), ("RTPRIO", 0), ("NPROC", 512)),
+    )
+
+
+VIRTIOFSD_PATH = "../libexec/virtiofsd"
+"""From the folder of QEMU's binary."""
+_OWN_PROC = (("/proc/self/fd", "shown"), ("/proc/sys/fs/nr_open", "read"))
+"""virtiofsd opens again what it has found by its own descriptors, and asks how many it may have; nothing else of
+``/proc`` is there."""
+
+
+def share_confinement(settings: IsolationSettings, share: Share, qemu: QemuFacts) -> Confinement:
+    """The least that runs virtiofsd: the one folder (what is mounted below it stays out), no network. Guests make it
+    keep every file they have looked at open.
+    """
+    return Confinement(
+        settings,
+        (*NAMESPACES, "net"),
+        (*_tools(qemu), (share.path, "shown" if share.readonly else "shared"), *_OWN_PROC),
+        (
+            *(((path, "tools") for path in _SYSTEM_TOOLS) if qemu.source == "system" else ()),
+            *((path, "device") for path in _DEVICES),
+        ),
+        (),
+        False,
+        (("CORE", 0), ("NOFILE", 1 << 20), ("MSGQUEUE", 0), ("RTPRIO", 0)),
     )
 
 

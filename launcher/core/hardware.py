@@ -1,5 +1,6 @@
 """What an operator may choose about processors, memory and devices: ``[placement]``, ``[ram]``,
-``[[numa]]``, ``[devices]`` and ``[[passthrough]]``. Sizes in bytes; lists of processors as text such as ``0-3,8``.
+``[[numa]]``, ``[devices]``, ``[[passthrough]]`` and ``[[share]]``. Sizes in bytes; lists of processors as text such as
+``0-3,8``.
 """
 
 from __future__ import annotations
@@ -88,5 +89,15 @@ class Passthrough(NamedTuple):
     vf_token: str | None = None
 
 
+class Share(NamedTuple):
+    """A folder of the host (``path``) that the guest mounts by its ``tag``: ``mount -t virtiofs TAG /mnt``."""
+
+    path: str
+    tag: str
+    readonly: bool = True
+
+
+FIRST_SHARE_FD = 120
+"""Under this and the following numbers QEMU finds the connections to the shares' daemons."""
 IOMMU_FD, FIRST_DEVICE_FD = 80, 81
 """Under these numbers QEMU finds ``/dev/iommu`` and the devices' files open: in its root there is no ``/sys``."""

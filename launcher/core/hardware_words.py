@@ -56,6 +56,9 @@ def _devices(config: VmConfig) -> list[tuple[str, str, str]]:
         (f"screen ({devices.video})", devices.video != "none"),
     )
     found = [("device", name, "the VM file says so") for name, wanted in named if wanted]
+    for share in config.shares:
+        how = "read only" if share.readonly else "the guest can change it"
+        found.append((f"share {share.tag}", share.path, f"virtiofs, {how}; a daemon of its own, confined, opens it"))
     for item in config.passthrough:
         how = "iommufd; opened before QEMU is confined"
         if item.backend == GROUP:

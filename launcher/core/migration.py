@@ -42,15 +42,21 @@ def parse_target(text: str, *, plain: bool = False) -> Target:
     return Target(text, None, match[1].strip("[]"), int(match[2]))
 
 
-def refuse_tied(passthrough: int, grown: int, *, tpm: bool = False) -> None:
+def refuse_tied(passthrough: int, grown: int, *, tpm: bool = False, shares: int = 0) -> None:
     """What ties a running VM to this host: ``passthrough`` functions of its hardware, ``grown`` bytes of memory that
-    came since its start, a ``tpm`` whose state is here. Raises :class:`PlanRefused`.
+    came since its start, a ``tpm`` whose state is here, ``shares`` of its folders. Raises :class:`PlanRefused`.
     """
     if tpm:
         raise PlanRefused(
             "migration: what its TPM remembers stays on this host",
             code="migration.tpm",
             hint="take devices.tpm out of the VM file",
+        )
+    if shares:
+        raise PlanRefused(
+            f"migration: {shares} folder(s) of this host are open inside the VM",
+            code="migration.share",
+            hint="stop it here and launch it there",
         )
     if passthrough:
         raise PlanRefused(

@@ -109,6 +109,12 @@ def refuse_unmovable(config: VmConfig) -> None:
             code="move.passthrough",
             hint="take [[passthrough]] out, and put the other host's functions in there",
         )
+    if config.shares:
+        raise PlanRefused(
+            f"move: {len(config.shares)} folder(s) of this host are named in the VM file",
+            code="move.share",
+            hint="take [[share]] out, and put the other host's folders in there",
+        )
     if config.devices.tpm:
         raise PlanRefused(
             "move: what its TPM remembers stays on this host",

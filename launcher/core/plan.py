@@ -280,6 +280,7 @@ def described(config: VmConfig, accel: str, qemu: Capabilities) -> VmSpec:
         numa=config.numa,
         devices=config.devices,
         passthrough=config.passthrough,
+        shares=config.shares,
     )
 
 

@@ -57,7 +57,8 @@ FEATURES: dict[str, tuple[int, int] | None] = {
         "device:ich9-ahci", "device:e1000", "device:e1000e", "device:ide-hd", "device:nvme", "device:piix3-ide",
         "device:qemu-xhci", "device:tpm-crb", "device:usb-tablet", "device:VGA", "device:vfio-pci.fd",
         "device:vfio-pci.iommufd", "device:vfio-pci.vf-token", "device:vhost-vsock-pci.vhostfd",
-        "device:virtio-balloon-pci.free-page-reporting", "device:virtio-blk-pci.iommu_platform",
+        "device:vhost-user-fs-pci.tag", "device:virtio-balloon-pci.free-page-reporting",
+        "device:virtio-blk-pci.iommu_platform",
         "device:virtio-net-pci.iommu_platform", "device:virtio-rng-pci.iommu_platform",
         "device:virtio-scsi-pci.iommu_platform", "device:virtio-serial-pci.iommu_platform",
         "machine:bus-lock-ratelimit", "machine:hpet", "machine:sata", "machine:smbus", "machine:smm", "machine:vmport",
@@ -161,6 +162,7 @@ def _memory_and_devices(config: VmConfig) -> Iterator[tuple[str, str]]:
         (devices.rng, "devices.rng", "device:virtio-rng-pci.iommu_platform"),
         (devices.usb_tablet, "devices.usb_tablet", "device:usb-tablet"),
         (devices.video == "std", "devices.video", "device:VGA"),
+        (bool(config.shares), "share", "device:vhost-user-fs-pci.tag"),
         (devices.tpm or config.platform is Platform.EMULATED_TDX, "devices.tpm", "device:tpm-crb"),
     ):
         if wanted:

@@ -61,6 +61,9 @@ _RULES = (
     ("numa.guest-nodes", "numa", "QEMU binds the shared half only; use placement.mems, which binds private "
      "memory too"),
     ("devices.video", "devices.video", "the host would see the guest's screen"),
+    ("shares.confidential", "share", "what the host shows in a folder is neither secret nor authentic, names "
+     "included, and its daemon would work on the guest's memory; data for a guest belongs on an encrypted disk, in the "
+     "measured root file system (disk.verity) or behind its key"),
     ("devices.tpm", "devices.tpm", "a TPM in software is the host's, who can change what it remembers; the guest shows "
      "evidence of its own"),
 )  # fmt: skip
@@ -88,11 +91,17 @@ def _in_place(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:
 
 
 def _everywhere(config: VmConfig) -> tuple[Refusal, ...]:
-    grouped = any(item.backend == GROUP for item in config.passthrough)
-    if not grouped or config.isolation.mode == "off" or config.platform is not Platform.NONE:
+    if config.platform is not Platform.NONE:
         return ()
+    off = config.isolation.mode == "off"
+    found: tuple[Refusal, ...] = ()
+    if config.shares and off:
+        why = "nothing else confines the daemon that opens the folder for the guest; take [isolation] mode out"
+        found += (Refusal("shares.isolation-off", "share", why),)
+    if off or not any(item.backend == GROUP for item in config.passthrough):
+        return found
     why = 'group VFIO has QEMU read /sys, which is not in its root; use iommufd, or [isolation] mode = "off"'
-    return (Refusal("passthrough.group-isolated", "passthrough.backend", why),)
+    return (*found, Refusal("passthrough.group-isolated", "passthrough.backend", why))
 
 
 def _confidential(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:
@@ -106,6 +115,7 @@ def _confidential(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:
         "numa.guest-nodes": bool(config.numa),
         "devices.video": config.devices.video != "none",
         "devices.tpm": config.devices.tpm,
+        "shares.confidential": bool(config.shares),
     }
     found = [Refusal(*rule) for rule in _RULES if asked[rule[0]]]
     for id_, where, wanted in (

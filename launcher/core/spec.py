@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.core.hardware import Devices, NumaNode, Passthrough, Ram
+from launcher.core.hardware import Devices, NumaNode, Passthrough, Ram, Share
 from launcher.core.network import Net
 from launcher.core.qemu_features import Capabilities
 from launcher.core.vm import Disk, SharedThrottle, TdxSettings
@@ -70,6 +70,7 @@ class VmSpec(NamedTuple):
     numa: tuple[NumaNode, ...] = ()
     devices: Devices = Devices()
     passthrough: tuple[Passthrough, ...] = ()
+    shares: tuple[Share, ...] = ()
     throttles: tuple[SharedThrottle, ...] = ()
     incoming: bool = False
     """Starts empty and waits for a VM that moves here."""

@@ -22,6 +22,9 @@ EMULATED_BUSES = ("nvme", "sata", "ide")
 MODULES = ("iscsi", "nfs", "rbd")
 """Sources whose driver is a module of its own (Debian's qemu-block-extra)."""
 TOOLS = ("qemu-img", "qemu-storage-daemon")
+VIRTIOFSD = "virtiofsd"
+EXTRAS = (*TOOLS, *MODULES, VIRTIOFSD)
+"""What may be beside a QEMU, or be missing."""
 _NO_CRYPTO = "travels unencrypted and unauthenticated: whoever is on the way can read and change it"
 
 
@@ -192,15 +195,19 @@ _CACHE = {
 
 
 def storage_tools(config: VmConfig, qemu: QemuFacts) -> tuple[Finding, ...]:
-    """What this VM's disks need of QEMU besides QEMU: the daemon for network disks, and a module for most sources."""
+    """What this VM's disks and folders need besides QEMU: the daemon for network disks, a module for most sources,
+    virtiofsd.
+    """
     needed = sorted({_driver(backing) for disk in config.disks for backing in disk.copies} - {None}, key=str)
     found = []
-    for name in (*(("qemu-storage-daemon",) if needed else ()), *(str(item) for item in needed if item in MODULES)):
+    names = [*(("qemu-storage-daemon",) if needed else ()), *(str(item) for item in needed if item in MODULES)]
+    for name in (*names, *((VIRTIOFSD,) if config.shares else ())):
         there = name in qemu.extras
         found.append(
             Finding(
                 f"storage.{name}", OK if there else FAIL, "there" if there else "not among QEMU's files",
-                "a disk of this VM is on a network", "" if there else FIX, (config.platform.value,),
+                "a disk of this VM is on a network" if name != VIRTIOFSD else "this VM has a [[share]]",
+                "" if there else FIX, (config.platform.value,),
             )
         )  # fmt: skip
     return tuple(found)
@@ -215,7 +222,7 @@ def storage_findings(qemu: QemuFacts | None) -> tuple[Finding, ...]:
             f"storage.{name}", OK if name in qemu.extras else WARN, _SEEN[name in qemu.extras], _WHY[name],
             "" if name in qemu.extras else FIX, () if name in qemu.extras else (_BLOCKS[name],),
         )
-        for name in (*TOOLS, *MODULES)
+        for name in EXTRAS
     )  # fmt: skip
 
 
@@ -226,6 +233,7 @@ _WHY = {
     "iscsi": "disks on iSCSI",
     "nfs": "disks on NFS",
     "rbd": "disks on Ceph",
+    VIRTIOFSD: "folders of the host in ordinary VMs",
 }
 _BLOCKS = {
     "qemu-img": "snapshots",
@@ -233,8 +241,9 @@ _BLOCKS = {
     "iscsi": "iscsi",
     "nfs": "nfs",
     "rbd": "rbd",
+    VIRTIOFSD: "shares",
 }
-FIX = "cvm image toolchain --storage, or apt install qemu-block-extra qemu-utils"
+FIX = "cvm image toolchain --storage, or apt install qemu-block-extra qemu-utils virtiofsd"
 
 
 def _driver(backing: Backing) -> str | None:

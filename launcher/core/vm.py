@@ -6,7 +6,7 @@ NamedTuples, not dataclasses: this module is on the start-up path of ``cvm measu
 from __future__ import annotations
 
 from launcher.core.confinement_settings import IsolationSettings
-from launcher.core.hardware import Devices, NumaNode, Passthrough, Placement, Ram
+from launcher.core.hardware import Devices, NumaNode, Passthrough, Placement, Ram, Share
 from launcher.core.lifecycle import Lifecycle
 from launcher.core.limits import Limits
 from launcher.core.network import Net, Vsock
@@ -215,6 +215,7 @@ class VmConfig(NamedTuple):
     numa: tuple[NumaNode, ...] = ()
     devices: Devices = Devices()
     passthrough: tuple[Passthrough, ...] = ()
+    shares: tuple[Share, ...] = ()
     operators: tuple[str, ...] = ()
     """Public keys of who may run commands in the attested guest (``[exec]``): base64url of Ed25519."""
 

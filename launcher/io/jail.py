@@ -38,6 +38,7 @@ _CAPABILITY_V3 = 0x20080522
 # linux/landlock.h: what each kind of entry may be used for.
 _EXECUTE, _WRITE, _READ, _READ_DIR, _MAKE_SOCK, _TRUNCATE, _IOCTL = 1, 2, 4, 8, 1 << 9, 1 << 14, 1 << 15
 _REMOVE_FILE, _MAKE_REG = 1 << 5, 1 << 8
+_REMOVE_DIR, _MAKE_DIR, _MAKE_SYM, _REFER = 1 << 4, 1 << 7, 1 << 12, 1 << 13
 _RIGHTS = {
     "tools": _EXECUTE | _READ | _READ_DIR,
     "read": _READ,
@@ -46,6 +47,17 @@ _RIGHTS = {
     "folder": _READ_DIR | _MAKE_SOCK,
     "socket": 0,
     "state": _READ | _WRITE | _READ_DIR | _TRUNCATE | _MAKE_REG | _REMOVE_FILE,
+    "shown": _READ | _READ_DIR,
+    "shared": _READ
+    | _WRITE
+    | _READ_DIR
+    | _TRUNCATE
+    | _MAKE_REG
+    | _MAKE_DIR
+    | _MAKE_SYM
+    | _REMOVE_FILE
+    | _REMOVE_DIR
+    | _REFER,
 }
 _FILE_RIGHTS = _EXECUTE | _WRITE | _READ | _TRUNCATE | _IOCTL
 _ABI_FS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
@@ -182,7 +194,7 @@ def _bind(root: str, path: str, kind: str) -> None:
     found = os.statvfs(target).f_flag
     flags = found & (_RDONLY | _NOSUID | _NODEV | _NOEXEC | 1024 | 2048) | (_RELATIME if found & 4096 else 0)
     flags |= _NOSUID
-    flags |= _RDONLY if kind in ("tools", "read") else 0
+    flags |= _RDONLY if kind in ("tools", "read", "shown") else 0
     flags |= 0 if _is_device(path) else _NODEV
     flags |= _NOEXEC if kind != "tools" else 0
     _mount("none", target, "", _REMOUNT | _BIND | flags)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 
-from launcher.core.storage_rules import MODULES, TOOLS
+from launcher.core.confinement import VIRTIOFSD_PATH
+from launcher.core.storage_rules import MODULES, TOOLS, VIRTIOFSD
 from launcher.io.toolchain import Toolchain
 
 _SYSTEM_MODULES = "/usr/lib/x86_64-linux-gnu/qemu"
 
 
 def qemu_extras(tools: Toolchain) -> frozenset[str]:
-    """Names of :data:`TOOLS` and :data:`MODULES` that are there."""
+    """Those of `launcher.core.storage_rules.EXTRAS` that are there."""
     binaries = os.path.dirname(tools.binary)
     modules = tools.env.get("QEMU_MODULE_DIR", _SYSTEM_MODULES)
     found = [name for name in TOOLS if os.path.exists(f"{binaries}/{name}")]
     found += [name for name in MODULES if os.path.exists(f"{modules}/block-{name}.so")]
+    found += [VIRTIOFSD] if os.path.exists(f"{binaries}/{VIRTIOFSD_PATH}") else []
     return frozenset(found)

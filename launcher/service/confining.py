@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -43,10 +44,11 @@ def confined_qemu(
 
     with (
         connected(config, vm.path) as opened,
+        _shared(prepared, vm, say) as folders,
         isolation.jail_for(confined._replace(placement=plan.placement), vm) as jail,
     ):
         try:
-            qemu = start_qemu(plan.argv, dict(plan.qemu.env), vm, log, jail, limit, (*fds, *opened))
+            qemu = start_qemu(plan.argv, dict(plan.qemu.env), vm, log, jail, limit, (*fds, *opened, *folders))
             try:
                 pinned, told = _pinned(qemu, plan.placement)
                 told += _cached(qemu, vm.name, plan.placement, cached)
@@ -62,6 +64,16 @@ def confined_qemu(
                 _unlimit(item)
             for given in cached:
                 _uncache(given)
+
+
+def _shared(prepared: Prepared, vm: VmDir, say: Callable[[str], None]) -> contextlib.AbstractContextManager[Fds]:
+    """The connections to the daemons of shared folders."""
+    plan = prepared.plan
+    if not plan.spec.shares:
+        return contextlib.nullcontext(())
+    from launcher.io.virtiofs import shared
+
+    return shared(plan.spec.shares, prepared.config.isolation, plan.qemu, vm, say)
 
 
 def _limited(placed: Placed) -> list[str]:

@@ -115,6 +115,11 @@ def prepare_to_launch(path: str) -> Prepared:
         from launcher.service.storage import check_local_disks
 
         check_local_disks(prepared)
+    if prepared.plan.spec.shares:
+        from launcher.io.virtiofs import check_share
+
+        for share in prepared.plan.spec.shares:
+            check_share(share)
     refuse_blocked(prepared)
     return prepared
 

@@ -31,7 +31,7 @@ class Departure:
 
     def __init__(self, qmp: Qmp, spec: VmSpec, target: Target) -> None:
         refuse_protected(spec.platform)
-        refuse_tied(len(spec.passthrough), plugged_memory(qmp), tpm=spec.devices.tpm)
+        refuse_tied(len(spec.passthrough), plugged_memory(qmp), tpm=spec.devices.tpm, shares=len(spec.shares))
         channel = connect(target)
         try:
             qmp.execute("migrate", uri=hand_over(qmp, channel))

@@ -12,7 +12,7 @@ from launcher.core.init_data import bound
 from launcher.core.names import CHIP_STATE, LAYERS
 from launcher.core.plan import LaunchPlan, Surroundings, make_plan
 from launcher.core.spec import LightFiles
-from launcher.core.storage_rules import MODULES, TOOLS
+from launcher.core.storage_rules import EXTRAS
 from launcher.core.td import TD_PLATFORMS
 from launcher.core.vm import VmConfig, guest_policy
 from launcher.io.firmware import find_firmware, is_signed
@@ -177,7 +177,7 @@ def tools_elsewhere(series: str) -> Toolchain:
 def qemu_elsewhere(series: str) -> QemuFacts:
     """That QEMU. Its tools and modules are taken to be beside it: they are packages of their own."""
     can = shipped(series)
-    return QemuFacts((BINARY_NAME,), (), can.version, "shipped", can, frozenset((*TOOLS, *MODULES)))
+    return QemuFacts((BINARY_NAME,), (), can.version, "shipped", can, frozenset(EXTRAS))
 
 
 def firmware_facts(config: VmConfig, tools: Toolchain) -> FirmwareFacts | None:

@@ -53,6 +53,13 @@ def refuse_ended(name: str, state: object) -> None:
 def save(qmp: Qmp, spec: VmSpec, nodes: Sequence[str], name: str) -> None:
     """Keep memory and ``nodes`` as ``name``. Raises `WrongState` for a name that is taken, `StorageFailed`."""
     _refuse_modules(qmp)
+    if spec.shares:
+        raise PlanRefused(
+            f"snapshot: {len(spec.shares)} folder(s) of the host are open inside the VM: they would be older or newer "
+            "than its memory when it goes back",
+            code="snapshot.share",
+            hint="leave --ram away",
+        )
     taken = [node for node in nodes if name in kept(qmp, node)]
     if taken:
         raise WrongState(f"snapshot {name}: there is one of that name")

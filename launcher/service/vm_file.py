@@ -55,6 +55,7 @@ def resolve(config: VmConfig, folder: str) -> VmConfig:
         init_data=None
         if config.init_data is None
         else config.init_data._replace(file=None if config.init_data.file is None else at(config.init_data.file)),
+        shares=tuple(item._replace(path=at(item.path)) for item in config.shares),
         emulator_state=None if config.emulator_state is None else at(config.emulator_state),
     )
 

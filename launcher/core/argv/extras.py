@@ -1,4 +1,5 @@
-"""Devices only some VMs have: balloon, memory that grows, entropy, tablet, screen, and functions of the host's PCI bus.
+"""Devices only some VMs have: balloon, memory that grows, entropy, tablet, screen, shared folders, and functions of the
+host's PCI bus.
 
 They come last, so that nothing else changes its slot. Source: QEMU 11.1 "VFIO device assignment", ``qom.json`` iommufd.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 from launcher.core.argv.memory import growing_device
 from launcher.core.argv.words import json_value
-from launcher.core.hardware import FIRST_DEVICE_FD, GROUP, IOMMU_FD, IOMMUFD
+from launcher.core.hardware import FIRST_DEVICE_FD, FIRST_SHARE_FD, GROUP, IOMMU_FD, IOMMUFD
 from launcher.core.spec import VmSpec
 
 _VIRTIO = "disable-legacy=on,iommu_platform=on"
@@ -27,6 +28,10 @@ def extras(spec: VmSpec) -> tuple[str, ...]:
         options += ["-device", "qemu-xhci,id=usb0", "-device", "usb-tablet,id=tablet0,bus=usb0.0"]
     if spec.devices.video == "std":
         options += ["-device", "VGA,id=video0"]
+    for number, item in enumerate(spec.shares):
+        options += ["-chardev", f"socket,id=share{number},fd={FIRST_SHARE_FD + number}"]
+        # no iommu_platform: the daemon takes the guest's addresses for memory's own
+        options += ["-device", f"vhost-user-fs-pci,id=fs{number},chardev=share{number},tag={item.tag}"]
     return (*options, *_passed(spec))
 
 

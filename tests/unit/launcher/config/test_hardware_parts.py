@@ -1,11 +1,13 @@
-"""``[cpu]``'s shape, ``[placement]``, ``[ram]``, ``[[numa]]``, ``[devices]``, ``[[passthrough]]``: one thing wrong each."""
+"""``[cpu]``'s shape, ``[placement]``, ``[ram]``, ``[[numa]]``, ``[devices]``, ``[[passthrough]]``, ``[[share]]``: one
+thing wrong each.
+"""
 
 from __future__ import annotations
 
 import pytest
 
 from launcher.config.vm_toml import parse_vm
-from launcher.core.hardware import NumaNode, Passthrough, Placement, Ram
+from launcher.core.hardware import NumaNode, Passthrough, Placement, Ram, Share
 from launcher.core.vm import VmConfig
 from launcher.errors import VmConfigInvalid
 from tests.fakes.vm_files import PLAIN
@@ -75,7 +77,18 @@ WRONG = {
     '[[passthrough]]\naddress = "0000:01:00.0,x=y"': "$.passthrough[0].address: got '0000:01:00.0,x=y'",
     '[[passthrough]]\naddress = "0000:01:00.0"\nvf_token = "x"': "$.passthrough[0].vf_token: got 'x', want a UUID",
     '[[passthrough]]\naddress = "0000:01:00.0"\n[[passthrough]]\naddress = "0000:01:00.0"': "0000:01:00.0 is there twice",
+    '[[share]]\ntag = "x"': "$.share[0].path: missing",
+    '[[share]]\npath = "/x"': "$.share[0].tag: missing",
+    '[[share]]\npath = "/x"\ntag = "a,b"': "$.share[0].tag: got 'a,b', want 1 to 35",
+    f'[[share]]\npath = "/x"\ntag = "{"a" * 36}"': "want 1 to 35",
+    '[[share]]\npath = "/x"\ntag = "a"\n[[share]]\npath = "/y"\ntag = "a"': "$.share[1].tag: a is there twice",
+    "\n".join(f'[[share]]\npath = "/x"\ntag = "t{number}"' for number in range(9)): "9 shares, want at most 8",
 }
+
+
+def test_a_share_is_read_only_unless_said_otherwise() -> None:
+    config = parsed('[[share]]\npath = "a"\ntag = "x"\n[[share]]\npath = "/b"\ntag = "y"\nreadonly = false\n')
+    assert config.shares == (Share("a", "x"), Share("/b", "y", readonly=False))
 
 
 @pytest.mark.parametrize("more", WRONG)

@@ -14,6 +14,7 @@ from launcher.cli import main
 from launcher.config.libvirt import import_domain
 from launcher.config.vm_toml import parse_vm
 from launcher.config.xml import MAX_DEPTH, DomainMalformed, parse_xml
+from launcher.core.hardware import Share
 from policy.vocab import Platform
 
 SEED = Path(__file__).parents[3] / "fuzz/corpus/libvirt/snp.xml"
@@ -213,7 +214,8 @@ def test_pins_nodes_huge_pages_devices_and_weights_are_carried_over() -> None:
             "<blkiotune><weight>300</weight></blkiotune>",
             "<hostdev mode='subsystem' type='pci' managed='yes'><source>"
             "<address domain='0x0000' bus='0x41' slot='0x00' function='0x1'/></source></hostdev>"
-            "<memballoon model='virtio' freePageReporting='on'/>",
+            "<memballoon model='virtio' freePageReporting='on'/>"
+            "<filesystem type='mount'><driver type='virtiofs'/><source dir='/srv/a b'/><target dir='work'/></filesystem>",
         )
     )
     config = parse_vm(found.toml.encode(), "t.toml")
@@ -222,6 +224,7 @@ def test_pins_nodes_huge_pages_devices_and_weights_are_carried_over() -> None:
     assert (config.placement.mems, config.ram.huge_pages, config.limits.io_weight) == ("1", 1 << 30, 300)
     assert config.ram.balloon and config.ram.free_page_reporting
     assert [item.address for item in config.passthrough] == ["0000:41:00.1"]
+    assert config.shares == (Share("/srv/a b", "work", readonly=False),)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +244,12 @@ def test_pins_nodes_huge_pages_devices_and_weights_are_carried_over() -> None:
         ("<blkiotune><device/></blkiotune>", "", "blkiotune/device"),
         ("", "<hostdev type='usb'/>", "devices/hostdev"),
         ("", "<hostdev type='pci'><source><address bus='0x100'/></source></hostdev>", "devices/hostdev"),
+        ("", "<filesystem><source dir='/a'/><target dir='a'/></filesystem>", "devices/filesystem"),
+        (
+            "",
+            "<filesystem><driver type='virtiofs'/><source dir='/a'/><target dir='a,b'/></filesystem>",
+            "devices/filesystem",
+        ),
     ],
 )
 def test_what_cannot_be_carried_over_is_named(inside: str, devices: str, where: str) -> None:

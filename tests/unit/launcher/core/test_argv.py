@@ -120,6 +120,10 @@ CASES = {
     "none-bus-locks-silent": (
         _plain('[limits]\nbus_locks = 50\n[guest]\nconsole = false\nswiotlb = "256MiB"\n'), around(firmware=None)
     ),
+    "none-shares": (
+        _plain('[[share]]\npath = "/a b"\ntag = "a"\n[[share]]\npath = "c"\ntag = "c"\nreadonly = false\n'),
+        around(firmware=None),
+    ),
     "none-tpm": (_plain("[devices]\ntpm = true\n"), around(firmware=None)),
     "none-huge-pages": (_plain('[ram]\nhuge_pages = "2MiB"\novercommit = false\n'), around(firmware=None)),
     "sev-snp-passthrough": (

@@ -55,4 +55,6 @@ def test_a_vm_with_hardware_of_this_host_or_modules_plugged_in_later_stays() -> 
         refuse_tied(0, 128 << 20)
     with pytest.raises(PlanRefused, match="TPM remembers stays"):
         refuse_tied(0, 0, tpm=True)
+    with pytest.raises(PlanRefused, match=r"2 folder\(s\) of this host"):
+        refuse_tied(0, 0, shares=2)
     refuse_tied(0, 0)

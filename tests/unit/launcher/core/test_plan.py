@@ -13,6 +13,7 @@ from launcher.core.hardware import Ram
 from launcher.core.lifecycle import IN_PLACE, Lifecycle
 from launcher.core.plan import LaunchPlan, make_plan
 from launcher.core.refusals import OptionsRefused
+from launcher.core.storage_rules import VIRTIOFSD
 from launcher.core.timeouts import budget
 from launcher.core.vm import Boot, SnpSettings, TdxSettings, td_attributes
 from launcher.errors import PlanRefused
@@ -290,6 +291,16 @@ def test_a_reboot_inside_qemu_is_refused_where_it_could_not_work(
     with pytest.raises(OptionsRefused) as caught:
         make_plan(config, surroundings)
     assert [item.id for item in caught.value.refusals] == [id_]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_share_needs_virtiofsd_only_where_one_is_asked_for(there: bool) -> None:
+    beside = around(firmware=None).qemu._replace(extras=frozenset({VIRTIOFSD} if there else ()))
+    surroundings = around(firmware=None)._replace(qemu=beside)
+    sharing = parse_vm(f'{PLAIN}[[share]]\npath = "/data"\ntag = "data"\n'.encode(), "plain.toml")
+    assert ("storage.virtiofsd" in {item.id for item in make_plan(sharing, surroundings).blockers}) is not there
+    assert not make_plan(parse_vm(PLAIN.encode(), "plain.toml"), surroundings).blockers
+    assert value(make_plan(sharing, surroundings), "share data") == "/data"
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.config.vm_toml import parse_vm
-from launcher.core.hardware import GROUP, Devices, NumaNode, Passthrough, Ram
+from launcher.core.hardware import GROUP, Devices, NumaNode, Passthrough, Ram, Share
 from launcher.core.plan import make_plan
 from launcher.core.refusals import OptionsRefused, refuse_options
 from launcher.core.vm import VmConfig
@@ -23,6 +23,7 @@ CASES: dict[str, dict[str, object]] = {
     "numa.guest-nodes": {"numa": (NumaNode("0-3", 4 << 30),)},
     "devices.video": {"devices": Devices(video="std")},
     "devices.tpm": {"devices": Devices(tpm=True)},
+    "shares.confidential": {"shares": (Share("/data", "data"),)},
 }
 
 
@@ -43,6 +44,12 @@ def test_a_confidential_vm_is_refused_exactly_that(id_: str, platform: str) -> N
 def test_an_ordinary_vm_gets_it(id_: str) -> None:
     plain = make_plan(PLAIN_CONFIG, around(firmware=None)).options
     assert make_plan(PLAIN_CONFIG._replace(**CASES[id_]), around(firmware=None)).options != plain
+
+
+def test_a_folder_is_shared_through_a_confined_daemon_only() -> None:
+    config = PLAIN_CONFIG._replace(shares=(Share("/data", "data"),))
+    off = config.isolation._replace(mode="off")
+    assert ids(config._replace(isolation=off)) == ["shares.isolation-off"]
 
 
 @pytest.mark.parametrize("ram", [Ram(2 << 20, allow_double_memory=True), Ram(prealloc=True, allow_double_memory=True)])

@@ -180,6 +180,7 @@ def test_a_shared_disk_is_not_sent(vm: Path, there: Destination, capsys: pytest.
     [
         ('[[disk]]\npath = "../outside.img"\n', "lies outside the VM file's folder", "move.host-file"),
         ("[devices]\ntpm = true\n", "TPM remembers stays on this host", "move.tpm"),
+        ('[[share]]\npath = "/data"\ntag = "data"\n', "folder(s) of this host are named", "move.share"),
         (
             '[[disk]]\nformat = "luks"\nkey_file = "secret"\npath = "l.img"\n',
             "is this host's own and not sent",
