@@ -36,6 +36,9 @@ def server_context(certificate: Path, key: Path, *client_cas: Path, demand: bool
             context.load_verify_locations(cafile=authority)
             context.verify_mode = ssl.CERT_REQUIRED if demand else ssl.CERT_OPTIONAL
             context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
+            # A resumed session is not asked for its certificate again: one that has expired since would count.
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
     except (OSError, ssl.SSLError) as exc:
         names = ", ".join(str(path) for path in (certificate, key, *client_cas))
         raise TlsMisconfigured(f"TLS files {names}: {exc}") from None

@@ -103,6 +103,21 @@ def test_the_operators_listener_demands_a_certificate_of_the_operators_authority
     refuses_handshake(served, other, served.admin_port)
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_an_operators_certificate_is_judged_again_with_every_connection(
+    served: Served, version: ssl.TLSVersion
+) -> None:
+    context, session = served.tls(operator=True), None
+    context.minimum_version = context.maximum_version = version
+    for _ in range(3):
+        raw = socket.create_connection(("localhost", served.admin_port), 20)
+        with context.wrap_socket(raw, server_hostname="localhost", session=session) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert b"HTTP/1.1" in connection.recv(4096)
+            assert not connection.session_reused
+            session = connection.session
+
+
 def test_an_operators_certificate_opens_nothing_on_the_guests_listener(served: Served) -> None:
     transport = TlsTransport("localhost", served.port, served.tls(operator=True))
     assert transport.send("GET", "/kbs/v0/resource", None, {}).status == 404
