@@ -19,7 +19,7 @@ from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.found_json import find_endorsements
 from attest.evidence.pem import CERTIFICATE, CRL, looks_like_pem, parse_pem
 from attest.evidence.recognise import MAX_EVIDENCE, parse_snp_evidence
-from attest.evidence.spelled import spelled_bytes
+from policy.spelled import spelled_bytes
 from policy.strictjson import strict_json
 
 MAX_FILE = max(MAX_EVIDENCE, MAX_BUNDLE)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.hcl import MAGIC
 from attest.evidence.pem import CERTIFICATE, CRL, looks_like_pem, parse_pem
 from attest.evidence.snp_report import REPORT_SIZE
-from attest.evidence.spelled import spelled_bytes, unzipped
+from policy.spelled import spelled_bytes
 from policy.strictjson import strict_json
 
 _MAX_INSIDE = 1 << 20
@@ -34,6 +35,7 @@ _ALGORITHM = 0x34
 _MAX_VERSION = 0xFF
 _OWNER = b"Advanced Micro Devices"
 _SEQUENCE_LONG = b"\x30\x82"
+_GZIP_MAGIC, _GZIP_FRAME = b"\x1f\x8b", 31
 
 
 @dataclass(slots=True)
@@ -114,7 +116,7 @@ def _look_at_text(text: str, found: Found, layers: int) -> None:
 def _look_at_bytes(packed: bytes, found: Found, layers: int) -> None:
     data = packed
     if found.zipped < _MAX_ZIPPED:
-        data = unzipped(packed, _MAX_UNZIPPED)
+        data = _unzipped(packed)
         found.zipped += data is not packed
     if _is_evidence(data):
         found.add_evidence(data)
@@ -123,6 +125,18 @@ def _look_at_bytes(packed: bytes, found: Found, layers: int) -> None:
             _look(_inner_json(data), found, layers - 1)
     else:
         found.endorsements.update((der, None) for der in _endorsements(data) if _OWNER in der)
+
+
+def _unzipped(data: bytes) -> bytes:
+    """``data``, or the at most 64 KiB that were made into it by gzip; anything larger or broken as it is."""
+    if not data.startswith(_GZIP_MAGIC):
+        return data
+    reader = zlib.decompressobj(_GZIP_FRAME)
+    try:
+        plain = reader.decompress(data, _MAX_UNZIPPED)
+    except zlib.error:
+        return data
+    return plain if reader.eof and not reader.unused_data else data
 
 
 def _inner_json(data: bytes) -> object:

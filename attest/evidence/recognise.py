@@ -28,10 +28,10 @@ from attest.evidence.hcl import MAGIC, HclBlob, parse_hcl
 from attest.evidence.quote import TEE_SGX, TEE_TDX, Quote, parse_quote
 from attest.evidence.snp_json import decode_snp_json
 from attest.evidence.snp_report import REPORT_SIZE, SnpReport
-from attest.evidence.spelled import spelled_bytes
 from attest.evidence.tdreport_struct import REPORT_TYPE_TDX, TDREPORT_SIZE, TdReportStruct, parse_tdreport
 from attest.evidence.tdx_json import decode_tdx_json
 from attest.evidence.vtpm import VtpmEvidence, decode_td_vtpm_json, decode_vtpm_json
+from policy.spelled import spelled_bytes
 from policy.strictjson import strict_json
 
 MAX_EVIDENCE = 4 << 20

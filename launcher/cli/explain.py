@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from launcher.cli.measure_options import LaunchOptions, MeasureUsage, add_measure_options, inputs_from, write_out
-from policy.errors import MalformedInput, UnsupportedInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,7 +10,6 @@ if TYPE_CHECKING:
 
     from ovmf.explain import Explanation
     from policy.reference import LaunchRecipe
-    from policy.vocab import LaunchDigest
 
 DESCRIPTION = (
     "Find which input makes a reported launch digest, or a TD's registers, differ from the expected ones. The report "
@@ -19,7 +17,6 @@ DESCRIPTION = (
 )
 
 _UNEXPLAINED = 10
-_REPORT_SIZE = 0x4A0
 _MOST_EVIDENCE = 1 << 20
 
 
@@ -45,7 +42,11 @@ class ExplainOptions(LaunchOptions):
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The verb's options."""
-    parser.add_argument("evidence", metavar="EVIDENCE", nargs="?", help="a raw SNP report, or a TD's quote")
+    parser.add_argument(
+        "evidence", metavar="EVIDENCE", nargs="?",
+        help="an SNP report (raw, extended, the kernel's answer, Azure's blob) or a TD's quote; also in hexadecimal or "
+        "base64",
+    )  # fmt: skip
     parser.add_argument("--digest", metavar="HEX", help="the reported launch digest itself, instead of EVIDENCE")
     parser.add_argument("--vm", metavar="VM.toml", help="what was meant to be launched")
     parser.add_argument(
@@ -74,6 +75,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: ExplainOptions) -> int:
     """Print the explanation; 0, or 10 when there is none. Errors are raised."""
+    from launcher.core.snp_evidence import digest_of_report
     from launcher.core.td_evidence import is_td_quote
     from ovmf.explain import UNEXPLAINED, explain
     from policy.vocab import LaunchDigest
@@ -98,33 +100,10 @@ def _evidence(args: ExplainOptions) -> bytes | None:
         return None
     if args.evidence is None or args.digest is not None:
         raise MeasureUsage("want either EVIDENCE or --digest HEX")
+    from launcher.core.snp_evidence import unwrapped
     from launcher.io.hashing import read_file
 
-    return read_file(args.evidence, "evidence", _MOST_EVIDENCE)
-
-
-def digest_of_report(data: bytes) -> LaunchDigest:
-    """MEASUREMENT (48 bytes at 0x90) of an **unverified** SNP report, 1184 bytes, alone or with a certificate table.
-
-    Source: SEV-SNP Firmware ABI (AMD publication 56860), table 23.
-    """
-    from policy.vocab import LaunchDigest
-    from policy.wire import ByteReader
-
-    reader = ByteReader(data, "report")
-    if len(data) < _REPORT_SIZE:
-        raise MalformedInput(f"report: got {len(data)} bytes, want at least {_REPORT_SIZE}", code="evidence.malformed")
-    version = reader.u32("version")
-    if not 1 <= version <= 5:
-        raise UnsupportedInput(f"report: version got {version}, want 1..5", code="evidence.unsupported")
-    reader.skip(0x34 - reader.offset, "fields before the algorithm")
-    algorithm = reader.u32("signature algorithm")
-    if algorithm != 1:
-        raise UnsupportedInput(
-            f"report: signature algorithm at 0x34 got {algorithm}, want 1", code="evidence.unsupported"
-        )
-    reader.skip(0x90 - reader.offset, "fields before the measurement")
-    return LaunchDigest(reader.take(48, "measurement"))
+    return unwrapped(read_file(args.evidence, "evidence", _MOST_EVIDENCE))
 
 
 def _reference(args: ExplainOptions) -> tuple[LaunchRecipe, str | None]:

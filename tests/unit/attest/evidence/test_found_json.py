@@ -18,7 +18,7 @@ from attest.evidence.found_json import find_evidence
 from attest.evidence.recognise import parse_evidence, parse_snp_evidence, recognise
 from attest.evidence.snp_json import encode_snp_json
 from attest.evidence.snp_report import SnpReport
-from attest.evidence.spelled import spelled_bytes
+from policy.spelled import spelled_bytes
 from tests.fakes.amd_pki import FakeAmdPki
 from tests.unit.attest.evidence.test_containers import hcl, pem
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 
 from launcher.cli import explain, measure
-from launcher.cli.explain import digest_of_report
 from launcher.cli.measure_options import MeasureUsage
+from launcher.core.snp_evidence import digest_of_report, unwrapped
 from launcher.io.hashing import FileUnreadable
 from policy.errors import MalformedInput, UnsupportedInput
 from tests.fakes import firmware as fake
@@ -171,6 +172,22 @@ def test_a_report_of_an_unknown_version_is_refused(version: int) -> None:
 def test_a_report_with_another_algorithm_is_refused() -> None:
     with pytest.raises(UnsupportedInput, match="algorithm at 0x34 got 2"):
         digest_of_report(report(bytes(48), algorithm=2))
+
+
+def test_a_report_is_taken_out_of_what_it_comes_wrapped_in() -> None:
+    raw = report(b"\xab" * 48)
+    answer = bytes(4) + len(raw).to_bytes(4, "little") + bytes(24)
+    for data in (
+        raw,
+        raw + bytes(4096),
+        answer + raw,
+        answer + raw + bytes(2784),
+        b"HCLA" + bytes(28) + raw + bytes(1384),
+    ):
+        for spelled in (data, data.hex().encode(), b64encode(data), b" 0x" + data.hex(" ", 2).encode() + b"\n"):
+            assert digest_of_report(unwrapped(spelled)).hex() == "ab" * 48
+    with pytest.raises(UnsupportedInput, match="attest evidence show --json"):
+        unwrapped(b' {"report": "AA"}')
 
 
 def test_the_digest_of_a_real_report_is_read(vectors: Path) -> None:

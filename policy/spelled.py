@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import binascii
 import re
-import zlib
 
 _HEX = re.compile(rb"(?:[0-9a-fA-F]{2})++")
 _WHITE_SPACE = b" \t\r\n\v\f"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]++|[A-Za-z0-9_-]++")
 _PLAIN_ALPHABET = bytes.maketrans(b"-_", b"+/")
-_GZIP_MAGIC, _GZIP_FRAME = b"\x1f\x8b", 31
 
 
 def spelled_bytes(text: bytes) -> bytes | None:
@@ -29,15 +27,3 @@ def spelled_bytes(text: bytes) -> bytes | None:
     if len(digits) % 4 == 1 or not _BASE64.fullmatch(digits):
         return None
     return binascii.a2b_base64(digits.translate(_PLAIN_ALPHABET) + b"=" * (-len(digits) % 4))
-
-
-def unzipped(data: bytes, limit: int) -> bytes:
-    """``data``, or the at most ``limit`` bytes that were made into it by gzip; anything larger or broken as it is."""
-    if not data.startswith(_GZIP_MAGIC):
-        return data
-    reader = zlib.decompressobj(_GZIP_FRAME)
-    try:
-        plain = reader.decompress(data, limit)
-    except zlib.error:
-        return data
-    return plain if reader.eof and not reader.unused_data else data
