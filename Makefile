@@ -10,7 +10,7 @@ SPREAD := -n 2 --dist loadfile
 UNIT = $(PY) -m pytest -m "not e2e and not qemu" $(SPREAD)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test types boots test-ceph check bench fuzz image man lock clean distclean
+.PHONY: help demo test types boots test-ceph test-older check bench fuzz image man lock clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,11 @@ check: ## the quick half of `make test`: lint, types, import rule, unit tests
 test-ceph: ## disks on a real one-node Ceph cluster and a real NFS server; installs both (220 MB)
 	@$(SETUP) ceph
 	@PATH=$$PATH:/usr/sbin:/sbin $(PY) -m pytest tests/e2e/test_ceph.py tests/e2e/test_nfs.py
+
+test-older: ## command lines and capabilities against Debian 13's QEMU 10.0, fetched into .cache (36 MB)
+	@$(SETUP) test
+	@$(PY) -m tests.fakes.older_qemu
+	@$(PY) -m pytest tests/e2e/test_older_qemu.py
 
 bench: ## side-by-side measurements as ratios; JSON in .cache/bench.json
 	@$(SETUP) test

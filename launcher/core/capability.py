@@ -119,15 +119,16 @@ def _tdx(host: HostFacts) -> tuple[Finding, ...]:
 
 def _tools(qemu: QemuFacts | None, firmware: FirmwareFacts | None) -> tuple[Finding, ...]:
     snp = (Platform.SEV_SNP.value, Platform.EMULATED_SNP.value)
-    measured = (*snp, Platform.TDX.value, Platform.EMULATED_TDX.value)
-    everything = (*measured, Platform.NONE.value)
+    emulated = (Platform.EMULATED_SNP.value, Platform.EMULATED_TDX.value)
+    everything = (*snp, *emulated, Platform.TDX.value, Platform.NONE.value)
     new_enough = qemu is not None and qemu.version >= MINIMUM_QEMU
     return (
         _need(
             "qemu", new_enough, f"QEMU {qemu.version_text} ({qemu.source})" if qemu else "none that is new enough",
-            "10.1 and newer hand the firmware the kernel file unpatched, which its hash covers",
+            "10.1 and newer hand any firmware the kernel file unpatched, which its hash covers; older ones do so for "
+            "encrypted guests only",
             "cvm image toolchain, or apt install qemu-system-x86 (10.1 or newer)",
-            everything if qemu is None else measured,
+            everything if qemu is None else emulated,
         ),
         _need(
             "firmware", firmware is not None and firmware.measures_kernel,
