@@ -2,8 +2,9 @@
 
 Clouds, agents and proxies each have a JSON of their own around the same report: ``{"snp_report", "vlek_cert"}``,
 ``{"evidence", "endorsements", "uvm_endorsements"}`` (Microsoft's containers), ``{"format", "body"}`` with a compressed
-report, ``{"outblob", "auxblob"}`` (configfs-tsm), lists of blobs. Members' names are not looked at. Looked for are
-strings in hexadecimal or base64, arrays of bytes, PEM, and JSON inside a string; two different reports are refused,
+report, ``{"outblob", "auxblob"}`` (configfs-tsm), lists of blobs. Members' names are not looked at, but of reports that
+are spelled field by field as KBS evidence or as go-sev-guest's message. Looked for are strings in hexadecimal or
+base64, arrays of bytes, PEM, and JSON inside a string; two different reports are refused,
 because nobody could say which one was meant. What JSON says beside the report is neither read nor believed.
 """
 
@@ -20,6 +21,7 @@ from attest.evidence.der import split_sequences
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.hcl import MAGIC
 from attest.evidence.pem import CERTIFICATE, CRL, looks_like_pem, parse_pem
+from attest.evidence.snp_proto import looks_like_snp_proto, report_of_members
 from attest.evidence.snp_report import REPORT_SIZE
 from policy.spelled import spelled_bytes
 from policy.strictjson import strict_json
@@ -80,6 +82,10 @@ def _look(value: object, found: Found, layers: int) -> None:
     if isinstance(value, dict):
         if isinstance(value.get("attestation_report"), dict) or "tpm_quote" in value:
             found.add_evidence(json.dumps(value).encode())  # KBS evidence, which has its own reader
+            return
+        report = report_of_members(value)
+        if report is not None:
+            found.add_evidence(report)
             return
         for member in value.values():
             _look(member, found, layers)
@@ -147,8 +153,8 @@ def _inner_json(data: bytes) -> object:
 
 
 def _is_evidence(data: bytes) -> bool:
-    """An HCL blob, or a report as far as can be told without parsing it: then every fault is named by the parser."""
-    if data.startswith(MAGIC):
+    """An HCL blob, a message, or a report as far as can be told without parsing: then the parser names every fault."""
+    if data.startswith(MAGIC) or looks_like_snp_proto(data):
         return True
     if len(data) < REPORT_SIZE or not 0 < struct.unpack_from("<I", data)[0] <= _MAX_VERSION:
         return False

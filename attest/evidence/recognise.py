@@ -8,6 +8,7 @@ u32 0, u32 1184, 24 zeros  SNP_REPORT_RSP of the kernel   snp-report
 { … } of any other make    the one SNP report in it       json
 u16 3..5, u16 2 or 3       quote                          tdx-quote, sgx-quote
 0x81, 1024 bytes           TDREPORT                       tdreport
+proto of a report          go-sev-guest's message         snp-proto
 "Spec ID Event03" at 32    event log, no evidence         event-log
 [ … ]                      event log in JSON              event-log
 text                       any of these in hexadecimal or base64
@@ -27,6 +28,7 @@ from attest.evidence.found_json import find_evidence
 from attest.evidence.hcl import MAGIC, HclBlob, parse_hcl
 from attest.evidence.quote import TEE_SGX, TEE_TDX, Quote, parse_quote
 from attest.evidence.snp_json import decode_snp_json
+from attest.evidence.snp_proto import decode_snp_proto, looks_like_snp_proto
 from attest.evidence.snp_report import REPORT_SIZE, SnpReport
 from attest.evidence.tdreport_struct import REPORT_TYPE_TDX, TDREPORT_SIZE, TdReportStruct, parse_tdreport
 from attest.evidence.tdx_json import decode_tdx_json
@@ -95,10 +97,12 @@ def _kind(data: bytes) -> str:
         return "azure-hcl"
     if data.lstrip()[:1] == b"{":
         return _json_kind(_json(data))
-    if data.lstrip()[:1] == b"[":
+    if data.lstrip()[:1] == b"[" or data[_SPEC_ID[0]] == _SPEC_ID[1]:
         return "event-log"
-    if data[_SPEC_ID[0]] == _SPEC_ID[1]:
-        return "event-log"
+    return "snp-proto" if looks_like_snp_proto(data) else _binary_kind(data)
+
+
+def _binary_kind(data: bytes) -> str:
     if len(data) == TDREPORT_SIZE and data[0] == REPORT_TYPE_TDX:
         return "tdreport"
     if len(data) >= 8 and _is_response(data):
@@ -127,6 +131,9 @@ def parse_evidence(data: bytes) -> Evidence:
     if kind == "snp-extended-report":
         report = SnpReport.parse(data[:REPORT_SIZE])
         return _with_certificates(kind, report, parse_cert_table(data[REPORT_SIZE:], base=REPORT_SIZE))
+    if kind == "snp-proto":
+        proto = decode_snp_proto(data)
+        return SnpEvidence(kind, SnpReport.parse(proto.raw), certificates=proto.certificates)
     if kind == "azure-hcl":
         return _of_hcl(kind, parse_hcl(data))
     if kind == "event-log":
