@@ -99,9 +99,16 @@ class Housekeeper:
         database = self.service.database
         with database.write() as tx:
             ours = leases.take(tx, "checkpoint", f"{self.replica}/{os.getpid()}", now, now + 2 * self.interval + _SLACK)
-        if not ours:
+        if ours:
+            self.sign(now)
+        else:
             follow(database, self.signer)
+
+    def sign(self, now: datetime) -> None:
+        """Sign one now, whoever holds the lease: somebody asks for it. Raises AuditBroken."""
+        if self.signer is None:
             return
+        database = self.service.database
         cosigned = cosign_checkpoint(database, checkpoint(database, self.signer, now), self.witnesses)
         self._tell("; ".join(f"witness {name}: {why}" for name, why in cosigned.missing.items()))
 
@@ -121,14 +128,17 @@ class Housekeeper:
 def keep_house(
     keeper: Housekeeper,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    sleep: Callable[[float], None] = time.sleep,
+    wait: Callable[[float], bool | None] = time.sleep,
 ) -> None:
-    """For as long as the process lives. What fails is logged and tried again."""
+    """For as long as the process lives. What fails is logged and tried again. ``wait`` says whether it ended early
+    because somebody asked for a checkpoint.
+    """
     while True:
         for act in (keeper.look_at_keys, keeper.look_at_collateral, keeper.look_at_references, keeper.sign_if_due):
             _tried(act, clock())
-        wait = LOOK_SECONDS if keeper.interval is None else min(LOOK_SECONDS, keeper.interval.total_seconds())
-        sleep(wait)
+        seconds = LOOK_SECONDS if keeper.interval is None else min(LOOK_SECONDS, keeper.interval.total_seconds())
+        if wait(seconds):
+            _tried(keeper.sign, clock())
 
 
 def _tried(act: Callable[[datetime], None], now: datetime) -> None:

@@ -7,6 +7,7 @@ import logging
 from importlib.metadata import version
 from pathlib import Path
 
+from attest.broker.bell import Bell
 from attest.broker.collateral import ServiceCollateral
 from attest.broker.errors import ServiceMisconfigured
 from attest.broker.limits import Limits
@@ -39,7 +40,7 @@ def open_database(settings: Settings) -> Database:
     return database
 
 
-def open_service(settings: Settings) -> Service:
+def open_service(settings: Settings, bell: Bell | None = None) -> Service:
     """Read the keys and open the database. Raises KeyFileRefused, StoreUnsupported, StoreUnavailable."""
     limits, database = settings.limits, open_database(settings)
     master_keys = load_master_keys(settings.master_key_file)
@@ -58,6 +59,7 @@ def open_service(settings: Settings) -> Service:
         challenge_lifetime=settings.challenge_lifetime,
         signers=signers_of(settings),
         log_seen=None if settings.audit is None else settings.audit.seen_file,
+        bell=bell,
         answer_key=None if settings.answer_key_file is None else load_signing_key(settings.answer_key_file),
         watched=Watched.of(settings),
         vault=vault_of(settings),

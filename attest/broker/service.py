@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from attest.broker.bell import Bell
 from attest.broker.collateral import ServiceCollateral
 from attest.broker.limits import Limits
 from attest.broker.presented import Memory
@@ -27,7 +28,7 @@ from attest.store.group import GroupWrites
 class Service:
     """``challenge_lifetime`` is how long a nonce may be used; a decision lives as long as its token.
     ``writes`` is how guests' requests write: those of several threads together. ``log_seen``: the file that says
-    what of the audit log was signed last.
+    what of the audit log was signed last; ``bell`` has more of it signed.
     """
 
     database: Database
@@ -46,6 +47,7 @@ class Service:
     watched: Watched = field(default_factory=Watched)
     vault: Vault | None = None
     log_seen: Path | None = None
+    bell: Bell | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", RulesInForce(self.database, self.signers))

@@ -49,13 +49,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     growth = verbs.add_parser("growth", help="prove that the log extends an older checkpoint", allow_abbrev=False)
     growth.add_argument("old", type=Path, metavar="CHECKPOINT", help="the older checkpoint, as it was printed")
     growth.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write the proof")
-    checkpoint = verbs.add_parser("checkpoint", help="sign and print the log's checkpoint", allow_abbrev=False)
+    checkpoint = verbs.add_parser("checkpoint", help="have a checkpoint signed, and print it", allow_abbrev=False)
     tiles = verbs.add_parser("tiles", help="write the log as static files (C2SP tlog-tiles)", allow_abbrev=False)
     tiles.add_argument("folder", type=Path, metavar="DIR", help="the folder; what is there already is kept")
     asking = verbs.add_parser("ask", help="answer what auditors ask", allow_abbrev=False)
     add_question(asking)
     for child in (listing, export, show, verify, prove, growth, checkpoint, tiles, asking):
-        (add_where if child in (listing, show, asking) else add_config)(child)
+        (add_config if child in (export, verify, tiles) else add_where)(child)
         add_json(child)
 
 

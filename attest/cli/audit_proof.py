@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import sys
 from argparse import Namespace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import BinaryIO
 
 from attest.audit.checkpoint import checkpoint_of
 from attest.audit.note import Note
@@ -17,6 +18,7 @@ from attest.broker.opening import open_database
 from attest.broker.proof_bundle_make import write_bundle
 from attest.broker.proof_file import make_proof_file
 from attest.broker.witnessing import cosign_checkpoint, witnesses_of
+from attest.cli.audit_there import LogThere
 from attest.cli.common import print_json, print_text, read_file, safe, settings_of, whole_file
 from attest.keys.log_key import load_log_key
 from attest.settings import Settings
@@ -26,10 +28,46 @@ from policy.errors import ConfigInvalid
 _NUMBERS = re.compile(r"([0-9]{1,18})(?:\.\.([0-9]{1,18}))?")
 
 
+@dataclass(frozen=True, slots=True)
+class LogHere:
+    """The log in the database of this machine, which is signed here and now."""
+
+    settings: Settings
+    database: Database
+
+    @classmethod
+    def of(cls, args: Namespace) -> LogHere:
+        """That of the settings."""
+        settings = settings_of(args)
+        return cls(settings, open_database(settings))
+
+    def checkpoint(self) -> Note:
+        """The newest, with what the witnesses of the settings say to it; who is missing is said."""
+        note = checkpoint(self.database, _signer(self.settings), datetime.now(UTC))
+        asked = () if self.settings.audit is None else witnesses_of(self.settings.audit.witnesses)
+        cosigned = cosign_checkpoint(self.database, note, asked)
+        for name, why in cosigned.missing.items():
+            sys.stderr.write(f"attest: witness {safe(name)}: {safe(why)}\n")
+        return cosigned.note
+
+    def prove(self, wanted: int | range | None, out: BinaryIO) -> str:
+        """Write a proof, or a bundle of several; what it is of. ``None``: every record."""
+        note = self.checkpoint()
+        if isinstance(wanted, int):
+            out.write(make_proof_file(self.database, wanted, prove(self.database, wanted, note)).encode())
+            return f"proof of record {wanted}"
+        numbers = wanted or range(1, checkpoint_of(note).size + 1)
+        write_bundle(self.database, note, numbers, out)
+        return f"proofs of records {numbers.start} to {numbers.stop - 1}"
+
+    def growth(self, old: bytes, out: BinaryIO) -> None:
+        """Write the proof that the log extends ``old``."""
+        out.write(make_consistency_file(self.database, old, self.checkpoint()))
+
+
 def run_checkpoint(args: Namespace) -> int:
-    """Sign the checkpoint of the log as it is now, ask the witnesses, print it."""
-    settings = settings_of(args)
-    note = _cosigned(settings, open_database(settings))
+    """Have the checkpoint of the log as it is now signed, and print it."""
+    note = _log(args).checkpoint()
     text = note.encode().decode()
     if args.json:
         point = checkpoint_of(note)
@@ -44,21 +82,29 @@ def run_checkpoint(args: Namespace) -> int:
 def run_prove(args: Namespace) -> int:
     """Write the proof of one record, or of several in one file."""
     wanted = _numbers(args.number, every=args.all)
-    settings = settings_of(args)
-    database = open_database(settings)
-    note = _cosigned(settings, database)
-    if isinstance(wanted, int):
-        data = make_proof_file(database, wanted, prove(database, wanted, note)).encode()
-        _write(args.output, data)
-        what, length = f"proof of record {wanted}", len(data)
-    else:
-        numbers = wanted or range(1, checkpoint_of(note).size + 1)
-        length = _bundle(database, note, numbers, args.output)
-        what = f"proofs of records {numbers.start} to {numbers.stop - 1}"
+    with whole_file(args.output) as out:
+        what = _log(args).prove(wanted, out)
+    return _told(args, "prove", f"{what}, ")
+
+
+def run_growth(args: Namespace) -> int:
+    """Write the proof that the log extends an older checkpoint."""
+    old = read_file(args.old, "checkpoint")
+    with whole_file(args.output) as out:
+        _log(args).growth(old, out)
+    return _told(args, "growth")
+
+
+def _log(args: Namespace) -> LogHere | LogThere:
+    return LogHere.of(args) if args.service is None else LogThere(args)
+
+
+def _told(args: Namespace, verb: str, what: str = "") -> int:
+    length = args.output.stat().st_size
     if args.json:
-        print_json({"schema": "attest.audit.prove/1", "file": str(args.output), "bytes": length})
+        print_json({"schema": f"attest.audit.{verb}/1", "file": str(args.output), "bytes": length})
     else:
-        print_text(f"{args.output}: {what}, {length} bytes; check it with")
+        print_text(f"{args.output}: {what}{length} bytes; check it with")
         print_text(f"  attest audit verify {args.output} --log-key log.pub")
     return 0
 
@@ -78,32 +124,10 @@ def _numbers(text: str | None, *, every: bool) -> int | range | None:
     return first if found[2] is None else range(first, last + 1)
 
 
-def _bundle(database: Database, note: Note, numbers: range, path: Path) -> int:
-    """Write it whole or not at all: what was begun is not left for a bundle."""
-    with whole_file(path) as out:
-        return write_bundle(database, note, numbers, out)
-
-
-def run_growth(args: Namespace) -> int:
-    """Write the proof that the log extends an older checkpoint."""
-    settings = settings_of(args)
-    database = open_database(settings)
-    old = read_file(args.old, "checkpoint")
-    data = make_consistency_file(database, old, _cosigned(settings, database))
-    _write(args.output, data)
-    if args.json:
-        print_json({"schema": "attest.audit.growth/1", "file": str(args.output), "bytes": len(data)})
-    else:
-        print_text(f"{args.output}: {len(data)} bytes; check it with")
-        print_text(f"  attest audit verify {args.output} --log-key log.pub")
-    return 0
-
-
 def run_tiles(args: Namespace) -> int:
     """Write the log as static files."""
-    settings = settings_of(args)
-    database = open_database(settings)
-    done = export_tiles(database, _cosigned(settings, database), args.folder)
+    log = LogHere.of(args)
+    done = export_tiles(log.database, log.checkpoint(), args.folder)
     if args.json:
         print_json({"schema": "attest.audit.tiles/1", "written": done.written, "too_long": list(done.too_long)})
     else:
@@ -112,25 +136,8 @@ def run_tiles(args: Namespace) -> int:
     return 0
 
 
-def _cosigned(settings: Settings, database: Database) -> Note:
-    """The newest checkpoint, with what the witnesses of the settings say to it; who is missing is said."""
-    note = checkpoint(database, _signer(settings), datetime.now(UTC))
-    asked = () if settings.audit is None else witnesses_of(settings.audit.witnesses)
-    cosigned = cosign_checkpoint(database, note, asked)
-    for name, why in cosigned.missing.items():
-        sys.stderr.write(f"attest: witness {safe(name)}: {safe(why)}\n")
-    return cosigned.note
-
-
 def _signer(settings: Settings) -> LogSigner:
     if settings.audit is None:
         raise ConfigInvalid("attest.toml", ("$.audit: missing, want the log's origin, key and seen file",))
     audit = settings.audit
     return LogSigner(load_log_key(audit.key_file, audit.origin), audit.seen_file)
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as exc:
-        raise ConfigInvalid("--output", (f"{path}: {exc.strerror}",)) from None

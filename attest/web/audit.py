@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from flask import Response
 
+from attest.audit.note import MAX_NOTE
 from attest.audit.record import DECISION
 from attest.broker.asking import Asked, Judge, answer_document, ask, parse_time
 from attest.broker.errors import RequestMalformed, ResourceUnknown
 from attest.broker.explain_refusal import explain_refusal, explained_json
+from attest.broker.log_asked import ask_checkpoint, growth_since, proof_of
 from attest.broker.views import record_json
 from attest.store import records
 from attest.store.records import Filter
 from attest.web.guest import json_response
+from attest.web.log import PREFIX
 from attest.web.principals import Who
+from attest.web.queries import number
 from attest.web.routes import Call, Route
 from policy.reference import ReferenceValue, reference_from_json
 from policy.strictjson import strict_json
@@ -46,11 +50,11 @@ def list_records(call: Call) -> Response:
 
 def show_record(call: Call) -> Response:
     """``GET``: one audit record, its canonical bytes as they stand."""
-    number = call.arguments["number"]
+    wanted = call.arguments["number"]
     with call.service.database.read() as tx:
-        found = records.get(tx, int(number)) if _is_number(number) else None
+        found = records.get(tx, int(wanted)) if _is_number(wanted) else None
     if found is None:
-        raise ResourceUnknown(f"audit record {number[:20]}: not found")
+        raise ResourceUnknown(f"audit record {wanted[:20]}: not found")
     return Response(found.record, mimetype="application/json")
 
 
@@ -72,17 +76,39 @@ def audit_question(call: Call) -> Response:
 def explain(call: Call) -> Response:
     """``POST`` a list of candidates (``cvm.reference/1`` objects, may be empty): which input of the guest's launch is
     not that of ``?reference=``, or of the closest reference value."""
-    number = call.arguments["number"]
-    if not _is_number(number):
-        raise ResourceUnknown(f"decision {number[:20]}: not found")
+    decision = call.arguments["number"]
+    if not _is_number(decision):
+        raise ResourceUnknown(f"decision {decision[:20]}: not found")
     found = explain_refusal(
         call.service.database,
-        int(number),
+        int(decision),
         _candidates(call.body),
         reference=call.query.get("reference"),
         most=MAX_COMPARED,
     )
-    return json_response({"schema": "attest.reference.explain/1", **explained_json(int(number), found)})
+    return json_response({"schema": "attest.reference.explain/1", **explained_json(int(decision), found)})
+
+
+def prove(call: Call) -> Response:
+    """``GET``: the proof of a record under the newest checkpoint; ``?to=`` for a bundle of it and those up to there."""
+    first = call.arguments["number"]
+    if not _is_number(first):
+        raise ResourceUnknown(f"audit record {first[:20]}: not found")
+    return _file(proof_of(call.service.database, int(first), number(call, "to", digits=15)))
+
+
+def growth(call: Call) -> Response:
+    """``POST`` an older checkpoint: the proof that the newest one extends it."""
+    return _file(growth_since(call.service.database, call.body))
+
+
+def sign(call: Call) -> Response:
+    """``POST``: have a checkpoint signed that covers the ``size`` records of now; a moment later it is the newest."""
+    return json_response({"schema": "attest.log.asked/1", "size": ask_checkpoint(call.service)})
+
+
+def _file(data: bytes) -> Response:
+    return Response(data, content_type="application/octet-stream")
 
 
 def _candidates(body: bytes) -> list[ReferenceValue]:
@@ -110,5 +136,8 @@ AUDIT_ROUTES = (
     Route("POST", "/cvm/v0/decisions/<number>/explanation", Who.AUDITOR, explain, MAX_CANDIDATES_BYTES),
     Route("GET", "/cvm/v0/audit", Who.AUDITOR, list_records),
     Route("GET", "/cvm/v0/audit/<number>", Who.AUDITOR, show_record),
+    Route("GET", "/cvm/v0/audit/<number>/proof", Who.AUDITOR, prove),
     Route("GET", "/cvm/v0/audit-questions/<question>", Who.AUDITOR, audit_question),
+    Route("POST", f"{PREFIX}/checkpoint", Who.AUDITOR, sign),
+    Route("POST", f"{PREFIX}/growth", Who.AUDITOR, growth, MAX_NOTE),
 )

@@ -14,12 +14,12 @@ def flag(call: Call, name: str) -> bool:
     return value == "1"
 
 
-def number(call: Call, name: str) -> int | None:
-    """A number of at most seven digits; ``None`` where it is absent. Raises RequestMalformed."""
+def number(call: Call, name: str, digits: int = 7) -> int | None:
+    """A number of at most so many digits; ``None`` where it is absent. Raises RequestMalformed."""
     value = call.query.get(name)
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit() and len(value) < 8):
+    if not (value.isascii() and value.isdigit() and len(value) <= digits):
         raise RequestMalformed(f"{name}: got {value[:20]!r}, want a number")
     return int(value)
 

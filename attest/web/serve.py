@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from typing import NamedTuple
 
 from flask import Flask
 
+from attest.broker.bell import Bell
 from attest.broker.housekeeping import Housekeeper, keep_house
 from attest.broker.opening import open_service
 from attest.broker.service import Service
@@ -117,7 +119,7 @@ class _Plan:
     @classmethod
     def of(cls, settings: Settings, metrics: Metrics) -> _Plan:
         """Open and read everything. Raises what opening a service raises, TlsMisconfigured."""
-        service, server = open_service(settings), settings.server
+        service, server = open_service(settings, Bell()), settings.server
         guest_tls = server_context(server.certificate, server.key)
         admin_tls, authorities = _admin_tls(server)
         by_token = token_actor(server.oidc, server.trustee_admin)
@@ -296,4 +298,5 @@ def _look_at_pages(settings: DashboardSettings) -> None:
 def _keep_house(keeper: Housekeeper) -> None:
     """Ended by a signal's own action: whatever it does can be cut off anywhere."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    keep_house(keeper)
+    bell = keeper.service.bell
+    keep_house(keeper, wait=time.sleep if bell is None else bell.wait)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -16,6 +17,7 @@ from attest.audit.errors import AuditBroken, NoteMalformed
 from attest.audit.note import parse_note, verify_note
 from attest.audit.record import Actor
 from attest.broker import housekeeping
+from attest.broker.bell import PAUSE_SECONDS, Bell
 from attest.broker.housekeeping import Housekeeper, keep_house
 from attest.broker.opening import apply_policy_file, open_database, open_service
 from attest.broker.operations import By, add_reference
@@ -317,6 +319,30 @@ def test_what_fails_is_logged_and_tried_again(folder: Path, caplog: pytest.LogCa
         keep_house(keeper, lambda: NOW + len(slept) * timedelta(minutes=6), sleep)
     assert slept == [housekeeping.LOOK_SECONDS] * 2
     assert len([entry for entry in caplog.records if entry.levelname == "ERROR"]) == 2
+
+
+def test_who_asks_gets_a_checkpoint_at_once_whoever_holds_the_lease(folder: Path) -> None:
+    keeper = housekeeper(folder)
+    keeper.begin(NOW)
+    with keeper.service.database.write() as tx:
+        assert leases.take(tx, "checkpoint", "somebody", NOW, NOW + timedelta(days=1))
+    asked = iter((False, True))
+    with pytest.raises(StopIteration):
+        keep_house(keeper, lambda: NOW, lambda seconds: next(asked))
+    with keeper.service.database.read() as tx:
+        assert sized(keeper) == checkpoints.size_of_log(tx)
+
+
+def test_a_bell_that_rang_often_is_heard_once_and_not_again_at_once() -> None:
+    bell = Bell()
+    assert not bell.wait(0)
+    bell.ring()
+    bell.ring()
+    begun = time.monotonic()
+    assert (bell.wait(0), bell.wait(0)) == (True, False)
+    bell.ring()
+    assert bell.wait(0)
+    assert time.monotonic() - begun >= PAUSE_SECONDS
 
 
 def test_without_a_log_or_with_0_seconds_nothing_is_signed(folder: Path) -> None:

@@ -52,6 +52,33 @@ def over(served: Served, provider: FakeProvider, tmp_path: Path, role: str = "op
     ]
 
 
+def test_what_was_just_recorded_is_proved_under_a_checkpoint_signed_for_it(
+    served: Served, provider: FakeProvider, tmp_path: Path
+) -> None:
+    asks, public = over(served, provider, tmp_path, "audit"), str(served.folder / "log.pub")
+    old = tmp_path / "old"
+    old.write_text(attest_command("audit", "checkpoint", *asks).out)
+    assert attest_command("key", "generate", "default/new/root", *over(served, provider, tmp_path)).code == 0
+    newest = json.loads(attest_command("audit", "list", "--json", "--limit", "1", *asks).out)["records"][0]["number"]
+    for words, said in (
+        (("prove", str(newest)), f"record {newest} of localhost/audit"),
+        (("prove", f"1..{newest}"), f"{newest}"),
+        (("prove", "--all"), f"{newest}"),
+        (("growth", str(old)), f"{newest} records"),
+    ):
+        proof = tmp_path / "-".join(words).replace("/", "-")
+        done = attest_command("audit", *words, "-o", str(proof), *asks)
+        assert done.code == 0, done.err
+        checked = attest_command("audit", "verify", str(proof), "--log-key", public)
+        assert (checked.code, said in checked.out) == (0, True), checked
+    refused = attest_command("audit", "prove", f"{newest + 1}", "-o", str(tmp_path / "none"), *asks)
+    assert (refused.code, (tmp_path / "none").exists()) == (10, False)
+    many = attest_command("audit", "prove", "1..501", "-o", str(tmp_path / "none"), *asks)
+    assert (many.code, "a service proves 500 at once" in many.err) == (3, True)
+    old.write_text(old.read_text().replace("localhost/audit\n", "localhost/audit\n9", 1))
+    assert attest_command("audit", "growth", str(old), "-o", str(tmp_path / "none"), *asks).code == 3
+
+
 def test_keys_references_and_tokens_are_managed_over_the_service(
     served: Served, provider: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

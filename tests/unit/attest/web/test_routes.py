@@ -172,6 +172,9 @@ def test_what_auditors_may_use_is_this_and_only_reads() -> None:
         ("GET", "/metrics"),
         ("GET", "/cvm/v0/whoami"),
         ("GET", "/cvm/v0/log/checkpoint"),
+        ("POST", "/cvm/v0/log/checkpoint"),  # has one more signed, of what is there
+        ("POST", "/cvm/v0/log/growth"),
+        ("GET", "/cvm/v0/audit/<number>/proof"),
         ("GET", "/cvm/v0/log/tile/<path:tile>"),
         ("GET", "/cvm/v0/log/tile/entries/<path:tile>"),
     }
