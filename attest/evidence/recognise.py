@@ -93,6 +93,8 @@ def recognise(data: bytes) -> str:
 
 
 def _kind(data: bytes) -> str:
+    if not data:
+        raise EvidenceMalformed("evidence: empty, got 0 bytes")
     if data[:4] == MAGIC:
         return "azure-hcl"
     if data.lstrip()[:1] == b"{":
@@ -113,7 +115,7 @@ def _binary_kind(data: bytes) -> str:
             return "tdx-quote" if tee_type == TEE_TDX else "sgx-quote"
         if len(data) == REPORT_SIZE or struct.unpack_from("<I", data)[0] <= _LARGEST_REPORT_VERSION:
             return "snp-report" if len(data) <= REPORT_SIZE else "snp-extended-report"
-    raise EvidenceMalformed(f"evidence: {len(data)} bytes beginning {data[:8].hex() or 'nowhere'} are of no known kind")
+    raise EvidenceMalformed(f"evidence: {len(data)} bytes beginning {data[:8].hex()} are of no known kind")
 
 
 def parse_evidence(data: bytes) -> Evidence:

@@ -289,6 +289,11 @@ def test_what_is_no_evidence_is_said_to_be_none(data: bytes) -> None:
         parse_evidence(data)
 
 
+def test_an_empty_file_is_said_to_be_empty() -> None:
+    with pytest.raises(EvidenceMalformed, match=r"^evidence: empty"):
+        recognise(b"")
+
+
 @pytest.mark.parametrize("version", [6, 0x100, 0xFFFFFFFF])
 def test_a_report_of_a_version_nobody_knows_is_refused_by_its_version(version: int) -> None:
     with pytest.raises(EvidenceUnsupported, match=f"version at 0x0 is {version}"):
