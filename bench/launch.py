@@ -85,35 +85,50 @@ def _launch_row(folder: Path) -> dict[str, Any]:
 
 
 def _until_it_runs(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> float:
+    """Seconds until the first vCPU has used half a millisecond: more than a thread's start, less than any firmware."""
     start = time.perf_counter()
     child = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+    vcpu = ""
     try:
-        while not any(_executes(pid) for pid in (child.pid, *_children(child.pid))):
+        while not vcpu or int(_text(f"{vcpu}/schedstat").partition(" ")[0] or 0) < 500_000:
             if time.perf_counter() - start > 30 or child.poll() is not None:
                 raise RuntimeError(f"{command[0]} did not start QEMU")
             time.sleep(0.001)
+            vcpu = vcpu or _first_vcpu(child.pid)
         return time.perf_counter() - start
     finally:
         child.terminate()
         child.wait()
 
 
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
+def _first_vcpu(pid: int) -> str:
+    """The folder of its thread in /proc, of this process or a child. It is looked for a thousand times a second beside
+    what is measured: only a process with several threads, as QEMU is one, is looked into.
+    """
+    for process in (str(pid), *_text(f"/proc/{pid}/task/{pid}/children").split()):
+        tasks = f"/proc/{process}/task"
+        try:
+            threads = os.listdir(tasks)
+        except OSError:  # it has just ended
+            continue
+        for thread in threads if len(threads) > 1 else ():
+            if _text(f"{tasks}/{thread}/comm").startswith("CPU 0/"):
+                return f"{tasks}/{thread}"
+    return ""
 
 
-def _executes(pid: int) -> bool:
-    """Whether a vCPU's thread has used half a millisecond: more than its start, less than any firmware."""
+def _text(path: str) -> str:
+    """A small file of /proc; empty when its process is gone."""
     try:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            if (thread / "comm").read_text().startswith("CPU 0/"):
-                return int((thread / "schedstat").read_text().split()[0]) > 500_000
+        descriptor = os.open(path, os.O_RDONLY)
     except OSError:
-        return False
-    return False
+        return ""
+    try:
+        return os.read(descriptor, 4096).decode()
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
 
 
 def _plan_row(folder: Path) -> dict[str, Any]:
