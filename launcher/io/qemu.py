@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import select
+import time
+
 from launcher.core.names import QEMU_LOG, QMP_SOCKET, STATUS_SOCKET
 from launcher.core.text import safe_text
 from launcher.errors import QemuFailed
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
     from launcher.io.statedir import VmDir
 
 _PATIENCE = 60.0
+_GREETS_WITHIN = 20.0
+_LOOK_EVERY = 0.003
+"""Seconds; QEMU listens some 30 ms after its start."""
 
 
 class Qemu:
@@ -59,12 +66,12 @@ def start_qemu(
         raise QemuFailed(f"QEMU: {argv[0]}: {exc.strerror}") from None
     try:
         started(child.pid)
-        from launcher.io.qmp import QmpClosed, open_qmp  # while QEMU starts, on another processor
-        from launcher.io.sockets import connect_soon
-
-        monitor = connect_soon(vm.path, QMP_SOCKET, seconds=_PATIENCE, alive=lambda: child.poll() is None)
+        monitor = greeting_monitor(vm, child)
         if monitor is None:
             raise _did_not_start(child, vm)
+        from launcher.io.qmp import QmpClosed, open_qmp
+        from launcher.io.sockets import connect_soon
+
         try:
             qmp = open_qmp(monitor)
         except QmpClosed:
@@ -78,6 +85,27 @@ def start_qemu(
         end(child)
         raise
     return Qemu(child, qmp, status, steps)
+
+
+def greeting_monitor(vm: VmDir, child: Child) -> socket.socket | None:
+    """QEMU's monitor when it begins to speak, which is when the guest's processors run; ``None``: it did not open one.
+    Raises :class:`QemuFailed` for one that stays silent.
+
+    Until then the launcher sleeps: what the supervision loads would take a processor, and part of its speed where two
+    share a core, from the very start it waits for.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while not os.path.exists(vm.file(QMP_SOCKET)):
+        if child.poll() is not None or time.monotonic() > deadline:
+            return None
+        time.sleep(_LOOK_EVERY)
+    from launcher.io.sockets import connect_soon
+
+    monitor = connect_soon(vm.path, QMP_SOCKET, seconds=_PATIENCE, alive=lambda: child.poll() is None)
+    if monitor is not None and not select.select([monitor], (), (), _GREETS_WITHIN)[0]:
+        monitor.close()
+        raise QemuFailed(f"QMP: no greeting within {_GREETS_WITHIN:g} s")
+    return monitor
 
 
 def _did_not_start(child: Child, vm: VmDir) -> QemuFailed:

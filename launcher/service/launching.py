@@ -1,6 +1,6 @@
 """Use case *launch*: start everything in order, watch it, end everything, tell what happened.
 
-What only the running VM needs is imported after QEMU was started: then it starts meanwhile, on another processor.
+What only a running VM needs is imported when QEMU has greeted: by then it takes nothing from the guest's start.
 """
 
 from __future__ import annotations

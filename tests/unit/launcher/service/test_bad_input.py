@@ -43,6 +43,7 @@ def test_a_monitor_that_does_not_greet_is_told_and_its_qemu_is_ended(
     greeting: str, scene: Scene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("launcher.io.qmp._PATIENCE", 0.5)
+    monkeypatch.setattr("launcher.io.qemu._GREETS_WITHIN", 0.5)
     path = scene(["greet", greeting], ["hang"])
     code, _, err = launch(path, capsys)
     assert code in (5, 9)
