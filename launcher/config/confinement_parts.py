@@ -11,10 +11,8 @@ from policy.table import Table
 _MAX_UID = (1 << 31) - 1
 
 
-def isolation(table: Table | None) -> IsolationSettings:
+def isolation(table: Table) -> IsolationSettings:
     """``[isolation]``"""
-    if table is None:
-        return IsolationSettings()
     mode = table.choice("mode", ("auto", "strict", "off"), "auto") or "auto"
     text = table.value("user", str, "auto", want='"auto", "none" or a user number such as "64000"') or "auto"
     user: str | int = text
@@ -26,10 +24,8 @@ def isolation(table: Table | None) -> IsolationSettings:
     return IsolationSettings(mode, user)
 
 
-def limits(table: Table | None, memory: int) -> Limits:
+def limits(table: Table, memory: int) -> Limits:
     """``[limits]``; ``memory`` is the guest's, bytes: a limit below what it costs would kill QEMU while it boots."""
-    if table is None:
-        return Limits()
     sizes = {name: _size(table, name) for name in ("memory_min", "memory_low", "memory_high", "memory_max")}
     need = memory + overhead(memory)
     for name in ("memory_high", "memory_max"):

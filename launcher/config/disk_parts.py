@@ -5,11 +5,22 @@ from __future__ import annotations
 from launcher.config.disk_sources import network
 from launcher.config.paths import optional_path
 from launcher.config.throttle_parts import throttle
-from launcher.core.storage import AIO, BUSES, CACHES, FORMATS, IOTHREAD_BUSES, Backing, Network, Replicas, Throttle
-from launcher.core.vm import Disk, Verity
+from launcher.core.storage import (
+    AIO,
+    BUSES,
+    CACHES,
+    FORMATS,
+    IOTHREAD_BUSES,
+    KIND,
+    Backing,
+    Network,
+    Replicas,
+    Throttle,
+)
+from launcher.core.vm import Disk, Verity, VmConfig
 from policy.errors import MalformedInput
 from policy.late import fullmatch
-from policy.table import Table
+from policy.table import Problems, Table
 from policy.verity import MAX_BLOCKS, MIN_BLOCKS
 from policy.vocab import ResourcePath
 
@@ -174,3 +185,26 @@ def _consistent(table: Table, disk: Disk) -> None:
         table.problem("readonly", "QEMU's IDE disks can always be written, want another bus")
     if disk.bus == "sata" and disk.readonly:
         table.problem("readonly", "QEMU's SATA disks can always be written, want another bus")
+
+
+def check_disks(config: VmConfig, problems: Problems) -> None:
+    """Whether no serial and no source is there twice, and every group that is named is there."""
+    groups = {item.name for item in config.throttles}
+    names: dict[str, int] = {}
+    sources: dict[str, str] = {}
+    for number, disk in enumerate(config.disks):
+        if disk.name in names:
+            problems.add(f"$.disk[{number}].name", f"{disk.name!r} is also $.disk[{names[disk.name]}]'s, want it once")
+        names.setdefault(disk.name, number)
+        if disk.resource is not None and config.attestation is None:
+            problems.add(f"$.disk[{number}].encrypted", "needs an [attestation] table: nobody to ask for the key")
+        for copy, backing in enumerate(disk.copies):
+            where = f"$.disk[{number}]" if copy == 0 else f"$.disk[{number}].replica[{copy - 1}]"
+            key = "path" if backing.network is None else KIND[type(backing.network)]
+            if backing.shown in sources:
+                problems.add(f"{where}.{key}", f"{backing.shown!r} is also {sources[backing.shown]}'s, want it once")
+            sources.setdefault(backing.shown, where)
+        if isinstance(disk.throttle, str) and disk.throttle not in groups:
+            known = ", ".join(sorted(groups)) or "none"
+            text = f"no [[throttle]] is named {disk.throttle[:40]!r}; there are: {known}"
+            problems.add(f"$.disk[{number}].throttle_group", text)

@@ -9,10 +9,8 @@ MAX_OPERATORS = 8
 _KEY = "[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"
 
 
-def operators(table: Table | None) -> tuple[str, ...]:
+def operators(table: Table) -> tuple[str, ...]:
     """``[exec]``: base64url of raw Ed25519 public keys, as ``cvm exec --new-key`` prints them."""
-    if table is None:
-        return ()
     keys = table.strings("operators")
     for key in keys:
         if not fullmatch(_KEY, key):

@@ -54,10 +54,8 @@ def features(table: Table) -> tuple[str, ...]:
     return tuple(item for item in found if fullmatch(_FEATURE, item))
 
 
-def placement(table: Table | None, vcpus: int) -> Placement:
+def placement(table: Table, vcpus: int) -> Placement:
     """``[placement]``"""
-    if table is None:
-        return Placement()
     lists = table.strings("vcpus", ())
     for item in lists:
         _is_list(table, "vcpus", item)
@@ -80,10 +78,8 @@ def placement(table: Table | None, vcpus: int) -> Placement:
     return found
 
 
-def ram(table: Table | None, memory: int) -> Ram:
+def ram(table: Table, memory: int) -> Ram:
     """``[ram]``; ``memory``: what the guest starts with, bytes."""
-    if table is None:
-        return Ram()
     names = ("allow_double_memory", "prealloc", "merge", "balloon", "free_page_reporting")
     switches = {name: table.value(name, bool, default=False) or False for name in names}
     pages = _PAGES[table.choice("huge_pages", tuple(_PAGES), "none") or "none"]
@@ -123,8 +119,6 @@ def numa(tables: tuple[Table, ...]) -> tuple[NumaNode, ...]:
 
 def check_numa(config: VmConfig, problems: Problems) -> None:
     """Whether the nodes together are the VM."""
-    if not config.numa:
-        return
     total = sum(node.memory for node in config.numa)
     if total != config.memory:
         problems.add("$.numa", f"the nodes have {total >> 20} MiB together, want memory = {config.memory >> 20} MiB")
@@ -147,10 +141,8 @@ def _node(table: Table) -> NumaNode:
     return NumaNode(cpus, size, host)
 
 
-def devices(table: Table | None) -> Devices:
+def devices(table: Table) -> Devices:
     """``[devices]``"""
-    if table is None:
-        return Devices()
     found = Devices(
         rng=table.value("rng", bool, default=False) or False,
         usb_tablet=table.value("usb_tablet", bool, default=False) or False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from launcher.config.paths import optional_path
 from launcher.core.vm import InitDataSource, VmConfig
 from policy.errors import MalformedInput
+from policy.initdata import MAX_RESOURCES, is_name
 from policy.table import Problems, Table
 from policy.vocab import Platform, ResourcePath
 
@@ -12,12 +13,8 @@ _MEMBERS = ("vm", "service", "resources")
 _SNP = (Platform.SEV_SNP, Platform.EMULATED_SNP)
 
 
-def init_data(table: Table | None, vm: str) -> InitDataSource | None:
+def init_data(table: Table, vm: str) -> InitDataSource:
     """``[init_data]``; ``vm`` is what the text calls the VM unless the table says otherwise."""
-    if table is None:
-        return None
-    from policy.initdata import is_name  # only for who has such a table
-
     file = optional_path(table, "file")
     written = [name for name in _MEMBERS if table.has(name)]
     name = table.value("vm", str, vm) or ""
@@ -35,8 +32,6 @@ def init_data(table: Table | None, vm: str) -> InitDataSource | None:
 
 
 def _resources(table: Table, listed: tuple[str, ...]) -> tuple[str, ...]:
-    from policy.initdata import MAX_RESOURCES
-
     if len(listed) > MAX_RESOURCES:
         table.problem("resources", f"got {len(listed)}, want at most {MAX_RESOURCES}")
     try:
@@ -46,15 +41,13 @@ def _resources(table: Table, listed: tuple[str, ...]) -> tuple[str, ...]:
         return ()
 
 
-def check_init_data(config: VmConfig, problems: Problems) -> None:
+def check_init_data(config: VmConfig, init_data: InitDataSource, problems: Problems) -> None:
     """What the rest of the file must say with an ``[init_data]`` table."""
-    if config.init_data is None:
-        return
     if config.platform is Platform.NONE:
         problems.add("$.init_data", "nothing binds an ordinary VM to it; want a platform that measures")
     if config.attestation is None:
         problems.add("$.init_data", "needs an [attestation] table: nobody to show it to")
-    listed = config.init_data.resources
+    listed = init_data.resources
     if listed is not None:
         asked = (*(disk.resource for disk in config.disks), *(item.resource for item in config.guest.secrets))
         for path in dict.fromkeys(path for path in asked if path is not None and path not in listed):

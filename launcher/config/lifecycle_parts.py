@@ -8,11 +8,9 @@ from policy.table import Table
 _DAY = 86400
 
 
-def lifecycle(table: Table | None) -> Lifecycle:
+def lifecycle(table: Table) -> Lifecycle:
     """``[lifecycle]``"""
     default = Lifecycle()
-    if table is None:
-        return default
     settings = Lifecycle(
         restart=table.choice("restart", CHOICES, default.restart) or default.restart,
         backoff=_number(table, "backoff_seconds", default.backoff, 1, _DAY),

@@ -22,11 +22,11 @@ _BINARY = {"K": 1 << 10, "M": 1 << 20}
 
 
 def net(root: Table, tables: tuple[Table, ...], name: str) -> Net | None:
-    """``[[net]]``; ``name`` is the VM's, from which its MAC address follows."""
+    """``[[net]]``, at least one; ``name`` is the VM's, from which its MAC address follows."""
     if len(tables) > 1:
         root.problem("net", f"{len(tables)} networks, want at most one in this release")
     parsed = [_net(table, name) for table in tables]
-    return parsed[0] if parsed and parsed[0].kind != network.NONE else None
+    return None if parsed[0].kind == network.NONE else parsed[0]
 
 
 def _net(table: Table, name: str) -> Net:
@@ -175,10 +175,8 @@ def parse_rate(text: str) -> int | None:
     return bits if MIN_RATE <= bits <= MAX_RATE else None
 
 
-def vsock(table: Table | None) -> Vsock | None:
+def vsock(table: Table) -> Vsock:
     """``[vsock]``"""
-    if table is None:
-        return None
     cid = optional_number(table, "cid", network.FIRST_CID, network.LAST_CID)
     table.finish()
     return Vsock(cid)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from launcher.config import hardware_parts
-from launcher.config.disk_parts import resource as resource_of
-from launcher.config.guest_parts import swiotlb
 from launcher.config.paths import optional_path as _optional_path
 from launcher.config.paths import path as _path
 from launcher.core.vm import (
@@ -50,8 +47,10 @@ def cpu(table: Table | None, platform: Platform) -> Cpu:
         table.problem(
             "model", f'"{model}" makes the launch digest depend on the host, want a named model such as EPYC-v4'
         )
-    sockets, threads = hardware_parts.shape(table, count)
-    chosen = hardware_parts.features(table)
+    from launcher.config.hardware_parts import features, shape  # one vCPU has no shape
+
+    sockets, threads = shape(table, count)
+    chosen = features(table)
     table.finish()
     return Cpu(count, model, sockets, threads, chosen)
 
@@ -100,6 +99,8 @@ def guest(table: Table | None) -> Guest | None:
     """``[guest]``"""
     if table is None:
         return None
+    from launcher.config.guest_parts import swiotlb
+
     run = table.value("run", str) if table.has("run") else None
     if run is not None and (not fullmatch(_RUN, run) or any(set(part) == {"."} for part in run.split("/")[1:])):
         table.problem("run", f"got {run[:80]!r}, want an absolute path without '.' and '..'")
@@ -138,7 +139,9 @@ def _secret(table: Table) -> Secret:
     uid, gid = (table.value(key, int, default=0) or 0 for key in ("uid", "gid"))
     if not (0 <= uid < 10**9 and 0 <= gid < 10**9):
         table.problem("uid", "want user and group numbers from 0")
-    parsed = Secret(name, resource_of(table) or "", uid, gid, int(mode, 8))
+    from launcher.config.disk_parts import resource  # a key of a disk is named as a secret is
+
+    parsed = Secret(name, resource(table) or "", uid, gid, int(mode, 8))
     table.finish()
     return parsed
 

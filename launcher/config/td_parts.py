@@ -10,10 +10,8 @@ _SOCKET = r"unix:(/[^\0,]{1,106})|vsock:([0-9]{1,10}):([0-9]{1,5})"
 _NO_SOCKET = "none"
 
 
-def tdx(table: Table | None) -> TdxSettings | None:
+def tdx(table: Table) -> TdxSettings:
     """``[tdx]``"""
-    if table is None:
-        return None
     default = TdxSettings()
     switches = {name: table.value(name, bool, getattr(default, name)) or False for name in TD_SWITCHES}
     if not switches["sept_ve_disable"]:

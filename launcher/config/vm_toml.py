@@ -6,15 +6,9 @@ Schema 1. Paths stay as written; whoever opens them resolves them against the fi
 
 from __future__ import annotations
 
-from launcher.config import confinement_parts, exec_parts, hardware_parts, init_data_parts, net_parts, parts
-from launcher.config.disk_parts import disks
-from launcher.config.guest_parts import check_kernel_words
-from launcher.config.lifecycle_parts import lifecycle
+from launcher.config import parts, rare_tables
 from launcher.config.sizes import parse_size
-from launcher.config.td_parts import tdx
-from launcher.config.throttle_parts import shared_throttles
-from launcher.core.storage import KIND
-from launcher.core.vm import Boot, Guest, SnpSettings, TdxSettings, VmConfig
+from launcher.core.vm import Boot, Guest, SnpSettings, VmConfig
 from launcher.errors import VmConfigInvalid
 from policy.table import Problems, Table
 from policy.toml import TomlInvalid, strict_toml
@@ -34,7 +28,7 @@ def parse_vm(data: bytes, what: str) -> VmConfig:
     config = decode(root)
     if not problems.found:
         _cross_checks(config, problems)
-        hardware_parts.check_numa(config, problems)
+        rare_tables.check(config, problems)
     if problems.found:
         raise VmConfigInvalid(what, tuple(problems.found))
     return config
@@ -71,26 +65,26 @@ def decode(root: Table) -> VmConfig:
         accel=root.choice("accel", ("auto", "kvm", "tcg"), "auto") or "auto",
         cpu=cpu,
         boot=parts.boot(root.table("boot", required=False)) or Boot(),
-        disks=disks(root.tables("disk")),
-        throttles=shared_throttles(root.tables("throttle")),
-        net=net_parts.net(root, root.tables("net"), name),
+        disks=rare_tables.disks(root.tables("disk")),
+        throttles=rare_tables.throttles(root.tables("throttle")),
+        net=rare_tables.net(root, root.tables("net"), name),
         attestation=parts.attestation(root.table("attestation", required=False)),
         guest=parts.guest(root.table("guest", required=False)) or Guest(),
         snp=parts.snp(root.table("snp", required=False)) or SnpSettings(),
-        tdx=tdx(root.table("tdx", required=False)) or TdxSettings(),
-        init_data=init_data_parts.init_data(root.table("init_data", required=False), name),
+        tdx=rare_tables.tdx(root.table("tdx", required=False)),
+        init_data=rare_tables.init_data(root.table("init_data", required=False), name),
         emulator_state=parts.emulator(root.table("emulator", required=False)),
-        isolation=confinement_parts.isolation(root.table("isolation", required=False)),
-        limits=confinement_parts.limits(root.table("limits", required=False), memory),
-        lifecycle=lifecycle(root.table("lifecycle", required=False)),
-        operators=exec_parts.operators(root.table("exec", required=False)),
-        vsock=net_parts.vsock(root.table("vsock", required=False)),
-        placement=hardware_parts.placement(root.table("placement", required=False), cpu.vcpus),
-        ram=hardware_parts.ram(root.table("ram", required=False), memory),
-        numa=hardware_parts.numa(root.tables("numa")),
-        devices=hardware_parts.devices(root.table("devices", required=False)),
-        passthrough=hardware_parts.passthrough(root.tables("passthrough")),
-        shares=hardware_parts.shares(root.tables("share")),
+        isolation=rare_tables.isolation(root.table("isolation", required=False)),
+        limits=rare_tables.limits(root.table("limits", required=False), memory),
+        lifecycle=rare_tables.lifecycle(root.table("lifecycle", required=False)),
+        operators=rare_tables.operators(root.table("exec", required=False)),
+        vsock=rare_tables.vsock(root.table("vsock", required=False)),
+        placement=rare_tables.placement(root.table("placement", required=False), cpu.vcpus),
+        ram=rare_tables.ram(root.table("ram", required=False), memory),
+        numa=rare_tables.numa(root.tables("numa")),
+        devices=rare_tables.devices(root.table("devices", required=False)),
+        passthrough=rare_tables.passthrough(root.tables("passthrough")),
+        shares=rare_tables.shares(root.tables("share")),
     )
     root.finish()
     return config
@@ -121,7 +115,6 @@ def _cross_checks(config: VmConfig, problems: Problems) -> None:
     if config.light:
         _check_light(config, problems)
     _attestation_checks(config, problems)
-    init_data_parts.check_init_data(config, problems)
     roots = [number for number, disk in enumerate(config.disks) if disk.verity is not None]
     if config.guest.run is not None and not roots and not any(disk.resource for disk in config.disks):
         problems.add("$.guest.run", "names a program on the root or the first encrypted disk, but there is neither")
@@ -130,8 +123,6 @@ def _cross_checks(config: VmConfig, problems: Problems) -> None:
     if roots and boot.kernel is None:
         problems.add(f"$.disk[{roots[0]}].verity", "needs $.boot.kernel: the root hash is on its command line")
     _check_guest(config, problems)
-    check_kernel_words(config, problems)
-    _disks(config, problems)
 
 
 def _check_guest(config: VmConfig, problems: Problems) -> None:
@@ -152,29 +143,6 @@ def _check_light(config: VmConfig, problems: Problems) -> None:
         problems.add("$.boot.kernel", "missing: light = true starts a kernel without a boot loader")
     if config.boot.firmware != "auto":
         problems.add("$.boot.firmware", 'light = true brings its own (qboot), want "auto"')
-
-
-def _disks(config: VmConfig, problems: Problems) -> None:
-    """No serial and no source twice, and every group that is named is there."""
-    groups = {item.name for item in config.throttles}
-    names: dict[str, int] = {}
-    sources: dict[str, str] = {}
-    for number, disk in enumerate(config.disks):
-        if disk.name in names:
-            problems.add(f"$.disk[{number}].name", f"{disk.name!r} is also $.disk[{names[disk.name]}]'s, want it once")
-        names.setdefault(disk.name, number)
-        if disk.resource is not None and config.attestation is None:
-            problems.add(f"$.disk[{number}].encrypted", "needs an [attestation] table: nobody to ask for the key")
-        for copy, backing in enumerate(disk.copies):
-            where = f"$.disk[{number}]" if copy == 0 else f"$.disk[{number}].replica[{copy - 1}]"
-            key = "path" if backing.network is None else KIND[type(backing.network)]
-            if backing.shown in sources:
-                problems.add(f"{where}.{key}", f"{backing.shown!r} is also {sources[backing.shown]}'s, want it once")
-            sources.setdefault(backing.shown, where)
-        if isinstance(disk.throttle, str) and disk.throttle not in groups:
-            known = ", ".join(sorted(groups)) or "none"
-            text = f"no [[throttle]] is named {disk.throttle[:40]!r}; there are: {known}"
-            problems.add(f"$.disk[{number}].throttle_group", text)
 
 
 def _attestation_checks(config: VmConfig, problems: Problems) -> None:

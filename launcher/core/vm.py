@@ -9,10 +9,13 @@ from launcher.core.confinement_settings import IsolationSettings
 from launcher.core.hardware import Devices, NumaNode, Passthrough, Placement, Ram, Share
 from launcher.core.lifecycle import Lifecycle
 from launcher.core.limits import Limits
-from launcher.core.network import Net, Vsock
-from launcher.core.storage import Backing, Network, Replicas, Throttle
 from policy.named import NamedTuple
 from policy.vocab import Platform, ResourcePath
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.core.network import Net, Vsock
+    from launcher.core.storage import Backing, Network, Replicas, Throttle
 
 
 class Cpu(NamedTuple):
@@ -75,6 +78,8 @@ class Disk(NamedTuple):
     @property
     def copies(self) -> tuple[Backing, ...]:
         """The disk's own and its replicas."""
+        from launcher.core.storage import Backing  # a VM without disks is spared its import
+
         own = Backing(self.path, self.network, self.format)
         return (own,) if self.replicas is None else (own, *self.replicas.copies)
 
