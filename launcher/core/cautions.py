@@ -1,4 +1,4 @@
-"""What a plan allows and its owner should think about twice, beyond devices, disks and networks. Pure.
+"""What a plan allows and its owner should think about twice. Pure.
 
 Sources: Linux ``Documentation/admin-guide/sysctl/kernel.rst`` (numa_balancing), ``virt/kvm/guest_memfd.c`` (folios that
 cannot be migrated), ``Documentation/admin-guide/cgroup-v2.rst`` (cpu.idle).
@@ -9,6 +9,7 @@ from __future__ import annotations
 from launcher.core.caution import Caution
 from launcher.core.facts import FirmwareFacts, HostFacts
 from launcher.core.hardware import Placement
+from launcher.core.refusals import hardware_warnings
 from launcher.core.spec import VmSpec
 from launcher.core.vm import VmConfig
 from policy.vocab import Platform
@@ -33,12 +34,41 @@ LARGE = 8 << 30
 
 def cautions(config: VmConfig, host: HostFacts, spec: VmSpec, firmware: FirmwareFacts | None) -> Iterator[Caution]:
     """Of the VM that ``config`` became."""
+    yield from _guest_policy(config)
+    yield from _capacity(config, host)
+    if config.net is not None:
+        from launcher.core.network_words import network_warnings
+
+        yield from network_warnings(config, config.net)
+    yield from hardware_warnings(config)
+    if config.disks:
+        from launcher.core.storage_rules import storage_warnings
+
+        yield from storage_warnings(config)
     yield from _console(config, spec.cmdline)
     yield from _reports(config)
     yield from _quotes(config)
     yield from _balancing(config, host)
     yield from _limits(config, spec)
     yield from _acceptance(config, firmware)
+
+
+def _guest_policy(config: VmConfig) -> Iterator[Caution]:
+    if config.platform not in (Platform.SEV_SNP, Platform.EMULATED_SNP):
+        return
+    if config.snp.debug:
+        yield Caution("snp.debug", "snp.debug = true: the host can decrypt this guest's memory")
+    if config.snp.migrate_ma:
+        why = "snp.migrate_ma = true: a migration agent may move this guest to another machine"
+        yield Caution("snp.migration-agent", why)
+
+
+def _capacity(config: VmConfig, host: HostFacts) -> Iterator[Caution]:
+    if host.memory_available is not None and config.memory > host.memory_available:
+        why = f"memory: {config.memory >> 20} MiB asked for, {host.memory_available >> 20} MiB available on this host"
+        yield Caution("memory.short", why)
+    if config.cpu.vcpus > host.cpus:
+        yield Caution("cpu.overcommitted", f"cpu.count: {config.cpu.vcpus} vCPUs on {host.cpus} processors")
 
 
 def _acceptance(config: VmConfig, firmware: FirmwareFacts | None) -> Iterator[Caution]:

@@ -1,19 +1,22 @@
-"""The decisions of a plan in words: what was chosen and why, and what the owner should think about twice."""
+"""The decisions of a plan in words: what was chosen and why."""
 
 from __future__ import annotations
 
-from launcher.core.caution import Caution
-from launcher.core.facts import FirmwareFacts, HostFacts
+from launcher.core.facts import FirmwareFacts, QemuFacts
 from launcher.core.hardware_words import hardware_decisions
+from launcher.core.init_data import init_data_decisions
 from launcher.core.lifecycle import IN_PLACE, RELAUNCH, STOP
-from launcher.core.network_words import network_decisions, network_warnings
-from launcher.core.refusals import hardware_warnings
+from launcher.core.network_words import network_decisions
 from launcher.core.spec import VmSpec
-from launcher.core.storage_rules import storage_decisions, storage_warnings
+from launcher.core.storage_rules import storage_decisions
 from launcher.core.td import TD_PLATFORMS, td_decisions
 from launcher.core.vm import POLICY_SWITCHES, Disk, SnpSettings, VmConfig, guest_policy
 from policy.named import NamedTuple
 from policy.vocab import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.core.plan import LaunchPlan
 
 
 class Decision(NamedTuple):
@@ -40,60 +43,54 @@ _REBOOT = {
 _LIGHT = "qboot starts a kernel that the host unpacked (PVH): no UEFI, no option ROMs, nothing unpacked in the guest"
 
 
-def decide(
-    config: VmConfig,
-    host: HostFacts,
-    spec: VmSpec,
-    firmware: FirmwareFacts | None,
-    accel: tuple[str, str],
-) -> tuple[Decision, ...]:
-    """The choices of ``spec`` in the order a reader wants them."""
-    chosen = [
-        Decision("platform", config.platform.value, _PLATFORM.get(config.platform, _WRITTEN)),
-        Decision("accelerator", *accel),
-        Decision("machine", spec.machine_type, "versioned: the alias q35 would change with QEMU"),
-        Decision("cpu", f"{spec.vcpus} × {spec.cpu_model}", _cpu_reason(config)),
-        Decision("memory", f"{spec.memory >> 20} MiB", _WRITTEN),
-        Decision("firmware", *_firmware(firmware, spec)),
+def decisions(plan: LaunchPlan) -> tuple[Decision, ...]:
+    """Every choice of ``plan``, in the order a reader wants them."""
+    config, around, _, line, placed = plan.chosen
+    words = [*_machine(plan), ("qemu", *_which(around.qemu))]
+    if line is not None:
+        words += line.choices
+    if config.snp.id_block is not None:
+        words.append(("ID block", config.snp.id_block, "the chip refuses any other image or guest policy"))
+    words += (*init_data_decisions(config, around.init_data), *placed)
+    return tuple(Decision(*item) for item in words)
+
+
+def _machine(plan: LaunchPlan) -> list[tuple[str, str, str]]:
+    """The choices of ``plan.spec``."""
+    config, host, firmware, spec = plan.chosen.config, plan.chosen.around.host, plan.chosen.around.firmware, plan.spec
+    words = [
+        ("platform", config.platform.value, _PLATFORM.get(config.platform, _WRITTEN)),
+        ("accelerator", spec.accel, plan.chosen.accel_reason),
+        ("machine", spec.machine_type, "versioned: the alias q35 would change with QEMU"),
+        ("cpu", f"{spec.vcpus} × {spec.cpu_model}", _cpu_reason(config)),
+        ("memory", f"{spec.memory >> 20} MiB", _WRITTEN),
+        ("profile", "light", _LIGHT) if config.light else ("firmware", *_firmware(firmware, spec)),
     ]
-    if config.light:
-        chosen[-1] = Decision("profile", "light", _LIGHT)
     if config.platform is Platform.SEV_SNP:
         source = "CPUID 0x8000001F of this host" if host.c_bit is not None else "every EPYC's; this host did not say"
-        chosen.append(Decision("c-bit", str(spec.snp.c_bit if spec.snp else ""), source))
+        words.append(("c-bit", str(spec.snp.c_bit if spec.snp else ""), source))
     if config.platform in TD_PLATFORMS:
-        chosen += [Decision(*item) for item in td_decisions(config)]
+        words += td_decisions(config)
     elif config.platform is not Platform.NONE:
-        chosen.append(Decision("guest policy", f"{guest_policy(config.snp):#x}", _policy_reason(config.snp)))
+        words.append(("guest policy", f"{guest_policy(config.snp):#x}", _policy_reason(config.snp)))
     if spec.hash_table_gpa is not None:
         where = f"{spec.hash_table_gpa:#x}"
-        chosen.append(Decision("boot hash table", where, "address in the firmware's footer; the firmware enforces it"))
-    chosen += [Decision(f"disk {disk.name}", disk.copies[0].shown, _disk_reason(disk)) for disk in config.disks]
-    chosen += [Decision(*item) for item in storage_decisions(config)]
+        words.append(("boot hash table", where, "address in the firmware's footer; the firmware enforces it"))
+    words += [(f"disk {disk.name}", disk.copies[0].shown, _disk_reason(disk)) for disk in config.disks]
+    words += storage_decisions(config)
     if config.lifecycle.on_reboot != STOP:
-        chosen.append(Decision("reboot", config.lifecycle.on_reboot, _REBOOT[config.lifecycle.on_reboot]))
+        words.append(("reboot", config.lifecycle.on_reboot, _REBOOT[config.lifecycle.on_reboot]))
+    return [*words, *hardware_decisions(config), *network_decisions(config, spec)]
+
+
+def _which(qemu: QemuFacts) -> tuple[str, str]:
+    can = qemu.can
+    if qemu.source == "shipped":
+        return f"{can.version_text} (not here)", f"options by what this release knows of it: {can.source}"
     return (
-        *chosen,
-        *(Decision(*item) for item in hardware_decisions(config)),
-        *(Decision(*item) for item in network_decisions(config, spec)),
+        f"{qemu.version_text} ({qemu.source})",
+        f"options by the {len(can.features)} features it reports: {can.source}",
     )
-
-
-def warnings(config: VmConfig, host: HostFacts) -> tuple[Caution, ...]:
-    """What is allowed but deserves a second look."""
-    found = []
-    snp = config.platform in (Platform.SEV_SNP, Platform.EMULATED_SNP)
-    if config.snp.debug and snp:
-        found.append(Caution("snp.debug", "snp.debug = true: the host can decrypt this guest's memory"))
-    if config.snp.migrate_ma and snp:
-        why = "snp.migrate_ma = true: a migration agent may move this guest to another machine"
-        found.append(Caution("snp.migration-agent", why))
-    if host.memory_available is not None and config.memory > host.memory_available:
-        why = f"memory: {config.memory >> 20} MiB asked for, {host.memory_available >> 20} MiB available on this host"
-        found.append(Caution("memory.short", why))
-    if config.cpu.vcpus > host.cpus:
-        found.append(Caution("cpu.overcommitted", f"cpu.count: {config.cpu.vcpus} vCPUs on {host.cpus} processors"))
-    return (*found, *network_warnings(config), *hardware_warnings(config), *storage_warnings(config))
 
 
 def _cpu_reason(config: VmConfig) -> str:

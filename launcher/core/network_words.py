@@ -53,11 +53,8 @@ def _rate(rate: Rate) -> str:
     return f"{rate.bits / 1e6:g} Mbit/s, bursts of {rate.burst >> 10} KiB"
 
 
-def network_warnings(config: VmConfig) -> list[Caution]:
+def network_warnings(config: VmConfig, net: Net) -> list[Caution]:
     """What is allowed all the same."""
-    net = config.net
-    if net is None:
-        return []
     found = [
         Caution("net.forward-open", f"net.forward: port {item.host_port} is open to the network on {item.host}")
         for item in net.forward

@@ -11,12 +11,10 @@ from policy.vocab import Platform
 
 
 def resolve(
-    config: VmConfig, host: HostTopology | None, taken: frozenset[int]
+    config: VmConfig, host: HostTopology, taken: frozenset[int]
 ) -> tuple[Placement, tuple[tuple[str, str, str], ...], tuple[Caution, ...]]:
     """(placement, decisions, warnings). ``taken``: processors other VMs' vCPUs are pinned to."""
     placement = config.placement
-    if host is None or placement == Placement():
-        return placement, (), ()
     warnings: list[Caution] = []
     why = "the VM file says so"
     if placement.auto:

@@ -6,29 +6,24 @@ listed in ``blockers``; what no host could run raises :class:`PlanRefused`.
 
 from __future__ import annotations
 
-from launcher.core import decisions
 from launcher.core.argv import qemu_options
 from launcher.core.argv.storage_daemon import daemon_options
 from launcher.core.capability import Finding, blockers, findings, qemu_lacks, smt_agrees, td_tools, tpm_tool
 from launcher.core.caution import Caution
 from launcher.core.cautions import cautions
 from launcher.core.cmdline import CommandLine, compose
-from launcher.core.decisions import Decision
 from launcher.core.facts import FirmwareFacts, HostFacts, QemuFacts
 from launcher.core.hardware import Placement
-from launcher.core.init_data import init_data_decisions
 from launcher.core.inputs import measure_inputs
 from launcher.core.lifecycle import IN_PLACE
 from launcher.core.measurement import MeasureInputs
 from launcher.core.network import first_cid
-from launcher.core.placing import resolve
 from launcher.core.qemu_features import Capabilities
 from launcher.core.refusals import refuse_options
 from launcher.core.spec import IdBlockFiles, LightFiles, SnpLaunch, VmSpec
 from launcher.core.storage_rules import refuse_storage, storage_tools
 from launcher.core.td import TD_PLATFORMS, refuse_td
 from launcher.core.timeouts import Budget, budget
-from launcher.core.topology import HostTopology
 from launcher.core.vm import TdxSettings, VmConfig, guest_policy
 from launcher.errors import PlanRefused
 from policy.named import NamedTuple
@@ -36,6 +31,8 @@ from policy.vocab import Platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from launcher.core.decisions import Decision
+    from launcher.core.topology import HostTopology
     from policy.initdata import InitDataText
 
 _HARDWARE = {Platform.SEV_SNP: ("SEV-SNP", "emulated-snp"), Platform.TDX: ("TDX", "emulated-tdx")}
@@ -56,39 +53,6 @@ class TdEmulatorPlan(NamedTuple):
 
     state: str
     settings: TdxSettings
-
-
-class LaunchPlan(NamedTuple):
-    """Everything ``cvm launch`` will do. ``options`` follow ``qemu.argv``; QEMU runs inside the VM's state folder.
-
-    What is measured: ``measure`` of an SEV-SNP launch, ``spec`` itself of a TD.
-    """
-
-    spec: VmSpec
-    qemu: QemuFacts
-    options: tuple[str, ...]
-    decisions: tuple[Decision, ...]
-    warnings: tuple[Caution, ...]
-    blockers: tuple[Finding, ...]
-    budget: Budget
-    measure: MeasureInputs | None
-    emulator: EmulatorPlan | None
-    attests: bool
-    td_emulator: TdEmulatorPlan | None = None
-    placement: Placement = Placement()
-    storage_options: tuple[str, ...] = ()
-    """Of the storage daemon; empty when no disk is on a network."""
-    init_data: InitDataText | None = None
-
-    @property
-    def storage_argv(self) -> tuple[str, ...]:
-        """The storage daemon's whole command."""
-        return (*self.qemu.program("qemu-storage-daemon"), *self.storage_options)
-
-    @property
-    def argv(self) -> tuple[str, ...]:
-        """The whole command."""
-        return (*self.qemu.argv, *self.options)
 
 
 class Surroundings(NamedTuple):
@@ -115,6 +79,58 @@ class Surroundings(NamedTuple):
     init_data: InitDataText | None = None
 
 
+class Chosen(NamedTuple):
+    """What the decisions of a plan are told from, besides its ``spec``: the file and what is around it, why this
+    accelerator, the words of the command line and of the placement.
+    """
+
+    config: VmConfig
+    around: Surroundings
+    accel_reason: str
+    line: CommandLine | None
+    placed: tuple[tuple[str, str, str], ...]
+
+
+class LaunchPlan(NamedTuple):
+    """Everything ``cvm launch`` will do. ``options`` follow ``qemu.argv``; QEMU runs inside the VM's state folder.
+
+    What is measured: ``measure`` of an SEV-SNP launch, ``spec`` itself of a TD.
+    """
+
+    spec: VmSpec
+    qemu: QemuFacts
+    options: tuple[str, ...]
+    chosen: Chosen
+    warnings: tuple[Caution, ...]
+    blockers: tuple[Finding, ...]
+    budget: Budget
+    measure: MeasureInputs | None
+    emulator: EmulatorPlan | None
+    attests: bool
+    td_emulator: TdEmulatorPlan | None = None
+    placement: Placement = Placement()
+    storage_options: tuple[str, ...] = ()
+    """Of the storage daemon; empty when no disk is on a network."""
+    init_data: InitDataText | None = None
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Every choice with its reason, put into words when somebody asks: QEMU needs none to start."""
+        from launcher.core.decisions import decisions
+
+        return decisions(self)
+
+    @property
+    def storage_argv(self) -> tuple[str, ...]:
+        """The storage daemon's whole command."""
+        return (*self.qemu.program("qemu-storage-daemon"), *self.storage_options)
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The whole command."""
+        return (*self.qemu.argv, *self.options)
+
+
 def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
     """Decide everything. Paths in ``config`` are absolute already."""
     _refuse(config, around)
@@ -124,21 +140,13 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
     line = compose(config, around.ca_der) if config.boot.kernel is not None else None
     spec = _spec(config, around, accel, line)
     td = config.platform in TD_PLATFORMS
-    chosen = decisions.decide(config, around.host, spec, firmware, (accel, accel_reason))
-    chosen += (Decision("qemu", *_which(around.qemu)),)
-    if line is not None:
-        chosen += tuple(Decision(*choice) for choice in line.choices)
-    if config.snp.id_block is not None:
-        chosen += (Decision("ID block", config.snp.id_block, "the chip refuses any other image or guest policy"),)
-    chosen += tuple(Decision(*choice) for choice in init_data_decisions(config, around.init_data))
-    placement, where, doubts = resolve(config, around.topology, around.taken)
-    chosen += tuple(Decision(*choice) for choice in where)
+    placement, placed, doubts = _placement(config, around)
     return LaunchPlan(
         spec=spec,
         qemu=around.qemu,
         options=qemu_options(spec),
-        decisions=chosen,
-        warnings=(*decisions.warnings(config, around.host), *cautions(config, around.host, spec, firmware), *doubts),
+        chosen=Chosen(config, around, accel_reason, line, placed),
+        warnings=(*cautions(config, around.host, spec, firmware), *doubts),
         blockers=blockers(
             (
                 *findings(around.host, around.qemu, firmware),
@@ -167,14 +175,15 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
     )
 
 
-def _which(qemu: QemuFacts) -> tuple[str, str]:
-    can = qemu.can
-    if qemu.source == "shipped":
-        return f"{can.version_text} (not here)", f"options by what this release knows of it: {can.source}"
-    return (
-        f"{qemu.version_text} ({qemu.source})",
-        f"options by the {len(can.features)} features it reports: {can.source}",
-    )
+def _placement(
+    config: VmConfig, around: Surroundings
+) -> tuple[Placement, tuple[tuple[str, str, str], ...], tuple[Caution, ...]]:
+    """(placement, decisions, warnings)."""
+    if around.topology is None:
+        return config.placement, (), ()
+    from launcher.core.placing import resolve  # few VMs have a place of their own
+
+    return resolve(config, around.topology, around.taken)
 
 
 def _refuse(config: VmConfig, around: Surroundings) -> None:

@@ -155,8 +155,7 @@ class VmDir:
 
     def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Replace a file in one step (0600): a reader sees the old or the new content, a crash leaves one of them.
-        Without ``durable`` a crash of the machine may leave neither, until :meth:`sync`: waiting for the disk takes
-        milliseconds.
+        Without ``durable`` a crash of the machine may leave neither: waiting for the disk takes milliseconds.
         """
         fresh = self.file(f".{name}.{os.getpid()}")
         try:
@@ -172,14 +171,6 @@ class VmDir:
             os.rename(fresh, self.file(name))
         except OSError as exc:
             raise StateUnusable(f"{self.file(name)}: {exc.strerror}") from None
-
-    def sync(self, *names: str) -> None:
-        """What was written without ``durable`` is on disk when this returns."""
-        for name in names:
-            try:
-                sync(self.file(name))
-            except OSError as exc:
-                raise StateUnusable(f"{self.file(name)}: {exc.strerror}") from None
 
     def write_json(self, name: str, document: Mapping[str, object], *, durable: bool = True) -> None:
         """Replace a JSON file in one step."""

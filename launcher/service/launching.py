@@ -146,7 +146,7 @@ def _record(prepared: Prepared, vm: VmDir, path: str, options: LaunchOptions) ->
     plan = prepared.plan
     budget = plan.budget if options.timeout is None else Budget(options.timeout, options.timeout)
     record = Record(vm, os.path.abspath(path), prepared, Progress(Kind(plan.attests, budget)), options.say)
-    record.save(durable=False)  # the ledger waits for the disk; this does when QEMU runs
+    record.announce()
     return record
 
 

@@ -59,9 +59,11 @@ class Record:
         self.exit: int | None = None
         self.waiting = ""
         """Why it is not up although its launcher lives: it will be started again."""
-        # Of use only while this machine lives, until QEMU runs: started() waits for the disk.
-        vm.write(names.LAUNCHER_PID, f"{os.getpid()}\n".encode("ascii"), durable=False)
-        vm.write_json(names.VM_FILE, self._vm_document(), durable=False)
+
+    def announce(self) -> None:
+        """Who is at work, before QEMU is started: of use only while this machine lives, so it waits for no disk."""
+        self.vm.write(names.LAUNCHER_PID, f"{os.getpid()}\n".encode("ascii"), durable=False)
+        self.vm.write_json(names.STATE_FILE, self._state_document(), durable=False)
 
     def begin(self) -> None:
         """QEMU is about to be started: its clock starts."""
@@ -82,7 +84,7 @@ class Record:
         self._qemu = identity(qemu)
         self._emulator = None if emulator is None else identity(emulator)
         self._saved = ()
-        self.vm.sync(names.LAUNCHER_PID, names.VM_FILE)
+        self._describe()
         self.save()
 
     def _noted(self, seen: Seen) -> None:
@@ -112,16 +114,21 @@ class Record:
             progress.code = exc.code if isinstance(exc, CvmError) else "bug"
             progress.reason = exc.message if isinstance(exc, CvmError) else f"{type(exc).__name__}: {exc}"
         self.save()
+        if self._qemu is None:
+            self._describe()  # what would have run
 
-    def save(self, *, durable: bool = True) -> None:
+    def _describe(self) -> None:
+        self.vm.write_json(names.VM_FILE, self._vm_document())
+
+    def save(self) -> None:
         """Write both files if anything changed since the last time."""
         progress = self.progress
         seen = (progress.state, progress.reason, len(progress.events))
         current = (*seen, self.since, self.launch_digest, self.paused, self.waiting)
         if current == self._saved:
             return
-        self.vm.write_json(names.STATE_FILE, self._state_document(), durable=durable)
-        self.vm.write_json(names.RESULT_FILE, self.document(), durable=durable)
+        self.vm.write_json(names.STATE_FILE, self._state_document())
+        self.vm.write_json(names.RESULT_FILE, self.document())
         self._saved = current
 
     @property

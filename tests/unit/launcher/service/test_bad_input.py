@@ -49,6 +49,7 @@ def test_a_monitor_that_does_not_greet_is_told_and_its_qemu_is_ended(
     assert code in (5, 9)
     assert "QMP" in err and "Traceback" not in err
     assert recorded(path)["state"] == "failed"
+    assert (state_folder(path) / "vm.json").exists(), "what would have run"
     assert nothing_left(path)
 
 
