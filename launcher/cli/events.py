@@ -12,7 +12,7 @@ from typing import Any
 
 from launcher.cli.logs import since_argument
 from launcher.core.text import safe_text
-from launcher.io.event_log import EventReader
+from launcher.io.event_reader import EventReader
 from launcher.io.statedir import VmDir, existing, state_root, vm_names
 
 DESCRIPTION = """Show what happened to VMs, to all or to those named: launches and their ends, restarts and reboots,

@@ -49,6 +49,15 @@ class HostFacts(NamedTuple):
     numa_balancing: str | None = None
 
 
+TOOLS = ("qemu-img", "qemu-storage-daemon")
+MODULES = ("iscsi", "nfs", "rbd")
+"""Sources of disks whose driver is a module of its own (Debian's qemu-block-extra)."""
+VIRTIOFSD, VIRTIOFSD_PATH = "virtiofsd", "../libexec/virtiofsd"
+"""The daemon of shared folders; from the folder of QEMU's binary."""
+EXTRAS = (*TOOLS, *MODULES, VIRTIOFSD)
+"""What may be beside a QEMU, or be missing."""
+
+
 class QemuFacts(NamedTuple):
     """The QEMU to start: ``(*argv, *options)`` with ``env`` added. ``source`` is ``system``, ``cache``, or ``shipped``
     for one that is not here. ``can``: what it said it can do. ``extras``: which of QEMU's tools (``qemu-img``) and

@@ -7,7 +7,6 @@ listed in ``blockers``; what no host could run raises :class:`PlanRefused`.
 from __future__ import annotations
 
 from launcher.core.argv import qemu_options
-from launcher.core.argv.storage_daemon import daemon_options
 from launcher.core.capability import Finding, blockers, findings, qemu_lacks, smt_agrees, td_tools, tpm_tool
 from launcher.core.caution import Caution
 from launcher.core.cautions import cautions
@@ -19,10 +18,9 @@ from launcher.core.lifecycle import IN_PLACE
 from launcher.core.measurement import MeasureInputs
 from launcher.core.network import first_cid
 from launcher.core.qemu_features import Capabilities
-from launcher.core.refusals import refuse_options
+from launcher.core.refusals import refuse_options, refuse_platform
 from launcher.core.spec import IdBlockFiles, LightFiles, SnpLaunch, VmSpec
-from launcher.core.storage_rules import refuse_storage, storage_tools
-from launcher.core.td import TD_PLATFORMS, refuse_td
+from launcher.core.td import TD_PLATFORMS
 from launcher.core.timeouts import Budget, budget
 from launcher.core.vm import TdxSettings, VmConfig, guest_policy
 from launcher.errors import PlanRefused
@@ -134,13 +132,13 @@ class LaunchPlan(NamedTuple):
 def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
     """Decide everything. Paths in ``config`` are absolute already."""
     _refuse(config, around)
-    refuse_storage(config)
     firmware = around.firmware
     accel, accel_reason = _accelerator(config, around.host)
     line = compose(config, around.ca_der) if config.boot.kernel is not None else None
     spec = _spec(config, around, accel, line)
     td = config.platform in TD_PLATFORMS
     placement, placed, doubts = _placement(config, around)
+    tools, storage_options = _storage(config, around.qemu, spec)
     return LaunchPlan(
         spec=spec,
         qemu=around.qemu,
@@ -153,7 +151,7 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
                 *td_tools(firmware, swtpm=around.swtpm),
                 *smt_agrees(around.host, allowed=config.snp.smt),
                 *tpm_tool(wanted=config.devices.tpm, there=around.swtpm),
-                *storage_tools(config, around.qemu),
+                *tools,
                 *qemu_lacks(config, around.qemu),
             ),
             config.platform,
@@ -170,7 +168,7 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
         attests=config.attestation is not None,
         td_emulator=_td_emulator(config, around.chip_state),
         placement=placement,
-        storage_options=daemon_options(spec),
+        storage_options=storage_options,
         init_data=around.init_data,
     )
 
@@ -188,36 +186,21 @@ def _placement(
 
 def _refuse(config: VmConfig, around: Surroundings) -> None:
     refuse_options(config, around.qemu)
-    if config.platform is Platform.NONE:
-        return
-    if config.platform in TD_PLATFORMS:
-        refuse_td(config, around.firmware, kernel_signed=around.kernel_signed)
-        return
-    firmware = around.firmware
-    if firmware is None or not firmware.measures_kernel:
-        path = "none found" if firmware is None else firmware.path
-        raise PlanRefused(
-            f"firmware: {path}: no measured section for the boot hash table, so a kernel cannot be measured",
-            code="firmware.no-hash-table",
-            hint='use OVMF.amdsev.fd (firmware = "auto" finds it)',
-        )
-    if config.platform is Platform.EMULATED_SNP and config.snp.id_block is not None:
-        raise PlanRefused(
-            "snp.id_block: the emulated chip checks no ID block",
-            code="snp.id-block-emulated",
-            hint='use platform = "sev-snp"',
-        )
-    if config.platform is Platform.EMULATED_SNP and config.snp.vcek_disabled:
-        raise PlanRefused(
-            "snp.vcek_disabled: the emulated chip signs with a VCEK only",
-            code="snp.vcek-emulated",
-            hint='use platform = "sev-snp"',
-        )
-    if config.platform is Platform.EMULATED_SNP and config.snp.guest_features != 1:
-        raise PlanRefused(
-            f"snp.guest_features: {config.snp.guest_features:#x}: the emulated chip starts vCPUs with 0x1 only",
-            code="snp.guest-features-emulated",
-        )
+    refuse_platform(config, around.firmware, kernel_signed=around.kernel_signed)
+    if config.disks:
+        from launcher.core.storage_rules import refuse_storage
+
+        refuse_storage(config)
+
+
+def _storage(config: VmConfig, qemu: QemuFacts, spec: VmSpec) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """What disks and shared folders need beside QEMU, and the storage daemon's options."""
+    if not config.disks and not config.shares:
+        return (), ()
+    from launcher.core.argv.storage_daemon import daemon_options
+    from launcher.core.storage_rules import storage_tools
+
+    return storage_tools(config, qemu), daemon_options(spec)
 
 
 def _accelerator(config: VmConfig, host: HostFacts) -> tuple[str, str]:

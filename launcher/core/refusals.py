@@ -1,6 +1,7 @@
-"""Options that an ordinary VM may have and a confidential one may not: each with a stable id and the reason.
+"""What no host could run: options that only an ordinary VM may have, each with a stable id and the reason, and launches
+that their firmware or platform cannot do.
 
-All are found at once. Emulated platforms are held to the rules of the hardware they stand for.
+All options are found at once. Emulated platforms are held to the rules of the hardware they stand for.
 Sources: QEMU 11.1 ``hw/core/machine.c``, ``backends/hostmem.c``, ``target/i386/kvm/tdx.c``; Linux 7.1
 ``virt/kvm/guest_memfd.c``; QEMU's "VFIO device assignment" and "IOMMUFD" documents.
 """
@@ -8,11 +9,11 @@ Sources: QEMU 11.1 ``hw/core/machine.c``, ``backends/hostmem.c``, ``target/i386/
 from __future__ import annotations
 
 from launcher.core.caution import Caution
-from launcher.core.facts import QemuFacts
+from launcher.core.facts import FirmwareFacts, QemuFacts
 from launcher.core.hardware import GROUP
 from launcher.core.lifecycle import IN_PLACE
 from launcher.core.qemu_features import FOLLOWS_CONVERSIONS, PROTECTED_RESET
-from launcher.core.td import TD_PLATFORMS
+from launcher.core.td import TD_PLATFORMS, refuse_td
 from launcher.core.vm import VmConfig
 from launcher.errors import PlanRefused
 from policy.named import NamedTuple
@@ -143,6 +144,39 @@ def _passed(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:
         why = "an emulated platform encrypts nothing, so a device in it proves nothing"
         found.append(Refusal("passthrough.emulated", "passthrough", why))
     return tuple(found)
+
+
+def refuse_platform(config: VmConfig, firmware: FirmwareFacts | None, *, kernel_signed: bool) -> None:
+    """Raise :class:`PlanRefused` where file or firmware lack what a launch of this platform needs on every host."""
+    if config.platform is Platform.NONE:
+        return
+    if config.platform in TD_PLATFORMS:
+        refuse_td(config, firmware, kernel_signed=kernel_signed)
+        return
+    if firmware is None or not firmware.measures_kernel:
+        path = "none found" if firmware is None else firmware.path
+        raise PlanRefused(
+            f"firmware: {path}: no measured section for the boot hash table, so a kernel cannot be measured",
+            code="firmware.no-hash-table",
+            hint='use OVMF.amdsev.fd (firmware = "auto" finds it)',
+        )
+    if config.platform is Platform.EMULATED_SNP and config.snp.id_block is not None:
+        raise PlanRefused(
+            "snp.id_block: the emulated chip checks no ID block",
+            code="snp.id-block-emulated",
+            hint='use platform = "sev-snp"',
+        )
+    if config.platform is Platform.EMULATED_SNP and config.snp.vcek_disabled:
+        raise PlanRefused(
+            "snp.vcek_disabled: the emulated chip signs with a VCEK only",
+            code="snp.vcek-emulated",
+            hint='use platform = "sev-snp"',
+        )
+    if config.platform is Platform.EMULATED_SNP and config.snp.guest_features != 1:
+        raise PlanRefused(
+            f"snp.guest_features: {config.snp.guest_features:#x}: the emulated chip starts vCPUs with 0x1 only",
+            code="snp.guest-features-emulated",
+        )
 
 
 def hardware_warnings(config: VmConfig) -> list[Caution]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from launcher.core.argv.disks import IDE_PORTS, SATA_PORTS
 from launcher.core.capability import FAIL, OK, WARN, Finding
 from launcher.core.caution import Caution
-from launcher.core.facts import QemuFacts
+from launcher.core.facts import EXTRAS, MODULES, VIRTIOFSD, QemuFacts
 from launcher.core.storage import KIND, Backing, IscsiSource, NbdSource, NfsSource, RbdSource, Throttle, describe
 from launcher.core.td import TD_PLATFORMS
 from launcher.core.vm import Disk, VmConfig
@@ -19,12 +19,6 @@ from launcher.errors import PlanRefused
 from policy.vocab import Platform
 
 EMULATED_BUSES = ("nvme", "sata", "ide")
-MODULES = ("iscsi", "nfs", "rbd")
-"""Sources whose driver is a module of its own (Debian's qemu-block-extra)."""
-TOOLS = ("qemu-img", "qemu-storage-daemon")
-VIRTIOFSD = "virtiofsd"
-EXTRAS = (*TOOLS, *MODULES, VIRTIOFSD)
-"""What may be beside a QEMU, or be missing."""
 _NO_CRYPTO = "travels unencrypted and unauthenticated: whoever is on the way can read and change it"
 
 

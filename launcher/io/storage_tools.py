@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 
-from launcher.core.confinement import VIRTIOFSD_PATH
-from launcher.core.storage_rules import MODULES, TOOLS, VIRTIOFSD
+from launcher.core.facts import MODULES, TOOLS, VIRTIOFSD, VIRTIOFSD_PATH
 from launcher.io.toolchain import Toolchain
 
 _SYSTEM_MODULES = "/usr/lib/x86_64-linux-gnu/qemu"
 
 
 def qemu_extras(tools: Toolchain) -> frozenset[str]:
-    """Those of `launcher.core.storage_rules.EXTRAS` that are there."""
+    """Those of `launcher.core.facts.EXTRAS` that are there."""
     binaries = os.path.dirname(tools.binary)
     modules = tools.env.get("QEMU_MODULE_DIR", _SYSTEM_MODULES)
     found = [name for name in TOOLS if os.path.exists(f"{binaries}/{name}")]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-SUFFIX = ".times"
+from launcher.core.names import TIMES
+
 MAX_INDEX = 4 << 20
 """Bytes; some two days of output in every single second. What comes after counts as of the last mark."""
 
@@ -19,7 +20,7 @@ class TimeIndex:
     __slots__ = ("_last", "_path")
 
     def __init__(self, path: str) -> None:
-        self._path = path + SUFFIX
+        self._path = path + TIMES
         self._last = 0.0
 
     def mark(self, offset: int, now: float) -> None:
@@ -42,7 +43,7 @@ class TimeIndex:
     def rotate(self) -> None:
         """The log became ``LOG.1``; its marks follow it."""
         try:
-            os.rename(self._path, f"{self._path.removesuffix(SUFFIX)}.1{SUFFIX}")
+            os.rename(self._path, f"{self._path.removesuffix(TIMES)}.1{TIMES}")
         except OSError:
             return
 
@@ -50,7 +51,7 @@ class TimeIndex:
 def offset_at(log: str, when: float) -> int:
     """How many bytes ``log`` had at ``when``, rounded down to the last mark; 0 when none is so old."""
     try:
-        with open(log + SUFFIX, "rb") as file:  # noqa: PTH123
+        with open(log + TIMES, "rb") as file:  # noqa: PTH123
             data = file.read(MAX_INDEX + 64)
     except OSError:
         return 0

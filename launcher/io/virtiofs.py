@@ -14,10 +14,10 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from launcher.core.confinement import VIRTIOFSD_PATH, share_confinement
 from launcher.core.confinement_settings import IsolationSettings
-from launcher.core.facts import QemuFacts
+from launcher.core.facts import VIRTIOFSD_PATH, QemuFacts
 from launcher.core.hardware import FIRST_SHARE_FD, Share
+from launcher.core.helper_confinement import share_confinement
 from launcher.core.storage_rules import FIX
 from launcher.core.text import safe_text
 from launcher.errors import PlanRefused, QemuFailed

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from shutil import which
 
-from launcher.core.confinement import tpm_confinement
 from launcher.core.confinement_settings import IsolationSettings
+from launcher.core.helper_confinement import tpm_confinement
 from launcher.core.names import VTPM_FOLDER, VTPM_SOCKET, VTPM_STATE
 from launcher.core.text import safe_text
 from launcher.errors import QemuFailed

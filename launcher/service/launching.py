@@ -14,7 +14,6 @@ from launcher.core import names
 from launcher.core.argv import qemu_options
 from launcher.core.lifecycle import Restarts
 from launcher.core.progress import Kind, Progress
-from launcher.core.storage_rules import refuse_moving
 from launcher.core.timeouts import Budget
 from launcher.errors import EmulatorFailed, HostNotCapable, PlanRefused
 from launcher.io.hashing import read_file
@@ -64,6 +63,8 @@ def launch(path: str, options: LaunchOptions) -> Record:
             '--hash-table: only platform "emulated-snp" has its boot hash table injected', code="launch.hash-table"
         )
     if options.incoming is not None:
+        from launcher.core.storage_rules import refuse_moving
+
         refuse_moving(prepared.config.disks)
         prepared = _expecting(prepared)
     for warning in prepared.plan.warnings:

@@ -6,13 +6,12 @@ import os
 
 from launcher.core.admission import admission
 from launcher.core.cautions import LARGE
-from launcher.core.facts import FirmwareFacts, QemuFacts
+from launcher.core.facts import EXTRAS, FirmwareFacts, QemuFacts
 from launcher.core.hardware import Placement
 from launcher.core.init_data import bound
 from launcher.core.names import CHIP_STATE, LAYERS
 from launcher.core.plan import LaunchPlan, Surroundings, make_plan
 from launcher.core.spec import LightFiles
-from launcher.core.storage_rules import EXTRAS
 from launcher.core.td import TD_PLATFORMS
 from launcher.core.vm import VmConfig, guest_policy
 from launcher.io.firmware import find_firmware, is_signed

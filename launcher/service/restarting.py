@@ -15,7 +15,6 @@ from launcher.io import clock, ledger
 from launcher.io.hashing import hash_file, read_file
 from launcher.io.signals import SignalTrap
 from launcher.io.statedir import VmDir
-from launcher.io.times import SUFFIX
 from launcher.io.which import which
 from launcher.service.planning import Prepared
 from launcher.service.record import Record
@@ -34,7 +33,7 @@ _KEPT = (
     f"{names.EVENTS}.1",
     names.VTPM_FOLDER,
     names.SERIAL_LOG + names.PREVIOUS,
-    names.SERIAL_LOG + names.PREVIOUS + SUFFIX,
+    names.SERIAL_LOG + names.PREVIOUS + names.TIMES,
 )
 
 
@@ -42,7 +41,7 @@ def renew(vm: VmDir, *keep: str) -> None:
     """Make room for a launch: everything of the last one goes, except the ledger and its console log, set aside; and
     its state, so that `cvm ps` always knows the VM.
     """
-    for suffix in ("", SUFFIX):
+    for suffix in ("", names.TIMES):
         with contextlib.suppress(FileNotFoundError):
             os.rename(vm.file(names.SERIAL_LOG + suffix), vm.file(names.SERIAL_LOG + names.PREVIOUS + suffix))
     vm.clear(*_KEPT, *keep)

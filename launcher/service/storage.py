@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from launcher.core.argv.storage_daemon import network_copies
-from launcher.core.confinement import storage_confinement
+from launcher.core.helper_confinement import storage_confinement
 from launcher.io import isolation
 from launcher.io.disk_files import check_disk, check_encrypted
 from launcher.io.statedir import VmDir

@@ -7,7 +7,6 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 
 from launcher.config.vm_toml import parse_vm
-from launcher.core.storage import Backing
 from launcher.core.vm import Disk, VmConfig
 from launcher.errors import VmConfigInvalid
 from launcher.io.hashing import read_file
@@ -17,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from launcher.core.storage import Backing
 
 _PATHS = ("conf", "key_file", "password_file", "tls")
 """Members of network sources that name files on this host."""

@@ -7,7 +7,6 @@ Sources: QEMU 11.1 ``qemu-system-x86_64(1)``, QAPI schema ``qom.json``, ``block-
 from __future__ import annotations
 
 from launcher.core.argv.devices import network, ports, tpm, vsock
-from launcher.core.argv.disks import disks
 from launcher.core.argv.extras import extras
 from launcher.core.argv.machine import boot, identity, machine, monitor, protection, safety
 from launcher.core.spec import VmSpec
@@ -20,7 +19,7 @@ def qemu_options(spec: VmSpec) -> tuple[str, ...]:
         *machine(spec),
         *protection(spec),
         *boot(spec),
-        *disks(spec),
+        *_disks(spec),
         *network(spec),
         *ports(spec),
         *tpm(spec),
@@ -29,6 +28,14 @@ def qemu_options(spec: VmSpec) -> tuple[str, ...]:
         *monitor(spec),
         *safety(spec),
     )
+
+
+def _disks(spec: VmSpec) -> tuple[str, ...]:
+    if not spec.disks and not spec.throttles:
+        return ()
+    from launcher.core.argv.disks import disks  # a VM without any starts sooner
+
+    return disks(spec)
 
 
 __all__ = ["qemu_options"]

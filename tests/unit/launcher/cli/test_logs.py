@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from launcher.cli import main
-from launcher.core.names import PREVIOUS, SERIAL_LOG, STATE_FILE
-from launcher.io.times import MAX_INDEX, SUFFIX, TimeIndex, offset_at, parse_marks
+from launcher.core.names import PREVIOUS, SERIAL_LOG, STATE_FILE, TIMES
+from launcher.io.times import MAX_INDEX, TimeIndex, offset_at, parse_marks
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_the_last_lines_alone(vm: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_what_was_written_since_a_time(vm: Path, capsys: pytest.CaptureFixture[str]) -> None:
     now = time.time()
-    (vm / (SERIAL_LOG + SUFFIX)).write_text(f"{now - 3600:.1f} 7\n{now - 60:.1f} 35\n{now:.1f} 70\n")
+    (vm / (SERIAL_LOG + TIMES)).write_text(f"{now - 3600:.1f} 7\n{now - 60:.1f} 35\n{now:.1f} 70\n")
     assert shown(capsys, "--since", "2h") == [f"line {number}" for number in range(10)]
     assert shown(capsys, "--since", "30m") == [f"line {number}" for number in range(1, 10)]
     assert shown(capsys, "--since", "30s") == [f"line {number}" for number in range(5, 10)]
@@ -74,7 +74,7 @@ def test_marks_are_kept_a_second_apart_and_follow_their_log(tmp_path: Path) -> N
     index = TimeIndex(log)
     for now, offset in ((100.0, 5), (100.5, 6), (101.0, 7)):
         index.mark(offset, now)
-    assert Path(log + SUFFIX).read_text() == "100.0 5\n101.0 7\n"
+    assert Path(log + TIMES).read_text() == "100.0 5\n101.0 7\n"
     assert (offset_at(log, 99.0), offset_at(log, 100.9), offset_at(log, 200.0)) == (0, 5, 7)
     index.rotate()
     assert (offset_at(log, 200.0), offset_at(f"{log}.1", 200.0)) == (0, 7)
@@ -82,9 +82,9 @@ def test_marks_are_kept_a_second_apart_and_follow_their_log(tmp_path: Path) -> N
 
 def test_an_index_stops_growing_and_costs_nothing_when_it_cannot_be_written(tmp_path: Path) -> None:
     log = tmp_path / "serial.log"
-    Path(f"{log}{SUFFIX}").write_bytes(b"x" * MAX_INDEX)
+    Path(f"{log}{TIMES}").write_bytes(b"x" * MAX_INDEX)
     TimeIndex(str(log)).mark(1, 10.0)
-    assert Path(f"{log}{SUFFIX}").stat().st_size == MAX_INDEX
+    assert Path(f"{log}{TIMES}").stat().st_size == MAX_INDEX
     TimeIndex(str(tmp_path / "none/serial.log")).mark(1, 10.0)
 
 

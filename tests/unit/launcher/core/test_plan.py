@@ -9,11 +9,11 @@ import pytest
 from launcher.config.vm_toml import parse_vm
 from launcher.core.capability import blockers, findings, smt_agrees
 from launcher.core.cmdline import LIMIT, compose
+from launcher.core.facts import VIRTIOFSD
 from launcher.core.hardware import Ram
 from launcher.core.lifecycle import IN_PLACE, Lifecycle
 from launcher.core.plan import LaunchPlan, make_plan
 from launcher.core.refusals import OptionsRefused
-from launcher.core.storage_rules import VIRTIOFSD
 from launcher.core.timeouts import budget
 from launcher.core.vm import Boot, SnpSettings, TdxSettings, td_attributes
 from launcher.errors import PlanRefused

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from launcher.io import event_log
-from launcher.io.event_log import MAX_CAUSED, MAX_DETAIL, EventLog, EventReader
+from launcher.io.event_log import MAX_CAUSED, MAX_DETAIL, EventLog
+from launcher.io.event_reader import EventReader
 
 
 def _names(reader: EventReader) -> list[str]:

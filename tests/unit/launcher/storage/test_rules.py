@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from launcher.core.confinement import confinement, storage_confinement
+from launcher.core.confinement import confinement
 from launcher.core.confinement_settings import IsolationSettings
 from launcher.core.facts import QemuFacts
+from launcher.core.helper_confinement import storage_confinement
 from launcher.core.plan import LaunchPlan, make_plan
 from launcher.core.qemu_features import NO_QEMU
 from launcher.core.storage import Backing, Endpoint, IscsiSource, NbdSource, NfsSource, RbdSource, Replicas
