@@ -103,7 +103,7 @@ class EndorsementSet:
             same = sum(1 for leaf in self.leaves if leaf.chip_id == report.chip_id)
             other = f"; {same} for this chip at another TCB" if same else ""
             what = f"no{where} VCEK for chip {chip}… at reported TCB {report.reported_tcb.hex()}{other}"
-            hint = "supply it with --collateral, or send the extended report with its certificate table"
+            hint = "supply it with --collateral, fetch it with --online, or send it along (extended report)"
         return EndorsementMissing(f"endorsement: {what} among {len(self.leaves)} leaf certificates", hint=hint)
 
 
