@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -23,7 +22,7 @@ from attest.evidence.hcl import MAGIC
 from attest.evidence.pem import CERTIFICATE, CRL, looks_like_pem, parse_pem
 from attest.evidence.snp_proto import looks_like_snp_proto, report_of_members
 from attest.evidence.snp_report import REPORT_SIZE
-from policy.spelled import spelled_bytes
+from policy.spelled import spelled_bytes, unzipped
 from policy.strictjson import strict_json
 
 _MAX_INSIDE = 1 << 20
@@ -37,7 +36,6 @@ _ALGORITHM = 0x34
 _MAX_VERSION = 0xFF
 _OWNER = b"Advanced Micro Devices"
 _SEQUENCE_LONG = b"\x30\x82"
-_GZIP_MAGIC, _GZIP_FRAME = b"\x1f\x8b", 31
 
 
 @dataclass(slots=True)
@@ -122,7 +120,7 @@ def _look_at_text(text: str, found: Found, layers: int) -> None:
 def _look_at_bytes(packed: bytes, found: Found, layers: int) -> None:
     data = packed
     if found.zipped < _MAX_ZIPPED:
-        data = _unzipped(packed)
+        data = unzipped(packed, _MAX_UNZIPPED)
         found.zipped += data is not packed
     if _is_evidence(data):
         found.add_evidence(data)
@@ -131,18 +129,6 @@ def _look_at_bytes(packed: bytes, found: Found, layers: int) -> None:
             _look(_inner_json(data), found, layers - 1)
     else:
         found.endorsements.update((der, None) for der in _endorsements(data) if _OWNER in der)
-
-
-def _unzipped(data: bytes) -> bytes:
-    """``data``, or the at most 64 KiB that were made into it by gzip; anything larger or broken as it is."""
-    if not data.startswith(_GZIP_MAGIC):
-        return data
-    reader = zlib.decompressobj(_GZIP_FRAME)
-    try:
-        plain = reader.decompress(data, _MAX_UNZIPPED)
-    except zlib.error:
-        return data
-    return plain if reader.eof and not reader.unused_data else data
 
 
 def _inner_json(data: bytes) -> object:

@@ -11,7 +11,7 @@ u16 3..5, u16 2 or 3       quote                          tdx-quote, sgx-quote
 proto of a report          go-sev-guest's message         snp-proto
 "Spec ID Event03" at 32    event log, no evidence         event-log
 [ … ]                      event log in JSON              event-log
-text                       any of these in hexadecimal or base64
+text, gzip                 any of these in hexadecimal or base64, compressed, or both
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from attest.evidence.snp_report import REPORT_SIZE, SnpReport
 from attest.evidence.tdreport_struct import REPORT_TYPE_TDX, TDREPORT_SIZE, TdReportStruct, parse_tdreport
 from attest.evidence.tdx_json import decode_tdx_json
 from attest.evidence.vtpm import VtpmEvidence, decode_td_vtpm_json, decode_vtpm_json
-from policy.spelled import spelled_bytes
+from policy.spelled import spelled_bytes, unzipped
 from policy.strictjson import strict_json
 
 MAX_EVIDENCE = 4 << 20
@@ -206,9 +206,9 @@ def _with_certificates(kind: str, report: SnpReport, entries: tuple[CertEntry, .
 
 
 def _plain(data: bytes) -> bytes:
-    """``data``, or what it spells as text. Nothing else begins with eight such digits."""
+    """``data``, or what it spells as text (nothing else begins with eight such digits), or was before gzip."""
     spelled = spelled_bytes(data) if _DIGITS.match(data) else None
-    return data if spelled is None else spelled
+    return unzipped(data if spelled is None else spelled, MAX_EVIDENCE)
 
 
 def _is_response(data: bytes) -> bool:

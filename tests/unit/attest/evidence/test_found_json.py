@@ -57,6 +57,17 @@ def test_text_spells_any_kind_of_evidence_but_not_text_that_spells_it() -> None:
         parse_evidence(b64(b64(RAW).encode()).encode())
 
 
+def test_evidence_may_be_compressed_once_and_only_to_its_largest_size() -> None:
+    value = json.dumps({"report": list(hcl(RAW, b"{}")), "certs": {"vcekCert": pem(LEAF).decode()}}).encode()
+    assert parse_snp_evidence(gzip.compress(RAW)).report.raw == RAW
+    assert parse_snp_evidence(b64(gzip.compress(value)).encode()).certificates == (LEAF,)
+    for wrong in (gzip.compress(gzip.compress(RAW)), gzip.compress(RAW)[:-1], gzip.compress(RAW) + b"x"):
+        with pytest.raises(EvidenceMalformed, match="beginning 1f8b"):
+            parse_evidence(wrong)
+    with pytest.raises(EvidenceMalformed, match="beginning 1f8b"):
+        parse_evidence(gzip.compress(RAW + bytes(8 << 20)))
+
+
 @pytest.mark.parametrize("text", ["", "A", "AAAAA", "AA*A", "AA=A", "ab cde ", "é", "-+AA", "AAAA\0"])
 def test_what_spells_no_bytes_is_none(text: str) -> None:
     assert spelled_bytes(text.encode()) is None
