@@ -8,13 +8,13 @@ whoever runs a shell on the service's machine is no operator of this kind.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from attest.audit.canonical import rfc3339
 from attest.audit.record import APPROVAL, BREAK_GLASS, CONDITIONS_SET, RESOURCE_EXPORT, RESOURCE_STATE, VM_FORGET, Event
-from attest.broker.conditions import CHANGE, EXPORT, RELEASE, approval_of, need_approval
+from attest.broker.conditions import CHANGE, EXPORT, RELEASE, approval_of, approvers, need_approval
 from attest.broker.errors import ApprovalMissing, RequestMalformed, ResourceUnknown
 from attest.broker.operations import By
 from attest.broker.rotation import rotation_json
@@ -89,8 +89,16 @@ def set_disabled(database: Database, path: ResourcePath, disabled: bool, reason:
         append(tx, Event(by.now, RESOURCE_STATE, str(path), state, by.actor, {"reason": reason}))
 
 
-def approve(database: Database, path: ResourcePath, purpose: str, minutes: int, by: By) -> int:
-    """Approve ``purpose`` for some minutes; returns the record's number.
+class Approved(NamedTuple):
+    """The number of the record, who of those who may approve have by now, and how many must."""
+
+    record: int
+    given: tuple[str, ...]
+    need: int
+
+
+def approve(database: Database, path: ResourcePath, purpose: str, minutes: int, by: By) -> Approved:
+    """Approve ``purpose`` for some minutes.
 
     Raises RequestMalformed, ApprovalMissing for somebody the conditions do not name.
     """
@@ -100,7 +108,9 @@ def approve(database: Database, path: ResourcePath, purpose: str, minutes: int, 
         approval = approval_of(tx, path)
         if approval is None or by.actor.kind != "operator" or by.actor.name not in approval.of:
             raise ApprovalMissing(f"resource {path}: its conditions do not name {by.actor} as one who approves")
-        return _grant(tx, path, purpose, minutes, APPROVAL, by, {})
+        record = _grant(tx, path, purpose, minutes, APPROVAL, by, {})
+        given = approvers(tx, path, purpose, by.now) & set(approval.of)
+        return Approved(record, tuple(sorted(given)), approval.need)
 
 
 def break_glass(database: Database, path: ResourcePath, reason: str, minutes: int, by: By) -> int:

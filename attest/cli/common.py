@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,6 +94,31 @@ def print_table(rows: Sequence[Sequence[Any]]) -> None:
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     for row in cells:
         sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+
+
+def print_fields(found: Mapping[str, Any]) -> None:
+    """What an answer says, a name and a value on each line; members of members as ``name.member``."""
+    print_table(list(_rows(found)))
+
+
+def _rows(found: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in found.items():
+        if isinstance(value, Mapping) and value:
+            yield from _rows(value, f"{before}{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            for number, one in enumerate(value, 1):
+                yield from _rows(one, f"{before}{name}.{number}.")
+        else:
+            for row, line in enumerate(_lines(value)):
+                yield "" if row else f"{before}{name}", line
+
+
+def _lines(value: object) -> list[str]:
+    if value is None or value in ([], {}, ""):
+        return ["-"]
+    if isinstance(value, list):
+        return [", ".join(map(str, value))]
+    return str(value).splitlines() or ["-"]
 
 
 def progress(text: str) -> None:

@@ -6,6 +6,7 @@ import json
 
 from attest.audit.errors import AuditBroken, ProofInvalid
 from attest.broker.errors import BackupRefused, RotationState
+from attest.cli.operator import ServiceState
 from attest.collateral.errors import BundleRefused
 from attest.endorsement.errors import VerificationFailed
 from attest.errors import AttestError
@@ -27,6 +28,7 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
     (SignatureRefused, 6),
     (AlreadyExists, 10),
     (NotFound, 10),
+    (ServiceState, 10),
     (RotationState, 10),
     (KeyFileRefused, 3),
     (StoreUnsupported, 3),

@@ -200,10 +200,10 @@ def _export(args: Namespace) -> dict[str, Any]:
 
 
 def _print(args: Namespace, found: dict[str, Any]) -> int:
-    from attest.cli.common import print_json, print_table
+    from attest.cli.common import print_fields, print_json
 
     if args.json:
         print_json({"schema": f"attest.key.{args.action}/1", **found})
     else:
-        print_table([(name, "-" if value is None else value) for name, value in found.items()])
+        print_fields(found)
     return 0

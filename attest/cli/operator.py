@@ -28,21 +28,25 @@ _SECONDS = 30
 
 
 class ServiceRefused(CvmError):
-    """The service said no; the message is its own."""
+    """The service said no; message, code and hint are its own."""
 
     code = "service.refused"
+
+
+class ServiceState(ServiceRefused):
+    """It said no because of the state something is in, as the verb on the machine itself would (exit 10)."""
 
 
 LISTENER = "the operators' listener, https://HOST:PORT"
 
 
 def add_operator(parser: ArgumentParser, *, required: bool = True, where: str = LISTENER, ca: str = "--ca") -> None:
-    """``--service``, ``--ca`` (by another name where that one is taken), and ``--certificate`` with ``--key`` or
-    ``--token-file``.
+    """``--service``, ``--service-ca`` (``--ca`` for short where that is not taken), and ``--certificate`` with
+    ``--key`` or ``--token-file``.
     """
     parser.add_argument("--service", required=required, metavar="URL", help=where)
     parser.add_argument(
-        ca,
+        *dict.fromkeys((ca, "--service-ca")),
         dest="service_ca",
         type=Path,
         metavar="FILE",
@@ -125,11 +129,9 @@ def _context(args: Namespace) -> ssl.SSLContext:
 def _refuse(status: int, data: bytes) -> bytes:
     try:
         found: Any = json.loads(data)
-        detail = str(found["detail"])
-    except (ValueError, TypeError, KeyError):
-        detail = "no explanation"
-    if status == 404:
-        raise NotFound(detail)
-    if status in (429, 503):
-        raise StoreUnavailable(detail)
-    raise ServiceRefused(f"{status}: {detail}")
+        detail, code, hint = str(found["detail"]), str(found["code"]), found.get("hint")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        detail, code, hint = "no explanation", None, None
+    cls = {404: NotFound, 409: ServiceState, 429: StoreUnavailable, 503: StoreUnavailable}.get(status, ServiceRefused)
+    own = status in (404, 429, 503)
+    raise cls(detail if own else f"{status}: {detail}", code=code, hint=hint if isinstance(hint, str) else None)

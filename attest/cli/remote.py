@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attest.cli.common import add_config, print_json, print_table, read_file
+from attest.cli.common import add_config, print_fields, print_json, read_file
 from attest.cli.key_disk import digest_of, header_request, rotate_request
 from attest.cli.key_link import link_request
 from attest.cli.operator import add_operator, ask_json
@@ -54,7 +54,7 @@ def asked(
     elif show is not None:
         show(found)
     else:
-        print_table([(name, "-" if value is None else value) for name, value in found.items() if name != "schema"])
+        print_fields({name: value for name, value in found.items() if name != "schema"})
     return True
 
 

@@ -66,11 +66,13 @@ def create_app(
 def _view(
     service: Service, route: Route, caller_of: CallerOf, clock: Clock, metrics: Metrics, roles: Roles
 ) -> Callable[..., Response]:
+    methods = route.methods
+
     def view(**arguments: str) -> Response:
         noted: Noted = request.environ[NOTED]
         noted.route = route.path
-        if request.method != route.method:  # werkzeug adds HEAD to GET; a HEAD must not release a key into nothing
-            raise MethodNotAllowed([route.method])
+        if request.method not in methods:  # werkzeug adds HEAD to GET
+            raise MethodNotAllowed(methods)
         shown = Credential(session_of(request.cookies), token_of(request.headers.get("Authorization")))
         now = clock()
         actor = caller_of(request.environ, now) if route.who in (Who.OPERATOR, Who.AUDITOR) else None

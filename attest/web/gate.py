@@ -15,6 +15,7 @@ from typing import Any
 from attest.broker.errors import Overloaded, TooMany
 from attest.broker.protocol import MAX_ATTEST_BODY
 from attest.broker.service import Service
+from attest.web.health import HEALTH
 from attest.web.load import HERE
 from attest.web.logs import FIELDS
 from attest.web.metrics import NO_ROUTE, Metrics
@@ -34,7 +35,6 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
-_HEALTH = ("/healthz", "/readyz")
 _UNDER_WAY = ("/kbs/v0/attest", "/kbs/v0/resource/")
 _log = logging.getLogger("attest.requests")
 
@@ -76,7 +76,7 @@ class Gate:
 
     def _too_much(self, environ: Environ) -> Overloaded | TooMany | None:
         path = environ["PATH_INFO"]
-        if self.watch.listener != GUESTS or path in _HEALTH:
+        if self.watch.listener != GUESTS or path in HEALTH:
             return None
         limits = self.service.limits
         if HERE.queued > (most := limits.queue * (UNDER_WAY if path.startswith(_UNDER_WAY) else 1)):

@@ -28,6 +28,8 @@ from attest.store import secrets, token_keys
 from policy.errors import CvmError
 
 OK = "ok"
+HEALTH = ("/healthz", "/readyz")
+"""The paths that say it."""
 _LATE = (STALE, EXPIRED, DAMAGED)
 NEEDED = ("database", "keys", "policy")
 

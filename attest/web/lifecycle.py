@@ -38,8 +38,9 @@ def set_conditions(call: Call) -> Response:
 def approve(call: Call) -> Response:
     """``POST``: ``?purpose=release|change|export``, ``?minutes=``."""
     path, purpose = resource_path(call), call.query.get("purpose", RELEASE)
-    record = lifecycle.approve(call.service.database, path, purpose, _minutes(call, 60), operator(call))
-    return json_response({"path": path, "purpose": purpose, "record": record})
+    done = lifecycle.approve(call.service.database, path, purpose, _minutes(call, 60), operator(call))
+    found = {"record": done.record, "given": list(done.given), "need": done.need}
+    return json_response({"path": path, "purpose": purpose, **found})
 
 
 def break_glass(call: Call) -> Response:

@@ -1,8 +1,8 @@
 """Errors as HTTP answers: one table from class to status, one body for all.
 
 ``{"type": …, "detail": …}`` is what the KBS clients parse; both must be strings. ``title``, ``status``, ``code`` and,
-where there is one, ``decision`` and ``reasons`` are ours (RFC 9457 allows members beside its own; clients ignore
-them).
+where there is one, ``hint``, ``decision`` and ``reasons`` are ours (RFC 9457 allows members beside its own; clients
+ignore them).
 
 401 is for sessions and tokens only, because on 401 the real client attests again. 403 ends the matter: the guest is
 told which checks failed by name and where operators find the rest. What is our fault is 500 with an id and no detail.
@@ -16,8 +16,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Response
-from werkzeug.exceptions import HTTPException
+from flask import Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from attest.broker.errors import (
     AccessDenied,
@@ -38,6 +38,7 @@ from attest.keys.client_crl import CertificateRevoked
 from attest.keys.statement import SignatureRefused
 from attest.store.errors import AlreadyExists, NotFound, StoreUnavailable
 from attest.web.duties import DutyMissing
+from attest.web.health import HEALTH
 from attest.web.oidc.errors import BearerRefused
 from policy.errors import ConfigInvalid, CvmError, MalformedInput
 
@@ -116,17 +117,14 @@ def problem_response(error: Exception, noted: Noted) -> Response:
     kind = _kind(error)
     if kind is _INTERNAL:
         return _unexpected(error, noted)
-    members: dict[str, Any] = {"code": error.code}
     noted.fault = _fault(error, kind)
-    if isinstance(error, AccessDenied):
-        members |= {"decision": error.decision, "reasons": list(error.reasons)}
     detail = error.message
     if kind is _UNAVAILABLE:
         if not isinstance(error, Overloaded):  # one more line for each would make it worse
             _log.error("unavailable: %s", error.message)
         # What is missing on our side is for operators: the message may name paths.
         detail = f"not available now: {error.code}"
-    response = _body(noted, kind, detail, members)
+    response = _body(noted, kind, detail, _members(error, kind))
     if kind is _UNAVAILABLE:
         response.headers["Retry-After"] = str(RETRY_SECONDS)
     if isinstance(error, TooMany):
@@ -134,6 +132,15 @@ def problem_response(error: Exception, noted: Noted) -> Response:
     if isinstance(error, BearerRefused):
         response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'  # RFC 6750, section 3
     return response
+
+
+def _members(error: CvmError, kind: Kind) -> dict[str, Any]:
+    members: dict[str, Any] = {"code": error.code}
+    if isinstance(error, AccessDenied):
+        members |= {"decision": error.decision, "reasons": list(error.reasons)}
+    if error.hint is not None and kind is not _UNAVAILABLE:
+        members["hint"] = error.hint
+    return members
 
 
 def _kind(error: CvmError) -> Kind:
@@ -145,16 +152,34 @@ def _kind(error: CvmError) -> Kind:
     return _INTERNAL
 
 
+_HTTP = {404: "InvalidRequestPath", 405: "InvalidRequestPath", 413: "PayloadTooLarge"}
+
+
 def _http(error: HTTPException, noted: Noted) -> Response:
     status = error.code or 500
-    names = {404: "InvalidRequestPath", 405: "InvalidRequestPath", 413: "PayloadTooLarge"}
-    kind = Kind(status, names.get(status, "RequestError"), error.name)
+    kind, detail = Kind(status, _HTTP.get(status, "RequestError"), error.name), _said(error, noted)
     noted.fault = "guest" if status < 500 else "service"
-    response = _body(noted, kind, error.description or error.name, {"code": f"http.{status}"})
-    for name, value in error.get_headers():
-        if name.lower() == "allow":
-            response.headers[name] = value
+    response = _body(noted, kind, detail, {"code": f"http.{status}"})
+    if isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = ", ".join(_allowed(error))
     return response
+
+
+def _allowed(error: MethodNotAllowed) -> list[str]:
+    """Without the HEAD that werkzeug adds to every GET."""
+    return sorted(name for name in error.valid_methods or () if name != "HEAD" or request.path in HEALTH)
+
+
+def _said(error: HTTPException, noted: Noted) -> str:
+    """What of the request the framework did not take, in our words: its own are for people with a browser."""
+    where, got = error.code, f"{request.method[:20]} {request.path[:200]!r}"
+    if where == 404:
+        return f"path: nothing is at {got} on this listener, see the description of the interface (openapi.json)"
+    if isinstance(error, MethodNotAllowed):
+        return f"method: got {got}, want {' or '.join(_allowed(error))}"
+    if where == 413:
+        return f"body: more than the {request.max_content_length} bytes that {noted.route or 'this path'} takes"
+    return error.description or error.name
 
 
 def _unexpected(error: Exception, noted: Noted) -> Response:

@@ -13,6 +13,7 @@ from attest.broker.release import Credential
 from attest.broker.service import Service
 from attest.settings_roles import Duty
 from attest.web.duties import EVERYTHING, Roles
+from attest.web.health import HEALTH
 from attest.web.metrics import Metrics
 from attest.web.principals import Who
 
@@ -44,3 +45,8 @@ class Route:
     handler: Callable[[Call], Response]
     max_body: int = field(default=0)
     duty: Duty | None = None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What it takes. HEAD is for health checks alone: elsewhere it would release a key into nothing."""
+        return ("GET", "HEAD") if self.path in HEALTH else (self.method,)

@@ -52,33 +52,6 @@ def over(served: Served, provider: FakeProvider, tmp_path: Path, role: str = "op
     ]
 
 
-def test_what_was_just_recorded_is_proved_under_a_checkpoint_signed_for_it(
-    served: Served, provider: FakeProvider, tmp_path: Path
-) -> None:
-    asks, public = over(served, provider, tmp_path, "audit"), str(served.folder / "log.pub")
-    old = tmp_path / "old"
-    old.write_text(attest_command("audit", "checkpoint", *asks).out)
-    assert attest_command("key", "generate", "default/new/root", *over(served, provider, tmp_path)).code == 0
-    newest = json.loads(attest_command("audit", "list", "--json", "--limit", "1", *asks).out)["records"][0]["number"]
-    for words, said in (
-        (("prove", str(newest)), f"record {newest} of localhost/audit"),
-        (("prove", f"1..{newest}"), f"{newest}"),
-        (("prove", "--all"), f"{newest}"),
-        (("growth", str(old)), f"{newest} records"),
-    ):
-        proof = tmp_path / "-".join(words).replace("/", "-")
-        done = attest_command("audit", *words, "-o", str(proof), *asks)
-        assert done.code == 0, done.err
-        checked = attest_command("audit", "verify", str(proof), "--log-key", public)
-        assert (checked.code, said in checked.out) == (0, True), checked
-    refused = attest_command("audit", "prove", f"{newest + 1}", "-o", str(tmp_path / "none"), *asks)
-    assert (refused.code, (tmp_path / "none").exists()) == (10, False)
-    many = attest_command("audit", "prove", "1..501", "-o", str(tmp_path / "none"), *asks)
-    assert (many.code, "a service proves 500 at once" in many.err) == (3, True)
-    old.write_text(old.read_text().replace("localhost/audit\n", "localhost/audit\n9", 1))
-    assert attest_command("audit", "growth", str(old), "-o", str(tmp_path / "none"), *asks).code == 3
-
-
 def test_keys_references_and_tokens_are_managed_over_the_service(
     served: Served, provider: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +215,7 @@ def test_hosts_are_registered_believed_and_retired_over_the_service(
     assert (refused.code, "who asks is an auditor" in refused.err) == (3, True), refused.err
     added = attest_command("host", "add", "h1", str(key), *asks)
     assert (added.code, "host h1 registered" in added.out) == (0, True), added.err
-    assert attest_command("host", "add", "h2", str(key), *asks).code == 3, "one key is one host"
+    assert attest_command("host", "add", "h2", str(key), *asks).code == 10, "one key is one host"
     assert attest_command("host", "add", "h2", str(told), *asks).code == 3, "which is no key"
     recorded = attest_command("host", "record", str(told), *asks)
     assert (recorded.code, "h1 launched" in recorded.out) == (0, True), recorded.err
@@ -335,3 +308,49 @@ def test_an_answer_that_is_no_json_object_or_is_endless_is_refused_in_words(
     monkeypatch.setattr("attest.cli.operator.ask", lambda *_: b"<html>")
     strange = attest_command("key", "list", *reads)
     assert (strange.code, "something else than a JSON object" in strange.err) == (3, True), strange.err
+
+
+def test_what_was_just_recorded_is_proved_under_a_checkpoint_signed_for_it(
+    served: Served, provider: FakeProvider, tmp_path: Path
+) -> None:
+    asks, public = over(served, provider, tmp_path, "audit"), str(served.folder / "log.pub")
+    old = tmp_path / "old"
+    old.write_text(attest_command("audit", "checkpoint", *asks).out)
+    assert attest_command("key", "generate", "default/new/root", *over(served, provider, tmp_path)).code == 0
+    newest = json.loads(attest_command("audit", "list", "--json", "--limit", "1", *asks).out)["records"][0]["number"]
+    for words, said in (
+        (("prove", str(newest)), f"record {newest} of localhost/audit"),
+        (("prove", f"1..{newest}"), f"{newest}"),
+        (("prove", "--all"), f"{newest}"),
+        (("growth", str(old)), f"{newest} records"),
+    ):
+        proof = tmp_path / "-".join(words).replace("/", "-")
+        done = attest_command("audit", *words, "-o", str(proof), *asks)
+        assert done.code == 0, done.err
+        checked = attest_command("audit", "verify", str(proof), "--log-key", public)
+        assert (checked.code, said in checked.out) == (0, True), checked
+    refused = attest_command("audit", "prove", f"{newest + 1}", "-o", str(tmp_path / "none"), *asks)
+    assert (refused.code, (tmp_path / "none").exists()) == (10, False)
+    many = attest_command("audit", "prove", "1..501", "-o", str(tmp_path / "none"), *asks)
+    assert (many.code, "a service proves 500 at once" in many.err) == (3, True)
+    old.write_text(old.read_text().replace("localhost/audit\n", "localhost/audit\n9", 1))
+    assert attest_command("audit", "growth", str(old), "-o", str(tmp_path / "none"), *asks).code == 3
+
+
+def test_a_refusal_has_the_services_own_code_and_hint_and_the_exit_code_of_the_verb_on_the_machine(
+    served: Served, provider: FakeProvider, tmp_path: Path
+) -> None:
+    asks, path = over(served, provider, tmp_path), "default/approved/root"
+    (tmp_path / "two.toml").write_text('approval = {need = 2, of = ["petra", "olga"]}\n')
+    assert attest_command("key", "generate", path, *asks).code == 0
+    assert attest_command("key", "generate", path, *asks).code == 10, "exists already"
+    assert attest_command("key", "conditions", path, str(tmp_path / "two.toml"), *asks).code == 0
+    out = str(tmp_path / "out")
+    refused = attest_command("key", "export", path, "--reason", "x", "-o", out, "--json", *asks)
+    said = json.loads(refused.err)
+    assert (refused.code, said["code"], said["hint"]) == (10, "approval.missing", f"attest key approve {path}")
+    assert "given    petra\nneed     2\n" in attest_command("key", "approve", path, *asks).out
+    shown = dict(line.split(maxsplit=1) for line in attest_command("key", "show", path, *asks).out.splitlines())
+    assert (shown["conditions.document"], shown["approvals.1.operator"], shown["disk.headers"]) == (
+        'approval = {need = 2, of = ["petra", "olga"]}', "petra", "-",
+    )  # fmt: skip

@@ -251,6 +251,36 @@ def test_a_path_outside_the_table_does_not_exist(world: ServiceWorld, path: str)
     assert client.transport.send("GET", path, None, client._cookies()).status in (400, 404, 405)
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_a_health_check_may_ask_for_the_head_alone_and_nobody_else_may(world: ServiceWorld, path: str) -> None:
+    for app in (world.guest_app(), world.admin_app()):
+        reply = app.test_client().head(path, base_url="https://kbs.test")
+        assert (reply.status_code, reply.data) == (200, b"")
+    client = world.client()
+    client.handshake()
+    cookies = client._cookies()
+    refused = client.transport.send("HEAD", f"/kbs/v0/resource/{PATH}", None, cookies)
+    assert (refused.status, refused.headers["Allow"]) == (405, "GET")
+    assert not world.records("release")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "said"),
+    [
+        ("GET", "/kbs/v0/nebula-ca/credential", 404, "path: nothing is at GET '/kbs/v0/nebula-ca/credential' on this"),
+        ("DELETE", "/kbs/v0/auth", 405, "method: got DELETE '/kbs/v0/auth', want POST"),
+        ("DELETE", "/healthz", 405, "method: got DELETE '/healthz', want GET or HEAD"),
+        ("DELETE", "/.well-known/jwks.json", 405, "want GET"),
+        ("POST", "/kbs/v0/auth", 413, "body: more than the 16384 bytes that /kbs/v0/auth takes"),
+    ],
+)
+def test_what_no_route_takes_is_refused_in_words_of_ours(
+    world: ServiceWorld, method: str, path: str, status: int, said: str
+) -> None:
+    reply = world.guest_app().test_client().open(path, method=method, data=b"x" * 70000, base_url="https://kbs.test")
+    assert (reply.status_code, said in reply.json["detail"]) == (status, True), reply.json
+
+
 def test_a_header_never_makes_an_operator(world: ServiceWorld) -> None:
     assert no_caller({"gunicorn.socket": object(), "SSL_CLIENT_VERIFY": "SUCCESS"}, world.now) is None
     assert tls_caller()({"SSL_CLIENT_VERIFY": "SUCCESS", "HTTP_X_SSL_CLIENT_CERT": "x"}, world.now) is None
