@@ -1,7 +1,8 @@
 """A small blocking client of QEMU's monitor protocol.
 
 Run states: connected (after :func:`open_qmp`, which negotiates) and closed. :meth:`Qmp.execute` waits for its answer
-and keeps events that arrive meanwhile; :meth:`Qmp.take_events` gives them. One command at a time, one thread.
+and keeps events that arrive meanwhile; :meth:`Qmp.take_events` gives them. One command at a time, one thread. QEMU
+answers in the order of commands, so what one that was given up gets later is known and passed over.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-_PATIENCE = 20.0
+_PATIENCE, _WITHOUT_ANSWER = 20.0, 2.0
+"""Seconds for an answer, and while QEMU owes one to an earlier command: then it hangs, and others wait for us."""
 _MAX_EVENTS = 10_000
 
 
@@ -45,10 +47,12 @@ class Qmp:
         self._buffer = bytearray()
         self._events: deque[Event] = deque(maxlen=_MAX_EVENTS)
         self.version = (0, 0, 0)
+        self._owed = 0
+        """Commands that QEMU has not answered."""
 
     def negotiate(self) -> None:
         """Read the greeting and leave negotiation mode."""
-        greeting = self._next(time.monotonic() + _PATIENCE)
+        greeting = self._next(_PATIENCE)
         if not isinstance(greeting, Greeting):
             raise QmpMalformed(f"QMP: the first line is {type(greeting).__name__}, want the greeting")
         self.version = greeting.version
@@ -70,13 +74,18 @@ class Qmp:
         return self._answer(command)
 
     def _answer(self, command: str) -> Any:
-        deadline = time.monotonic() + _PATIENCE
+        patience = _WITHOUT_ANSWER if self._owed else _PATIENCE
+        self._owed += 1
         while True:
-            answer = self._next(deadline)
+            answer = self._next(patience)
+            if not isinstance(answer, (Return, Failure)):
+                continue
+            self._owed -= 1
+            if self._owed:
+                continue  # to an earlier command
             if isinstance(answer, Return):
                 return answer.value
-            if isinstance(answer, Failure):
-                raise QmpRefused(f"QMP: {command}: {answer.text}")
+            raise QmpRefused(f"QMP: {command}: {answer.text}")
 
     def give(self, name: str, descriptor: int) -> None:
         """Hand QEMU an open file under a name (``getfd``); ours stays open."""
@@ -131,8 +140,9 @@ class Qmp:
         with contextlib.suppress(OSError):
             self._socket.close()
 
-    def _next(self, deadline: float) -> Message:
-        """The next message that is not an event."""
+    def _next(self, patience: float) -> Message:
+        """The next message that is not an event, within ``patience`` seconds."""
+        deadline = time.monotonic() + patience
         while True:
             while b"\n" in self._buffer:
                 message = self._pop()
@@ -141,7 +151,7 @@ class Qmp:
                 self._keep(message)
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._socket], [], [], left)[0]:
-                raise QemuFailed(f"QMP: no answer within {_PATIENCE:g} s")
+                raise QemuFailed(f"QMP: no answer within {patience:g} s")
             self._fill()
 
     def _pop(self) -> Message:
@@ -156,6 +166,8 @@ class Qmp:
     def _keep(self, message: Message) -> None:
         if isinstance(message, Event):
             self._events.append(message)
+        elif self._owed:
+            self._owed -= 1
 
     def _fill(self) -> None:
         try:

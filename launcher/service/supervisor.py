@@ -21,6 +21,7 @@ from launcher.core.words import sentence
 from launcher.errors import QemuFailed, QmpMalformed, StateUnusable
 from launcher.io.control import ControlPort, Request
 from launcher.io.qemu import last_words
+from launcher.io.qmp import QmpClosed, QmpRefused
 from launcher.io.signals import SignalTrap
 from launcher.io.statuslog import StatusLog
 from launcher.io.tail import Tail, last_lines
@@ -185,8 +186,8 @@ class Supervisor:
             booted = bool(self._progress.seconds.get("booted"))
             if self._record.paused:
                 self._command("cont")  # a guest that stands still cannot see the power button
-            self._command("system_powerdown")
-            listens = booted and not again and not self._record.waiting
+            hears = self._command("system_powerdown")
+            listens = hears and booted and not again and not self._record.waiting
             self._deadline = self._record.now() + (STOP_GRACE if listens else 0.0)
 
     def _qemu_ended(self) -> None:
@@ -276,14 +277,18 @@ class Supervisor:
 
     def _quit(self, now: float) -> None:
         self._quit_sent = True
-        self._command("quit")
+        self._ended = not self._command("quit")  # close() kills it
         self._deadline = now + QUIT_GRACE
 
-    def _command(self, name: str) -> None:
+    def _command(self, name: str) -> bool:
+        """Whether there is something to wait for: a QEMU that gives no answer hangs."""
         try:
             self._qemu.qmp.execute(name)
-        except (QemuFailed, QmpMalformed):
-            return  # it is ending already
+        except (QmpClosed, QmpRefused, QmpMalformed):
+            return True  # it is ending already
+        except QemuFailed:
+            return False
+        return True
 
     def _tell(self) -> None:
         for seen in self._progress.events[self._told :]:

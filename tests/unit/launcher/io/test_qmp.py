@@ -13,6 +13,7 @@ from launcher.core.qmp_wire import MAX_LINE, Event, Failure, Greeting, Return, p
 from launcher.errors import QemuFailed, QmpMalformed
 from launcher.io import qmp
 from launcher.io.qmp import Qmp, QmpClosed, QmpRefused, open_qmp
+from tests.until import PATIENCE
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 11, "minor": 1, "micro": 3}, "package": "x"}, "capabilities": []}}
 
@@ -87,6 +88,42 @@ def test_a_peer_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(qmp, "_PATIENCE", 0.1)
     with pytest.raises(QemuFailed, match="no answer within"):
         client.execute("quit")
+
+
+def test_a_late_answer_is_not_taken_for_that_of_the_next_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU stood still, the command was given up, and then QEMU went on."""
+
+    def script(theirs: socket.socket) -> None:
+        theirs.recv(4096)
+        theirs.recv(4096)
+        theirs.sendall(b'{"return": "late"}\n{"return": "in time"}\n')
+
+    client = peer(script)
+    monkeypatch.setattr(qmp, "_PATIENCE", 0.05)
+    with pytest.raises(QemuFailed, match="no answer within"):
+        client.execute("stop")
+    monkeypatch.setattr(qmp, "_WITHOUT_ANSWER", PATIENCE)
+    assert client.execute("query-status") == "in time"
+
+
+def test_a_late_answer_between_two_commands_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+
+    def script(theirs: socket.socket) -> None:
+        theirs.recv(4096)
+        go.wait()
+        theirs.sendall(b'{"return": "late"}\n{"event": "RESUME"}\n')
+        theirs.recv(4096)
+        theirs.sendall(b'{"return": "own"}\n')
+
+    client = peer(script)
+    monkeypatch.setattr(qmp, "_PATIENCE", 0.05)
+    with pytest.raises(QemuFailed, match="no answer within"):
+        client.execute("stop")
+    go.set()
+    client.await_event(lambda event: event.name == "RESUME", PATIENCE)
+    monkeypatch.setattr(qmp, "_PATIENCE", PATIENCE)
+    assert client.execute("query-status") == "own"
 
 
 def test_a_first_line_that_is_no_greeting_is_refused() -> None:
