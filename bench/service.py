@@ -25,10 +25,10 @@ from sqlalchemy import insert
 from attest.audit.record import GUEST, RELEASE, Event
 from attest.broker.jwe import encrypt
 from attest.broker.jwk import parse_tee_pubkey
-from attest.broker.trail import draft
+from attest.broker.trail import append
 from attest.endorsement.p384 import HAVE_AWSCRT, load_with_awscrt, load_with_cryptography
 from attest.settings import load_settings
-from attest.store import records, rules
+from attest.store import rules
 from attest.store.engine import Database
 from attest.store.schema import references
 from bench._service_load import Processes, empty, exchange, furnish, guest, start
@@ -186,5 +186,6 @@ def _add_records(served: Served, count: int) -> None:
     database = Database(load_settings(served.config).database)
     for _ in range(0, count, 20_000):
         with database.write() as tx:
-            records.append_all(tx, [draft(_RELEASED)] * 20_000)
+            for _ in range(20_000):
+                append(tx, _RELEASED)
     database.close()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from attest.audit.canonical import canonical
+from attest.audit.canonical import Json, canonical, rfc3339, written
 
 SCHEMA = "cvm.audit/1"
 
@@ -97,9 +97,9 @@ class Event:
         Places are given out one after the other; what is written here can be written while others wait for theirs.
         """
         before = {"actor": _actor(self.actor), "body": self.body, "kind": self.kind, "outcome": self.outcome}
-        after = {"subject": self.subject, "time": self.time}
+        after: Json = {"subject": self.subject, "time": rfc3339(self.time)}
         # Members stand in the order of their names: previous, schema and seq come between these two.
-        head, tail = canonical(before)[:-1], canonical(after)[1:]
+        head, tail = canonical(before)[:-1], written(after)[1:]
 
         def record(seq: int, previous: bytes) -> bytes:
             return b'%b,"previous":"%b","schema":"%b","seq":%d,%b' % (

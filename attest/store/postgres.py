@@ -66,14 +66,17 @@ class Postgres:
         )
         arguments = {"options": options, "connect_timeout": max(2, self._busy_milliseconds // 1000)}
         return create_engine(
-            self._url, pool_size=2, max_overflow=8, pool_use_lifo=True, pool_pre_ping=True,
+            self._url, isolation_level="READ COMMITTED",
+            pool_size=2, max_overflow=8, pool_use_lifo=True, pool_pre_ping=True,
             pool_timeout=self._busy_milliseconds / 1000,
             connect_args={"application_name": "attest", **arguments},
         )  # fmt: skip
 
     def for_writing(self, connection: Connection, *, lasting: bool) -> Connection:
-        """Each statement sees what was committed before it; the lock makes that all there is."""
-        return connection.execution_options(isolation_level="READ COMMITTED")
+        """As the engine makes them: each statement sees what was committed before it, and the lock makes that all there
+        is. An isolation level of its own would be set and taken back around each transaction.
+        """
+        return connection
 
     def begin_write(self, connection: Connection, *, alone: bool, lasting: bool) -> None:
         """Wait for the one lock. What need not last is flushed a moment later, in order, or with what has to."""

@@ -17,6 +17,7 @@ from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import TextClause
 
 Values = Mapping[str, object]
+_NONE: Values = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class _Text:
     given: dict[str, object]
 
     def values(self, values: Values) -> Any:
-        known = {**self.given, **values}
+        known = {**self.given, **values} if self.given else values
         return known if self.order is None else tuple([known[name] for name in self.order])
 
 
@@ -41,7 +42,7 @@ class Prepared:
         names = [column.name for column in statement.selected_columns] if isinstance(statement, Select) else []
         self._row = _row_of(names)
 
-    def first(self, tx: Connection, values: Values) -> Any:
+    def first(self, tx: Connection, values: Values = _NONE) -> Any:
         """The first row of a query, its columns by name, or ``None``."""
         found = self._run(tx, values).fetchone()
         return None if found is None else self._row._make(found)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, literal, select
+from sqlalchemy import Connection, Select, bindparam, func, literal, select
 
 from attest.audit.facts import NONE, Facts
-from attest.audit.merkle import leaf_hash
+from attest.audit.merkle import Frontier, leaf_hash
 from attest.audit.record import DECISION
 from attest.store import tree
-from attest.store.bulk import insert_rows
 from attest.store.columns import as_bytes
+from attest.store.pair import Row, insert_pair
 from attest.store.prepared import Prepared
-from attest.store.schema import audit
+from attest.store.schema import audit, leaves
 from attest.store.times import from_micros, to_micros
 from policy.decide import AFFIRMING
 
 _LAST = Prepared(select(audit.c.seq, audit.c.sha256).order_by(audit.c.seq.desc()).limit(1))
+_END = "cvm_end"
 GENESIS = bytes(32)
 """What the first record carries as the digest of its predecessor."""
 
@@ -80,28 +81,40 @@ _FACTS = Prepared(
 
 
 def append(tx: Connection, draft: Draft) -> int:
-    """Append one record; returns its number. Durable when the writing transaction has ended."""
-    return append_all(tx, [draft])[-1]
+    """Append one record and its leaf; returns its number. Durable when the writing transaction has ended."""
+    edge, previous = _end(tx)
+    number = edge.size + 1
+    record = draft.build(number, previous)
+    digest = hashlib.sha256(record).digest()
+    leaf = tree.grow(edge, leaf_hash(record))
+    insert_pair(tx, (audit, _row(number, draft, record, digest)), (leaves, leaf))
+    # Of what SQLAlchemy may undo by itself only the edge is kept, to be compared.
+    tx.info[_END] = (None if tx.in_nested_transaction() else tx.get_transaction(), edge, digest)
+    return number
 
 
-def append_all(tx: Connection, drafts: Sequence[Draft]) -> range:
-    """Append records in order, and their leaves to the tree; returns their numbers."""
-    last = _LAST.first(tx, {})
-    seq, previous = (0, GENESIS) if last is None else (last.seq, as_bytes(last.sha256))
-    frontier = tree.frontier(tx, seq, previous)
-    rows, leaves = [], []
-    for number, draft in enumerate(drafts, seq + 1):
-        record = draft.build(number, previous)
-        previous = hashlib.sha256(record).digest()
-        rows.append(_row(number, draft, record, previous))
-        leaves.append(tree.grow(frontier, leaf_hash(record)))
-    insert_rows(tx, audit, rows)
-    tree.add(tx, leaves)
-    tree.remember(tx, frontier, previous)
-    return range(seq + 1, seq + 1 + len(drafts))
+def forget_end(tx: Connection) -> None:
+    """What was appended in this transaction may have been undone: look again before the next record."""
+    tx.info.pop(_END, None)
 
 
-def _row(seq: int, draft: Draft, record: bytes, sha256: bytes) -> tuple[object, ...]:
+def _end(tx: Connection) -> tuple[Frontier, bytes]:
+    """The right edge of the tree over all records, and the digest of the last one.
+
+    Nobody else writes during a writing transaction: what it appended last needs no looking up. The edge is good for
+    later ones too: the digest commits to every record before, so an equal one means an equal tree.
+    """
+    transaction, edge, digest = tx.info.pop(_END, (None, None, b""))
+    if transaction is not None and transaction is tx.get_transaction():
+        return edge, digest
+    last = _LAST.first(tx)
+    size, found = (0, GENESIS) if last is None else (last.seq, as_bytes(last.sha256))
+    if edge is None or edge.size != size or digest != found:
+        edge = tree.edge(tx, size)
+    return edge, found
+
+
+def _row(seq: int, draft: Draft, record: bytes, sha256: bytes) -> Row:
     """In the order of the table's columns."""
     about = draft.facts
     return (
@@ -193,7 +206,7 @@ def walk(tx: Connection) -> Iterator[StoredRecord]:
     return stream(tx)
 
 
-def stored_of(row: Row[tuple[Any, ...]]) -> StoredRecord:
+def stored_of(row: Any) -> StoredRecord:
     """A row of the whole table."""
     return StoredRecord(
         seq=row.seq,

@@ -46,7 +46,7 @@ class StoredReference:
 
 def generation(tx: Connection) -> int:
     """The number of the rules in force."""
-    row = _GET_GENERATION.first(tx, {})
+    row = _GET_GENERATION.first(tx)
     if row is None:
         raise StoreUnsupported("database: no generation of rules in it", hint="attest init makes one")
     return int(row.value)

@@ -6,7 +6,7 @@ A leaf's row has the hashes of all complete subtrees that end with it, so the no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from sqlalchemy import Connection, select
 
@@ -19,40 +19,21 @@ from attest.audit.merkle import (
     inclusion_path,
     root_of,
 )
-from attest.store.bulk import insert_rows
 from attest.store.columns import as_bytes
 from attest.store.errors import TreeIncomplete
 from attest.store.prepared import driver
 from attest.store.schema import leaves
 
-_TAIL = "cvm_tail"
 
-
-def frontier(tx: Connection, size: int, last: bytes) -> Frontier:
-    """The right edge of the tree of ``size`` records, the last of which has the SHA-256 ``last``.
-
-    Remembered with the connection: the digest commits to every record before, so an equal one means an equal tree.
-    """
-    known = tx.info.get(_TAIL)
-    if known is not None and known[:2] == (size, last):
-        return Frontier(size, known[2])
+def edge(tx: Connection, size: int) -> Frontier:
+    """The right edge of the tree of ``size`` records."""
     return Frontier.of(size, nodes(tx, complete_subtrees(0, size)))
-
-
-def remember(tx: Connection, edge: Frontier, last: bytes) -> None:
-    """Keep the edge for the next record of this connection."""
-    tx.info[_TAIL] = (edge.size, last, edge.edge)
 
 
 def grow(edge: Frontier, leaf: bytes) -> tuple[int, bytes]:
     """Append the leaf hash ``leaf``; the leaf's row."""
     number = edge.size
-    return number, b"".join([value for _, _, value in edge.push(leaf)])
-
-
-def add(tx: Connection, rows: Sequence[tuple[int, bytes]]) -> None:
-    """Insert rows of leaves, see :func:`grow`."""
-    insert_rows(tx, leaves, rows)
+    return number, b"".join([node[2] for node in edge.push(leaf)])
 
 
 def nodes(tx: Connection, wanted: Iterable[tuple[int, int]]) -> Nodes:

@@ -77,7 +77,7 @@ class WholeResponse(wsgi.Response):  # type: ignore[misc]  # gunicorn has no typ
             self._head = b""
 
 
-def _collect_rarely() -> None:
+def collect_rarely() -> None:
     """What is here before the first request stays, so it is not looked through for garbage again; and requests leave
     little that only a collection frees, so it comes after many of them instead of several times in each.
     """
@@ -100,7 +100,7 @@ class BoundedWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         """Serve until told to stop; what is being answered then is answered."""
-        _collect_rarely()
+        collect_rarely()
         self.sockets[0].setblocking(False)
         self._arrivals, since = Arrivals(self.sockets[0]), dict[int, float]()
         threads = [threading.Thread(target=self._serve, args=(since,), daemon=True) for _ in range(self.cfg.threads)]

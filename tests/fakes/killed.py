@@ -12,14 +12,15 @@ import os
 import signal
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from attest.audit.record import Actor, Event
 from attest.broker.log import LogSigner, checkpoint
-from attest.broker.trail import draft
+from attest.broker.trail import append
 from attest.keys.log_key import load_log_key, make_log_key
 from attest.store.engine import Database
-from attest.store.group import GroupCommit
+from attest.store.group import GroupWrites
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _TRACEME, _GETREGS, _SYSCALL, _SETOPTIONS, _SYSGOOD, _EXITKILL = 0, 12, 24, 0x4200, 1, 0x100000
@@ -48,10 +49,10 @@ def prepare(folder: Path) -> None:
 def work(folder: Path, acknowledge: int) -> None:
     """Three records and a checkpoint, twice; what is acknowledged goes to a pipe."""
     database, signer = database_of(folder), signer_of(folder)
-    log = GroupCommit(database)
+    log = GroupWrites(database)
     for turn in range(2):
         for item in range(3):
-            number = log.append(draft(Event(NOW, "test", f"t{turn}i{item}", "ok", Actor("guest"))))
+            number = log.run(partial(append, event=Event(NOW, "test", f"t{turn}i{item}", "ok", Actor("guest"))))
             os.write(acknowledge, b"%d\n" % number)
         checkpoint(database, signer, NOW)
         os.write(acknowledge, b"signed\n")

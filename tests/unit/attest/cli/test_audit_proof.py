@@ -16,8 +16,7 @@ from attest.audit.record import Actor, Event
 from attest.audit.tiles import decode_entries, nodes_from_tiles
 from attest.broker.log import checkpoint as make_checkpoint
 from attest.broker.log_tiles import export_tiles
-from attest.broker.trail import draft
-from attest.store import records
+from attest.broker.trail import append
 from tests.fakes.killed import NOW, database_of, prepare, signer_of
 from tests.fakes.served import Served, attest_command
 from tests.fakes.service_world import PATH, SECRET
@@ -129,8 +128,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     prepare(base / "log")
     database, signer = database_of(base / "log"), signer_of(base / "log")
     with database.write() as tx:
-        drafts = [draft(Event(NOW, "test", f"{number}", "ok", Actor("guest"))) for number in range(300)]
-        records.append_all(tx, drafts)
+        for number in range(300):
+            append(tx, Event(NOW, "test", f"{number}", "ok", Actor("guest")))
     export_tiles(database, make_checkpoint(database, signer, NOW), base / "tiles")
     return base / "tiles", signer.key.verifier.vkey
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
 
 from attest.store import records
-from attest.store.bulk import insert_rows
 from attest.store.engine import Database
 from attest.store.prepared import driver
 from attest.store.schema import audit
@@ -25,7 +24,8 @@ def filled(found: Database) -> Database:
     turns = ("affirming", OTHER), ("contraindicated", GOOD)
     known = {2: ("affirming", GOOD), 4: ("affirming", GOOD)}
     with found.write() as tx:
-        insert_rows(tx, audit, [_row(seq, *known.get(seq, turns[seq % 2])) for seq in range(1, MANY + 1)])
+        rows = [_row(seq, *known.get(seq, turns[seq % 2])) for seq in range(1, MANY + 1)]
+        tx.execute(insert(audit), [dict(zip(audit.c.keys(), row, strict=True)) for row in rows])
     return found
 
 

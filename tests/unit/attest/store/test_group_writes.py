@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from attest.audit.errors import AuditBroken
 from attest.broker.release import Credential, release
-from attest.store import blobs, records
+from attest.store import blobs, group, records
 from attest.store.engine import Database
 from attest.store.errors import NotFound, StoreUnavailable
 from attest.store.group import GroupWrites
@@ -51,7 +51,7 @@ def refused(word: str, error: Exception) -> Job:
 
 def together(database: Database, jobs: list[Job]) -> list[Future[int]]:
     """Run ``jobs`` in one transaction, after one of their own that holds up its leader."""
-    group, begun, go = GroupWrites(database), threading.Event(), threading.Event()
+    writes, begun, go = GroupWrites(database), threading.Event(), threading.Event()
 
     def first(tx: Connection) -> int:
         begun.set()
@@ -59,10 +59,10 @@ def together(database: Database, jobs: list[Job]) -> list[Future[int]]:
         return append("first")(tx)
 
     with ThreadPoolExecutor(len(jobs) + 1) as pool:
-        leader = pool.submit(group.run, first)
+        leader = pool.submit(writes.run, first)
         begun.wait(20)
-        found = [pool.submit(group.run, job) for job in jobs]
-        while len(group._waiting) < len(jobs):
+        found = [pool.submit(writes.run, job) for job in jobs]
+        while len(writes._waiting) < len(jobs):
             pass
         go.set()
     assert leader.result() == 1
@@ -71,7 +71,7 @@ def together(database: Database, jobs: list[Job]) -> list[Future[int]]:
 
 @pytest.mark.parametrize("others", [0, 1], ids=["next to lead", "in the middle"])
 def test_nobody_waits_for_a_thread_that_was_interrupted(database: Database, others: int) -> None:
-    group, begun, go = GroupWrites(database), threading.Event(), threading.Event()
+    writes, begun, go = GroupWrites(database), threading.Event(), threading.Event()
 
     def first(tx: Connection) -> int:
         begun.set()
@@ -92,27 +92,27 @@ def test_nobody_waits_for_a_thread_that_was_interrupted(database: Database, othe
             signal.pthread_kill(thread, signal.SIGUSR1)
 
     def queued(count: int) -> None:
-        while len(group._waiting) < count:
+        while len(writes._waiting) < count:
             pass
 
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
         with ThreadPoolExecutor(4) as pool:
-            found = [pool.submit(group.run, first)]
+            found = [pool.submit(writes.run, first)]
             begun.wait(20)
-            found += [pool.submit(group.run, append(f"before {number}")) for number in range(others)]
+            found += [pool.submit(writes.run, append(f"before {number}")) for number in range(others)]
             queued(others)
             pool.submit(insist, threading.get_ident())
             with pytest.raises(KeyboardInterrupt):
-                group.run(append("interrupted"))
-            found.append(pool.submit(group.run, append("after")))
+                writes.run(append("interrupted"))
+            found.append(pool.submit(writes.run, append("after")))
             queued(others + 2)
             go.set()
             assert len({one.result(20) for one in found}) == others + 2
     finally:
         go.set()
         signal.signal(signal.SIGUSR1, before)
-    assert group.run(append("later")) == others + 4
+    assert writes.run(append("later")) == others + 4
 
 
 def subjects(database: Database) -> list[str]:
@@ -124,10 +124,8 @@ def test_jobs_that_come_together_are_one_transaction_and_each_gets_its_own_answe
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    write = GroupWrites._write
-    monkeypatch.setattr(
-        GroupWrites, "_write", lambda self, tx, batch: (sizes.append(len(batch)), write(self, tx, batch))
-    )
+    write = group._write
+    monkeypatch.setattr(group, "_write", lambda tx, batch: (sizes.append(len(batch)), write(tx, batch)))
     found = together(database, [append("a"), append("b"), append("c")])
     assert sizes == [1, 3]
     assert {subjects(database)[one.result() - 1] for one in found} == {"a", "b", "c"}
@@ -165,14 +163,14 @@ def test_of_a_batch_that_cannot_be_committed_no_key_is_released(
     for guest in guests:
         guest.handshake()
     before = len(world.records())
-    write, done = GroupWrites._write, []
+    write, done = group._write, []
 
-    def full(self: GroupWrites, tx: Connection, batch: object) -> None:
-        write(self, tx, batch)  # type: ignore[arg-type]
+    def full(tx: Connection, batch: Sequence[group._Waiting]) -> None:
+        write(tx, batch)
         done.append(batch)
         raise StoreUnavailable("database: disk full")
 
-    monkeypatch.setattr(GroupWrites, "_write", full)
+    monkeypatch.setattr(group, "_write", full)
 
     def ask(cookie: str | None) -> object:
         return release(world.service, Credential(cookie), PATH, world.now)
@@ -186,7 +184,7 @@ def test_of_a_batch_that_cannot_be_committed_no_key_is_released(
 
 @pytest.mark.parametrize("store", [None], ids=["sqlite"])
 def test_a_batch_lasts_where_one_of_its_parts_has_to(database: Database) -> None:
-    group, begun, go = GroupWrites(database), threading.Event(), threading.Event()
+    writes, begun, go = GroupWrites(database), threading.Event(), threading.Event()
 
     def level(tx: Connection) -> int:
         return int(tx.exec_driver_sql("PRAGMA synchronous").scalar_one())
@@ -197,14 +195,14 @@ def test_a_batch_lasts_where_one_of_its_parts_has_to(database: Database) -> None
         return level(tx)
 
     with ThreadPoolExecutor(3) as pool:
-        leader = pool.submit(group.run, first, lasting=False)
+        leader = pool.submit(writes.run, first, lasting=False)
         begun.wait(20)
-        found = [pool.submit(group.run, level, lasting=lasting) for lasting in (False, True)]
-        while len(group._waiting) < 2:
+        found = [pool.submit(writes.run, level, lasting=lasting) for lasting in (False, True)]
+        while len(writes._waiting) < 2:
             pass
         go.set()
     assert (leader.result(), [future.result() for future in found]) == (1, [2, 2])
-    assert (group.run(level, lasting=False), group.run(level)) == (1, 2)
+    assert (writes.run(level, lasting=False), writes.run(level)) == (1, 2)
 
 
 def test_of_an_exchange_decision_and_release_are_flushed_and_challenge_and_nonce_with_them(

@@ -9,24 +9,26 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from attest.audit.checkpoint import checkpoint_of
 from attest.audit.merkle import Frontier, leaf_hash
 from attest.audit.record import Actor, Event
 from attest.broker.errors import ServiceMisconfigured
 from attest.broker.log import checkpoint
-from attest.broker.trail import draft
+from attest.broker.trail import append
 from attest.broker.verify_trail import verify_trail
 from attest.store import checkpoints, records, tree
 from attest.store.engine import Database
 from attest.store.errors import StoreUnavailable
-from attest.store.group import GroupCommit
+from attest.store.group import GroupWrites
 from tests.fakes.killed import NOW, database_of, prepare, signer_of
 
 
@@ -42,8 +44,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, dict[st
     return [(base / str(item["write"]), item) for item in map(json.loads, done.stdout.splitlines())]
 
 
-def event(subject: str = "x") -> Event:
-    return Event(NOW, "test", subject, "ok", Actor("guest"))
+def record(subject: str = "x") -> Callable[[Connection], int]:
+    return partial(append, event=Event(NOW, "test", subject, "ok", Actor("guest")))
 
 
 def check_whole(database: Database) -> int:
@@ -72,7 +74,7 @@ def test_killed_before_any_write_a_log_keeps_what_it_acknowledged_and_goes_on(
         found = check_whole(database)
         assert acknowledged == list(range(1, len(acknowledged) + 1)), item
         assert len(acknowledged) <= found <= len(acknowledged) + 1, item  # the one in flight: wholly there or not
-        assert GroupCommit(database).append(draft(event())) == found + 1, item
+        assert GroupWrites(database).run(record()) == found + 1, item
         note = checkpoint(database, signer_of(folder), NOW)
         assert checkpoint_of(note).size == found + 1
         database.close()
@@ -93,14 +95,14 @@ def full_disk(limit: int) -> Iterator[None]:
 def test_a_full_disk_acknowledges_nothing_and_the_log_goes_on_when_there_is_room(tmp_path: Path) -> None:
     prepare(tmp_path / "log")
     database = database_of(tmp_path / "log")
-    log, done = GroupCommit(database), 0
+    log, done = GroupWrites(database), 0
     largest = max(path.stat().st_size for path in (tmp_path / "log").iterdir())
     with full_disk(largest + 64 * 1024), pytest.raises(StoreUnavailable, match=r"full|disk I/O"):
         for _ in range(1000):
-            done = log.append(draft(event("x" * 200)))
+            done = log.run(record("x" * 200))
     assert done > 0
     assert check_whole(database) == done
-    assert log.append(draft(event())) == done + 1
+    assert log.run(record()) == done + 1
     check_whole(database)
 
 
@@ -108,7 +110,7 @@ def test_a_checkpoint_that_cannot_be_remembered_is_not_signed(tmp_path: Path) ->
     folder = tmp_path / "log"
     prepare(folder)
     database, signer = database_of(folder), signer_of(folder)
-    GroupCommit(database).append(draft(event()))
+    GroupWrites(database).run(record())
     (folder / "log.seen").mkdir()
     with pytest.raises(ServiceMisconfigured, match=r"log\.seen"):
         checkpoint(database, signer, NOW)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from attest.audit.merkle import EMPTY_ROOT, Frontier, leaf_hash, verify_consiste
 from attest.store import group, records, tree
 from attest.store.engine import Database
 from attest.store.errors import StoreUnavailable, TreeIncomplete
-from attest.store.group import GroupCommit
+from attest.store.group import GroupWrites
 from attest.store.records import Draft
+from attest.store.savepoint import Parts
 from attest.store.schema import leaves
 from tests.fakes.amd_pki import NOW
 
@@ -31,9 +32,17 @@ def draft(word: str) -> Draft:
     return Draft(NOW, "test", word, "ok", lambda seq, previous: f"{seq} {word} {previous.hex()}".encode())
 
 
-def append(database: Database, *words: str) -> range:
+def written(draft: Draft) -> Callable[[Connection], int]:
+    return lambda tx: records.append(tx, draft)
+
+
+def record(word: str) -> Callable[[Connection], int]:
+    return written(draft(word))
+
+
+def append(database: Database, *words: str) -> list[int]:
     with database.write() as tx:
-        return records.append_all(tx, [draft(word) for word in words])
+        return [records.append(tx, draft(word)) for word in words]
 
 
 def plain_root(database: Database, size: int) -> bytes:
@@ -78,6 +87,25 @@ def test_a_writer_whose_remembered_edge_is_stale_reads_it_again(database: Databa
     other.close()
 
 
+def test_what_was_undone_within_a_transaction_leaves_no_gap(database: Database) -> None:
+    append(database, "a")
+    with database.write() as tx:
+        assert records.append(tx, draft("b")) == 2
+        with pytest.raises(ZeroDivisionError), tx.begin_nested():
+            assert records.append(tx, draft("undone")) == 3
+            raise ZeroDivisionError
+        assert records.append(tx, draft("c")) == 3
+        parts = Parts(tx)
+        for word in ("d", "undone", "e"):
+            parts.begin()
+            records.append(tx, draft(word))
+            if word == "undone":
+                parts.undo()
+    with database.read() as tx:
+        assert [(stored.seq, stored.subject) for stored in records.walk(tx)] == list(enumerate("abcde", 1))
+        assert tree.root(tx, 5) == plain_root(database, 5)
+
+
 def test_a_node_that_was_taken_away_is_missed(database: Database) -> None:
     append(database, "a", "b", "c", "d")
     second = leaves.c.number == 1
@@ -94,11 +122,11 @@ def test_a_node_that_was_taken_away_is_missed(database: Database) -> None:
 
 
 def test_records_of_many_threads_are_joined_and_each_returns_when_its_own_is_durable(database: Database) -> None:
-    log, start = GroupCommit(database), threading.Barrier(16)
+    log, start = GroupWrites(database), threading.Barrier(16)
 
     def write(index: int) -> list[tuple[int, str]]:
         start.wait()
-        return [(log.append(draft(word)), word) for word in (f"t{index}n{turn}" for turn in range(20))]
+        return [(log.run(record(word)), word) for word in (f"t{index}n{turn}" for turn in range(20))]
 
     with ThreadPoolExecutor(16) as pool:
         numbered = dict(pair for pairs in pool.map(write, range(16)) for pair in pairs)
@@ -111,50 +139,45 @@ def test_records_of_many_threads_are_joined_and_each_returns_when_its_own_is_dur
 def test_a_batch_that_fails_is_acknowledged_to_nobody_and_the_next_one_succeeds(tmp_path: Path) -> None:
     database = Database(tmp_path / "attest.db", busy_seconds=0.2)
     database.create()
-    log = GroupCommit(database)
+    log = GroupWrites(database)
     with database.write(), ThreadPoolExecutor(4) as pool:
-        waiting = [pool.submit(log.append, draft("x")) for _ in range(4)]
+        waiting = [pool.submit(log.run, record("x")) for _ in range(4)]
         assert all(isinstance(item.exception(), StoreUnavailable) for item in waiting)
-    assert log.append(draft("y")) == 1
+    assert log.run(record("y")) == 1
 
 
 def test_a_record_that_cannot_be_built_is_its_writers_error(database: Database) -> None:
-    log = GroupCommit(database)
+    log = GroupWrites(database)
     with pytest.raises(ZeroDivisionError):
-        log.append(Draft(NOW, "test", "x", "ok", lambda _seq, _previous: bytes(1 // 0)))
-    assert log.append(draft("y")) == 1
+        log.run(written(Draft(NOW, "test", "x", "ok", lambda _seq, _previous: bytes(1 // 0))))
+    assert log.run(record("y")) == 1
 
 
 def test_an_interrupted_leader_leaves_nobody_waiting(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = GroupCommit(database)
+    log = GroupWrites(database)
 
     def interrupt(_seq: int, _previous: bytes) -> bytes:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        log.append(Draft(NOW, "test", "x", "ok", interrupt))
-    assert log.append(draft("y")) == 1
+        log.run(written(Draft(NOW, "test", "x", "ok", interrupt)))
+    assert log.run(record("y")) == 1
     with database.read() as tx:
         assert tx.execute(select(leaves.c.number)).scalars().all() == [0]
 
 
 def test_writers_who_come_back_are_written_together_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    append_all = records.append_all
-
-    def counted(tx: Connection, drafts: Sequence[Draft]) -> range:
-        sizes.append(len(drafts))
-        return append_all(tx, drafts)
-
-    monkeypatch.setattr(records, "append_all", counted)
+    whole = group._write
+    monkeypatch.setattr(group, "_write", lambda tx, batch: (sizes.append(len(batch)), whole(tx, batch)))
     monkeypatch.setattr(group, "_LONGEST", 1.0)
     monkeypatch.setattr(group, "_PATIENCE", 1000.0)
-    log, start = GroupCommit(database), threading.Barrier(4)
+    log, start = GroupWrites(database), threading.Barrier(4)
 
     def write(index: int) -> None:
         start.wait()
         for turn in range(6):
-            log.append(draft(f"t{index}n{turn}"))
+            log.run(record(f"t{index}n{turn}"))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))
@@ -166,17 +189,17 @@ def test_writers_who_come_back_are_written_together_again(database: Database, mo
 def test_one_writer_never_waits_for_others(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group, "_LONGEST", 100.0)
     monkeypatch.setattr(group, "_PATIENCE", 1e9)
-    log = GroupCommit(database)
-    assert [log.append(draft("x")) for _ in range(3)] == [1, 2, 3]
+    log = GroupWrites(database)
+    assert [log.run(record("x")) for _ in range(3)] == [1, 2, 3]
 
 
 def test_a_leader_s_patience_with_those_who_do_not_come_back_ends(database: Database) -> None:
-    log, start = GroupCommit(database), threading.Barrier(4)
+    log, start = GroupWrites(database), threading.Barrier(4)
 
     def write(index: int) -> int:
         start.wait()
-        return log.append(draft(f"t{index}"))
+        return log.run(record(f"t{index}"))
 
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(write, range(4))) == [1, 2, 3, 4]
-    assert log.append(draft("alone")) == 5
+    assert log.run(record("alone")) == 5

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from attest.audit.record import Event
 from attest.audit.tiles import Tile, tile_at, tiles_of
 from attest.broker.log import LogSigner, checkpoint
-from attest.broker.trail import draft
+from attest.broker.trail import append
 from attest.keys.log_key import LogKey
 from attest.store import records
 from tests.fakes.service_world import AUDITOR, ServiceWorld
@@ -37,8 +37,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> ServiceWorld:
 def fill(world: ServiceWorld, size: int) -> None:
     with world.database.write() as tx:
         have = records.count(tx)
-        drafts = [draft(Event(world.now, "note", str(number), "ok", AUDITOR)) for number in range(have, size)]
-        records.append_all(tx, drafts)
+        for number in range(have, size):
+            append(tx, Event(world.now, "note", str(number), "ok", AUDITOR))
 
 
 def get(world: ServiceWorld, path: str, *, auditor: bool = False) -> Any:
@@ -156,7 +156,7 @@ def test_a_tile_that_lost_a_hash_is_an_error_and_never_a_shorter_tile(tmp_path: 
 def test_a_record_too_long_for_a_bundle_is_named(tmp_path: Path) -> None:
     world = ServiceWorld(tmp_path / "service")
     with world.database.write() as tx:
-        records.append(tx, draft(Event(world.now, "note", "x", "ok", AUDITOR, {"long": "x" * 70_000})))
+        append(tx, Event(world.now, "note", "x", "ok", AUDITOR, {"long": "x" * 70_000}))
         size = records.count(tx)
     key = LogKey("kbs.example/audit", Ed25519PrivateKey.from_private_bytes(b"\5" * 32))
     checkpoint(world.database, LogSigner(key, tmp_path / "log.seen"), world.now)
