@@ -130,6 +130,7 @@ def _token(service: Service, case: Case, brief: dict[str, object]) -> Issued | N
         tee=case.tee,
         nonce=case.request.nonce or "",
         tee_pubkey=case.request.tee_pubkey.members,
+        verified=claims.tee,
         claims=brief,
         init_data=claims.host_binding.hex(),
         policy_id=decision.policy_name,

@@ -1,9 +1,8 @@
 """What policies written for Trustee find in ``input``: verified claims under Trustee's names.
 
 Both shapes that its shipped policies read are there: flat names beside each other (``input.snp.reported_tcb_snp``) and,
-as in later releases, the report itself (``input.snp.evidence.reported_tcb.snp``). Numbers are numbers, flags are flags,
-bytes are lower-case hexadecimal digits in the order of the wire. Values of ours that Trustee does not have are under
-``input.cvm``.
+as in later releases, the report itself (``input.snp.evidence.reported_tcb.snp``). Values of ours that Trustee does not
+have are under ``input.cvm``.
 """
 
 from __future__ import annotations
@@ -11,14 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from attest.broker.trustee_names import trustee_names
 from attest.evidence.event_types import TYPE_NAMES
 from policy.claims import SnpClaims, TdxClaims, TeeClaims, claims_json
 from policy.decide import Decision
 from policy.measured import MeasuredEvent
-
-TEE_TYPE_TDX = "81000000"
-INTEL_QE = "939a7233f79c4ca9940a0db3957f0607"
-"""A quote that Intel's chain vouches for was signed by Intel's quoting enclave; its header says so in these words."""
 
 
 def evidence_input(claims: TeeClaims) -> dict[str, Any]:
@@ -48,19 +44,9 @@ def result_claims(claims: TeeClaims, decision: Decision, runtime: Mapping[str, A
 
 
 def _snp(claims: SnpClaims) -> dict[str, Any]:
-    policy, platform, tcb = claims.policy, claims.platform_info, claims.reported_tcb.parts()
+    policy, platform = claims.policy, claims.platform_info
     return {
-        "measurement": claims.measurement.hex(),
-        "chip_id": claims.chip_id.hex(),
-        "policy_abi_major": policy.abi_major,
-        "policy_abi_minor": policy.abi_minor,
-        "policy_smt_allowed": policy.smt,
-        "policy_migrate_ma": policy.migrate_ma,
-        "policy_debug_allowed": policy.debug,
-        "policy_single_socket": policy.single_socket,
-        "platform_smt_enabled": platform.smt_en,
-        "platform_tsme_enabled": platform.tsme_en,
-        **{f"reported_tcb_{part}": number for part, number in tcb.items()},
+        **trustee_names(claims),
         "evidence": {
             **claims_json(claims),
             "policy": {
@@ -84,43 +70,8 @@ def _snp(claims: SnpClaims) -> dict[str, Any]:
 
 
 def _tdx(claims: TdxClaims) -> dict[str, Any]:
-    attributes, tcb = claims.td_attributes, claims.tcb
-    registers = {f"rtmr_{number}": value.hex() for number, value in enumerate(claims.rtmrs)}
-    return {
-        "quote": {
-            "header": {"version": claims.version, "tee_type": TEE_TYPE_TDX, "vendor_id": INTEL_QE},
-            "body": {
-                "tcb_svn": claims.tee_tcb_svn.hex(),
-                "mr_seam": claims.mrseam.hex(),
-                "mrsigner_seam": claims.mrsignerseam.hex(),
-                "seam_attributes": _wire(claims.seamattributes),
-                "td_attributes": _wire(attributes),
-                "xfam": _wire(claims.xfam),
-                "mr_td": claims.mrtd.hex(),
-                "mr_config_id": claims.mrconfigid.hex(),
-                "mr_owner": claims.mrowner.hex(),
-                "mr_owner_config": claims.mrownerconfig.hex(),
-                **registers,
-                "report_data": claims.report_data.hex(),
-            },
-        },
-        "td_attributes": {
-            "debug": attributes.debug,
-            "septve_disable": attributes.sept_ve_disable,
-            "key_locker": attributes.bit(attributes.KL),
-            "protection_keys": attributes.bit(attributes.PKS),
-            "perfmon": attributes.bit(attributes.PERFMON),
-        },
-        "tcb_status": tcb.status.value,
-        "tcb_date": claims_json(claims)["tcb"]["tcb_date"],  # type: ignore[index]  # an object in JSON
-        "advisory_ids": list(tcb.advisory_ids),
-        "collateral_expiration_status": "0",  # expired collateral never gets this far
-        **({} if claims.events is None else {"uefi_event_logs": [_event(event) for event in claims.events]}),
-    }
-
-
-def _wire(value: int) -> str:
-    return int(value).to_bytes(8, "little").hex()
+    events = None if claims.events is None else [_event(event) for event in claims.events]
+    return trustee_names(claims) | ({} if events is None else {"uefi_event_logs": events})
 
 
 def _event(event: MeasuredEvent) -> dict[str, Any]:

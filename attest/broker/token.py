@@ -19,15 +19,20 @@ from typing import Any
 import jwt
 
 from attest.broker.errors import TokenRefused
+from attest.broker.trustee_names import trustee_names
 from attest.keys.ring import KeyRing
 from attest.keys.signing import SigningKey
+from policy.claims import TcbClaims, TeeClaims
 from policy.decide import Decision
+from policy.tdx import TcbStatus
 
 PROFILE = "tag:github.com,2024:confidential-containers/Trustee"
 EAR_PROFILE = "tag:ietf.org,2026:rats/ear#03"
 TRUSTEE, EAR = "trustee", "ear"
 DIALECTS = (TRUSTEE, EAR)
 _DEVELOPER = "cvm"
+_GENUINE, _KNOWN_FLAWS, _AFFIRMING = 2, 32, range(-32, 32)  # AR4SI, the claim "hardware" and the tier of all
+WARNING = "warning"
 _REQUIRED = ["exp", "iat", "nbf", "jti", "aud", "iss"]
 MAX_TOKEN = 16 * 1024
 
@@ -45,7 +50,7 @@ class TokenSettings:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a token says beside the decision: the claims as JSON values and what the guest bound into its report.
+    """What a token says beside the decision: the claims, also as JSON values, and what the guest bound into its report.
 
     ``init_data`` is the claim that binds init-data (HOST_DATA or MRCONFIGID), hexadecimal.
     """
@@ -53,6 +58,7 @@ class Subject:
     tee: str
     nonce: str
     tee_pubkey: dict[str, str]
+    verified: TeeClaims
     claims: dict[str, object]
     init_data: str
     policy_id: str
@@ -122,11 +128,12 @@ def verified_payload(keys: KeyRing, settings: TokenSettings, text: str) -> dict[
 
 
 def _trustee(settings: TokenSettings, subject: Subject, decision: Decision) -> dict[str, object]:
+    status, vector = _stated(subject, decision)
     module = {
-        "ear.status": decision.verdict,
-        "ear.trustworthiness-vector": dict(decision.trust_vector),
+        "ear.status": status,
+        "ear.trustworthiness-vector": vector,
         "ear.appraisal-policy-id": subject.policy_id,
-        "ear.veraison.annotated-evidence": _evidence(subject),
+        "ear.veraison.annotated-evidence": _evidence(subject, trustee_names(subject.verified)),
     }
     return {
         "eat_profile": PROFILE,
@@ -136,11 +143,12 @@ def _trustee(settings: TokenSettings, subject: Subject, decision: Decision) -> d
 
 
 def _ear(settings: TokenSettings, subject: Subject, decision: Decision) -> dict[str, object]:
+    status, vector = _stated(subject, decision)
     module = {
-        "ear_status": decision.verdict,
-        "ear_trustworthiness_vector": dict(decision.trust_vector),
+        "ear_status": status,
+        "ear_trustworthiness_vector": vector,
         "ear_appraisal_policy_ids": [subject.policy_id],
-        "ear_veraison_annotated_evidence": _evidence(subject),
+        "ear_veraison_annotated_evidence": _evidence(subject, {}),
     }
     return {
         "eat_profile": EAR_PROFILE,
@@ -150,12 +158,25 @@ def _ear(settings: TokenSettings, subject: Subject, decision: Decision) -> dict[
     }
 
 
-def _evidence(subject: Subject) -> dict[str, object]:
+def _stated(subject: Subject, decision: Decision) -> tuple[str, dict[str, int]]:
+    """Status and vector of an accepted guest, as others are told. What a policy of ours puts up with, a status of
+    Intel's other than UpToDate above all, is a warning to who has another policy; no status is better than the worst
+    claim (draft-ietf-rats-ear, section 3.3).
+    """
+    vector, tcb = dict(decision.trust_vector), getattr(subject.verified, "tcb", None)
+    if isinstance(tcb, TcbClaims) and tcb.status is not TcbStatus.UP_TO_DATE and vector["hardware"] == _GENUINE:
+        vector["hardware"] = _KNOWN_FLAWS
+    warned = any(value not in _AFFIRMING for value in vector.values())
+    return WARNING if warned and decision.affirming else decision.verdict, vector
+
+
+def _evidence(subject: Subject, more: dict[str, object]) -> dict[str, object]:
+    """``more`` are further names for the claims, which count where two differ."""
     return {
         "report_data": subject.claims.get("report_data"),
         "init_data": subject.init_data,
         "runtime_data_claims": {"nonce": subject.nonce, "tee-pubkey": subject.tee_pubkey},
-        subject.tee: subject.claims,
+        subject.tee: subject.claims | more,
     }
 
 

@@ -10,11 +10,17 @@ from typing import Any
 import jwt
 import pytest
 
+from attest.broker.token import Subject, TokenSettings, issue
 from attest.keys.ring import SigningRing, add_key
-from attest.keys.signing import ES384, SigningKey
+from attest.keys.signing import ES384, SigningKey, make_signing_key
+from policy.claims import claims_json
+from policy.decide import decide
+from policy.tdx import TcbStatus
 from tests.fakes.amd_pki import NOW
+from tests.fakes.intel_claims import TD, td
 from tests.fakes.kbs_client import KbsError, decode
 from tests.fakes.service_world import PATH, SECRET, ServiceWorld, demo_policy
+from tests.unit.policy.test_tdx_checks import REFERENCE, policy
 
 UNTIMED = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
 ISSUER = "https://kbs.example"
@@ -75,6 +81,48 @@ def test_the_trustworthiness_vector_has_all_eight_claims_and_none_worse_than_the
     }  # fmt: skip
     assert cpu["ear.status"] == "affirming"
     assert all(-32 <= value <= 31 for value in vector.values())
+
+
+def test_a_token_has_the_claims_under_trustees_names_in_its_dialect_only(tmp_path: Path) -> None:
+    found = {}
+    for dialect, name in (("trustee", "ear.veraison.annotated-evidence"), ("ear", "ear_veraison_annotated_evidence")):
+        token = ServiceWorld(tmp_path / dialect, dialect=dialect).client().handshake()
+        found[dialect] = payload_of(token)["submods"]["cpu0"][name]["snp"]
+    theirs, ours = found["trustee"], found["ear"]
+    assert {name: theirs[name] for name in set(theirs) - set(ours)} == {
+        "policy_abi_major": 0, "policy_abi_minor": 0, "policy_smt_allowed": True, "policy_migrate_ma": False,
+        "policy_debug_allowed": False, "policy_single_socket": False, "platform_smt_enabled": True,
+        "platform_tsme_enabled": False, "reported_tcb_bootloader": 10, "reported_tcb_tee": 0, "reported_tcb_snp": 24,
+        "reported_tcb_microcode": 84,
+    }  # fmt: skip
+    assert all(theirs[name] == value for name, value in ours.items() if name != "report_data")
+
+
+@pytest.mark.parametrize(
+    ("status", "hardware", "said"), [(TcbStatus.UP_TO_DATE, 2, "affirming"), (TcbStatus.OUT_OF_DATE, 32, "warning")]
+)
+@pytest.mark.parametrize(
+    ("dialect", "names"),
+    [
+        ("trustee", ("ear.status", "ear.trustworthiness-vector", "ear.veraison.annotated-evidence")),
+        ("ear", ("ear_status", "ear_trustworthiness_vector", "ear_veraison_annotated_evidence")),
+    ],
+)
+def test_what_our_policy_puts_up_with_is_a_warning_to_others(
+    tmp_path: Path, status: TcbStatus, hardware: int, said: str, dialect: str, names: tuple[str, str, str]
+) -> None:
+    claims = td(tcb__status=status, tcb__platform=status)
+    tolerant = (('OutOfDate = "refuse"', 'OutOfDate = "accept"'),)
+    decision = decide(claims, policy(*tolerant), (REFERENCE,), now=NOW)
+    assert (decision.affirming, decision.trust_vector["hardware"]) == (True, 2), decision.failed
+    subject = Subject("tdx", "nonce", {}, claims.tee, claims_json(claims.tee), "00" * 48, "strict")
+    settings = TokenSettings("attest", "kbs", timedelta(minutes=5), dialect=dialect)
+    key = make_signing_key(tmp_path / "token.key")
+    found = payload_of(issue(key, settings, subject, decision, token_id="0" * 32, now=NOW).text)["submods"]["cpu0"]
+    assert (found[names[0]], found[names[1]]["hardware"]) == (said, hardware)
+    body = found[names[2]]["tdx"]
+    assert body["mrtd"] == TD.mrtd.hex()
+    assert ("quote" in body and body["quote"]["body"]["mr_td"] == TD.mrtd.hex()) == (dialect == "trustee")
 
 
 def test_discovery_leads_from_the_issuer_to_a_key_that_verifies_the_token(tmp_path: Path) -> None:
