@@ -24,11 +24,12 @@ from attest.web.duties import EVERYTHING, Roles
 from attest.web.gate import GUESTS, Gate, Watch
 from attest.web.load import HERE
 from attest.web.metrics import Metrics
-from attest.web.principals import CallerOf, Who, may, session_of, token_of
+from attest.web.principals import CallerOf, Who, may, sent_by_page, session_of, token_of
 from attest.web.problems import NOTED, Noted, OperatorRequired, problem_response
 from attest.web.routes import Call, Route
 
 Clock = Callable[[], datetime]
+_PEOPLE = (Who.OPERATOR, Who.AUDITOR)
 _log = logging.getLogger("attest.requests")
 
 
@@ -75,8 +76,10 @@ def _view(
             raise MethodNotAllowed(methods)
         shown = Credential(session_of(request.cookies), token_of(request.headers.get("Authorization")))
         now = clock()
-        actor = caller_of(request.environ, now) if route.who in (Who.OPERATOR, Who.AUDITOR) else None
+        actor = caller_of(request.environ, now) if route.who in _PEOPLE else None
         noted.caller = None if actor is None else str(actor)
+        if route.who in _PEOPLE and route.method != "GET" and sent_by_page(request.environ):
+            raise OperatorRequired("a page in a browser asks for this: use a program", code="operator.page")
         if not may(route.who, actor):
             raise OperatorRequired(f"{route.method} here is for {route.who.value}: {_lacking(actor)}")
         roles.check(route.duty, actor, arguments)

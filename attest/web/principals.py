@@ -61,6 +61,15 @@ def may(who: Who, actor: Actor | None) -> bool:
     return kinds is None or (actor is not None and actor.kind in kinds)
 
 
+def sent_by_page(environ: Environ) -> bool:
+    """Whether a page in a browser sends this request: it cannot leave out both headers, and programs send neither.
+
+    A browser shows its client certificate to us whichever site's page asks, so a certificate alone does not say that
+    its holder wants what is asked. Source: Fetch standard, "Origin header"; Fetch Metadata, "Sec-Fetch-Site".
+    """
+    return "HTTP_ORIGIN" in environ or "HTTP_SEC_FETCH_SITE" in environ
+
+
 def no_caller(environ: Environ, now: datetime) -> Actor | None:
     """On the guests' listener nobody is an operator or auditor, whatever certificate they show."""
     return None

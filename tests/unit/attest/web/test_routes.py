@@ -347,3 +347,22 @@ def test_an_error_of_ours_shows_an_id_and_nothing_else(
     assert reply.status == 500
     assert b"secret detail" not in reply.body
     assert reply.json()["detail"].removeprefix("internal error ") in caplog.text
+
+
+CHANGING = [route for route in ADMIN_ROUTES if route.method != "GET"]
+
+
+@pytest.mark.parametrize(
+    "sent_by", [{"Origin": "https://evil.test"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}], ids=str
+)
+def test_no_page_in_an_operators_browser_changes_anything(world: ServiceWorld, sent_by: dict[str, str]) -> None:
+    """A browser that holds the operator's certificate shows it whichever site's form sends a request here."""
+    client = world.admin_app().test_client(use_cookies=False)
+    before = world.records()
+    for route in CHANGING:
+        answer = client.open(
+            filled(route), method=route.method, headers=sent_by, data=b"{}" if route.max_body else None
+        )
+        assert (answer.status_code, answer.json and answer.json["code"]) == (403, "operator.page"), route
+    assert world.records() == before, "a refused request changed something"
+    assert client.get("/cvm/v0/whoami", headers=sent_by).status_code == 200
