@@ -91,12 +91,13 @@ def release(
     return released
 
 
-def report_header(service: Service, shown: Credential, path: ResourcePath, said: HeaderReport, now: datetime) -> str:
+def report_header(service: Service, session_id: str, path: ResourcePath, said: HeaderReport, now: datetime) -> str:
     """A guest's report on its disk's header, from a session that may get the key; the state then.
 
-    Raises as :func:`release`, and RotationState.
+    No token will do: the guest shows it to others, who could have the key erased that opens the disk. What a release
+    gives opens for the guest alone. Raises as :func:`release`, and RotationState.
     """
-    asked = Asked(shown, _token_of(service, shown, now), path, now)
+    asked = Asked(Credential(session_id), None, path, now)
     return service.writes.run(lambda tx: _report(tx, asked, said))
 
 

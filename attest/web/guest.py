@@ -68,7 +68,7 @@ def launches(call: Call) -> Response:
 def disk_report(call: Call) -> Response:
     """``POST /cvm/v0/disk-report/…``: which header a disk has, while its key is replaced."""
     said = parse_report(call.body)
-    state = report_header(call.service, call.credential, resource_path(call), said, call.now)
+    state = report_header(call.service, call.credential.session_id or "", resource_path(call), said, call.now)
     return json_response({"version": said.version, "state": state})
 
 
@@ -136,7 +136,7 @@ GUEST_ROUTES = (
     Route("POST", "/kbs/v0/attest", Who.SESSION, attest_guest, MAX_ATTEST_BODY),
     Route("GET", RESOURCE, Who.GUEST, resource),
     Route("POST", "/cvm/v0/launches", Who.ANYONE, launches, MAX_LAUNCH),
-    Route("POST", "/cvm/v0/disk-report/<repository>/<kind>/<tag>", Who.GUEST, disk_report, MAX_REPORT),
+    Route("POST", "/cvm/v0/disk-report/<repository>/<kind>/<tag>", Who.SESSION, disk_report, MAX_REPORT),
     Route("GET", "/.well-known/jwks.json", Who.ANYONE, jwks),
     Route("GET", "/.well-known/openid-configuration", Who.ANYONE, discovery),
     Route("GET", "/cvm/v0/revoked-tokens", Who.ANYONE, revoked_tokens),

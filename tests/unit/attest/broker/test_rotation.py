@@ -276,3 +276,17 @@ def test_the_header_on_record_is_changed_with_the_approvals_of_a_change_only(wor
     assert ask(world, "luks-header", f"sha256={H2}").status == 409
     assert ask(world, "approval", "purpose=change", who="otto").status == 200
     assert ask(world, "luks-header", f"sha256={H2}").status == 200
+
+
+def test_who_was_only_shown_the_guests_token_reports_nothing(world: ServiceWorld) -> None:
+    """A guest shows its token to relying parties; one of them must not have the key erased that opens its disk."""
+    start(world)
+    client = world.client()
+    token = {"Authorization": f"Bearer {client.handshake()}"}
+    send = client.transport.send
+    assert send("GET", f"/kbs/v0/resource/{PATH}?cvm-disk=1", None, token).status == 200
+    body = json.dumps({"version": 2, "header": H2, "step": "will"}).encode()
+    fresh = {**token, "Cookie": f"kbs-session-id={'0' * 64}"}
+    for headers, code in ((token, "session.refused"), (fresh, "session.expired")):
+        assert said(send("POST", f"/cvm/v0/disk-report/{PATH}", body, headers)) == (401, code)
+    assert world.records("key-rotation")[-1]["outcome"] == "started"
