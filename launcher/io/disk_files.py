@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from launcher.core.luks import luks_problem
-from launcher.core.qcow2 import Qcow2Malformed, first_bytes, parse_header
+from launcher.core.qcow2 import HEADER_BYTES, Qcow2Header, Qcow2Malformed, first_bytes, parse_header
 from launcher.core.storage import Backing
 from launcher.core.vm import Disk, Verity
 from launcher.errors import PlanRefused
@@ -21,6 +21,8 @@ def check_disk(disk: Disk) -> None:
     for backing in disk.copies:
         if backing.network is None:
             _check(disk, backing)
+    for layer in disk.layers:
+        check_layer(layer)
     if disk.verity is not None and disk.network is None:
         _check_tree(disk.path, disk.verity, f"disk {disk.name}: {disk.path}")
     if disk.key_file is not None and not os.path.exists(disk.key_file):
@@ -52,7 +54,7 @@ def _check_content(disk: Disk, backing: Backing, where: str) -> None:
             _check_format(backing, read(0, 4), where)
             head = read(0, _HEAD) if backing.format == "raw" else None
             if backing.format == "qcow2":
-                _refuse_backing(parse_header(read).backing, where)
+                refuse_other_files(parse_header(read), where)
                 head = first_bytes(read, _HEAD)
     except Qcow2Malformed as exc:
         raise PlanRefused(f"{where}: {exc.message}", code="storage.image-malformed") from None
@@ -109,13 +111,44 @@ def _check_format(backing: Backing, magic: bytes, where: str) -> None:
         raise PlanRefused(f"{where}: holds a qcow2 image", code="storage.image-format", hint='format = "qcow2"')
 
 
-def _refuse_backing(backing: str | None, where: str) -> None:
-    if backing is not None:
+def image_header(head: bytes, where: str) -> Qcow2Header:
+    """Of an image whose first bytes are ``head``. Raises :class:`PlanRefused`."""
+    try:
+        return parse_header(lambda offset, length: head[offset : offset + length])
+    except Qcow2Malformed as exc:
+        raise PlanRefused(f"{where}: {exc.message}", code="storage.image-malformed") from None
+
+
+def refuse_other_files(header: Qcow2Header, where: str) -> None:
+    """Raise :class:`PlanRefused` for an image that is not whole by itself."""
+    if header.backing is not None:
         raise PlanRefused(
-            f"{where}: is an overlay of {backing[:200]!r}: an image that names other files chooses what QEMU opens",
-            code="storage.overlay",
-            hint="qemu-img convert makes a whole image of it",
+            f"{where}: is an overlay of {header.backing[:200]!r}: {_CHOOSES}", code="storage.overlay", hint=_WHOLE
         )
+    _refuse_data_file(header, where)
+
+
+def _refuse_data_file(header: Qcow2Header, where: str) -> None:
+    """QEMU opens the file that the image names and shows it to the guest as the disk, whatever file that is."""
+    if header.external_data:
+        raise PlanRefused(
+            f"{where}: keeps its data in a file it names: {_CHOOSES}", code="storage.data-file", hint=_WHOLE
+        )
+
+
+_CHOOSES = "an image that names other files chooses what QEMU opens"
+_WHOLE = "qemu-img convert makes a whole image of it"
+
+
+def check_layer(path: str) -> None:
+    """An overlay over a raw disk. What it lies on is said by the record; nothing says what data file it may name."""
+    where = f"layer {path}"
+    try:
+        with _opened(path) as descriptor:
+            head = os.pread(descriptor, HEADER_BYTES, 0)
+    except OSError as exc:
+        raise PlanRefused(f"{where}: cannot be read: {exc}", code="storage.unreadable") from None
+    _refuse_data_file(image_header(head, where), where)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from contextlib import suppress
 from launcher.core.td import TD_PLATFORMS
 from launcher.core.vm import Disk, VmConfig
 from launcher.errors import NotFound, PlanRefused, StorageFailed, WrongState
+from launcher.io.disk_files import check_layer
 from launcher.io.layers import MOST, Layer, is_written, read_layers, write_layers
 from launcher.io.statedir import VmDir
 from launcher.service.epochs import begin_epoch
@@ -37,7 +38,7 @@ def change(vm: VmDir, config: VmConfig, disks: Sequence[Disk], what: str, name: 
     chains = {disk.path: read_layers(disk.path) for disk in disks}
     having = [disk for disk in disks if any(item.name == name for item in chains[disk.path])]
     for disk in disks if what != "list" else ():
-        _refuse_used(disk, chains[disk.path])
+        _refuse_unfit(disk, chains[disk.path])
     if what == "create":
         _refuse_measured(config, disks)
         if having:
@@ -64,8 +65,10 @@ def _missing(name: str, having: Sequence[Disk]) -> NotFound | WrongState:
     return WrongState(f"snapshot {name}: only disk {names} has it; reverting one would mix times")
 
 
-def _refuse_used(disk: Disk, layers: Sequence[Layer]) -> None:
-    """Another VM may have the same disk in its file."""
+def _refuse_unfit(disk: Disk, layers: Sequence[Layer]) -> None:
+    """Another VM may have the same disk in its file; and qemu-img, unlike QEMU, has no jail."""
+    for layer in layers:
+        check_layer(layer.file)
     top, _ = _under(disk.path, layers)
     if is_written(top):
         raise WrongState(f"snapshot: disk {disk.name}: {top} is written by another QEMU", hint="cvm ps")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,28 @@ def test_a_host_encrypted_disk_of_an_ordinary_vm_is_opened_with_its_key(tmp_path
     with running_disks(text, tmp_path) as (qemu, _vm, _said):
         qemu_io(qemu, "disk0", "write -P 0x77 4096 512")
     assert b"\x77" * 64 not in (tmp_path / "d.luks").read_bytes()
+
+
+KEY = "{tls}/client-key.pem"
+
+
+@pytest.mark.parametrize("names", [(), ("-b", KEY, "-F", "raw"), ("-o", f"data_file={KEY},data_file_raw=on")])
+def test_an_image_on_a_server_that_names_a_file_of_this_host_is_refused(names: tuple[str, ...], tmp_path: Path) -> None:
+    """The daemon's jail holds the keys of its servers: an image over one of them would show it to the guest."""
+    facts = real_qemu("qemu-storage-daemon", "qemu-img")
+    server, client = make_tls(tmp_path / "tls")
+    key, store = client / "client-key.pem", tmp_path / "web.img"
+    before = key.read_bytes()
+    words = [word.format(tls=client) for word in names]
+    made = [*facts.program("qemu-img"), "create", "-q", "-f", "qcow2", *words, str(store), "64K"]
+    subprocess.run(made, env=dict(facts.env), check=True, capture_output=True)
+    key.write_bytes(before)
+    text = '[[disk]]\nformat = "qcow2"\nreadonly = true\n[disk.nbd]\nserver = "tcp:127.0.0.1:{}"\nexport = "web"\n'
+    refused = pytest.raises(PlanRefused, match="names other files chooses what QEMU opens")
+    with nbd_server(facts, store, "web", tls=server) as port, refused if names else nullcontext():
+        text = f'{text.format(port)}tls = "{client}"\n'
+        with running_disks(text, tmp_path) as (qemu, _vm, _said):
+            qemu_io(qemu, "disk0", "read 0 512")
 
 
 def test_a_server_that_is_not_there_is_named_with_qemus_words(tmp_path: Path) -> None:

@@ -6,12 +6,16 @@ from launcher.core.storage import Backing, Endpoint, IscsiSource, NbdSource, Net
 from launcher.core.vm import Disk
 
 Node = dict[str, object]
+QCOW2 = "qcow2"
 
 
 def format_node(backing: Backing, disk: Disk, name: str, file: Node) -> Node:
-    """The image format over ``file``. Discarded blocks are passed on or not as the disk says."""
+    """The image format over ``file``. Discarded blocks are passed on or not as the disk says. Nothing lies under an
+    image, whatever its header says: it was looked at, but may have been changed since.
+    """
     discard = "unmap" if disk.discard else "ignore"
     secret = {"key-secret": f"key-{disk.name}"} if backing.format == "luks" else {}
+    alone: Node = {"backing": None} if backing.format == QCOW2 else {}
     return {
         "driver": backing.format,
         "node-name": name,
@@ -19,6 +23,7 @@ def format_node(backing: Backing, disk: Disk, name: str, file: Node) -> Node:
         "discard": discard,
         **secret,
         **cache_members(disk),
+        **alone,
         "file": file,
     }
 
@@ -29,8 +34,8 @@ def layered_node(disk: Disk, name: str) -> Node:
     """
     below: Node = {**_read_only("raw", disk), "file": file_node(disk.path, disk, device=False)}
     for path in disk.layers[:-1]:
-        below = {**_read_only("qcow2", disk), "file": file_node(path, disk, device=False), "backing": below}
-    top = Backing(disk.layers[-1], None, "qcow2")
+        below = {**_read_only(QCOW2, disk), "file": file_node(path, disk, device=False), "backing": below}
+    top = Backing(disk.layers[-1], None, QCOW2)
     return {**format_node(top, disk, name, file_node(top.path, disk, device=False)), "backing": below}
 
 

@@ -7,13 +7,14 @@ Source: ``qemu-storage-daemon(1)``, QAPI ``block-export.json``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from launcher.core.argv.nodes import Node, format_node, network_node
+from launcher.core.argv.nodes import QCOW2, Node, format_node, network_node
 from launcher.core.argv.words import json_text
 from launcher.core.spec import VmSpec
-from launcher.core.storage import IscsiSource, NbdSource, Network, RbdSource
+from launcher.core.storage import Backing, IscsiSource, NbdSource, Network, RbdSource
 from launcher.core.vm import Disk
+from policy.named import NamedTuple
 
 SOCKET = "nbd.sock"
 """In the daemon's own folder, below the VM's."""
@@ -21,19 +22,47 @@ SOCKET = "nbd.sock"
 
 def daemon_options(spec: VmSpec) -> tuple[str, ...]:
     """Every option after the binary's name; empty when no disk is on a network."""
-    found = list(network_copies(spec))
-    if not found:
+    return _options(
+        [
+            _Export(export, source, _node(disk, export, source), writable=not disk.readonly)
+            for disk, export, source in network_copies(spec)
+        ]
+    )
+
+
+def image_options(spec: VmSpec) -> tuple[str, ...]:
+    """As :func:`daemon_options`, of images on a network only, as the bytes they are: for who looks at their headers
+    before anything opens what those name. Empty when there are none.
+    """
+    return _options(
+        [
+            _Export(export, source, _bare_node(export, source), writable=False)
+            for disk, export, source in network_copies(spec)
+            if _backing(disk, export).format == QCOW2
+        ]
+    )
+
+
+class _Export(NamedTuple):
+    name: str
+    source: Network
+    node: Node
+    writable: bool
+
+
+def _options(exports: Sequence[_Export]) -> tuple[str, ...]:
+    if not exports:
         return ()
-    server = {"addr": {"type": "unix", "path": SOCKET}, "max-connections": len(found) + 1}
+    server = {"addr": {"type": "unix", "path": SOCKET}, "max-connections": len(exports) + 1}
     options: list[str] = []
-    for disk, export, source in found:
-        options += [word for item in _objects(source, export) for word in ("--object", json_text(item))]
-        options += ["--blockdev", json_text(_node(disk, export, source))]
+    for item in exports:
+        options += [word for found in _objects(item.source, item.name) for word in ("--object", json_text(found))]
+        options += ["--blockdev", json_text(item.node)]
     options += ["--nbd-server", json_text(server)]
-    for disk, export, _source in found:
+    for item in exports:
         node = {
-            "type": "nbd", "id": f"export-{export}", "node-name": f"disk-{export}", "name": export,
-            "writable": not disk.readonly,
+            "type": "nbd", "id": f"export-{item.name}", "node-name": f"disk-{item.name}", "name": item.name,
+            "writable": item.writable,
         }  # fmt: skip
         options += ["--export", json_text(node)]
     return tuple(options)
@@ -48,8 +77,15 @@ def network_copies(spec: VmSpec) -> Iterator[tuple[Disk, str, Network]]:
 
 
 def _node(disk: Disk, export: str, source: Network) -> Node:
-    backing = disk.copies[int(export.partition("-")[2])]
-    return format_node(backing, disk, f"disk-{export}", network_node(source, export))
+    return format_node(_backing(disk, export), disk, f"disk-{export}", network_node(source, export))
+
+
+def _bare_node(export: str, source: Network) -> Node:
+    return {**network_node(source, export), "node-name": f"disk-{export}", "read-only": True}
+
+
+def _backing(disk: Disk, export: str) -> Backing:
+    return disk.copies[int(export.partition("-")[2])]
 
 
 def _objects(source: Network, export: str) -> Iterator[Node]:

@@ -16,17 +16,18 @@ from launcher.errors import PlanRefused
 from launcher.io.disk_files import check_disk
 from policy.verity import BLOCK, root_hash
 from policy.vocab import ResourcePath
+from tests.unit.launcher.storage.test_snapshots import img
 
 LUKS = b"LUKS\xba\xbe\0\2" + bytes(4088)
 KEY = ResourcePath.parse("a/b/c")
 
 
-def qcow2(content: bytes, *, backing: str = "", cluster_flags: int = 0) -> bytes:
+def qcow2(content: bytes, *, backing: str = "", cluster_flags: int = 0, incompatible: int = 0) -> bytes:
     """An image of four 64 KiB clusters: header, L1, L2, data."""
     size = 1 << 16
     name = backing.encode()
     header = struct.pack(">4sIQIIQIIQ", b"QFI\xfb", 3, 512 if name else 0, len(name), 16, 1 << 20, 0, 1, size)
-    header = header.ljust(512, b"\0") + name
+    header = (header.ljust(72, b"\0") + struct.pack(">Q", incompatible)).ljust(512, b"\0") + name
     l1 = struct.pack(">Q", 2 * size | 1 << 63)
     l2 = struct.pack(">Q", 3 * size | 1 << 63 | cluster_flags)
     return b"".join(part.ljust(size, b"\0") for part in (header, l1, l2, content))
@@ -69,6 +70,31 @@ def test_an_image_that_names_another_file_is_refused(tmp_path: Path) -> None:
     image = tmp_path / "a.qcow2"
     image.write_bytes(qcow2(b"", backing="/etc/shadow"))
     assert "overlay of '/etc/shadow'" in refusal(Disk(str(image), "d", format="qcow2"))
+
+
+@pytest.mark.qemu
+def test_an_image_that_keeps_its_data_in_a_file_it_names_is_refused(tmp_path: Path) -> None:
+    """Real QEMU shows its guest that file as the disk; the image's own bytes hold nothing of it."""
+    secret, image = tmp_path / "secret", tmp_path / "a.qcow2"
+    img(tmp_path, "create", "-q", "-f", "qcow2", "-o", "data_file=secret,data_file_raw=on", "a.qcow2", "64K")
+    secret.write_bytes(b"the host's".ljust(1 << 16, b"\0"))
+    img(tmp_path, "convert", "-f", "qcow2", "-O", "raw", "a.qcow2", "shown")
+    assert (tmp_path / "shown").read_bytes() == secret.read_bytes()
+    assert "keeps its data in a file it names" in refusal(Disk(str(image), "d", format="qcow2"))
+
+
+def test_a_layer_may_lie_on_another_file_but_keeps_its_data_itself(tmp_path: Path) -> None:
+    base, layer = tmp_path / "a.img", tmp_path / "a.img.one.qcow2"
+    base.write_bytes(bytes(4096))
+    layer.write_bytes(qcow2(b"", backing="a.img"))
+    disk = Disk(str(base), "d", layers=(str(layer),))
+    check_disk(disk)
+    layer.write_bytes(qcow2(b"", backing="a.img", incompatible=4))
+    assert f"layer {layer}: keeps its data in a file it names" in refusal(disk)
+    layer.write_bytes(b"none")
+    assert f"layer {layer}: qcow2: begins with 6e6f6e65" in refusal(disk)
+    layer.unlink()
+    assert f"layer {layer}: cannot be read" in refusal(disk)
 
 
 def test_a_qcow2_image_said_to_be_raw_is_refused(tmp_path: Path) -> None:

@@ -114,6 +114,18 @@ def test_a_step_that_is_cut_off_at_the_second_disk_loses_nothing_and_can_be_done
 
 
 @pytest.mark.qemu
+def test_a_forged_layer_that_names_a_data_file_is_shown_to_no_qemu_img(
+    vm: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["snapshot", "create", "vm", "one", "--external"]) == 0
+    img(vm, "create", "-q", "-f", "qcow2", "-o", "data_file=secret", "a.img.one.qcow2", str(SIZE))
+    for verb in ("delete", "revert"):
+        assert main(["snapshot", verb, "vm", "one"]) == 3
+        assert "a.img.one.qcow2: keeps its data in a file it names" in capsys.readouterr().err
+    assert main(["snapshot", "list", "vm"]) == 0
+
+
+@pytest.mark.qemu
 def test_a_disk_that_another_vm_writes_is_left_alone(vm: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with running_disks(DISKS, vm):
         assert main(["snapshot", "create", "vm", "one", "--external"]) == 10
