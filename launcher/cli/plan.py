@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from launcher.core.admission import KeySlots
+
 DESCRIPTION = "Show what `cvm launch` would do. Starts nothing, changes nothing, needs no TEE."
 EPILOG = """example: cvm plan web-1.toml
          cvm plan --qemu-version 10.2 web-1.toml
@@ -70,6 +72,7 @@ def plan_document(prepared: Prepared) -> dict[str, object]:
         "init_data": init_data_members(prepared.config, plan.init_data),
         "kernel_cmdline": plan.spec.cmdline,
         "memory_cost": {**cost._asdict(), "total": cost.total},
+        "key_slots": None if prepared.keys is None else prepared.keys._asdict(),
         "timeout_seconds": plan.budget._asdict(),
         "argv": list(plan.argv),
         "environment": dict(plan.qemu.env),
@@ -83,6 +86,8 @@ def _text(prepared: Prepared) -> str:
     width = max(len(item.what) for item in plan.decisions)
     lines += [f"  {item.what:<{width}}  {safe_text(item.value)}  ({safe_text(item.reason)})" for item in plan.decisions]
     lines += ["", "host memory", *_cost(cost_of(prepared.config))]
+    if prepared.keys is not None:
+        lines += ["", "key slots", f"  {_slots(prepared.keys)}"]
     lines += ["", "timeouts", f"  {plan.budget.boot:g} s to the agent's first word"]
     if plan.attests:
         lines.append(f"  {plan.budget.attest:g} s more to the service's answer")
@@ -113,6 +118,12 @@ def _cost(cost: MemoryCost) -> list[str]:
             f"  {cost.bounce >> 20} MiB of the shared part are the guest's bounce buffer ([guest] swiotlb chooses it)"
         )
     return lines
+
+
+def _slots(keys: KeySlots) -> str:
+    if keys.capacity is None:
+        return f"1 of {keys.resource}; how many this host has it does not say (misc.capacity of cgroup v2)"
+    return f"1 of {keys.resource}; {keys.used} of {keys.capacity} are in use"
 
 
 def _command(argv: tuple[str, ...], environment: dict[str, str]) -> list[str]:

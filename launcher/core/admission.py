@@ -21,9 +21,25 @@ class Occupied(NamedTuple):
     keys: dict[str, tuple[int, int]]
 
 
+class KeySlots(NamedTuple):
+    """What holds a VM's memory encryption key: a ``resource`` of cgroup v2, how many there are and are in use; ``None``
+    where the host does not say.
+    """
+
+    resource: str
+    capacity: int | None
+    used: int | None
+
+
+def key_slots(config: VmConfig, occupied: Occupied) -> KeySlots | None:
+    """Of the key this VM needs; ``None`` for one without."""
+    resource = KEY_RESOURCE.get(config.platform)
+    return None if resource is None else KeySlots(resource, *occupied.keys.get(resource, (None, None)))
+
+
 def admission(config: VmConfig, memory_total: int | None, occupied: Occupied) -> tuple[Finding, ...]:
     """What is in the way; nothing for an ordinary VM that may overcommit memory."""
-    return (*_memory(config, memory_total, occupied.promised), *_keys(config, occupied.keys))
+    return (*_memory(config, memory_total, occupied.promised), *_keys(config, key_slots(config, occupied)))
 
 
 def _memory(config: VmConfig, total: int | None, promised: int) -> tuple[Finding, ...]:
@@ -38,14 +54,10 @@ def _memory(config: VmConfig, total: int | None, promised: int) -> tuple[Finding
     )
 
 
-def _keys(config: VmConfig, keys: dict[str, tuple[int, int]]) -> tuple[Finding, ...]:
-    resource = KEY_RESOURCE.get(config.platform)
-    if resource is None or resource not in keys:
-        return ()
-    capacity, used = keys[resource]
-    if used < capacity:
+def _keys(config: VmConfig, slots: KeySlots | None) -> tuple[Finding, ...]:
+    if slots is None or slots.capacity is None or slots.used is None or slots.used < slots.capacity:
         return ()
     fix = "stop a protected VM; for SEV-SNP the BIOS divides ASIDs between SEV and SEV-ES/SNP"
     why = "every protected VM needs a memory encryption key of its own"
-    seen = f"{resource}: {used} of {capacity} in use"
+    seen = f"{slots.resource}: {slots.used} of {slots.capacity} in use"
     return (Finding("admission.keys", FAIL, seen, why, fix, (config.platform.value,)),)

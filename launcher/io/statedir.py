@@ -170,7 +170,15 @@ class VmDir:
                 os.close(descriptor)
             os.rename(fresh, self.file(name))
         except OSError as exc:
+            self._forget(fresh)  # on a full disk every byte counts
             raise StateUnusable(f"{self.file(name)}: {exc.strerror}") from None
+
+    @staticmethod
+    def _forget(path: str) -> None:
+        try:
+            os.unlink(path)
+        except OSError:
+            return
 
     def write_json(self, name: str, document: Mapping[str, object], *, durable: bool = True) -> None:
         """Replace a JSON file in one step."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from launcher.core.admission import admission
+from launcher.core.admission import KeySlots, admission, key_slots
 from launcher.core.cautions import LARGE
 from launcher.core.facts import EXTRAS, FirmwareFacts, QemuFacts
 from launcher.core.hardware import Placement
@@ -46,12 +46,15 @@ if TYPE_CHECKING:
 
 
 class Prepared(NamedTuple):
-    """A plan and what will be measured: ``measured`` of an SEV-SNP launch, ``td`` of a TD."""
+    """A plan and what will be measured: ``measured`` of an SEV-SNP launch, ``td`` of a TD. ``keys`` are the host's, for
+    a VM that needs one.
+    """
 
     config: VmConfig
     plan: LaunchPlan
     measured: Measured | None
     td: TdMeasured | None = None
+    keys: KeySlots | None = None
 
     @property
     def launch_digest(self) -> str | None:
@@ -100,7 +103,8 @@ def prepare(path: str, series: str | None = None) -> Prepared:
         taken=pinned_elsewhere(config.name) if config.placement != Placement() else frozenset(),
     )
     plan = make_plan(config, around)
-    full = admission(config, around.host.memory_total, occupied(config.name))
+    others = occupied(config.name)
+    full = admission(config, around.host.memory_total, others)
     plan = plan._replace(blockers=(*plan.blockers, *full))
     if config.passthrough:
         from launcher.service.passing import passthrough_findings
@@ -110,7 +114,8 @@ def prepare(path: str, series: str | None = None) -> Prepared:
     measured = None if plan.measure is None else _measured(plan.measure)
     if around.id_block is not None and measured is not None:
         check_id_block(around.id_block, measured.launch_digest, guest_policy(config.snp))
-    return Prepared(config, plan, measured, _measured_td(plan, tools if series is None else None) if td else None)
+    found = _measured_td(plan, tools if series is None else None) if td else None
+    return Prepared(config, plan, measured, found, key_slots(config, others))
 
 
 def _with_layers(config: VmConfig) -> VmConfig:

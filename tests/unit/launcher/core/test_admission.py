@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.config.vm_toml import parse_vm
-from launcher.core.admission import Occupied, admission
+from launcher.core.admission import KeySlots, Occupied, admission, key_slots
 from launcher.core.cost import memory_cost
 from launcher.core.hardware import Ram
 from launcher.core.limits import overhead
@@ -43,6 +43,14 @@ def test_the_last_key_can_be_had_and_no_further_one(used: int, blocked: bool) ->
     found = admission(web_1(), 1 << 50, Occupied(0, {"sev_es": (99, used)}))
     assert [item.id for item in found] == (["admission.keys"] if blocked else [])
     assert admission(web_1("tdx"), 1 << 50, Occupied(0, {"sev_es": (99, used)})) == ()
+
+
+def test_a_protected_vm_needs_one_key_and_an_ordinary_one_none() -> None:
+    there = Occupied(0, {"sev_es": (99, 3)})
+    assert key_slots(web_1(), there) == KeySlots("sev_es", 99, 3)
+    assert key_slots(web_1("tdx"), there) == KeySlots("tdx", None, None)
+    assert key_slots(parse_vm(PLAIN.encode(), "x"), there) is None
+    assert key_slots(web_1("emulated-snp"), there) is None
 
 
 def test_keys_are_read_as_the_kernel_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

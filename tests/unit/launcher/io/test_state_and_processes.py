@@ -79,6 +79,7 @@ def test_a_full_disk_leaves_the_old_file(vm: VmDir, monkeypatch: pytest.MonkeyPa
     with pytest.raises(StateUnusable, match="No space left"):
         vm.write_json("state.json", {"a": 2})
     assert vm.read_json("state.json") == {"a": 1}
+    assert os.listdir(vm.path) == ["state.json"]
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff", b"[" * 200000])
