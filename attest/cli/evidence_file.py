@@ -66,6 +66,6 @@ def refuse(error: CvmError, *, as_json: bool) -> int:
     if as_json:
         text = json.dumps({"code": error.code, "message": error.message, "hint": error.hint})
     else:
-        text = printable(f"attest: {error.message}")
+        text = printable(f"attest: {error.message}") + (f"\n  hint: {error.hint}" if error.hint else "")
     sys.stderr.write(text + "\n")
     return exit_code(error)

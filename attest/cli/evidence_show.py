@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from attest.cli.amd_certificates import certificate_lines, certificate_of, collateral_json, collateral_lines
 from attest.cli.evidence_file import read_file, refuse
 from attest.cli.evidence_replay import show_log
 from attest.cli.evidence_text import field_line, printable
 from attest.cli.intel_certificates import intel_certificates
 from attest.cli.quote_words import body_details, fields_json, quote_json, quote_lines, tdreport_lines
 from attest.cli.report_words import details, report_lines
-from attest.evidence.amd_certificate import AmdCertificate
+from attest.evidence.collateral_file import CollateralFile, read_collateral_file
 from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.hcl import HclBlob
 from attest.evidence.product import likely_product, tcb_for_display
@@ -26,20 +27,46 @@ from policy.snp import GuestPolicy, KeyInfo, PlatformInfo, SigningKey
 SCHEMA = "attest.evidence.show/1"
 _WIDTH = 96
 _NOT_VERIFIED = "NOT VERIFIED: decoded only; anyone can write such a file (attest evidence verify checks it)"
+_COLLATERAL_NOT_VERIFIED = "NOT VERIFIED: decoded only; anyone can write such a file (it counts in a report's chain)"
 
 
 def show(path: Path, *, as_json: bool) -> int:
     """Decode ``path`` and print it; returns the exit code."""
     try:
         data = read_file(path)
-        if recognise(data) == "event-log":
+        if _is_event_log(data):
             return show_log(path, data, as_json=as_json, first_line=_NOT_VERIFIED, schema=SCHEMA)
-        evidence = parse_evidence(data)
+        _write(_shown(path, data, as_json=as_json))
     except CvmError as exc:
         return refuse(exc, as_json=as_json)
-    body = _as_json(path, evidence)
-    _write(json.dumps(body, indent=2) if as_json else _as_text(path, evidence))
     return 0
+
+
+def _is_event_log(data: bytes) -> bool:
+    try:
+        return recognise(data) == "event-log"
+    except EvidenceMalformed:
+        return False
+
+
+def _shown(path: Path, data: bytes, *, as_json: bool) -> str:
+    """Evidence, or else the certificates and lists of AMD that are in the file."""
+    try:
+        evidence = parse_evidence(data)
+    except EvidenceMalformed:
+        found = read_collateral_file(data)
+        if not found.certificates and not found.crls:
+            raise
+        return _collateral_text(path, found, as_json=as_json)
+    return json.dumps(_as_json(path, evidence), indent=2) if as_json else _as_text(path, evidence)
+
+
+def _collateral_text(path: Path, found: CollateralFile, *, as_json: bool) -> str:
+    if as_json:
+        head = {"schema": SCHEMA, "verified": False, "file": str(path), "kind": "amd-collateral"}
+        return json.dumps(head | collateral_json(found), indent=2)
+    lines = [_COLLATERAL_NOT_VERIFIED, f"{path}: certificates and lists of AMD", *collateral_lines(found)]
+    return "\n".join(printable(line) for line in lines)
 
 
 def _as_json(path: Path, evidence: Evidence) -> dict[str, object]:
@@ -61,7 +88,7 @@ def _snp_json(evidence: SnpEvidence) -> dict[str, object]:
     return {
         "report": report_json(evidence.report),
         "details": details(evidence.report),
-        "certificates": [_certificate(der) for der in evidence.certificates],
+        "certificates": [certificate_of(der) for der in evidence.certificates],
         "crls": len(evidence.crls),
         "variable_data": _variable_text(evidence.hcl),
         "tpm_quote_extra_data": None if evidence.vtpm is None else evidence.vtpm.quote.extra_data.hex(),
@@ -95,7 +122,7 @@ def _as_text(path: Path, evidence: Evidence) -> str:
 def _snp_lines(evidence: SnpEvidence) -> Iterator[str]:
     yield from report_lines(evidence.report)
     for der in evidence.certificates:
-        yield from ("", *_certificate_lines(_certificate(der)))
+        yield from ("", *certificate_lines(certificate_of(der)))
     if evidence.crls:
         yield from ("", f"revocation lists: {len(evidence.crls)}")
     yield from _hcl_lines(evidence.hcl)
@@ -105,7 +132,7 @@ def _snp_lines(evidence: SnpEvidence) -> Iterator[str]:
 def _quote_lines(evidence: QuoteEvidence) -> Iterator[str]:
     yield from quote_lines(evidence.quote)
     for certificate in intel_certificates(evidence.quote):
-        yield from ("", *_certificate_lines(certificate))
+        yield from ("", *certificate_lines(certificate))
     if evidence.event_log is not None:
         yield from ("", f"event log: {len(evidence.event_log)} bytes (attest evidence replay explains them)")
     if evidence.agent_log is not None:
@@ -131,17 +158,6 @@ def _variable_text(blob: HclBlob | None) -> str | None:
     return None if blob is None else blob.variable_data.decode("utf-8", "replace")
 
 
-def _certificate_lines(certificate: dict[str, object]) -> list[str]:
-    lines = [f"certificate {certificate['certificate']}"]
-    for name, value in certificate.items():
-        if name == "certificate" or value is None:
-            continue
-        lines.append(field_line(name, value))
-        if isinstance(value, str) and len(value) > _WIDTH:
-            lines[-1:] = [field_line(name, ""), *(f"    {value[at : at + 64]}" for at in range(0, len(value), 64))]
-    return lines
-
-
 def report_json(report: SnpReport) -> dict[str, object]:
     """The report's fields by the names of the claims; a TCB that does not fit its layout stays hexadecimal."""
     product = likely_product(report)
@@ -162,24 +178,6 @@ def _plain(value: object) -> object:
     if isinstance(value, GuestPolicy | PlatformInfo | KeyInfo):
         return hex(value)
     return value.name if isinstance(value, SigningKey) else value
-
-
-def _certificate(der: bytes) -> dict[str, object]:
-    try:
-        certificate = AmdCertificate.parse(der)
-    except EvidenceMalformed as exc:
-        return {"certificate": f"{len(der)} bytes, unreadable: {exc.message}"}
-    amd = certificate.amd
-    return {
-        "certificate": certificate.subject_cn,
-        "issuer": certificate.issuer_cn,
-        "not_before": certificate.not_before.isoformat(),
-        "not_after": certificate.not_after.isoformat(),
-        "sha256": certificate.sha256.hex(),
-        "tcb": None if amd is None else amd.tcb.parts(),
-        "hwid": amd.hwid.hex() if amd and amd.hwid else None,
-        "csp_id": amd.csp_id if amd else None,
-    }
 
 
 def _write(text: str) -> None:

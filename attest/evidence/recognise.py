@@ -40,6 +40,8 @@ MAX_EVIDENCE = 4 << 20
 _RESPONSE_HEADER = 32
 _LARGEST_REPORT_VERSION = 0xFF
 _DIGITS = re.compile(rb"(?:\s*+[0-9A-Za-z+/_-]){8}")
+_CERTIFICATES = (b"\x30\x82", b"-----BEGIN ")
+_COLLATERAL = "it looks like certificates or lists: give them with --collateral, beside a report"
 _SPEC_ID = slice(32, 47), b"Spec ID Event03"
 
 
@@ -115,7 +117,10 @@ def _binary_kind(data: bytes) -> str:
             return "tdx-quote" if tee_type == TEE_TDX else "sgx-quote"
         if len(data) == REPORT_SIZE or struct.unpack_from("<I", data)[0] <= _LARGEST_REPORT_VERSION:
             return "snp-report" if len(data) <= REPORT_SIZE else "snp-extended-report"
-    raise EvidenceMalformed(f"evidence: {len(data)} bytes beginning {data[:8].hex()} are of no known kind")
+    raise EvidenceMalformed(
+        f"evidence: {len(data)} bytes beginning {data[:8].hex()} are of no known kind",
+        hint=_COLLATERAL if data.startswith(_CERTIFICATES) else None,
+    )
 
 
 def parse_evidence(data: bytes) -> Evidence:

@@ -119,3 +119,30 @@ def test_no_line_about_a_real_report_is_wider_than_100_columns(show: Show, vecto
     for entry in listed(vectors, "report", "extended_report", "hcl", "azure_vtpm_evidence"):
         lines = show((vectors / "snp" / entry["file"]).read_bytes()).splitlines()
         assert max(map(len, lines[2:])) <= 100, entry["file"]
+
+
+def test_certificates_and_lists_alone_are_shown_too(show: Show) -> None:
+    world = FakeAmdPki(product=SnpProduct.TURIN)
+    text = show(world.leaf_der + world.ask_der)
+    assert text.startswith("NOT VERIFIED")
+    lines = lines_of(text)
+    assert "certificate SEV-VCEK" in lines
+    assert "hwid                 " + world.chip_id[:8].hex() in lines
+    assert any(line.startswith("tcb                  fmc=1 bootloader=10") for line in lines)
+    assert any(line.startswith("serial_number        0x") for line in lines)
+    shown = json.loads(show(world.leaf_der, "--json"))
+    assert (shown["kind"], shown["verified"]) == ("amd-collateral", False)
+    assert shown["certificates"][0]["product_name"] == "Turin"
+    crl = lines_of(show(FakeAmdPki().crl(revoked=[0x20001])))
+    assert "revocation list of ARK-Genoa" in crl
+    assert "serial_numbers       0x20001" in crl
+
+
+def test_a_certificate_given_as_evidence_is_told_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "vcek.der"
+    path.write_bytes(FakeAmdPki().leaf_der)
+    assert main(["evidence", "verify", str(path)]) == 5
+    assert "give them with --collateral" in capsys.readouterr().err
+    path.write_bytes(b"\x30\x82\x01\x00 of nobody")
+    assert main(["evidence", "show", str(path)]) == 5
+    assert "hint: it looks like certificates" in capsys.readouterr().err
