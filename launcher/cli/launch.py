@@ -28,7 +28,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The verb's options."""
     parser.add_argument("vm", metavar="VM.toml", help="the VM's file")
     parser.add_argument("--detach", action="store_true", help="return when it has attested; it goes on")
-    parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="instead of the planned ones (cvm plan)")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds,
+        help="instead of the planned ones (cvm plan): what has not booted, or then attested, by then has failed. An "
+        "ordinary VM that is not heard of is taken to run, and goes on",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument("--json", action="store_true", help="print the result as JSON (cvm.launch/1)")
     parser.add_argument(

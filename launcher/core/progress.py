@@ -186,6 +186,7 @@ class Progress:
                 self._first("booted", at)
                 self._forward(RUNNING)
                 self.reason = "no agent in this guest: it is taken to run"
+                self._note(Seen(at, "launcher", "quiet", {"text": self.reason}))
                 return
             where = (
                 "the kernel started, the agent did not report" if self.kernel_seen else "nothing was heard of a kernel"

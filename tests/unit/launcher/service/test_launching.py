@@ -152,6 +152,15 @@ def test_an_ordinary_vm_needs_no_agent(scene: Scene, capsys: pytest.CaptureFixtu
     assert (code, result["outcome"], result["launch_digest"]) == (0, "ran", None)
 
 
+def test_an_ordinary_vm_that_stays_silent_is_taken_to_run_and_goes_on_until_it_ends(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, result, said = launch(scene(["sleep", 1.0], ["exit", 0]), capsys, "--timeout", "0.3")
+    assert (code, result["outcome"], result["state"]) == (0, "ran", "stopped")
+    assert 0.3 < result["seconds"]["booted"] < result["seconds"]["stopped"]
+    assert "taken to run" in said
+
+
 def test_hostile_status_lines_are_dropped_and_the_rest_is_heard(
     scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
