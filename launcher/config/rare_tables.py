@@ -1,5 +1,5 @@
 """Tables that most VM files do without. The module that reads one is loaded for a file that has it: together they are a
-tenth of what a launch loads before QEMU starts.
+tenth of what a launch would load before QEMU starts.
 """
 
 from __future__ import annotations
