@@ -11,14 +11,18 @@ if TYPE_CHECKING:
 
 EPILOG = "example: cvm ps --json\nexit status: 0 listed, 8 the state folder cannot be read"
 _COLUMNS = ("NAME", "STATE", "PLATFORM", "VCPUS", "MEMORY", "SINCE", "REASON")
-_WIDE = ("PID", "WAITED", "CPU", "MEM", "IO")
-"""WAITED: percent of its runnable time that its threads waited for a processor; the others: its cgroup's pressure."""
+_WIDE = ("PID", "WAITED", "CPU", "MEM", "IO", "DISK P99")
+"""WAITED: percent of its runnable time that its threads waited for a processor; then its cgroup's pressure, and how
+long 99 in 100 requests of its slowest disk took at most since the first look.
+"""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The verb's options."""
     parser.add_argument("--json", action="store_true", help="print JSON (cvm.ps/1)")
-    parser.add_argument("-w", "--wide", action="store_true", help="with signs of noisy neighbours (waiting, pressure)")
+    parser.add_argument(
+        "-w", "--wide", action="store_true", help="with signs of noisy neighbours (waiting, pressure, disks)"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="names of VMs that are up, nothing else")
 
 
@@ -47,9 +51,11 @@ def run(args: Namespace | _Plain) -> int:
     rows = list_vms(state_root())
     if args.wide:
         from launcher.io.pressure import pressure
+        from launcher.service.disk_topping import slowest
 
         for row in rows:
             row["pressure"] = None if row["pid"] is None else pressure(row["pid"])
+            row["disk_p99_ns"] = slowest(row["name"]) if row["state"] in LIVE else None
     if args.json:
         import json
 
@@ -65,9 +71,11 @@ def run(args: Namespace | _Plain) -> int:
 
 def _wide_cells(row: dict[str, Any]) -> tuple[str, ...]:
     *first, reason = _cells(row)
+    from launcher.core.latency import shown
+
     numbers = row["pressure"] or {}
     signs = ("-" if numbers.get(name) is None else f"{numbers[name]:g} %" for name in ("waited", "cpu", "memory", "io"))
-    return (*first, "-" if row["pid"] is None else str(row["pid"]), *signs, reason)
+    return (*first, "-" if row["pid"] is None else str(row["pid"]), *signs, shown(row["disk_p99_ns"]), reason)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 MAX_LINE = 1 << 16
 MAX_ANSWER = 8 << 20
 """QEMU can be asked for its whole schema."""
-_PATIENCE = 25.0
+PATIENCE = 25.0
+"""Seconds that a launcher has: QEMU's, and its own."""
 _READING = 1.0
 """Seconds a client has to take its answer."""
 
@@ -93,17 +94,17 @@ def parse_request(line: bytes) -> Request:
 
 
 def ask(
-    folder: str, name: str, word: str, about: dict[str, object] | None = None, *, seconds: float | None = None
+    folder: str, name: str, word: str, about: dict[str, object] | None = None, *, seconds: float = PATIENCE
 ) -> dict[str, Any]:
     """Have the launcher of VM ``name`` do ``word``; its answer. Raises :class:`WrongState` when nobody listens, or
-    answers within ``seconds`` (``None``: the usual).
+    answers within ``seconds``.
     """
     try:
         client = connect(folder, CONTROL_SOCKET)
     except OSError:
         raise WrongState(f"VM {name}: its launcher takes no commands (yet, or any more)", hint="cvm ps") from None
     with client:
-        client.settimeout(_PATIENCE + (seconds or 0))
+        client.settimeout(seconds)
         try:
             client.sendall(json.dumps({"v": 1, "do": word, "about": about or {}}).encode("ascii") + b"\n")
             line = _read_line(client, MAX_ANSWER)

@@ -14,7 +14,7 @@ from launcher.core.states import LIVE
 from launcher.core.storage import describe as source_words
 from launcher.core.vm import Disk, VmConfig
 from launcher.errors import NotFound, PlanRefused, WrongState
-from launcher.io.control import ask
+from launcher.io.control import PATIENCE, ask
 from launcher.io.disk_files import check_disk
 from launcher.io.layers import Layer
 from launcher.io.moved import refuse_moved
@@ -74,7 +74,7 @@ def snapshot(
             hint=f"cvm stop {name}; or --ram, for a snapshot with memory",
         )
     about = {"do": what, "name": snapshot_name, "ram": ram}
-    answer = ask(vm.path, name, "snapshot", about, seconds=patience(config.memory) if ram else None)
+    answer = ask(vm.path, name, "snapshot", about, seconds=PATIENCE + (patience(config.memory) if ram else 0.0))
     found = [Snapshot(*item) for item in answer.get("snapshots", [])]
     return found, _thoughts(config, what)
 

@@ -72,6 +72,17 @@ def test_two_looks_tell_requests_a_second_and_quantiles_of_what_came_between(
     assert disk_table([row]).splitlines()[1].split()[:4] == ["busy", "root", "10", "≤"]
 
 
+def test_a_listing_shows_the_slowest_kind_of_request_and_what_is_beyond_all_bins_as_slower_still(
+    busy: VmDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, said in ((6, "≤ 1 ms"), (len(BOUNDARIES), "> 5 s")):
+        told = answer(30, 2)
+        told["disks"] = [*told["disks"], *answer(10, number)["disks"]]  # type: ignore[misc]  # two lists
+        monkeypatch.setattr(disk_topping, "ask", lambda *_, seconds, told=told: told)
+        assert main(["ps", "--wide"]) == 0
+        assert said in capsys.readouterr().out
+
+
 def test_a_launcher_that_does_not_answer_is_a_row_with_the_reason(
     busy: VmDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
