@@ -90,12 +90,14 @@ class SnpVerifier:
         _check_signing_key(report)
         _check_chip_named(report)
         product = product_of_report(report)
+        # Before a certificate is missed for a TCB version that no key is for.
+        stated = None if product is None else _Tcbs.of(report, product)
         failures: list[VerificationFailed] = []
         for leaf in endorsements.candidates(report, product):
             try:
                 _check_leaf_fits(report, leaf, product)
                 trusted = walk_chain(leaf, endorsements, self.anchors, now, self.cache)
-                tcbs = _Tcbs.of(report, leaf.product)
+                tcbs = stated or _Tcbs.of(report, leaf.product)
                 _check_tcb(tcbs.reported, leaf)
                 _check_chip_id(report, leaf)
                 _check_signature(report, trusted)
@@ -157,6 +159,9 @@ def _check_leaf_fits(report: SnpReport, leaf: AmdCertificate, product: SnpProduc
         )
 
 
+_REWRITTEN = "tools that rewrite reports can garble them (sev 6.1 did): take the bytes as the kernel gives them"
+
+
 class _Tcbs(NamedTuple):
     """The report's four TCB versions in the layout of the product that the chain proved."""
 
@@ -171,7 +176,7 @@ class _Tcbs(NamedTuple):
         try:
             return _tcbs(raw, product)
         except MalformedInput as exc:
-            raise EvidenceMalformed(f"report: {exc}") from None
+            raise EvidenceMalformed(f"report: {exc}", hint=_REWRITTEN) from None
 
 
 # Machines of a fleet share a handful of TCB versions, and its guests a handful of images.

@@ -6,6 +6,7 @@ import pytest
 
 from attest.endorsement.errors import STEPS, VerificationFailed
 from attest.endorsement.pool import EndorsementSet
+from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.snp_report import SnpReport
 from attest.verifier import snp as verifier
 from attest.verifier.snp import verify_snp
@@ -50,6 +51,19 @@ def test_report_versions_two_to_five_verify(version: int) -> None:
     assert claims.snp.version == version
     assert claims.snp.product is SnpProduct.GENOA
     assert claims.snp.current_mit_vector == (7 if version == 5 else None)
+
+
+@pytest.mark.parametrize("product", [SnpProduct.MILAN, SnpProduct.TURIN])
+def test_a_tcb_in_another_products_layout_is_told_before_a_certificate_is_missed(product: SnpProduct) -> None:
+    """As tools that decode and rewrite reports have left them."""
+    world = FakeAmdPki(product=product)
+    raw = bytearray(world.raw)
+    raw[0x180 + (3 if product is SnpProduct.MILAN else 6)] = 24
+    with pytest.raises(EvidenceMalformed, match=f"must be zero for {product.value}") as caught:
+        verify_snp(
+            SnpReport.parse(bytes(raw)), EndorsementSet(), anchors=world.anchors, now=NOW, expected_report_data=None
+        )
+    assert "rewrite" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("name", OFFSETS)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+from base64 import b64encode, encodebytes
 from collections.abc import Iterator
+from gzip import compress
 from pathlib import Path
 
 import pytest
@@ -23,10 +25,12 @@ from policy.document import parse_policy
 from policy.snp import SigningKey
 from tests.unit.attest.evidence.test_containers import pem
 from tests.unit.attest.evidence.test_snp_json import between, older, spelled
+from tests.unit.attest.evidence.test_snp_proto import inside, message
 from tests.unit.attest.verifier.vector_files import clock_for, listed, read
 
 SHOWN = Rules(parse_policy(policy_bytes("strict")), (), binding=False)
 TURIN_FAMILY = 0x1A
+FIELDS = {VCEK: 1, VLEK: 6, ASK: 2}
 PLACES = {Role.VCEK: VCEK, Role.VLEK: VLEK, Role.ASK: ASK, Role.ASVK: ASK, Role.ARK: ARK}
 
 
@@ -60,6 +64,12 @@ def with_certificates(report: SnpReport, entries: list[CertEntry]) -> Iterator[t
     yield "KBS evidence", json.dumps(kbs).encode()
     yield "KBS request", json.dumps({"tee-evidence": {"primary_evidence": kbs, "additional_evidence": ""}}).encode()
     yield "older KBS request", json.dumps(older_request).encode()
+    text, pems = b64encode(report.raw).decode(), b"".join(pem(entry.data) for entry in entries)
+    chain = b"".join(inside(FIELDS[entry.guid], entry.data) for entry in (leaf, *authorities[:1]))
+    yield "go-sev-guest's message", message(report.raw, chain)
+    yield "JSON of another make", json.dumps({"evidence": text, "endorsements": b64encode(pems).decode()}).encode()
+    nested = json.dumps({"all": [{"blob": list(report.raw), "chain": pems.decode()}]})
+    yield "another, compressed, as text", b64encode(compress(nested.encode()))
 
 
 def without_certificates(report: SnpReport) -> Iterator[tuple[str, bytes]]:
@@ -69,6 +79,9 @@ def without_certificates(report: SnpReport) -> Iterator[tuple[str, bytes]]:
     yield "empty table", report.raw + bytes(4096)
     yield "the kernel's response", response
     yield "the kernel's response, padded", response.ljust(4000, b"\0")
+    yield "hexadecimal", report.raw.hex(" ").encode()
+    yield "base64", encodebytes(report.raw)
+    yield "go-sev-guest's message alone", message(report.raw)
     yield "KBS, current spelling", json.dumps(spelled(report), indent=1).encode()
     if report.cpuid_fam_id != TURIN_FAMILY:
         yield "KBS, older spelling", json.dumps(older(report)).encode()
@@ -100,4 +113,4 @@ def test_a_real_report_verifies_in_every_container_and_a_changed_one_in_none(vec
                     result,
                 )
                 seen += 1
-    assert seen >= 45 * 13
+    assert seen >= 45 * 19
