@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from launcher.core.confinement import ESSENTIAL, Confinement
 from launcher.core.limits import cpu_list
-from launcher.errors import QemuFailed
+from launcher.errors import QemuFailed, StateUnusable
 from launcher.io import acl
 from launcher.io.jail import become
 from launcher.io.process import Forked, end, fork, uninterrupted
@@ -70,6 +70,7 @@ def jail_for(wanted: Confinement, vm: VmDir) -> Iterator[Jail]:
             try:
                 _give(wanted, vm, uid, given)
             except OSError as exc:
+                _take_back(vm, uid, given)
                 why, uid = f"{exc.filename or vm.path} cannot be given to another user: {exc.strerror}", None
         yield Jail(wanted, uid, why)
     finally:
@@ -98,7 +99,7 @@ def _start(
 ) -> tuple[Child, tuple[Step, ...]]:
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
-        spec, environment = _spec(jail, argv, vm, fds), {**os.environ, **env}
+        spec, environment = _spec(jail, argv, vm, fds), {**_environment(jail.wanted.settings.mode), **env}
         keep = (writing, *(have for have, _ in fds))
         task = _task(spec, environment, writing)
         helper = Forked(fork(task, cwd=vm.path, stderr=log, keep=keep))
@@ -150,6 +151,17 @@ def _spec(jail: Jail, argv: Sequence[str], vm: VmDir, fds: Fds) -> dict[str, obj
         "smt_isolation": wanted.placement.smt_isolation,
         "mems": sorted(cpu_list(wanted.placement.mems)) if wanted.placement.mems else [],
     }
+
+
+_SHOWN = frozenset(("PATH", "LANG", "TZ"))
+
+
+def _environment(mode: str) -> dict[str, str]:
+    """Of a confined program only what tells it the language and the time: a launcher's environment may hold secrets,
+    and whoever takes the program over has all of it.
+    """
+    confined = mode != "off"
+    return {k: v for k, v in os.environ.items() if not confined or k in _SHOWN or k.startswith("LC_")}
 
 
 def _task(spec: dict[str, object], environment: dict[str, str], channel: int) -> Callable[[], NoReturn]:
@@ -225,6 +237,8 @@ def _give(wanted: Confinement, vm: VmDir, uid: int, given: list[str]) -> None:
     for name in os.listdir(vm.path):
         path = vm.file(name)
         kind = "socket" if name.endswith(".sock") else kinds.get(name)
+        if kind is not None and os.path.islink(path):
+            raise StateUnusable(f"{path}: is a link, and cvm makes none here", hint="cvm stop --forget")
         if kind == "state":
             os.chown(path, uid, -1)  # and so it stays: the number is this VM's at every launch
         elif kind is not None:

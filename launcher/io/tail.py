@@ -47,17 +47,24 @@ class Tail:
                 return False
         except FileNotFoundError:
             return False
-        from shutil import copyfile
-
         try:
-            copyfile(self.path, f"{self.path}.1")
-            os.chmod(f"{self.path}.1", 0o600)
+            self._copy(f"{self.path}.1")
         except OSError:
             with contextlib.suppress(OSError):
                 os.unlink(f"{self.path}.1")
         os.truncate(self.path, 0)
         self._offset = 0
         return True
+
+    def _copy(self, path: str) -> None:
+        """To a new file: what is at ``path`` may be a link that a QEMU which was taken over has left."""
+        from shutil import copyfileobj
+
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(self.path, "rb") as source, os.fdopen(descriptor, "wb") as copy:  # noqa: PTH123
+            copyfileobj(source, copy)
 
 
 def last_lines(path: str, count: int, most: int = 8192) -> list[str]:

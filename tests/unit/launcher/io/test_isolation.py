@@ -21,6 +21,7 @@ from launcher.core.facts import QemuFacts
 from launcher.core.network import Net
 from launcher.core.spec import VmSpec
 from launcher.core.vm import Disk
+from launcher.errors import StateUnusable
 from launcher.io import acl, isolation
 from launcher.io.isolation import IsolationRefused, Jail, allocate, jail_for, start_confined
 from launcher.io.process import Forked, fork
@@ -91,6 +92,46 @@ def test_a_live_qemu_has_every_property_that_is_claimed(tmp_path: Path) -> None:
         assert sorted(os.listdir(inside / "dev")) == ["null", "random", "urandom", "zero"]
         assert qemu.qmp.execute("query-status")["running"] is True
         assert os.stat(vm.path).st_mode & 0o7777 == 0o1770
+    assert os.stat(vm.path).st_mode & 0o7777 == 0o700
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_a_confined_program_does_not_have_the_launchers_environment(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes QEMU over reads its environment."""
+    monkeypatch.setenv("VAULT_TOKEN", "s.canary")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    with _running(tmp_path, IsolationSettings(mode)) as (qemu, _vm):
+        environment = Path(f"/proc/{qemu.child.pid}/environ").read_bytes()
+    assert (b"s.canary" in environment) is (mode == "off")
+    assert b"LC_ALL=C.UTF-8" in environment
+
+
+@root_only
+def test_what_was_given_is_taken_back_where_the_rest_cannot_be_given(tmp_path: Path) -> None:
+    disk, vm = tmp_path / "disk.img", VmDir(str(tmp_path / "state"), "t")
+    disk.touch(0o600)
+    vm.create()
+    paths = ((str(disk), "write"), ("/proc/version", "write"))  # no access lists on /proc
+    wanted = Confinement(IsolationSettings(), (), paths, (), (), tcp=False, rlimits=())
+    with jail_for(wanted, vm) as jail:
+        assert jail.uid is None and "/proc/version cannot be given" in jail.why
+        assert "system.posix_acl_access" not in os.listxattr(disk)
+        assert os.stat(vm.path).st_mode & 0o7777 == 0o700
+
+
+@root_only
+def test_a_link_in_place_of_what_a_confined_program_keeps_is_not_given_away(tmp_path: Path) -> None:
+    """A program that was taken over owns that folder; without Landlock it could leave a link there."""
+    prize, vm = tmp_path / "prize", VmDir(str(tmp_path / "state"), "t")
+    prize.mkdir(0o700)
+    vm.create()
+    Path(vm.file("state")).symlink_to(prize)
+    wanted = Confinement(IsolationSettings(), (), (), (), (("state", "state"),), tcp=False, rlimits=())
+    with pytest.raises(StateUnusable, match="state: is a link"), jail_for(wanted, vm):
+        pass
+    assert (prize.stat().st_uid, prize.stat().st_mode & 0o777) == (os.geteuid(), 0o700)
     assert os.stat(vm.path).st_mode & 0o7777 == 0o700
 
 

@@ -18,6 +18,7 @@ from launcher.io.process import Forked, cpu_seconds, end, spawn
 from launcher.io.procid import identity, is_alive, send, start_time
 from launcher.io.sockets import connect, connect_soon
 from launcher.io.statedir import VmDir, existing, state_root, vm_names
+from launcher.io.statuslog import StatusLog
 from launcher.io.tail import Tail, last_lines
 from launcher.io.terminal import attach
 from tests.until import until
@@ -67,6 +68,27 @@ def test_a_file_is_replaced_in_one_step_and_private(vm: VmDir) -> None:
     assert vm.read_json("state.json") == {"a": "ü"}
     assert os.listdir(vm.path) == ["state.json"]
     assert Path(vm.file("state.json")).stat().st_mode & 0o777 == 0o600
+
+
+def test_what_lies_where_a_file_is_made_is_neither_followed_nor_used(vm: VmDir, tmp_path: Path) -> None:
+    """QEMU's user may have a place in this folder; what it leaves there must not become the launcher's file."""
+    other = tmp_path / "other"
+    other.write_bytes(b"other")
+    fresh, log = Path(vm.file(f".state.json.{os.getpid()}")), Path(vm.file("serial.log"))
+    for leave in (fresh.touch, lambda: fresh.symlink_to(other)):
+        leave()
+        held = os.open(fresh, os.O_RDONLY)
+        vm.write("state.json", b"{}")
+        assert os.fstat(held).st_ino != os.stat(vm.file("state.json")).st_ino
+        os.close(held)
+    log.write_bytes(b"0123456789ab")
+    Path(f"{log}.1").symlink_to(other)
+    Path(vm.file("status.jsonl")).symlink_to(other)
+    assert Tail(str(log)).rotate(10)
+    StatusLog(vm.file("status.jsonl")).feed(b'{"v":1,"event":"booted","time":1.0,"detail":{}}\n')
+    assert other.read_bytes() == b"other"
+    assert Path(f"{log}.1").read_bytes() == b"0123456789ab"
+    assert os.stat(f"{log}.1", follow_symlinks=False).st_mode == 0o100600
 
 
 def test_a_full_disk_leaves_the_old_file(vm: VmDir, monkeypatch: pytest.MonkeyPatch) -> None:
