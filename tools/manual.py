@@ -113,25 +113,36 @@ def roff(text: str) -> str:
 
 
 def bash(program: str) -> str:
-    """A completion for bash: verbs, actions, options, and the choices of options."""
+    """A completion for bash: verbs, actions, options, the choices of options, names of VMs, files."""
     found = commands(program)
     package = import_module("launcher.cli" if program == "cvm" else "attest.cli")
     cases = []
     for command in found:
+        path = " ".join(command.words[1:])
         below = [other.words[-1] for other in found if other.words[:-1] == command.words]
         names = [name for option in command.options for name in option.names]
-        positional = [choice for option in command.options if not option.names for choice in option.choices]
-        cases.append(
-            f"    {shlex.quote(' '.join(command.words[1:]))}) words={_words([*below, *names, *positional])} ;;"
-        )
+        operands = [option for option in command.options if not option.names]
+        chosen = [choice for option in operands for choice in option.choices]
+        cases.append(_case([path], names, [*below, *chosen], _kind(operands)))
         for option in command.options:
-            if option.names and option.choices:
-                pattern = "|".join(shlex.quote(f"{' '.join(command.words[1:])} {name}") for name in option.names)
-                cases.append(f"    {pattern}) words={_words(list(option.choices))} ;;")
-    verbs = _words([*package.VERBS, "--help", "--version"])
+            if option.names and option.value:
+                kind = "" if option.choices else "file"
+                cases.append(_case([f"{path} {name}" for name in option.names], [], list(option.choices), kind))
     return _BASH.format(
-        program=program, verbs=verbs, cases="\n".join(cases), paths=_words([" ".join(c.words[1:]) for c in found])
-    )
+        program=program, verbs=_words(list(package.VERBS)), cases="\n".join(cases),
+        paths=_words([" ".join(c.words[1:]) for c in found]),
+    )  # fmt: skip
+
+
+def _kind(operands: list[Option]) -> str:
+    """What is completed besides words: names of VMs, files, or nothing."""
+    open_ended = [option.value for option in operands if not option.choices]
+    return "" if not open_ended else "vm" if open_ended[0] == "VM" else "file"
+
+
+def _case(paths: list[str], options: list[str], operands: list[str], kind: str) -> str:
+    pattern = "|".join(shlex.quote(path) for path in paths)
+    return f"    {pattern}) options={_words(options)} operands={_words(operands)} kind={kind} ;;"
 
 
 def _words(words: list[str]) -> str:
@@ -140,7 +151,8 @@ def _words(words: list[str]) -> str:
 
 _BASH = """# bash completion for {program}; made from its parser
 _{program}_completion() {{
-  local current="${{COMP_WORDS[COMP_CWORD]}}" path="" word words={verbs} known={paths} previous
+  local current="${{COMP_WORDS[COMP_CWORD]}}" path="" word previous known={paths}
+  local options=$'--help\\n--version' operands={verbs} kind=""
   local IFS=$'\\n'
   for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
     if grep -Fqx -- "${{path:+$path }}$word" <<<"$known"; then path="${{path:+$path }}$word"; fi
@@ -151,8 +163,11 @@ _{program}_completion() {{
 {cases}
     esac
   done
-  COMPREPLY=($(compgen -W "$words" -- "$current"))
-  if [ "${{#COMPREPLY[@]}}" -eq 0 ]; then COMPREPLY=($(compgen -f -- "$current")); fi
+  case "$kind$current" in vm*) operands+=$'\\n'$({program} ps 2>/dev/null | awk 'NR > 1 {{ print $1 }}') ;; esac
+  case "$current" in -*) kind="" ;; esac
+  COMPREPLY=($(compgen -W "$operands" -- "$current"))
+  if [ "$kind" = file ]; then COMPREPLY+=($(compgen -f -- "$current")); fi
+  if [ -z "$kind" ]; then COMPREPLY+=($(compgen -W "$options" -- "$current")); fi
 }}
 complete -o filenames -F _{program}_completion {program}
 """

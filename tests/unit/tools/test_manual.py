@@ -56,11 +56,12 @@ def test_man_formats_the_page_without_a_warning(program: str, tmp_path: Path) ->
         assert verb in done.stdout
 
 
-def completed(program: str, *words: str) -> list[str]:
+def completed(program: str, *words: str, cwd: str = "/proc/self") -> list[str]:
     line = " ".join(f"'{word}'" for word in (program, *words))
-    script = f"{bash(program)}\nCOMP_WORDS=({line}); COMP_CWORD={len(words)}; _{program}_completion\n"
+    vms = "cvm() { printf 'NAME STATE\\nweb-1 running\\nweb-2 stopped\\n'; }"
+    script = f"{vms}\n{bash(program)}\nCOMP_WORDS=({line}); COMP_CWORD={len(words)}; _{program}_completion\n"
     script += 'printf "%s\\n" "${COMPREPLY[@]}"\n'
-    done = subprocess.run([str(BASH), "-c", script], capture_output=True, text=True, check=True, cwd="/proc/self")
+    done = subprocess.run([str(BASH), "-c", script], capture_output=True, text=True, check=True, cwd=cwd)
     assert done.stderr == ""
     return done.stdout.split()
 
@@ -72,7 +73,20 @@ def test_bash_completes_verbs_actions_options_and_choices() -> None:
     assert completed("cvm", "ps", "--js") == ["--json"]
     assert "console" in completed("cvm", "logs", "web-1", "--source", "")
     assert completed("attest", "evidence", "ver") == ["verify"]
+    assert completed("cvm", "image", "uk") == ["uki"]
     assert "--policy" in completed("attest", "evidence", "verify", "--p")
+
+
+@pytest.mark.skipif(BASH is None, reason="no bash on this machine")
+def test_bash_completes_names_of_vms_and_files_where_they_belong(tmp_path: Path) -> None:
+    (tmp_path / "web-1.toml").touch()
+    (tmp_path / "b.key").touch()
+    for verb in ("stop", "console", "logs", "exec"):
+        assert completed("cvm", verb, "") == ["web-1", "web-2"], verb
+    assert "--force" in completed("cvm", "stop", "-")
+    assert sorted(completed("cvm", "plan", "", cwd=str(tmp_path))) == ["b.key", "web-1.toml"]
+    assert completed("cvm", "exec", "web-1", "--key", "b", cwd=str(tmp_path)) == ["b.key"]
+    assert completed("cvm", "snapshot", "create", "web-") == ["web-1", "web-2"]
 
 
 @pytest.mark.parametrize(
