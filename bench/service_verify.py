@@ -29,7 +29,7 @@ from attest.endorsement.p384 import HAVE_AWSCRT, load_with_awscrt, load_with_cry
 from attest.endorsement.pool import EndorsementSet
 from attest.evidence.snp_report import SIGNED_SIZE, SnpReport
 from attest.web.app import create_app
-from attest.web.guest import json_response
+from attest.web.handling import json_response
 from attest.web.listener import Listener, run_listener
 from attest.web.principals import Who, no_caller
 from attest.web.routes import Call, Route

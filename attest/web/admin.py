@@ -26,15 +26,15 @@ from attest.store import secrets
 from attest.web.audit import AUDIT_ROUTES
 from attest.web.collateral import COLLATERAL_ROUTES
 from attest.web.expiry_watch import expiries_of, seconds_left
-from attest.web.guest import RESOURCE, healthz, json_response, resource_path
+from attest.web.guest import healthz
+from attest.web.handling import RESOURCE, flag, json_response, names, number, operator, resource_path
 from attest.web.health import OK, checks, ready
 from attest.web.hosts import HOST_ROUTES
-from attest.web.lifecycle import LIFECYCLE_ROUTES, operator
+from attest.web.lifecycle import LIFECYCLE_ROUTES
 from attest.web.log import AUDITORS_LOG_ROUTES
 from attest.web.policies import POLICY_ROUTES
 from attest.web.principals import Who
 from attest.web.problems import OperatorRequired
-from attest.web.queries import flag, names, number
 from attest.web.references import REFERENCE_ROUTES
 from attest.web.routes import Call, Route
 from attest.web.trustee_admin import TRUSTEE_ADMIN_ROUTES
@@ -157,8 +157,8 @@ def metrics(call: Call) -> Response:
 
 
 ADMIN_ROUTES = (
-    Route("POST", RESOURCE, Who.OPERATOR, put_resource, operations.MAX_SECRET, duty=Duty.KEYS),
-    Route("DELETE", RESOURCE, Who.OPERATOR, delete_resource, duty=Duty.KEYS),
+    Route("POST", f"/kbs/v0/resource/{RESOURCE}", Who.OPERATOR, put_resource, operations.MAX_SECRET, duty=Duty.KEYS),
+    Route("DELETE", f"/kbs/v0/resource/{RESOURCE}", Who.OPERATOR, delete_resource, duty=Duty.KEYS),
     Route("GET", "/kbs/v0/resource", Who.AUDITOR, list_resources),
     *LIFECYCLE_ROUTES,
     *TRUSTEE_ADMIN_ROUTES,

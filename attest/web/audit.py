@@ -13,17 +13,16 @@ from attest.broker.log_asked import ask_checkpoint, growth_since, proof_of
 from attest.broker.views import record_json
 from attest.store import records
 from attest.store.records import Filter
-from attest.web.guest import json_response
+from attest.web.handling import json_response, number
 from attest.web.log import PREFIX
 from attest.web.principals import Who
-from attest.web.queries import number
 from attest.web.routes import Call, Route
 from policy.reference import ReferenceValue, reference_from_json
 from policy.strictjson import strict_json
 
 MAX_LISTED = 1000
 MAX_COMPARED = 64
-"""Reference values that one request compares a guest with: this listener has one process, and others wait for it."""
+"""Reference values that one request compares a guest with: this listener has one process, and slows others."""
 MAX_CANDIDATES, MAX_CANDIDATES_BYTES = 16, 1 << 20
 
 

@@ -7,10 +7,8 @@ from flask import Response
 from attest.broker import collateral_admin
 from attest.evidence.bundle import MAX_BUNDLE
 from attest.settings_roles import Duty
-from attest.web.guest import json_response
-from attest.web.lifecycle import operator
+from attest.web.handling import flag, json_response, operator
 from attest.web.principals import Who
-from attest.web.queries import flag
 from attest.web.routes import Call, Route
 
 MAX_LIST = 4096

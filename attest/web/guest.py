@@ -4,8 +4,6 @@ with.
 
 from __future__ import annotations
 
-import json
-
 from flask import Response
 
 from attest.audit.record import Actor
@@ -19,11 +17,11 @@ from attest.broker.protocol import MAX_ATTEST_BODY, MAX_AUTH_BODY
 from attest.broker.release import release, report_header
 from attest.broker.rotation import MAX_REPORT, parse_report
 from attest.broker.tokens import revocation_list
+from attest.web.handling import RESOURCE, json_response, resource_path
 from attest.web.health import NEEDED, OK, checks, ready
 from attest.web.log import LOG_ROUTES
 from attest.web.principals import SESSION_COOKIE, Who
 from attest.web.routes import Call, Route
-from policy.vocab import ResourcePath
 
 
 def auth(call: Call) -> Response:
@@ -119,24 +117,12 @@ def readyz(call: Call) -> Response:
     return json_response({"status": "not ready", "code": code}, 503)
 
 
-def resource_path(call: Call) -> ResourcePath:
-    """The path of the URL as a resource path; MalformedInput for one that cannot be."""
-    return ResourcePath.parse("/".join(call.arguments[name] for name in ("repository", "kind", "tag")))
-
-
-def json_response(value: object, status: int = 200) -> Response:
-    """A JSON answer."""
-    return Response(json.dumps(value), status=status, mimetype="application/json")
-
-
-RESOURCE = "/kbs/v0/resource/<repository>/<kind>/<tag>"
-
 GUEST_ROUTES = (
     Route("POST", "/kbs/v0/auth", Who.ANYONE, auth, MAX_AUTH_BODY),
     Route("POST", "/kbs/v0/attest", Who.SESSION, attest_guest, MAX_ATTEST_BODY),
-    Route("GET", RESOURCE, Who.GUEST, resource),
+    Route("GET", f"/kbs/v0/resource/{RESOURCE}", Who.GUEST, resource),
     Route("POST", "/cvm/v0/launches", Who.ANYONE, launches, MAX_LAUNCH),
-    Route("POST", "/cvm/v0/disk-report/<repository>/<kind>/<tag>", Who.SESSION, disk_report, MAX_REPORT),
+    Route("POST", f"/cvm/v0/disk-report/{RESOURCE}", Who.SESSION, disk_report, MAX_REPORT),
     Route("GET", "/.well-known/jwks.json", Who.ANYONE, jwks),
     Route("GET", "/.well-known/openid-configuration", Who.ANYONE, discovery),
     Route("GET", "/cvm/v0/revoked-tokens", Who.ANYONE, revoked_tokens),

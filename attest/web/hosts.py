@@ -9,8 +9,7 @@ from attest.broker.launch_statement import MAX_LAUNCH
 from attest.broker.launches import launched_json, record_launch
 from attest.settings_roles import Duty
 from attest.store import hosts
-from attest.web.guest import json_response
-from attest.web.lifecycle import operator
+from attest.web.handling import json_response, operator
 from attest.web.principals import Who
 from attest.web.routes import Call, Route
 

@@ -9,17 +9,12 @@ from flask import Response
 from attest.broker import lifecycle, operations, rotation
 from attest.broker.conditions import RELEASE
 from attest.broker.kv_link import MOUNT, KvLink, link_resource
-from attest.broker.operations import By
 from attest.broker.views import aborted_json, started_json
 from attest.settings_roles import Duty
-from attest.web.guest import json_response, resource_path
-from attest.web.principals import Who, may
-from attest.web.problems import OperatorRequired
-from attest.web.queries import flag, names, number
+from attest.web.handling import RESOURCE, flag, json_response, names, number, operator, resource_path
+from attest.web.principals import Who
 from attest.web.routes import Call, Route
 from policy.release_conditions import MAX_DOCUMENT
-
-_PATH = "<repository>/<kind>/<tag>"
 
 
 def show(call: Call) -> Response:
@@ -125,13 +120,6 @@ def forget_vm(call: Call) -> Response:
     return json_response({"vm": vm, "launches": known})
 
 
-def operator(call: Call) -> By:
-    """Who asks. Raises OperatorRequired."""
-    if call.actor is None or not may(Who.OPERATOR, call.actor):
-        raise OperatorRequired("operators only")
-    return By(call.actor, call.now)
-
-
 def _minutes(call: Call, otherwise: int) -> int:
     found = number(call, "minutes")
     return otherwise if found is None else found
@@ -151,7 +139,7 @@ def _route(
     who: Who = Who.OPERATOR,
     duty: Duty | None = None,
 ) -> Route:
-    return Route(method, f"/cvm/v0/{verb}/{_PATH}", who, handler, max_body, duty)
+    return Route(method, f"/cvm/v0/{verb}/{RESOURCE}", who, handler, max_body, duty)
 
 
 LIFECYCLE_ROUTES = (

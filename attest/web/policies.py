@@ -19,16 +19,14 @@ from attest.broker.rules import parse_stored
 from attest.settings_roles import Duty
 from attest.store import rules
 from attest.store.errors import NotFound
-from attest.web.guest import json_response
-from attest.web.lifecycle import operator
+from attest.web.handling import flag, json_response, number, operator
 from attest.web.principals import Who
-from attest.web.queries import flag, number
 from attest.web.routes import Call, Route
 from policy.document import PolicyDocument, parse_policy
 
 MAX_POLICY = 2 << 20
 MAX_REPLAYED = 1000
-"""Decisions judged again for one request: this listener has one process, and others wait for it."""
+"""Decisions judged again for one request: this listener has one process, and slows others."""
 CURRENT = "current"
 _POLICY = "/cvm/v0/policy"
 

@@ -11,10 +11,8 @@ from attest.broker.upgrades import plan_json
 from attest.broker.views import reference_json
 from attest.settings_roles import Duty
 from attest.store import rules
-from attest.web.guest import json_response
-from attest.web.lifecycle import operator
+from attest.web.handling import json_response, names, number, operator
 from attest.web.principals import Who
-from attest.web.queries import names, number
 from attest.web.routes import Call, Route
 
 MAX_REFERENCE = 2 << 20

@@ -15,7 +15,7 @@ from flask import Response
 from attest.broker.errors import RequestMalformed, RequestUnsupported, ResourceUnknown
 from attest.broker.rego_documents import Rego, sample_values, values_json
 from attest.settings_roles import Duty
-from attest.web.lifecycle import operator
+from attest.web.handling import operator
 from attest.web.principals import Who
 from attest.web.routes import Call, Route
 from policy.rego_rules import MAX_REGO
