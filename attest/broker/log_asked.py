@@ -22,7 +22,7 @@ from attest.store import checkpoints
 from attest.store.engine import Database
 
 MOST = 500
-"""Records in one answer: the listener has one process, and others wait for it."""
+"""Records in one answer: the listener has one process, and slows others."""
 
 
 def ask_checkpoint(service: Service) -> int:

@@ -54,7 +54,7 @@ from attest.web.supervisor import Supervisor
 from attest.web.tls import server_context
 from policy.errors import CvmError
 
-ADMIN_WORKERS = 1
+ADMIN_WORKERS, ADMIN_THREADS = 1, 4
 Report = Callable[[str], None]
 _log = logging.getLogger("attest")
 
@@ -154,6 +154,7 @@ class _Plan:
                 ADMIN_WORKERS,
                 operators,
                 ready,
+                ADMIN_THREADS,
             ),
         )
 

@@ -1,4 +1,5 @@
-"""TLS of the two listeners: version 1.2 or later, forward secrecy, authenticated encryption.
+"""TLS of the listeners: forward secrecy, authenticated encryption; version 1.2 or later for guests, 1.3 where clients
+show certificates.
 
 The operators' listener demands a client certificate of the operators' authority in the handshake: who has none never
 reaches HTTP, unless the settings let in bearer tokens too. Guests are not authenticated by TLS but by their evidence.
@@ -36,8 +37,9 @@ def server_context(certificate: Path, key: Path, *client_cas: Path, demand: bool
             context.load_verify_locations(cafile=authority)
             context.verify_mode = ssl.CERT_REQUIRED if demand else ssl.CERT_OPTIONAL
             context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
-            # A resumed session is not asked for its certificate again: one that has expired since would count.
-            context.options |= ssl.OP_NO_TICKET
+            # A resumed session is not asked for its certificate again: one that has expired since would count. Without
+            # tickets TLS 1.3 resumes nothing; 1.2 would, from a cache of the process that Python cannot turn off.
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
             context.num_tickets = 0
     except (OSError, ssl.SSLError) as exc:
         names = ", ".join(str(path) for path in (certificate, key, *client_cas))
