@@ -10,11 +10,11 @@ import os
 
 from launcher.core.argv.disks import iothread
 from launcher.core.vm import Disk
+from launcher.io.libc import libc
 from launcher.io.qmp import Qmp
 
 _SYS_IOPRIO_SET, _SYS_IOPRIO_GET, _WHO_THREAD, _CLASS_SHIFT = 251, 252, 1, 13
 _CLASSES = {"realtime": 1, "best-effort": 2, "idle": 3}
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def prioritise(qmp: Qmp, pid: int, disks: tuple[Disk, ...]) -> list[str]:
@@ -41,14 +41,14 @@ def priority_number(text: str) -> int:
 
 def set_priority(thread: int, text: str) -> str:
     """Empty, or why the kernel refused."""
-    if _libc.syscall(_SYS_IOPRIO_SET, _WHO_THREAD, thread, priority_number(text)) == 0:
+    if libc.syscall(_SYS_IOPRIO_SET, _WHO_THREAD, thread, priority_number(text)) == 0:
         return ""
     return os.strerror(ctypes.get_errno())
 
 
 def get_priority(thread: int) -> int:
     """As :func:`priority_number`; raises OSError."""
-    found = int(_libc.syscall(_SYS_IOPRIO_GET, _WHO_THREAD, thread))
+    found = int(libc.syscall(_SYS_IOPRIO_GET, _WHO_THREAD, thread))
     if found < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return found

@@ -1,7 +1,7 @@
 """In a forked child (:func:`become`): close the doors one after the other, then become QEMU.
 
 What it is given is made by :mod:`launcher.io.isolation`. What was enforced and what the kernel refused is told before
-exec; nothing is assumed. It imports the standard library only, and comes back to nobody: the child's copy of the
+exec; nothing is assumed. It imports little, and comes back to nobody: the child's copy of the
 launcher ends here whatever happens, and exec leaves nothing of it to QEMU.
 
 Order: namespaces, a root with nothing but the VM's files, rlimits, user, capabilities, no_new_privs, Landlock, exec.
@@ -14,7 +14,9 @@ import ctypes
 import os
 import resource
 import signal
-import stat
+
+from launcher.io.landlock import is_device, landlock
+from launcher.io.libc import PR_SET_PDEATHSIG, Refused, checked, libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,45 +31,13 @@ _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8,
 _RELATIME = 1 << 21
 _DETACH = 2
 # linux/prctl.h, and x86_64's numbers of system calls without a wrapper in libc
-_PR_SET_PDEATHSIG, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 1, 23, 24, 38, 47
+_PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 23, 24, 38, 47
 _PR_SCHED_CORE = 62
 _SYS_SET_MEMPOLICY = 238
-_SYS_CLONE, _SYS_CAPSET, _SYS_PIVOT_ROOT, _SYS_LANDLOCK = 56, 126, 155, 444
+_SYS_CLONE, _SYS_CAPSET, _SYS_PIVOT_ROOT = 56, 126, 155
 _CAPABILITY_V3 = 0x20080522
 
-# linux/landlock.h: what each kind of entry may be used for.
-_EXECUTE, _WRITE, _READ, _READ_DIR, _MAKE_SOCK, _TRUNCATE, _IOCTL = 1, 2, 4, 8, 1 << 9, 1 << 14, 1 << 15
-_REMOVE_FILE, _MAKE_REG = 1 << 5, 1 << 8
-_REMOVE_DIR, _MAKE_DIR, _MAKE_SYM, _REFER = 1 << 4, 1 << 7, 1 << 12, 1 << 13
-_RIGHTS = {
-    "tools": _EXECUTE | _READ | _READ_DIR,
-    "read": _READ,
-    "write": _READ | _WRITE | _TRUNCATE,
-    "device": _READ | _WRITE | _IOCTL,
-    "folder": _READ_DIR | _MAKE_SOCK,
-    "socket": 0,
-    "state": _READ | _WRITE | _READ_DIR | _TRUNCATE | _MAKE_REG | _REMOVE_FILE,
-    "shown": _READ | _READ_DIR,
-    "shared": _READ
-    | _WRITE
-    | _READ_DIR
-    | _TRUNCATE
-    | _MAKE_REG
-    | _MAKE_DIR
-    | _MAKE_SYM
-    | _REMOVE_FILE
-    | _REMOVE_DIR
-    | _REFER,
-}
-_FILE_RIGHTS = _EXECUTE | _WRITE | _READ | _TRUNCATE | _IOCTL
-_ABI_FS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
-
-_libc = ctypes.CDLL(None, use_errno=True)
 _forking = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock: the child must own it
-
-
-class _Refused(Exception):
-    """The kernel refused a step; the text says why."""
 
 
 class _Report:
@@ -78,19 +48,13 @@ class _Report:
         """Carry out one step and write down how it went."""
         try:
             self.steps.append([name, True, step()])
-        except (_Refused, OSError, ValueError) as exc:
+        except (Refused, OSError, ValueError) as exc:
             self.steps.append([name, False, str(exc)[:200]])  # all lines together stay one atomic write
             return False
         return True
 
     def skip(self, name: str, why: str) -> None:
         self.steps.append([name, False, why])
-
-
-def _checked(result: int, what: str) -> int:
-    if result < 0:
-        raise _Refused(f"{what}: {os.strerror(ctypes.get_errno())}")
-    return result
 
 
 # Namespaces ---------------------------------------------------------------------------------------------------------
@@ -105,7 +69,7 @@ def _unshare(spec: dict[str, Any], report: _Report) -> set[str]:
         flag = _NAMESPACES[name]
         if report.attempt(
             f"{name} namespace",
-            lambda flag=flag: "" * _checked(_libc.unshare(flag), "unshare"),  # type: ignore[misc]
+            lambda flag=flag: "" * checked(libc.unshare(flag), "unshare"),  # type: ignore[misc]
         ):
             entered.add(name)
     return entered
@@ -113,7 +77,7 @@ def _unshare(spec: dict[str, Any], report: _Report) -> set[str]:
 
 def _own_user_namespace() -> str:
     uid, gid = os.geteuid(), os.getegid()
-    _checked(_libc.unshare(_NEWUSER), "unshare")
+    checked(libc.unshare(_NEWUSER), "unshare")
     for file, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{file}", "w") as out:  # noqa: PTH123
             out.write(text)
@@ -146,7 +110,7 @@ def _schedule(spec: dict[str, Any], report: _Report) -> None:
 
 def _own_core_cookie() -> str:
     """A cookie of its own: no task without it runs beside it on a core (linux/prctl.h, PR_SCHED_CORE_CREATE)."""
-    _checked(_libc.prctl(_PR_SCHED_CORE, 1, 0, 1, 0), "PR_SCHED_CORE (needs CONFIG_SCHED_CORE, and SMT switched on)")
+    checked(libc.prctl(_PR_SCHED_CORE, 1, 0, 1, 0), "PR_SCHED_CORE (needs CONFIG_SCHED_CORE, and SMT switched on)")
     return "a core is never shared with another process"
 
 
@@ -156,7 +120,7 @@ def _bind_memory(nodes: list[int]) -> str:
     mask = (ctypes.c_ulong * size)()
     for node in nodes:
         mask[node // 64] |= 1 << node % 64
-    _checked(_libc.syscall(_SYS_SET_MEMPOLICY, 2, mask, size * 64 + 1), "set_mempolicy")
+    checked(libc.syscall(_SYS_SET_MEMPOLICY, 2, mask, size * 64 + 1), "set_mempolicy")
     return f"from node {', '.join(map(str, nodes))} only"
 
 
@@ -172,8 +136,8 @@ def _new_root(spec: dict[str, Any]) -> str:
         _bind(root, path, kind)
     _mount("none", root, "", _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
     os.chdir(root)
-    _checked(_libc.syscall(_SYS_PIVOT_ROOT, b".", b"."), "pivot_root")
-    _checked(_libc.umount2(b".", _DETACH), "umount2")
+    checked(libc.syscall(_SYS_PIVOT_ROOT, b".", b"."), "pivot_root")
+    checked(libc.umount2(b".", _DETACH), "umount2")
     os.chdir("/")
     return f"{len(spec['paths'])} paths; no /proc, no /sys"
 
@@ -195,19 +159,14 @@ def _bind(root: str, path: str, kind: str) -> None:
     flags = found & (_RDONLY | _NOSUID | _NODEV | _NOEXEC | 1024 | 2048) | (_RELATIME if found & 4096 else 0)
     flags |= _NOSUID
     flags |= _RDONLY if kind in ("tools", "read", "shown") else 0
-    flags |= 0 if _is_device(path) else _NODEV
+    flags |= 0 if is_device(path) else _NODEV
     flags |= _NOEXEC if kind != "tools" else 0
     _mount("none", target, "", _REMOUNT | _BIND | flags)
 
 
-def _is_device(path: str) -> bool:
-    mode = os.stat(path).st_mode
-    return stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
-
-
 def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
-    result = _libc.mount(source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), data.encode())
-    _checked(result, f"mount {target}")
+    result = libc.mount(source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), data.encode())
+    checked(result, f"mount {target}")
 
 
 # The process itself -------------------------------------------------------------------------------------------------
@@ -233,63 +192,22 @@ def _become(uid: int, groups: list[int]) -> str:
 def _drop_bounding_set() -> str:
     """Capabilities that no later exec can bring back; needs CAP_SETPCAP, so it comes before the user is changed."""
     number = 0
-    while _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) >= 0:
-        _checked(_libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0), "prctl")
+    while libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) >= 0:
+        checked(libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0), "prctl")
         number += 1
     return "empty"
 
 
 def _drop_capabilities() -> str:
-    _libc.prctl(_PR_CAP_AMBIENT, 4, 0, 0, 0)
+    libc.prctl(_PR_CAP_AMBIENT, 4, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_V3, 0)
-    _checked(_libc.syscall(_SYS_CAPSET, header, (ctypes.c_uint32 * 6)()), "capset")
+    checked(libc.syscall(_SYS_CAPSET, header, (ctypes.c_uint32 * 6)()), "capset")
     return "none left"
 
 
 def _no_new_privileges() -> str:
-    _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+    checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
     return ""
-
-
-# Landlock -----------------------------------------------------------------------------------------------------------
-
-
-def _landlock(spec: dict[str, Any]) -> str:
-    abi = _checked(_libc.syscall(_SYS_LANDLOCK, None, 0, 1), "landlock")
-    handled = _ABI_FS[max(number for number in _ABI_FS if number <= abi)]
-    ports = spec["connect"] if spec["tcp"] else []
-    net = 3 if abi >= 4 and ports is not None else 0  # bind and connect
-    scoped = 3 if abi >= 6 else 0
-    attributes = (ctypes.c_uint64 * 3)(handled, net, scoped)
-    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
-    ruleset = _checked(_libc.syscall(_SYS_LANDLOCK, attributes, size, 0), "landlock_create_ruleset")
-    for path, kind in spec["paths"]:
-        _allow(ruleset, path, _RIGHTS[kind], handled)
-    for path, kind in spec["inside"]:
-        _allow(ruleset, path, _RIGHTS[kind], handled)
-    for port in (ports or []) if net else []:  # struct landlock_net_port_attr: allowed access (2 is connect), port
-        rule = (2).to_bytes(8, "little") + port.to_bytes(8, "little")
-        _checked(_libc.syscall(_SYS_LANDLOCK + 1, ruleset, 2, rule, 0), "landlock_add_rule")
-    _checked(_libc.syscall(_SYS_LANDLOCK + 2, ruleset, 0), "landlock_restrict_self")
-    os.close(ruleset)
-    only = f"TCP to {', '.join(map(str, ports))} only" if ports else "no TCP"
-    words = ["files"] + [only] * bool(net) + ["signals and abstract sockets inside only"] * bool(scoped)
-    return f"ABI {abi}: {', '.join(words)}"
-
-
-def _allow(ruleset: int, path: str, rights: int, handled: int) -> None:
-    rights &= handled
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            rights &= _FILE_RIGHTS
-        if _is_device(path) and rights & _READ:
-            rights |= _IOCTL & handled  # a disk may be a block device
-        if rights:  # struct landlock_path_beneath_attr is packed: u64, s32
-            rule = rights.to_bytes(8, "little") + descriptor.to_bytes(4, "little")
-            _checked(_libc.syscall(_SYS_LANDLOCK + 1, ruleset, 1, rule, 0), "landlock_add_rule")
-    finally:
-        os.close(descriptor)
 
 
 # In order -----------------------------------------------------------------------------------------------------------
@@ -310,7 +228,7 @@ def _confine(spec: dict[str, Any], report: _Report, entered: set[str]) -> None:
     if not bounded and os.geteuid() == 0:
         report.skip("capabilities after exec", "the bounding set is not empty and the user is root")
     report.attempt("no_new_privs", _no_new_privileges)
-    report.attempt("landlock", lambda: _landlock(spec))
+    report.attempt("landlock", lambda: landlock(spec))
 
 
 def _hand_on(pairs: list[list[int]]) -> None:
@@ -334,7 +252,7 @@ def become(spec: dict[str, Any], environment: dict[str, str], tell: Callable[[di
             if "pid" in entered:
                 _continue_in_child(tell)
             _confine(spec, report, entered)
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # changing the user clears it
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # changing the user clears it
         refused = [name for name, done, _ in report.steps if not done]
         if spec["strict"] and [name for name in refused if name in spec["strict"]]:
             error = "the kernel refused a step that the VM file demands"

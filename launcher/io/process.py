@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
 import sys
 import time
+
+from launcher.io.libc import PR_SET_PDEATHSIG, libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ if TYPE_CHECKING:
             """Its return code; raises :class:`subprocess.TimeoutExpired`."""
 
 
-_PR_SET_PDEATHSIG = 1
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Forked:
@@ -174,7 +173,7 @@ def _close_all_but(keep: Sequence[int]) -> None:
 
 def _die_with(parent: int) -> Callable[[], None]:
     def prepare() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:  # it died before the kernel was told
             os._exit(1)
 
