@@ -15,8 +15,7 @@ from launcher.core.argv import qemu_options
 from launcher.core.lifecycle import Restarts
 from launcher.core.progress import Kind, Progress
 from launcher.core.timeouts import Budget
-from launcher.errors import EmulatorFailed, HostNotCapable, PlanRefused
-from launcher.io.hashing import read_file
+from launcher.errors import HostNotCapable, PlanRefused
 from launcher.io.moved import refuse_moved
 from launcher.io.process import end
 from launcher.io.signals import SignalTrap
@@ -177,10 +176,11 @@ def _run(record: Record, trap: SignalTrap, options: LaunchOptions, restarts: Res
         emulator: Emulator | None = None
         qemu: Qemu | None = None
         try:
-            if plan.emulator is not None:
-                emulator = _start_chip(prepared, record, chip_log, options)
-            elif plan.td_emulator is not None:
-                emulator = _start_td(prepared, record, chip_log, options)
+            if plan.emulator is not None or plan.td_emulator is not None:
+                from launcher.service.emulating import start_chip, start_td
+
+                start = start_chip if plan.emulator is not None else start_td
+                emulator = start(prepared, record, chip_log, options)
             arrival = None
             if plan.spec.incoming and options.incoming is not None:
                 from launcher.service.migrating import Arrival
@@ -234,67 +234,6 @@ def _in_place(record: Record, restarts: Restarts) -> InPlace:
     from launcher.service.rebooting import InPlace
 
     return InPlace(record, restarts)
-
-
-def _start_chip(prepared: Prepared, record: Record, log: IO[bytes], options: LaunchOptions) -> Emulator:
-    """Write the boot hash table and start the chip over it; both must agree with the plan about the digest."""
-    table, expected = _hash_table(prepared, options)
-    record.vm.write(names.HASH_TABLE, table)
-    if options.hash_table is not None:
-        options.say(f"TESTING: the boot hash table is {options.hash_table}, not this VM's own")
-        if expected != prepared.launch_digest:
-            own = str(prepared.launch_digest)
-            options.say(f"TESTING: so the launch digest will be {expected[:16]}…, not {own[:16]}…")
-    emulator = _agreeing(prepared, record, log, "launch digest", expected)
-    root = f"root {emulator.root[:16]}… (not AMD's)"
-    options.say(f"emulated chip: launch digest {expected[:16]}… as planned; {root}")
-    return emulator
-
-
-def _start_td(prepared: Prepared, record: Record, log: IO[bytes], options: LaunchOptions) -> Emulator:
-    """Start the TD's quoting side and its TPM; the registers are the firmware's business from now on."""
-    expected = str(prepared.launch_digest)
-    emulator = _agreeing(prepared, record, log, "MRTD", expected)
-    root = f"root {emulator.root[:16]}… (not Intel's)"
-    options.say(f"emulated TDX platform: MRTD {expected[:16]}… as planned; {root}; a software TPM measures the boot")
-    return emulator
-
-
-def _agreeing(prepared: Prepared, record: Record, log: IO[bytes], what: str, expected: str) -> Emulator:
-    """The started emulator, which has computed ``expected`` (hex) for itself."""
-    from launcher.io.emulator import start_emulator
-
-    emulator = start_emulator(prepared.plan, record.vm, log)
-    if emulator.launch_digest != expected:
-        end(emulator.child)
-        raise EmulatorFailed(
-            f"{what}: planned {expected}, the emulated chip computed {emulator.launch_digest}",
-            code="emulator.disagrees",
-        )
-    record.launch_digest = emulator.launch_digest
-    record.emulated_root = emulator.root
-    return emulator
-
-
-def _hash_table(prepared: Prepared, options: LaunchOptions) -> tuple[bytes, str]:
-    """The table to inject and the launch digest (hex) it leads to."""
-    from ovmf.kernel_hashes import TABLE_SIZE, hash_table_bytes, parse_hash_table
-    from ovmf.snp_launch import snp_launch_digest
-
-    measured = prepared.measured
-    if measured is None or measured.hashes is None or prepared.launch_digest is None:
-        raise PlanRefused("the emulated platform boots a measured kernel", code="launch.unmeasured")
-    if options.hash_table is None:
-        return hash_table_bytes(measured.hashes), prepared.launch_digest
-    table = read_file(options.hash_table, "hash table", TABLE_SIZE)
-    digest = snp_launch_digest(
-        measured.firmware,
-        vcpus=measured.inputs.vcpus,
-        vcpu_sig=measured.vcpu_sig,
-        guest_features=measured.inputs.guest_features,
-        hashes=parse_hash_table(table),
-    )
-    return table, digest.hex()
 
 
 @contextmanager
