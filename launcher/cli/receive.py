@@ -20,6 +20,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The verb's options."""
     parser.add_argument("at", metavar="WHERE", help="unix:/path of a socket that only you can open")
     parser.add_argument("--into", metavar="FOLDER", required=True, help="where its files go; nothing is overwritten")
+    parser.add_argument(
+        "--unconfined",
+        action="store_true",
+        help="take also a VM whose file says how its QEMU is confined ([isolation])",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON (cvm.receive/1)")
 
 
@@ -34,7 +39,7 @@ def run(args: Namespace) -> int:
             code="move.address",
             hint="ssh -L carries one between hosts",
         )
-    name, result = receive(target, args.into, _say)
+    name, result = receive(target, args.into, _say, unconfined=args.unconfined)
     outcome = result.get("outcome", "ran")
     if outcome not in ("attested", "ran"):
         kind = GuestDenied if outcome == "refused" else GuestFailed

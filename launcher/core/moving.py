@@ -132,6 +132,20 @@ def refuse_unmovable(config: VmConfig) -> None:
             )
 
 
+def refuse_unconfined(config: VmConfig) -> None:
+    """For the destination: a file from another host must not decide that QEMU may touch this one, or whose files it
+    may use. Raises :class:`PlanRefused`.
+    """
+    chosen = config.isolation
+    if chosen.mode == "off" or chosen.user != "auto":
+        raise PlanRefused(
+            f'move: its VM file says [isolation] mode = "{chosen.mode}", user = "{chosen.user}": '
+            "how QEMU is confined is for the host to say that it comes to",
+            code="move.unconfined",
+            hint="cvm receive --unconfined takes it as it is",
+        )
+
+
 def offer_document(offer: Offer) -> dict[str, object]:
     """As it travels."""
     files = {path: [item.size, item.sha256] for path, item in offer.files.items()}

@@ -234,8 +234,9 @@ def _confine(spec: dict[str, Any], report: _Report, entered: set[str]) -> None:
 def _hand_on(pairs: list[list[int]]) -> None:
     """Descriptors under the numbers QEMU's command line names; copied twice: one's number may be another's place."""
     copies = [os.dup(have) for have, _ in pairs]
-    for copy, (have, want) in zip(copies, pairs, strict=True):
+    for have, _ in pairs:
         os.set_inheritable(have, False)
+    for copy, (_, want) in zip(copies, pairs, strict=True):
         os.dup2(copy, want)
 
 

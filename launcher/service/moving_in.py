@@ -23,6 +23,7 @@ from launcher.core.moving import (
     parse_earlier,
     parse_offer,
     placed,
+    refuse_unconfined,
     refuse_unmovable,
 )
 from launcher.core.states import MOVED, STOPPED
@@ -44,9 +45,12 @@ if TYPE_CHECKING:
 STATE_SCHEMA = "cvm.state/1"
 
 
-def receive(target: Target, into: str, say: Callable[[str], None]) -> tuple[str, dict[str, Any]]:
+def receive(
+    target: Target, into: str, say: Callable[[str], None], *, unconfined: bool = False
+) -> tuple[str, dict[str, Any]]:
     """Wait at ``target`` for one VM and take it: its name, and how its launch went (``cvm.launch/1``; empty when it was
-    down where it came from). Its files go below ``into``. Raises what keeps it from coming, after telling the source.
+    down where it came from). Its files go below ``into``. ``unconfined``: also one whose file says how its QEMU is
+    confined. Raises what keeps it from coming, after telling the source.
     """
     with contextlib.closing(listen(target)) as server:
         say(f"waiting at {target.text}")
@@ -58,7 +62,7 @@ def receive(target: Target, into: str, say: Callable[[str], None]) -> tuple[str,
         connection.setblocking(True)
         wire = Wire(connection)
         try:
-            path, offer, name = _take(wire, os.path.abspath(into), say)
+            path, offer, name = _take(wire, os.path.abspath(into), say, unconfined=unconfined)
         except (CvmError, OSError) as exc:
             with contextlib.suppress(MoveFailed):
                 wire.send(refused=exc.message if isinstance(exc, CvmError) else f"{exc.filename}: {exc.strerror}")
@@ -82,11 +86,13 @@ def _launched(path: str, say: Callable[[str], None]) -> dict[str, Any]:
     return {key: document.get(key) for key in ("state", "outcome", "code", "reason", "launch_digest", "emulated")}
 
 
-def _take(wire: Wire, into: str, say: Callable[[str], None]) -> tuple[str, Offer, str]:
+def _take(wire: Wire, into: str, say: Callable[[str], None], *, unconfined: bool) -> tuple[str, Offer, str]:
     """Up to the commit and the answer to it. Whatever fails before leaves nothing of the VM here."""
     offer = parse_offer(wire.receive())
     config = parse_vm(offer.toml.encode("utf-8"), offer.vm_file)
     refuse_unmovable(config)
+    if not unconfined:
+        refuse_unconfined(config)
     say(f"{config.name} wants to come from {offer.source}")
     with _claimed(config.name) as vm, Files(into) as files:
         named = [item for item in named_files(config) if item.kind != HOSTS]

@@ -286,6 +286,22 @@ def test_a_forked_child_has_only_the_descriptors_it_was_given(tmp_path: Path) ->
     assert seen[:3] == [0, 1, 2] and kept in seen and other not in seen and len(seen) == 5  # one lists the folder
 
 
+def test_descriptors_are_handed_on_whatever_their_numbers_were(tmp_path: Path) -> None:
+    """The second one stands where the first one belongs."""
+    vm = VmDir(str(tmp_path / "state"), "t")
+    vm.create()
+    wanted = Confinement(IsolationSettings("off"), (), (), (), (), tcp=False, rlimits=())
+    script = "import os; os.write(110, b'first'); os.write(111, b'second')"
+    words = (sys.executable, "-I", "-S", "-c", script)
+    with open(tmp_path / "log", "wb") as log, open(tmp_path / "a", "wb") as a, open(tmp_path / "b", "wb") as b:
+        have = [os.dup2(a.fileno(), 112), os.dup2(b.fileno(), 110)]
+        child, _ = start_confined(Jail(wanted, None, ""), words, {}, vm, log, ((112, 110), (110, 111)))
+        for descriptor in have:
+            os.close(descriptor)
+        assert child.wait(30) == 0
+    assert ((tmp_path / "a").read_bytes(), (tmp_path / "b").read_bytes()) == (b"first", b"second")
+
+
 def test_a_forked_child_that_fails_ends_and_never_runs_its_parents_code(tmp_path: Path) -> None:
     def task() -> NoReturn:
         raise KeyboardInterrupt("told to stop")

@@ -46,9 +46,11 @@ class Destination:
         self.into.mkdir()
         self.process: subprocess.Popen[str] | None = None
 
-    def wait(self) -> None:
+    def wait(self, *words: str) -> None:
+        """The fake QEMU cannot be confined."""
+        words = words or ("--unconfined",)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "launcher", "receive", f"unix:{self.socket}", "--into", str(self.into)],
+            [sys.executable, "-m", "launcher", "receive", f"unix:{self.socket}", "--into", str(self.into), *words],
             env={**os.environ, "CVM_STATE": str(self.state)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stderr is not None
@@ -163,6 +165,19 @@ def test_what_the_destination_refuses_stays_this_hosts_and_leaves_nothing_there(
     assert there.files == before
     assert not (there.state / "vm-1/ledger.jsonl").exists()
     assert main(["launch", str(vm), "--quiet"]) == 0
+
+
+@pytest.mark.parametrize("table", ['mode = "off"', 'user = "none"', 'user = "1000"'])
+def test_another_hosts_file_does_not_decide_how_qemu_is_confined_here(
+    table: str, vm: Path, there: Destination, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vm.write_text(vm.read_text().replace('mode = "off"', table))
+    there.wait("--json")
+    assert main(["move", "vm-1", f"unix:{there.socket}"]) == 9
+    assert "how QEMU is confined is for the host to say" in capsys.readouterr().err
+    status, said = there.done()
+    assert status == 3 and '"code": "move.unconfined"' in said
+    assert there.files == [] and not there.state.exists()
 
 
 def test_a_shared_disk_is_not_sent(vm: Path, there: Destination, capsys: pytest.CaptureFixture[str]) -> None:
