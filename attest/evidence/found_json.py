@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from attest.evidence.cert_table import NAMES, looks_like_cert_table, parse_cert_table
 from attest.evidence.der import split_sequences
 from attest.evidence.errors import EvidenceMalformed
+from attest.evidence.found_bytes import OWNER
 from attest.evidence.hcl import MAGIC
 from attest.evidence.pem import CERTIFICATE, CRL, looks_like_pem, parse_pem
 from attest.evidence.snp_proto import looks_like_snp_proto, report_of_members
@@ -34,7 +35,6 @@ _SHORTEST = 256
 """Neither a report nor a certificate of AMD's is shorter, however it is spelled."""
 _ALGORITHM = 0x34
 _MAX_VERSION = 0xFF
-_OWNER = b"Advanced Micro Devices"
 _SEQUENCE_LONG = b"\x30\x82"
 
 
@@ -128,7 +128,7 @@ def _look_at_bytes(packed: bytes, found: Found, layers: int) -> None:
         if layers:
             _look(_inner_json(data), found, layers - 1)
     else:
-        found.endorsements.update((der, None) for der in _endorsements(data) if _OWNER in der)
+        found.endorsements.update((der, None) for der in _endorsements(data) if OWNER in der)
 
 
 def _inner_json(data: bytes) -> object:

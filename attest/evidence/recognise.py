@@ -6,6 +6,7 @@ u32 0, u32 1184, 24 zeros  SNP_REPORT_RSP of the kernel   snp-report
 "HCLA"                     Azure HCL blob                 azure-hcl
 { … }                      KBS evidence                   kbs-snp, azure-vtpm, kbs-tdx, azure-vtpm-tdx
 { … } of any other make    the one SNP report in it       json
+anything else              the one SNP report in it       embedded
 u16 3..5, u16 2 or 3       quote                          tdx-quote, sgx-quote
 0x81, 1024 bytes           TDREPORT                       tdreport
 proto of a report          go-sev-guest's message         snp-proto
@@ -18,12 +19,13 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from attest.evidence.amd_certificate import AmdCrl
 from attest.evidence.cert_table import CRL, NAMES, CertEntry, parse_cert_table
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
+from attest.evidence.found_bytes import find_endorsements, find_report
 from attest.evidence.found_json import find_evidence
 from attest.evidence.hcl import MAGIC, HclBlob, parse_hcl
 from attest.evidence.quote import TEE_SGX, TEE_TDX, Quote, parse_quote
@@ -117,6 +119,8 @@ def _binary_kind(data: bytes) -> str:
             return "tdx-quote" if tee_type == TEE_TDX else "sgx-quote"
         if len(data) == REPORT_SIZE or struct.unpack_from("<I", data)[0] <= _LARGEST_REPORT_VERSION:
             return "snp-report" if len(data) <= REPORT_SIZE else "snp-extended-report"
+    if find_report(data) is not None:
+        return "embedded"
     raise EvidenceMalformed(
         f"evidence: {len(data)} bytes beginning {data[:8].hex()} are of no known kind",
         hint=_COLLATERAL if data.startswith(_CERTIFICATES) else None,
@@ -129,25 +133,8 @@ def parse_evidence(data: bytes) -> Evidence:
         raise EvidenceMalformed(f"evidence: {len(data)} bytes, want at most {MAX_EVIDENCE}")
     data = _plain(data)
     kind = _kind(data)
-    if kind in ("tdx-quote", "sgx-quote"):
-        return QuoteEvidence(kind, parse_quote(data))
-    if kind == "tdreport":
-        return TdReportEvidence(kind, parse_tdreport(data))
-    if kind == "snp-report":
-        return SnpEvidence(kind, SnpReport.parse(_unwrap_response(data) if _is_response(data) else data))
-    if kind == "snp-extended-report":
-        report = SnpReport.parse(data[:REPORT_SIZE])
-        return _with_certificates(kind, report, parse_cert_table(data[REPORT_SIZE:], base=REPORT_SIZE))
-    if kind == "snp-proto":
-        proto = decode_snp_proto(data)
-        return SnpEvidence(kind, SnpReport.parse(proto.raw), certificates=proto.certificates)
-    if kind == "azure-hcl":
-        return _of_hcl(kind, parse_hcl(data))
-    if kind == "event-log":
-        raise EvidenceUnsupported("evidence: an event log explains a quote and proves nothing without it")
-    if kind == "json":
-        return _found_in(_json(data))
-    return parse_json_evidence(kind, _unwrap_json(_json(data)))
+    reader = _READERS.get(kind)
+    return parse_json_evidence(kind, _unwrap_json(_json(data))) if reader is None else reader(data)
 
 
 def parse_snp_evidence(data: bytes) -> SnpEvidence:
@@ -182,11 +169,42 @@ def _of_hcl(kind: str, blob: HclBlob) -> Evidence:
     return TdReportEvidence(kind, blob.report, hcl=blob)
 
 
-def _found_in(value: object) -> Evidence:
-    raw, endorsements = find_evidence(value)
+def _report(data: bytes) -> Evidence:
+    return SnpEvidence("snp-report", SnpReport.parse(_unwrap_response(data) if _is_response(data) else data))
+
+
+def _extended(data: bytes) -> Evidence:
+    report = SnpReport.parse(data[:REPORT_SIZE])
+    return _with_certificates("snp-extended-report", report, parse_cert_table(data[REPORT_SIZE:], base=REPORT_SIZE))
+
+
+def _message(data: bytes) -> Evidence:
+    proto = decode_snp_proto(data)
+    return SnpEvidence("snp-proto", SnpReport.parse(proto.raw), certificates=proto.certificates)
+
+
+def _embedded(data: bytes) -> Evidence:
+    report = SnpReport.parse(find_report(data) or b"")
+    return _with_endorsements(SnpEvidence("embedded", report), find_endorsements(data))
+
+
+def _blob(data: bytes) -> Evidence:
+    return _of_hcl("azure-hcl", parse_hcl(data))
+
+
+def _event_log(data: bytes) -> Evidence:
+    raise EvidenceUnsupported("evidence: an event log explains a quote and proves nothing without it")
+
+
+def _other_json(data: bytes) -> Evidence:
+    raw, endorsements = find_evidence(_json(data))
     evidence = parse_evidence(raw)
     if not isinstance(evidence, SnpEvidence):
         raise EvidenceUnsupported(f"evidence: {evidence.kind} in JSON of an unknown make, want an SNP report")
+    return _with_endorsements(evidence, endorsements)
+
+
+def _with_endorsements(evidence: SnpEvidence, endorsements: tuple[bytes, ...]) -> SnpEvidence:
     crls = dict.fromkeys(filter(_is_crl, endorsements))
     certificates = (*evidence.certificates, *(der for der in endorsements if der not in crls))
     return replace(evidence, certificates=certificates, crls=(*evidence.crls, *crls))
@@ -259,3 +277,17 @@ def _json_kind(value: object) -> str:
     if "tpm_quote" in members or {"quote", "report"} <= set(members):
         return "azure-vtpm" if "td_quote" not in members else "azure-vtpm-tdx"
     return "kbs-tdx" if "quote" in members and "endorsements" not in members else "json"
+
+
+_READERS: dict[str, Callable[[bytes], Evidence]] = {
+    "tdx-quote": lambda data: QuoteEvidence("tdx-quote", parse_quote(data)),
+    "sgx-quote": lambda data: QuoteEvidence("sgx-quote", parse_quote(data)),
+    "tdreport": lambda data: TdReportEvidence("tdreport", parse_tdreport(data)),
+    "snp-report": _report,
+    "snp-extended-report": _extended,
+    "snp-proto": _message,
+    "embedded": _embedded,
+    "azure-hcl": _blob,
+    "event-log": _event_log,
+    "json": _other_json,
+}
