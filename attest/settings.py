@@ -89,17 +89,18 @@ def load_dashboard(path: Path) -> DashboardRole:
     problems, folder = Problems(), path.absolute().parent
     root = Table(_read(path), problems)
     server, store, table = (required_table(root, name) for name in ("server", "store", "dashboard"))
-    own, oidc = dashboard_of(table, folder), server.table("oidc", required=False)
+    own = dashboard_of(table, folder)
     table.finish()
-    wanted = _provider_for(own, oidc, table)
+    oidc = server.table("oidc", required=False) if own.oidc or own.login is not None else None
     collateral = root.table("collateral", required=False)
     role = DashboardRole(
         own=own,
         operators=authority_of(server, "operator", folder),
         database=own.database or _store(store, folder),
         collateral=CollateralSettings() if collateral is None else collateral_of(collateral, folder),
-        oidc=oidc_of(oidc, folder) if wanted and oidc is not None else None,
+        oidc=None if oidc is None else oidc_of(oidc, folder),
     )
+    _check_provider(own, role.oidc, table)
     if problems.found:
         raise SettingsInvalid(str(path), tuple(problems.found))
     return role
@@ -141,19 +142,22 @@ def _decode(root: Table, folder: Path) -> Settings:
         challenge_lifetime=timedelta(seconds=number_of(session, "challenge_seconds", 120, 10, 3600)),
     )
     if dashboard is not None and settings.dashboard is not None:
-        _provider_for(settings.dashboard, settings.server.oidc, dashboard)
+        _check_provider(settings.dashboard, settings.server.oidc, dashboard)
     for table in (server, store, keys, policy, collateral, audit, token, session, limits, dashboard, root):
         if table is not None:
             table.finish()
     return settings
 
 
-def _provider_for(own: DashboardSettings, oidc: object, table: Table) -> bool:
-    """Whether the pages need the provider of ``[server.oidc]``; it is a problem where there is none."""
-    wanted = own.oidc or own.login is not None
-    if wanted and oidc is None:
-        table.problem("oidc" if own.oidc else "login", "there is no [server.oidc] to say whose people come in")
-    return wanted
+def _check_provider(own: DashboardSettings, oidc: OidcSettings | None, table: Table) -> None:
+    """Problems of the pages with the provider of ``[server.oidc]``: there is none, or its tokens for them open more."""
+    if oidc is None:
+        if own.oidc or own.login is not None:
+            table.problem("oidc" if own.oidc else "login", "there is no [server.oidc] to say whose people come in")
+    elif own.login is not None and own.login.client == oidc.audience:
+        # The pages' process sees each ID token, which is made for its client.
+        text = "is [server.oidc] audience too, so tokens of these logins would open the operators' listener: want two"
+        table.problem("login.client", text)
 
 
 def _policy(table: Table, folder: Path) -> PolicySettings:

@@ -161,6 +161,11 @@ def test_a_log_in_is_read_and_means_nothing_without_tls(tmp_path: Path) -> None:
     assert found.own.login == LoginSettings("pages", "https://pages.test:8446", None, "openid email")
     assert found.oidc is not None and not found.own.oidc
     assert load_settings(file).dashboard == found.own
+    one_audience = file.read_text().replace('client = "pages"', 'client = "x"')
+    file.write_text(one_audience)
+    for load in (load_dashboard, load_settings):  # whoever takes over the pages holds operators' tokens of their logins
+        with pytest.raises(SettingsInvalid, match=r"\$\.dashboard\.login\.client: .*open the operators' listener"):
+            load(file)
     plain = Served(tmp_path / "b").init(PKI, "--dashboard", "127.0.0.1:0", "--dashboard-plain").config
     plain.write_text(plain.read_text().replace("[store]", oidc + "\n[store]", 1) + login)
     with pytest.raises(SettingsInvalid, match="its cookies go over TLS only"):
