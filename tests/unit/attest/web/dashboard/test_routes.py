@@ -9,6 +9,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from attest.keys.authority import make_authority
+from attest.keys.client_crl import ClientAuthority
 from attest.web.dashboard.app import HEADERS, create_dashboard
 from attest.web.dashboard.pages import PAGES
 from attest.web.dashboard.visitors import Visitors
@@ -126,12 +128,10 @@ def test_without_a_certificate_nothing_is_shown(world: ServiceWorld, app: Flask,
         assert "shop-1" not in answer.get_data(as_text=True)
 
 
-def _authorities(world: ServiceWorld) -> tuple:  # type: ignore[type-arg]
-    from attest.keys.authority import make_authority
-
+def _authorities(world: ServiceWorld) -> tuple[ClientAuthority, None]:
     path = world.folder / "operator-ca.pem"
     path.write_bytes(make_authority("cvm operator CA", world.now).certificate_pem())
-    return path, None
+    return ClientAuthority(path), None
 
 
 def test_the_style_sheet_and_the_icon_load_nothing_from_elsewhere() -> None:
