@@ -31,12 +31,13 @@ _NOTHING = History()
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``failed`` names the conditions that do not hold; ``version`` is the conditions', ``None`` where there are none;
-    ``signs`` are those of a clone that are only flagged.
+    """``failed`` names the conditions that do not hold. ``version`` is the conditions', ``since`` when they were set,
+    ``None`` where there are none; ``signs`` are those of a clone that are only flagged.
     """
 
     failed: tuple[str, ...] = ()
     version: int | None = None
+    since: datetime | None = None
     history: History = _NOTHING
     watched: bool = False
     signs: tuple[str, ...] = ()
@@ -53,14 +54,18 @@ def judge(tx: Connection, path: str, facts: GuestFacts, now: datetime) -> Verdic
     if stored.disabled:
         failed = ("resource.disabled", *failed)
     watched = conditions.clones is not None
-    return Verdict(failed, stored.version, history, watched, clone_signs(facts, history) if watched else ())
+    signs = clone_signs(facts, history) if watched else ()
+    return Verdict(failed, stored.version, stored.set_at, history, watched, signs)
 
 
 def remember(tx: Connection, record: int, path: str, facts: GuestFacts, verdict: Verdict, now: datetime) -> None:
-    """Count the release, and note the launch where the conditions watch for clones."""
-    if verdict.version is None:
+    """Count the release, and note the launch where the conditions watch for clones.
+
+    It counts as one since the conditions were set, also by a clock that is behind the one they were set by.
+    """
+    if verdict.since is None:
         return
-    grants.add_release(tx, record, path, now)
+    grants.add_release(tx, record, path, max(now, verdict.since))
     if not verdict.watched or facts.vm is None or facts.machine is None:
         return
     if (facts.machine, facts.instance or "") not in grants.seen_before(tx, facts.vm):
@@ -87,7 +92,7 @@ def need_approval(tx: Connection, path: str, purpose: str, now: datetime) -> fro
         raise ApprovalMissing(
             f"resource {path}: {purpose} has {got} approvals, want {need}", hint=f"attest key approve {path}"
         )
-    grants.use_up(tx, path, purpose, now)
+    grants.use_up(tx, path, purpose)
     return given
 
 

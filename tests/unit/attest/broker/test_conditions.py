@@ -229,3 +229,21 @@ def test_a_decision_from_before_identities_meets_no_condition_on_them(world: Ser
     assert reasons(client) == []
     assert ask(world, "conditions", body='vm = ["web-1"]').status == 200
     assert reasons(client) == ["condition.vm"]
+
+
+@pytest.mark.parametrize("behind", [1.0, 30.0])
+def test_an_approval_that_was_used_stays_used_where_the_clock_is_behind(world: ServiceWorld, behind: float) -> None:
+    """Another replica's clock, or this one's after it was set."""
+    assert ask(world, "conditions", body='approval = {need = 1, of = ["olga"]}').status == 200
+    assert ask(world, "approval", "purpose=export").status == 200
+    world.later(minutes=1)
+    assert ask(world, "export", "reason=x").status == 200
+    world.later(seconds=-behind)
+    assert ask(world, "export", "reason=x").status == 409
+
+
+def test_a_single_release_is_counted_where_the_clock_is_behind_too(world: ServiceWorld) -> None:
+    assert ask(world, "conditions", body="once = true").status == 200
+    world.later(seconds=-30)
+    assert reasons(attested(world)) == []
+    assert reasons(attested(world)) == ["condition.once"]
