@@ -65,8 +65,15 @@ def signing_key(of: SnpAppraisal) -> Check:
 
 
 def chip(of: SnpAppraisal) -> Check:
-    """The chip is on the list and not on the other list."""
+    """The chip is on the list and not on the other list.
+
+    One without a number (masked by the host, or under a VLEK) cannot be shown to be another than a denied one.
+    """
     rules, got = of.rules, of.claims.chip_id
+    if rules.denied_chip_ids and not any(got):
+        return Check(
+            "snp.chip-id", "a chip that is not denied", "none: masked, or under a VLEK", FAIL, "snp.denied_chip_ids"
+        )
     short = got[:8] if not any(got[8:]) else got
     if got in rules.denied_chip_ids or short in rules.denied_chip_ids:
         return Check("snp.chip-id", "a chip that is not denied", got.hex(), FAIL, "snp.denied_chip_ids")

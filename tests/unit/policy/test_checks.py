@@ -175,3 +175,12 @@ def test_emulated_hardware_is_never_affirmed_as_genuine_hardware() -> None:
     assert decision.affirming
     assert decision.emulated
     assert decision.trust_vector["hardware"] == 0
+
+
+def test_a_chip_whose_host_masks_its_number_is_not_shown_to_be_another_than_a_denied_one() -> None:
+    cloud = ('signing_keys = ["VCEK"] ', 'signing_keys = ["VCEK", "VLEK"] '), ("csp_ids = []", 'csp_ids = ["CN=cc"]')
+    masked = {"signing_key": SigningKey.VLEK, "csp_id": "CN=cc", "chip_id": bytes(64)}
+    assert failed(policy(*cloud), **masked) == []
+    denied = policy(*cloud, ("denied_chip_ids = []", f'denied_chip_ids = ["{"22" * 64}"]'))
+    assert failed(denied, **masked) == ["snp.chip-id"]
+    assert failed(denied, **masked | {"chip_id": b"\x24" * 64}) == []
