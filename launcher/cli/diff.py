@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 
 from launcher.core.difference import Change, command_line_changed, events_changed, recipe_changed, settings_changed
 from launcher.core.text import safe_text
+from launcher.errors import PlanRefused
 from launcher.service.planning import Prepared, prepare
 
 DESCRIPTION = """Show what differs between two VM files: in their settings, in what the hardware measures, in the
@@ -26,12 +27,21 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Compare; 0."""
-    document = compare(prepare(args.before), prepare(args.after))
+    document = compare(_prepared(args.before), _prepared(args.after))
     if args.json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         sys.stdout.write(_text(document))
     return 0
+
+
+def _prepared(path: str) -> Prepared:
+    """An error of two files says which."""
+    try:
+        return prepare(path)
+    except PlanRefused as exc:
+        exc.message = f"{path}: {exc.message}"
+        raise
 
 
 def compare(before: Prepared, after: Prepared) -> dict[str, object]:

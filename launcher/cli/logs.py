@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -59,6 +60,8 @@ def run(args: Namespace) -> int:
     path = vm.file(names.SERIAL_LOG + names.PREVIOUS if args.previous else _FILES[args.source])
     tail, lines = _tail(path, args.since), LineSplitter()
     there = _there(path, args.since, tail, lines)
+    if path == vm.file(names.SERIAL_LOG) and not args.follow:
+        _hint(vm)
     for line in there if args.lines is None else deque(there, args.lines):
         _put(line, as_json=args.json)
     if args.follow:
@@ -66,6 +69,15 @@ def run(args: Namespace) -> int:
     if lines.pending:
         _put(lines.pending, as_json=args.json)
     return 0
+
+
+def _hint(vm: VmDir) -> None:
+    """Of a launch that failed before the guest said a word: what knows more."""
+    sizes = {source: os.path.getsize(vm.file(name)) if os.path.exists(vm.file(name)) else 0
+             for source, name in _FILES.items()}  # fmt: skip
+    others = [source for source, size in sizes.items() if size]
+    if others and not sizes["console"]:
+        sys.stderr.write(f"cvm: {vm.name} wrote nothing to its console; --source {' or '.join(others)} has more\n")
 
 
 def _tail(path: str, since: float | None) -> Tail:

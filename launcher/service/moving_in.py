@@ -52,6 +52,7 @@ def receive(
     down where it came from). Its files go below ``into``. ``unconfined``: also one whose file says how its QEMU is
     confined. Raises what keeps it from coming, after telling the source.
     """
+    _refuse_absent(into)
     with contextlib.closing(listen(target)) as server:
         say(f"waiting at {target.text}")
         select.select([server], [], [])
@@ -75,6 +76,12 @@ def receive(
         with contextlib.suppress(MoveFailed):
             wire.send(result=result)
         return name, result
+
+
+def _refuse_absent(folder: str) -> None:
+    """Before anybody waits for a VM, and again when it comes."""
+    if not os.path.isdir(folder):
+        raise StateUnusable(f"move: {folder}: no such folder")
 
 
 def _launched(path: str, say: Callable[[str], None]) -> dict[str, Any]:
@@ -140,8 +147,7 @@ class Files:
         self._made: list[str] = []
 
     def __enter__(self) -> Files:
-        if not os.path.isdir(self._into):
-            raise StateUnusable(f"move: {self._into}: no such folder")
+        _refuse_absent(self._into)
         return self
 
     def __exit__(self, *problem: object) -> None:

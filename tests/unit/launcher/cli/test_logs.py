@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.cli import main
-from launcher.core.names import PREVIOUS, SERIAL_LOG, STATE_FILE, TIMES
+from launcher.core.names import PREVIOUS, QEMU_LOG, SERIAL_LOG, STATE_FILE, TIMES
 from launcher.io.times import MAX_INDEX, TimeIndex, offset_at, parse_marks
 
 
@@ -32,6 +32,19 @@ def test_all_lines_are_shown_after_those_that_were_moved_aside(vm: Path, capsys:
     (vm / f"{SERIAL_LOG}.1").write_bytes(b"older\n")
     assert shown(capsys) == ["older", *(f"line {number}" for number in range(10))]
     assert shown(capsys, "--follow")[0] == "older"
+
+
+def test_a_vm_that_never_said_a_word_is_told_with_the_logs_that_have_some(
+    vm: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (vm / QEMU_LOG).write_bytes(b"no such file\n")
+    assert main(["logs", "web-1"]) == 0
+    assert capsys.readouterr().err == ""
+    (vm / SERIAL_LOG).write_bytes(b"")
+    assert main(["logs", "web-1"]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "cvm: web-1 wrote nothing to its console; --source qemu has more\n")
+    assert shown(capsys, "--source", "qemu") == ["no such file"]
 
 
 def test_the_last_lines_alone(vm: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,14 @@ def differ(scene: Scene, capsys: pytest.CaptureFixture[str]) -> Differ:
     return compare
 
 
+def test_a_refusal_names_the_file_of_the_two(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    path = scene(platform="emulated-snp")
+    other = path.with_name("other.toml")
+    other.write_text(path.read_text() + "\n[devices]\ntpm = true\n")
+    assert main(["diff", str(path), str(other)]) == 3
+    assert capsys.readouterr().err.startswith(f"cvm: {other}: refused for this platform:\n  devices.tpm:")
+
+
 def test_a_file_measures_the_same_as_itself(differ: Differ) -> None:
     found = differ(lambda text: text)
     assert found["same_measurement"] is True

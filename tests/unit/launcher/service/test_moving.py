@@ -107,6 +107,14 @@ def test_a_stopped_vm_goes_with_its_files_and_cannot_start_here_until_it_is_rele
     assert main(["move", "vm-1", "--release"]) == 10
 
 
+def test_nobody_waits_for_a_vm_that_could_not_be_put_anywhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["receive", f"unix:{tmp_path}/in.sock", "--into", str(tmp_path / "absent")]) == 8
+    assert "absent: no such folder" in capsys.readouterr().err
+    assert not (tmp_path / "in.sock").exists()
+
+
 def test_a_running_vm_is_stopped_here_and_started_there(
     vm: Path, there: Destination, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
