@@ -1,4 +1,4 @@
-"""Watch one VM: monitor, status port, console log, children and signals, in one thread. Decisions are made by
+"""Watch one VM: monitor, status port, console, children and signals, in one thread. Decisions are made by
 :class:`launcher.core.progress.Progress`; this only carries observations to it and its consequences out. What verbs ask
 for is :mod:`launcher.service.answering`'s, a reboot inside QEMU :mod:`launcher.service.rebooting`'s.
 """
@@ -10,13 +10,12 @@ import gc
 import os
 import selectors
 import signal
-import time
 from collections.abc import Callable
 
 from launcher.core import names
 from launcher.core.progress import Progress
 from launcher.core.states import FAILED, REFUSED
-from launcher.core.text import LineSplitter, safe_text
+from launcher.core.text import safe_text
 from launcher.core.words import sentence
 from launcher.errors import QemuFailed, QmpMalformed, StateUnusable
 from launcher.io.control import ControlPort, Request
@@ -24,9 +23,9 @@ from launcher.io.qemu import last_words
 from launcher.io.qmp import QmpClosed, QmpRefused
 from launcher.io.signals import SignalTrap
 from launcher.io.statuslog import StatusLog
-from launcher.io.tail import Tail, last_lines
-from launcher.io.times import TimeIndex
+from launcher.io.tail import last_lines
 from launcher.service.answering import Answers
+from launcher.service.console_log import ConsoleLog
 from launcher.service.firmware_guard import FirmwareGuard
 from policy.named import NamedTuple
 
@@ -45,7 +44,6 @@ GUEST_GRACE = 5.0
 STOP_GRACE = 5.0
 """Seconds a guest has to react to the power button."""
 QUIT_GRACE = 3.0
-ROTATE_EVERY = 5.0
 
 
 class Helpers(NamedTuple):
@@ -73,16 +71,12 @@ class Supervisor:
         self._firmware = FirmwareGuard(record, qemu)
         self._trap = trap
         self._selector = selectors.DefaultSelector()
-        self._serial = Tail(record.vm.file(names.SERIAL_LOG))
-        self._qemu_log = Tail(record.vm.file(names.QEMU_LOG))
-        self._times = TimeIndex(self._serial.path)
-        self._lines = LineSplitter()
+        self._log = ConsoleLog(record.vm)
         self._status = StatusLog(record.vm.file(names.STATUS_LOG))
         self._told = 0
         self._ended = False
         self._deadline: float | None = None
         self._quit_sent = False
-        self._rotated = 0.0
         self._unsaved = ""
 
     @property
@@ -235,11 +229,7 @@ class Supervisor:
             self._in_place.relaunch(self._qemu.qmp)
             self._told = 0
         self._save()
-        if now - self._rotated > ROTATE_EVERY:
-            self._rotated = now
-            if self._serial.rotate():
-                self._times.rotate()
-            self._qemu_log.rotate()
+        self._log.rotate(now)
         if (self._progress.decided or self._quit_sent) and not self._ended:
             self._bring_down(now)
 
@@ -254,10 +244,7 @@ class Supervisor:
                 self._record.say(f"its state is not written down: {exc.message}")
 
     def _console(self, now: float) -> None:
-        data = self._serial.read()
-        if data:
-            self._times.mark(self._serial.offset, time.time())
-        for line in self._lines.feed(data):
+        for line in self._log.lines():
             self._progress.line(line, now)
 
     def _bring_down(self, now: float) -> None:

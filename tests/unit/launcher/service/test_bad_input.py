@@ -68,7 +68,7 @@ def test_a_monitor_that_talks_nonsense_later_does_not_end_a_vm_that_is_well(
 def test_a_qemu_that_floods_its_log_does_not_fill_the_disk(
     scene: Scene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.service.supervisor.ROTATE_EVERY", 0.1)
+    monkeypatch.setattr("launcher.service.console_log.ROTATE_EVERY", 0.1)
     path = scene(*UP, ["babble", LIMIT + 80], ["sleep", 0.8], ["babble", 800], ["exit", 0])
     assert launch(path, capsys)[0] == 0
     assert (state_folder(path) / "qemu.log").stat().st_size < LIMIT
