@@ -1,7 +1,7 @@
 """``attest serve``: two listeners, or three with the auditors', each with its own processes, under one parent.
 
-Guests and operators never share a worker: a flood of guests does not lock operators out, and nothing that only
-operators may do is even loaded where guests connect. The parent binds all sockets before it starts anything, so an
+Guests and operators never share a worker: a flood of guests does not lock operators out, and where guests connect there
+is no route for what only operators may do. The parent binds all sockets before it starts anything, so an
 address in use is one clear error; it prints one line when all listeners have a worker, forwards SIGTERM and SIGINT, and
 ends all of them if one ends by itself. Beside the listeners run a process that keeps house and, where the settings say
 so, one that renews collateral.
@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,67 +23,21 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from flask import Flask
-
-from attest.broker.bell import Bell
 from attest.broker.housekeeping import Housekeeper, keep_house
-from attest.broker.opening import open_service
-from attest.broker.service import Service
-from attest.keys.files import read_private
 from attest.settings import Settings, SettingsInvalid, load_settings
-from attest.settings_dashboard import DashboardSettings
 from attest.settings_parts import Address
-from attest.settings_server import ServerSettings
-from attest.web.admin import ADMIN_ROUTES
-from attest.web.app import create_app, utc_now
-from attest.web.authorities import Authorities
-from attest.web.bind import Bound, bind
+from attest.web.app import utc_now
+from attest.web.bind import Bound
 from attest.web.dashboard.start import start_dashboard
-from attest.web.duties import EVERYTHING, Roles
-from attest.web.expiry_watch import ExpiryWatch
-from attest.web.gate import Watch
-from attest.web.guest import GUEST_ROUTES
-from attest.web.listener import Listener, run_listener
+from attest.web.listener import run_listener
 from attest.web.logs import log_to_stderr
-from attest.web.metrics import Metrics
-from attest.web.oidc.caller import token_actor
-from attest.web.principals import TokenActor, bearer_or, no_caller, tls_caller
+from attest.web.plan import ADMIN_WORKERS, Plan, Sockets, counters
 from attest.web.renewing import run_renewer
 from attest.web.supervisor import Supervisor
-from attest.web.tls import server_context
 from policy.errors import CvmError
 
-ADMIN_WORKERS, ADMIN_THREADS = 1, 4
 Report = Callable[[str], None]
 _log = logging.getLogger("attest")
-
-
-def guest_app(service: Service, metrics: Metrics) -> Flask:
-    """The guests' application."""
-    return create_app(service, GUEST_ROUTES, no_caller, watch=Watch("guests", metrics))
-
-
-def admin_app(
-    service: Service,
-    metrics: Metrics,
-    authorities: Authorities | None = None,
-    by_token: TokenActor | None = None,
-    roles: Roles = EVERYTHING,
-) -> Flask:
-    """The operators' application; ``authorities`` tell auditors from operators where both are let in."""
-    caller = tls_caller(authorities)
-    if by_token is not None:
-        caller = bearer_or(caller, by_token)
-    return create_app(service, ADMIN_ROUTES, caller, watch=Watch("operators", metrics), roles=roles)
-
-
-def counters(workers: int) -> Metrics:
-    """The counters all processes of this replica share; twice as many rows as processes that count, for those that take
-    over.
-    """
-    tables = {"guests": GUEST_ROUTES, "operators": ADMIN_ROUTES}
-    names = {listener: [route.path for route in routes] for listener, routes in tables.items()}
-    return Metrics(names, 2 * (workers + ADMIN_WORKERS + 1))
 
 
 def serve(settings: Settings, report: Report, config: Path, put_in_force: Callable[[Settings], None]) -> int:
@@ -93,8 +46,8 @@ def serve(settings: Settings, report: Report, config: Path, put_in_force: Callab
     ``config`` is the settings' file, to be read again, also by the dashboard's process, which reads its own part of it;
     ``put_in_force`` does that with the policy of settings that were read again.
     """
-    plan = _Plan.of(settings, counters(settings.server.workers))
-    sockets = _Sockets.bound(settings)
+    plan = Plan.of(settings, counters(settings.server.workers))
+    sockets = Sockets.bound(settings)
     log_to_stderr()
     plan.keeper.begin(utc_now())
     supervisor = Supervisor()
@@ -103,90 +56,16 @@ def serve(settings: Settings, report: Report, config: Path, put_in_force: Callab
     return supervisor.wait(running.reload)
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What one reading of the settings comes to: everything that can be wrong was looked at when this was made."""
-
-    settings: Settings
-    service: Service
-    keeper: Housekeeper
-    guest_tls: ssl.SSLContext
-    admin_tls: ssl.SSLContext
-    authorities: Authorities | None
-    by_token: TokenActor | None
-    metrics: Metrics
-
-    @classmethod
-    def of(cls, settings: Settings, metrics: Metrics) -> _Plan:
-        """Open and read everything. Raises what opening a service raises, TlsMisconfigured."""
-        service, server = open_service(settings, Bell()), settings.server
-        guest_tls = server_context(server.certificate, server.key)
-        admin_tls, authorities = _admin_tls(server)
-        by_token = token_actor(server.oidc, server.trustee_admin)
-        if settings.dashboard is not None:
-            _look_at_pages(settings.dashboard)
-        keeper = Housekeeper.of(service, settings)
-        return cls(settings, service, keeper, guest_tls, admin_tls, authorities, by_token, metrics)
-
-    def listeners(self, sockets: _Sockets, ready: Callable[[], None]) -> tuple[Listener, Listener]:
-        """The guests' and the operators'."""
-        server, service, metrics = self.settings.server, self.service, self.metrics
-
-        def operators() -> Flask:
-            return _watching(service, admin_app(service, metrics, self.authorities, self.by_token, Roles(server.roles)))
-
-        return (
-            Listener(
-                "guests",
-                sockets.guest.socket,
-                server.certificate,
-                self.guest_tls,
-                server.workers,
-                lambda: guest_app(service, metrics),
-                ready,
-                server.threads,
-            ),
-            Listener(
-                "operators",
-                sockets.admin.socket,
-                server.certificate,
-                self.admin_tls,
-                ADMIN_WORKERS,
-                operators,
-                ready,
-                ADMIN_THREADS,
-            ),
-        )
-
-
-class _Sockets(NamedTuple):
-    """Bound once, for as long as the service runs. ``pages`` is the dashboard's."""
-
-    guest: Bound
-    admin: Bound
-    pages: Bound | None
-
-    @classmethod
-    def bound(cls, settings: Settings) -> _Sockets:
-        """Raises AddressUnavailable."""
-        server, pages = settings.server, settings.dashboard
-        return cls(
-            bind(server.listen),
-            bind(server.admin_listen),
-            None if pages is None else bind(pages.listen, "http" if pages.plain else "https"),
-        )
-
-
 @dataclass(slots=True)
 class _Running:
     """A service that runs: what it is made from now, and its processes."""
 
     supervisor: Supervisor
-    sockets: _Sockets
+    sockets: Sockets
     config: Path
     report: Report
     put_in_force: Callable[[Settings], None]
-    plan: _Plan
+    plan: Plan
     children: tuple[int, ...] = ()
 
     def begin(self) -> None:
@@ -213,17 +92,17 @@ class _Running:
         self.plan, self.children = plan, started.children
         self.report(f"reloaded {self.sockets.guest.url} (operators: {self.sockets.admin.url})")
 
-    def _planned_again(self) -> _Plan:
+    def _planned_again(self) -> Plan:
         settings, old = load_settings(self.config), self.plan
         if _addresses(settings) != _addresses(old.settings):
             raise SettingsInvalid(str(self.config), ("an address to listen on has changed: that takes a restart",))
         same = settings.server.workers == old.settings.server.workers
-        plan = _Plan.of(settings, old.metrics if same else counters(settings.server.workers))
+        plan = Plan.of(settings, old.metrics if same else counters(settings.server.workers))
         self.put_in_force(settings)
         plan.keeper.begin(utc_now())
         return plan
 
-    def _start(self, plan: _Plan) -> _Started:
+    def _start(self, plan: Plan) -> _Started:
         readable, writable = os.pipe()
 
         def ready() -> None:
@@ -266,34 +145,6 @@ class _Started(NamedTuple):
 def _addresses(settings: Settings) -> tuple[Address | None, ...]:
     pages = settings.dashboard
     return settings.server.listen, settings.server.admin_listen, None if pages is None else pages.listen
-
-
-def _watching(service: Service, app: Flask) -> Flask:
-    """One process of a replica says what ends soon."""
-    ExpiryWatch(service, utc_now).start()
-    return app
-
-
-def _admin_tls(server: ServerSettings) -> tuple[ssl.SSLContext, Authorities | None]:
-    """The operators' listener: whose certificates it takes, and how auditors' are told apart if they are let in,
-    and what was taken back.
-    """
-    operators, auditors = server.operators, server.auditors
-    known = [operators.ca, *(() if auditors is None else (auditors.ca,))]
-    alone = auditors is None and operators.crl is None  # then whom TLS verified is an operator
-    authorities = None if alone else Authorities.of(operators, auditors).apart()
-    context = server_context(
-        server.certificate, server.key, *known, demand=server.oidc is None and server.trustee_admin is None
-    )
-    return context, authorities
-
-
-def _look_at_pages(settings: DashboardSettings) -> None:
-    """What is wrong with the dashboard's files is said here: its own process would fail unheard."""
-    if settings.certificate is not None and settings.key is not None:
-        server_context(settings.certificate, settings.key)
-    if settings.login is not None and settings.login.secret is not None:
-        read_private(settings.login.secret)
 
 
 def _keep_house(keeper: Housekeeper) -> None:
