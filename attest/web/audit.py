@@ -13,6 +13,7 @@ from attest.broker.log_asked import ask_checkpoint, growth_since, proof_of
 from attest.broker.views import record_json
 from attest.store import records
 from attest.store.records import Filter
+from attest.web.digits import digits
 from attest.web.handling import json_response, number
 from attest.web.log import PREFIX
 from attest.web.principals import Who
@@ -20,7 +21,7 @@ from attest.web.routes import Call, Route
 from policy.reference import ReferenceValue, reference_from_json
 from policy.strictjson import strict_json
 
-MAX_LISTED = 1000
+LISTED, MAX_LISTED = 100, 1000
 MAX_COMPARED = 64
 """Reference values that one request compares a guest with: this listener has one process, and slows others."""
 MAX_CANDIDATES, MAX_CANDIDATES_BYTES = 16, 1 << 20
@@ -49,11 +50,11 @@ def list_records(call: Call) -> Response:
 
 def show_record(call: Call) -> Response:
     """``GET``: one audit record, its canonical bytes as they stand."""
-    wanted = call.arguments["number"]
+    wanted = _numbered(call)
     with call.service.database.read() as tx:
-        found = records.get(tx, int(wanted)) if _is_number(wanted) else None
+        found = records.get(tx, wanted)
     if found is None:
-        raise ResourceUnknown(f"audit record {wanted[:20]}: not found")
+        raise ResourceUnknown(f"audit record {wanted}: not found")
     return Response(found.record, mimetype="application/json")
 
 
@@ -75,25 +76,20 @@ def audit_question(call: Call) -> Response:
 def explain(call: Call) -> Response:
     """``POST`` a list of candidates (``cvm.reference/1`` objects, may be empty): which input of the guest's launch is
     not that of ``?reference=``, or of the closest reference value."""
-    decision = call.arguments["number"]
-    if not _is_number(decision):
-        raise ResourceUnknown(f"decision {decision[:20]}: not found")
+    decision = _numbered(call)
     found = explain_refusal(
         call.service.database,
-        int(decision),
+        decision,
         _candidates(call.body),
         reference=call.query.get("reference"),
         most=MAX_COMPARED,
     )
-    return json_response({"schema": "attest.reference.explain/1", **explained_json(int(decision), found)})
+    return json_response({"schema": "attest.reference.explain/1", **explained_json(decision, found)})
 
 
 def prove(call: Call) -> Response:
     """``GET``: the proof of a record under the newest checkpoint; ``?to=`` for a bundle of it and those up to there."""
-    first = call.arguments["number"]
-    if not _is_number(first):
-        raise ResourceUnknown(f"audit record {first[:20]}: not found")
-    return _file(proof_of(call.service.database, int(first), number(call, "to", digits=15)))
+    return _file(proof_of(call.service.database, _numbered(call), number(call, "to", most=15)))
 
 
 def growth(call: Call) -> Response:
@@ -118,16 +114,20 @@ def _candidates(body: bytes) -> list[ReferenceValue]:
 
 
 def _listed(call: Call, wanted: Filter) -> Response:
-    limit = call.query.get("limit", "100")
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 8 and 0 < int(limit) <= MAX_LISTED):
-        raise RequestMalformed(f"limit: got {limit[:20]!r}, want 1..{MAX_LISTED}")
+    limit = number(call, "limit")
+    if limit is not None and not 0 < limit <= MAX_LISTED:
+        raise RequestMalformed(f"limit: got {limit}, want 1..{MAX_LISTED}")
     with call.service.database.read() as tx:
-        found = records.find(tx, wanted, limit=int(limit))
+        found = records.find(tx, wanted, limit=LISTED if limit is None else limit)
     return json_response({"schema": "attest.audit.list/1", "records": [record_json(entry) for entry in found]})
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 16
+def _numbered(call: Call) -> int:
+    """The record the path names."""
+    text = call.arguments["number"]
+    if (found := digits(text)) is None:
+        raise ResourceUnknown(f"audit record {text[:20]!r}: not found")
+    return found
 
 
 AUDIT_ROUTES = (

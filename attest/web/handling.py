@@ -8,6 +8,7 @@ from flask import Response
 
 from attest.broker.errors import RequestMalformed
 from attest.broker.operations import By
+from attest.web.digits import digits
 from attest.web.principals import Who, may
 from attest.web.problems import OperatorRequired
 from attest.web.routes import Call
@@ -42,14 +43,14 @@ def flag(call: Call, name: str) -> bool:
     return value == "1"
 
 
-def number(call: Call, name: str, digits: int = 7) -> int | None:
+def number(call: Call, name: str, most: int = 7) -> int | None:
     """A number of at most so many digits; ``None`` where it is absent. Raises RequestMalformed."""
     value = call.query.get(name)
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit() and len(value) <= digits):
+    if (found := digits(value, most)) is None:
         raise RequestMalformed(f"{name}: got {value[:20]!r}, want a number")
-    return int(value)
+    return found
 
 
 def names(call: Call, name: str) -> tuple[str, ...] | None:

@@ -19,6 +19,7 @@ from attest.broker.rules import parse_stored
 from attest.settings_roles import Duty
 from attest.store import rules
 from attest.store.errors import NotFound
+from attest.web.digits import digits
 from attest.web.handling import flag, json_response, number, operator
 from attest.web.principals import Who
 from attest.web.routes import Call, Route
@@ -86,9 +87,9 @@ def replayed(call: Call) -> Response:
 
 
 def _numbered(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 8):
+    if (found := digits(text, 7)) is None:
         raise NotFound(f"policy version {text[:20]!r}: want a number, or current")
-    return int(text)
+    return found
 
 
 def _in_force(call: Call, document: PolicyDocument) -> Response:

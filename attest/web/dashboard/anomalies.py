@@ -19,6 +19,7 @@ from attest.broker.questions import plain_json
 from attest.store import checkpoints
 from attest.web.dashboard.house import Ask, House
 from attest.web.dashboard.lookup import PAGE_SIZE
+from attest.web.digits import digits
 from policy.errors import CvmError
 
 LOOK_SECONDS = 0.7
@@ -51,8 +52,7 @@ def anomalies(ask: Ask) -> dict[str, Any]:
 
 
 def _first(ask: Ask) -> int:
-    text = ask.query.get("from", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    return digits(ask.query.get("from", ""), 9) or 0
 
 
 def look_ahead(house: House, clock: Callable[[], datetime]) -> threading.Event:

@@ -17,6 +17,7 @@ from attest.store.errors import NotFound
 from attest.store.records import StoredRecord
 from attest.web.dashboard.house import Ask
 from attest.web.dashboard.lookup import PAGE_SIZE, before_of, newest, of_kind, row
+from attest.web.digits import digits
 
 _LABELS = 20
 _BACK = {"a week ago": 7, "a month ago": 30, "a quarter ago": 91, "a year ago": 365}
@@ -43,8 +44,8 @@ def fleet(ask: Ask) -> dict[str, Any]:
 def _as_of(ask: Ask) -> int:
     """The newest record that counts; what is no number and no date is now."""
     text, size = ask.query.get("asof", ""), checkpoints.size_of_log(ask.tx)
-    if text.isascii() and text.isdigit() and len(text) < 16:
-        return min(int(text), size)
+    if (number := digits(text)) is not None:
+        return min(number, size)
     try:
         when = datetime.fromisoformat(text)
     except ValueError:

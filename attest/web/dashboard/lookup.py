@@ -14,6 +14,7 @@ from attest.store import records
 from attest.store.errors import NotFound
 from attest.store.records import Filter, StoredRecord
 from attest.web.dashboard.house import Ask
+from attest.web.digits import digits
 from policy.decide import AFFIRMING
 
 PAGE_SIZE = 50
@@ -72,8 +73,7 @@ def record_of(ask: Ask, kind: str | None = None) -> tuple[StoredRecord, Any]:
 
 def before_of(ask: Ask) -> int | None:
     """``?before=N``: the page of records below that number; anything else is the first page."""
-    text = ask.query.get("before", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
+    return digits(ask.query.get("before", ""))
 
 
 def page_of(ask: Ask, *wanted: Filter) -> tuple[list[dict[str, Any]], int | None]:
