@@ -37,12 +37,19 @@ NEEDED = ("database", "keys", "policy")
 def checks(service: Service, now: datetime) -> dict[str, str]:
     """Every check: ``ok``, or the code of what is wrong."""
     return {
-        "database": _outcome(lambda: _database(service)),
-        "keys": _outcome(lambda: _keys(service)),
-        "policy": _outcome(lambda: _policy(service)),
+        **needed(service),
         "collateral": _outcome(lambda: _collateral(service, now)),
         "renewal": _outcome(lambda: _renewal(service, now)),
         "log": _outcome(lambda: _log(service)),
+    }
+
+
+def needed(service: Service) -> dict[str, str]:
+    """Those that decide whether guests can be served, for anybody who asks: the others look through whole caches."""
+    return {
+        "database": _outcome(lambda: _database(service)),
+        "keys": _outcome(lambda: _keys(service)),
+        "policy": _outcome(lambda: _policy(service)),
     }
 
 

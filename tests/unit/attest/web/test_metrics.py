@@ -142,6 +142,12 @@ def test_operators_see_every_check_and_guests_one_code(world: ServiceWorld) -> N
     assert 'attest_check{check="database"} 1' in text
 
 
+def test_a_strangers_question_looks_through_no_cache(world: ServiceWorld) -> None:
+    """It is answered under any load, so it must not cost what a fleet's certificates cost."""
+    object.__setattr__(world.service, "collateral", None)
+    assert world.guest_app().test_client().get("/readyz").json == {"status": "ready"}
+
+
 def test_a_stale_list_is_reported_and_does_not_take_the_replica_out_of_service(tmp_path: Path) -> None:
     from attest.broker.collateral import ServiceCollateral
     from attest.collateral.folder import CollateralFolder
