@@ -98,7 +98,11 @@ def record_header(call: Call) -> Response:
 
 def link(call: Call) -> Response:
     """``POST``: the value is the secret at ``?kv-path=``, its ``?field=``, of the engine at ``?mount=``, and stays
-    there; ``?kv-version=`` for that one only, ``?base64=1``, ``?replace=1`` and ``?for=`` as for one that is sent."""
+    there; ``?kv-version=`` for that one only, ``?base64=1``, ``?replace=1`` and ``?for=`` as for one that is sent.
+
+    Whoever may give it to guests under a path of their own may give them every secret that the service can read there.
+    """
+    call.roles.check(Duty.KEYS, call.actor, {})
     query, service = call.query, call.service
     wanted = KvLink(
         resource_path(call),

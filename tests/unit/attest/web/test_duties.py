@@ -52,6 +52,8 @@ def test_a_role_limited_to_some_resources_and_vms_ends_there(tmp_path: Path) -> 
     assert client.delete("/cvm/v0/vm/web-1?reason=x").status_code == 404, "allowed, but nothing is known of it"
     assert client.delete("/cvm/v0/vm/db-1?reason=x").status_code == 403
     assert client.post("/cvm/v0/rewrap").status_code == 403, "of every resource at once"
+    linked = client.post(f"/cvm/v0/link/{PATH}?kv-path=db-1/root&field=key")
+    assert linked.status_code == 403, "of whatever secret the service can read"
     assert client.get("/cvm/v0/resource/default/db-1/root").status_code == 404, "operators read as auditors do"
 
 
