@@ -1,7 +1,8 @@
 """What one report needs and the evidence did not bring: its VCEK, the chain above it, the list of its root.
 
 A VLEK cannot be fetched (AMD gives it to the cloud only); its chain and list can. Before version 3 a report does not
-name its product: the certificates at hand do, else Milan is tried and then Genoa (such a report is never of Turin).
+name its product: the certificates at hand do, else a chip id of 8 bytes is taken for Turin's, and for any other Milan
+is tried and then Genoa.
 """
 
 from __future__ import annotations
@@ -139,7 +140,9 @@ def products_of(report: SnpReport) -> tuple[SnpProduct, ...]:
         product = product_of_report(report)
     except EvidenceUnsupported:
         return ()
-    return (SnpProduct.MILAN, SnpProduct.GENOA) if product is None else (product,)
+    if product is None:
+        return (SnpProduct.TURIN,) if report.has_short_chip_id else (SnpProduct.MILAN, SnpProduct.GENOA)
+    return (product,)
 
 
 def _leaf_wanted(report: SnpReport, have: EndorsementSet, product: SnpProduct) -> Wanted | None:

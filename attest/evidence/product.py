@@ -19,7 +19,6 @@ _RANGES = (
     (0x19, range(0xA0, 0xB0), SnpProduct.GENOA),
     (0x1A, range(0x12), SnpProduct.TURIN),
 )
-_TURIN_CHIP_ID = 8
 
 
 @lru_cache(maxsize=256)
@@ -46,9 +45,7 @@ def likely_product(report: SnpReport) -> SnpProduct | None:
         stated = product_of_report(report)
     except EvidenceUnsupported:
         return None
-    if stated is None and any(report.chip_id[:_TURIN_CHIP_ID]) and not any(report.chip_id[_TURIN_CHIP_ID:]):
-        return SnpProduct.TURIN
-    return stated
+    return SnpProduct.TURIN if stated is None and report.has_short_chip_id else stated
 
 
 def tcb_for_display(raw: bytes, product: SnpProduct | None) -> TcbVersion | None:

@@ -50,7 +50,7 @@ _TAIL = 368
 _TCB_PARTS = ("bootloader", "tee", "snp", "microcode")
 _GUIDS = {name: guid for guid, name in NAMES.items()}
 _MAX_CERTIFICATES = 16
-_TURIN_FAMILY = 0x1A  # the layout of a TCB version follows the product; before version 3 it is never Turin's
+_TURIN_FAMILY = 0x1A  # the layout of a TCB version follows the product
 
 
 class SnpJson(NamedTuple):
@@ -187,7 +187,7 @@ def encode_snp_json(report: SnpReport, certificates: Iterable[CertEntry] = ()) -
     Table entries the protocol has no word for are left out.
     """
     raw = report.raw
-    turin = report.cpuid_fam_id == _TURIN_FAMILY
+    turin = report.has_short_chip_id if report.cpuid_fam_id is None else report.cpuid_fam_id == _TURIN_FAMILY
     fields: dict[str, object] = {}
     for name, (offset, size) in _INTEGERS.items():
         fields[name] = int.from_bytes(raw[offset : offset + size], "little")

@@ -25,6 +25,7 @@ REPORT_SIZE = 0x4A0
 SIGNED_SIZE = 0x2A0
 _VERSIONS = range(1, 6)
 _KEY_INFO_DEFINED = 0x1F
+_SHORT_CHIP_ID = 8
 _SIGNING_KEYS = {member.value: member for member in SigningKey}
 # One unpacking for the whole structure, because every verdict pays for it; "x" are the bytes of _RESERVED.
 _LAYOUT = Struct(
@@ -141,6 +142,11 @@ class SnpReport(NamedTuple):
             committed_build, committed_minor, committed_major, launch_tcb,
             launch_vector if has_vectors else None, current_vector if has_vectors else None, r, s,
         ))  # fmt: skip
+
+    @property
+    def has_short_chip_id(self) -> bool:
+        """Whether only the first 8 bytes of CHIP_ID are used, as on Turin: all that says so before version 3."""
+        return any(self.chip_id[:_SHORT_CHIP_ID]) and not any(self.chip_id[_SHORT_CHIP_ID:])
 
     @property
     def signed(self) -> bytes:
