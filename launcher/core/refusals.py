@@ -35,12 +35,10 @@ class OptionsRefused(PlanRefused):
 
     code = "plan.options-refused"
 
-    def __init__(self, refusals: tuple[Refusal, ...]) -> None:
+    def __init__(self, refusals: tuple[Refusal, ...], platform: Platform) -> None:
         lines = "\n".join(f"  {item.id}: {item.where}: {item.why}" for item in refusals)
-        super().__init__(
-            f"refused for this platform:\n{lines}",
-            hint='leave them out, or use platform = "none" where nothing is secret',
-        )
+        instead = "" if platform is Platform.NONE else ', or use platform = "none" where nothing is secret'
+        super().__init__(f"refused for platform {platform.value}:\n{lines}", hint=f"leave them out{instead}")
         self.refusals = refusals
 
 
@@ -74,7 +72,7 @@ def refuse_options(config: VmConfig, qemu: QemuFacts) -> None:
     """Raise :class:`OptionsRefused` with everything that is refused."""
     found = (*_everywhere(config), *(() if config.platform is Platform.NONE else _confidential(config, qemu)))
     if found:
-        raise OptionsRefused(found)
+        raise OptionsRefused(found, config.platform)
 
 
 def _in_place(config: VmConfig, qemu: QemuFacts) -> tuple[Refusal, ...]:

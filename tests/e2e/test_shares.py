@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli import main
 from launcher.core.debian import Package
 from launcher.image.base import Base
 from launcher.image.cpio import Node, archive, device, file, symlink
@@ -155,14 +154,3 @@ def test_a_guest_works_in_a_folder_reads_another_and_its_daemons_hold_nothing_el
         assert "cannot read what only root reads" in said
         users = [status["Uid"].split()[1] for status in seen]
         assert users[0] == str(OWNER) and int(users[1]) >= 1_900_000_000
-
-
-def test_what_is_no_folder_is_refused_before_anything_is_started(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    vm, text = folder / "vm.toml", (folder / "vm.toml").read_text()
-    for path, code in (("absent", "share.missing"), ("vm.toml", "share.kind")):
-        vm.write_text(text.replace('path = "work"', f'path = "{path}"'))
-        assert main(["launch", str(vm)]) == 3
-        assert f"[{code}]" in capsys.readouterr().err
-    assert not (folder / "state").exists()

@@ -50,6 +50,9 @@ def test_a_folder_is_shared_through_a_confined_daemon_only() -> None:
     config = PLAIN_CONFIG._replace(shares=(Share("/data", "data"),))
     off = config.isolation._replace(mode="off")
     assert ids(config._replace(isolation=off)) == ["shares.isolation-off"]
+    with pytest.raises(OptionsRefused) as caught:
+        refuse_options(config._replace(isolation=off), qemu())
+    assert caught.value.hint == "leave them out", "it is an ordinary VM already"
 
 
 @pytest.mark.parametrize("ram", [Ram(2 << 20, allow_double_memory=True), Ram(prealloc=True, allow_double_memory=True)])

@@ -42,7 +42,7 @@ def test_a_refusal_names_the_file_of_the_two(scene: Scene, capsys: pytest.Captur
     other = path.with_name("other.toml")
     other.write_text(path.read_text() + "\n[devices]\ntpm = true\n")
     assert main(["diff", str(path), str(other)]) == 3
-    assert capsys.readouterr().err.startswith(f"cvm: {other}: refused for this platform:\n  devices.tpm:")
+    assert capsys.readouterr().err.startswith(f"cvm: {other}: refused for platform emulated-snp:\n  devices.tpm:")
 
 
 def test_a_file_measures_the_same_as_itself(differ: Differ) -> None:
