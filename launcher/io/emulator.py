@@ -49,7 +49,7 @@ def start_emulator(plan: LaunchPlan, vm: VmDir, log: IO[bytes]) -> Emulator:
     argv = (sys.executable, "-P", "-m", "attest.emulator", *options)
     try:
         os.makedirs(state, mode=0o700, exist_ok=True)
-        child = spawn(argv, cwd=vm.path, env={"PYTHONPATH": _import_path()}, stderr=log, pipes=True)
+        child = spawn(argv, cwd=vm.path, env={**os.environ, "PYTHONPATH": _import_path()}, stderr=log, pipes=True)
     except OSError as exc:
         raise EmulatorFailed(f"emulated chip: {exc}") from None
     try:

@@ -15,7 +15,7 @@ from launcher.core.limits import cpu_list
 from launcher.errors import QemuFailed, StateUnusable
 from launcher.io import acl
 from launcher.io.jail import become
-from launcher.io.process import Forked, end, fork, uninterrupted
+from launcher.io.process import Forked, end, fork, shown_environment, uninterrupted
 from launcher.io.statedir import FIRST_UID, VmDir
 from policy.errors import CvmError
 from policy.named import NamedTuple
@@ -99,7 +99,7 @@ def _start(
 ) -> tuple[Child, tuple[Step, ...]]:
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
-        spec, environment = _spec(jail, argv, vm, fds), {**_environment(jail.wanted.settings.mode), **env}
+        spec, environment = _spec(jail, argv, vm, fds), {**_environment(jail), **env}
         keep = (writing, *(have for have, _ in fds))
         task = _task(spec, environment, writing)
         helper = Forked(fork(task, cwd=vm.path, stderr=log, keep=keep))
@@ -153,15 +153,8 @@ def _spec(jail: Jail, argv: Sequence[str], vm: VmDir, fds: Fds) -> dict[str, obj
     }
 
 
-_SHOWN = frozenset(("PATH", "LANG", "TZ"))
-
-
-def _environment(mode: str) -> dict[str, str]:
-    """Of a confined program only what tells it the language and the time: a launcher's environment may hold secrets,
-    and whoever takes the program over has all of it.
-    """
-    confined = mode != "off"
-    return {k: v for k, v in os.environ.items() if not confined or k in _SHOWN or k.startswith("LC_")}
+def _environment(jail: Jail) -> Mapping[str, str]:
+    return os.environ if jail.wanted.settings.mode == "off" else shown_environment()
 
 
 def _task(spec: dict[str, object], environment: dict[str, str], channel: int) -> Callable[[], NoReturn]:

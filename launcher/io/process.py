@@ -81,9 +81,9 @@ def spawn(
     pipes: bool = False,
     keep: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start ``argv`` in its own session, with ``env`` added to the environment; the kernel kills it when this process
-    dies, however it dies. ``pipes``: keep its stdin and stdout, else both are ``/dev/null``. ``keep``: descriptors it
-    inherits. Raises OSError.
+    """Start ``argv`` in its own session, with ``env`` and :func:`shown_environment`; the kernel kills it when this
+    process dies, however it dies. ``pipes``: keep its stdin and stdout, else both are ``/dev/null``. ``keep``:
+    descriptors it inherits. Raises OSError.
 
     Call from the main thread: PR_SET_PDEATHSIG follows the thread that forked.
     """
@@ -93,7 +93,7 @@ def spawn(
     return subprocess.Popen(
         list(argv),
         cwd=cwd,
-        env={**os.environ, **env},
+        env={**shown_environment(), **env},
         stdin=channel,
         stdout=channel,
         stderr=stderr,
@@ -101,6 +101,16 @@ def spawn(
         pass_fds=keep,
         preexec_fn=_die_with(os.getpid()),  # one thread, and libc is loaded before the fork
     )
+
+
+_SHOWN = frozenset(("PATH", "LANG", "TZ"))
+
+
+def shown_environment() -> dict[str, str]:
+    """Of this process's environment what tells a guest's program the language and the time: the rest may hold secrets,
+    and whoever takes that program over has all it was given.
+    """
+    return {name: value for name, value in os.environ.items() if name in _SHOWN or name.startswith("LC_")}
 
 
 def own_module(name: str, *words: str) -> tuple[list[str], dict[str, str]]:
