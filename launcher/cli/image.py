@@ -117,7 +117,7 @@ def _show(args: Namespace) -> int:
 
 def _toolchain(args: Namespace) -> int:
     from launcher.cli import progress
-    from launcher.io.storage_tools import qemu_extras
+    from launcher.io.toolchain import qemu_extras
     from launcher.io.toolchain_fetch import fetch_toolchain
 
     tools = fetch_toolchain(progress=progress.show, storage=args.storage)

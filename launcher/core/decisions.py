@@ -9,8 +9,8 @@ from launcher.core.lifecycle import IN_PLACE, RELAUNCH, STOP
 from launcher.core.network_words import network_decisions
 from launcher.core.spec import VmSpec
 from launcher.core.storage_rules import storage_decisions
-from launcher.core.td import TD_PLATFORMS, td_decisions
-from launcher.core.vm import POLICY_SWITCHES, Disk, SnpSettings, VmConfig, guest_policy
+from launcher.core.td import td_decisions
+from launcher.core.vm import POLICY_SWITCHES, TD_PLATFORMS, Disk, SnpSettings, VmConfig, guest_policy
 from policy.named import NamedTuple
 from policy.vocab import Platform
 

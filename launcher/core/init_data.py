@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.core.td import TD_PLATFORMS
-from launcher.core.vm import VmConfig
+from launcher.core.vm import TD_PLATFORMS, VmConfig
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,16 +13,13 @@ from launcher.core.cautions import cautions
 from launcher.core.cmdline import CommandLine, compose
 from launcher.core.facts import FirmwareFacts, HostFacts, QemuFacts
 from launcher.core.hardware import Placement
-from launcher.core.inputs import measure_inputs
 from launcher.core.lifecycle import IN_PLACE
-from launcher.core.measurement import MeasureInputs
 from launcher.core.network import first_cid
 from launcher.core.qemu_features import Capabilities
 from launcher.core.refusals import refuse_options, refuse_platform
 from launcher.core.spec import IdBlockFiles, LightFiles, SnpLaunch, VmSpec
-from launcher.core.td import TD_PLATFORMS
 from launcher.core.timeouts import Budget, budget
-from launcher.core.vm import TdxSettings, VmConfig, guest_policy
+from launcher.core.vm import TD_PLATFORMS, TdxSettings, VmConfig, guest_policy
 from launcher.errors import PlanRefused
 from policy.named import NamedTuple
 from policy.vocab import Platform
@@ -30,6 +27,7 @@ from policy.vocab import Platform
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from launcher.core.decisions import Decision
+    from launcher.core.measurement import MeasureInputs
     from launcher.core.topology import HostTopology
     from policy.initdata import InitDataText
 
@@ -136,7 +134,6 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
     accel, accel_reason = _accelerator(config, around.host)
     line = compose(config, around.ca_der) if config.boot.kernel is not None else None
     spec = _spec(config, around, accel, line)
-    td = config.platform in TD_PLATFORMS
     placement, placed, doubts = _placement(config, around)
     tools, storage_options = _storage(config, around.qemu, spec)
     return LaunchPlan(
@@ -163,7 +160,7 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
             eager_memory=config.platform in _HARDWARE,
             td=config.platform is Platform.TDX,
         ),
-        measure=None if firmware is None or td else measure_inputs(config, firmware.path, line),
+        measure=_measure(config, firmware, line),
         emulator=_emulator(config, around.chip_state),
         attests=config.attestation is not None,
         td_emulator=_td_emulator(config, around.chip_state),
@@ -171,6 +168,14 @@ def make_plan(config: VmConfig, around: Surroundings) -> LaunchPlan:
         storage_options=storage_options,
         init_data=around.init_data,
     )
+
+
+def _measure(config: VmConfig, firmware: FirmwareFacts | None, line: CommandLine | None) -> MeasureInputs | None:
+    if firmware is None or config.platform in (*TD_PLATFORMS, Platform.NONE):
+        return None
+    from launcher.core.inputs import measure_inputs
+
+    return measure_inputs(config, firmware.path, line)
 
 
 def _placement(

@@ -13,8 +13,7 @@ from launcher.core.facts import FirmwareFacts, QemuFacts
 from launcher.core.hardware import GROUP
 from launcher.core.lifecycle import IN_PLACE
 from launcher.core.qemu_features import FOLLOWS_CONVERSIONS, PROTECTED_RESET
-from launcher.core.td import TD_PLATFORMS, refuse_td
-from launcher.core.vm import VmConfig
+from launcher.core.vm import TD_PLATFORMS, VmConfig
 from launcher.errors import PlanRefused
 from policy.named import NamedTuple
 from policy.vocab import Platform
@@ -149,6 +148,8 @@ def refuse_platform(config: VmConfig, firmware: FirmwareFacts | None, *, kernel_
     if config.platform is Platform.NONE:
         return
     if config.platform in TD_PLATFORMS:
+        from launcher.core.td import refuse_td
+
         refuse_td(config, firmware, kernel_signed=kernel_signed)
         return
     if firmware is None or not firmware.measures_kernel:

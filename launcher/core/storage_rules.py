@@ -13,8 +13,7 @@ from launcher.core.capability import FAIL, OK, WARN, Finding
 from launcher.core.caution import Caution
 from launcher.core.facts import EXTRAS, MODULES, VIRTIOFSD, QemuFacts
 from launcher.core.storage import KIND, Backing, IscsiSource, NbdSource, NfsSource, RbdSource, Throttle, describe
-from launcher.core.td import TD_PLATFORMS
-from launcher.core.vm import Disk, VmConfig
+from launcher.core.vm import TD_PLATFORMS, Disk, VmConfig
 from launcher.errors import PlanRefused
 from policy.vocab import Platform
 

@@ -7,8 +7,6 @@ from launcher.core.vm import TD_SWITCHES, VmConfig, td_attributes
 from launcher.errors import PlanRefused
 from policy.vocab import Platform
 
-TD_PLATFORMS = (Platform.TDX, Platform.EMULATED_TDX)
-
 
 def refuse_td(config: VmConfig, firmware: FirmwareFacts | None, *, kernel_signed: bool) -> None:
     """Raise :class:`PlanRefused` for a TD that no host could start."""

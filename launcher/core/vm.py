@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from launcher.core.storage import Backing, Network, Replicas, Throttle
 
 
+TD_PLATFORMS = (Platform.TDX, Platform.EMULATED_TDX)
+
+
 class Cpu(NamedTuple):
     """vCPUs and the QEMU CPU model; both are measured on SEV-SNP. ``vcpus`` = sockets × cores × threads;
     ``features`` are ``+name`` or ``-name``.

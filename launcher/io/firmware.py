@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from launcher.core.facts import FirmwareFacts
-from launcher.core.td import TD_PLATFORMS
+from launcher.core.vm import TD_PLATFORMS
 from launcher.io.hashing import read_file
 from policy import plain_json
 from policy.vocab import Platform

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from launcher.core.td import TD_PLATFORMS
+from launcher.core.vm import TD_PLATFORMS
 from launcher.io.cachedir import cache_place
 from launcher.io.hashing import read_file
 from policy.vocab import Platform

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from launcher.core.facts import MODULES, TOOLS, VIRTIOFSD, VIRTIOFSD_PATH
 from launcher.io.cachedir import cache_place
 from launcher.io.which import which
 from policy import plain_json
@@ -34,6 +35,7 @@ TOOLCHAIN_PACKAGES: Final = ("qemu-system-x86", "ovmf-amdsev", "ovmf-inteltdx", 
 BINARY_NAME: Final = "qemu-system-x86_64"
 SYSTEM_FIRMWARE: Final = "/usr/share/ovmf"
 SYSTEM_DESCRIPTORS: Final = "/usr/share/qemu/firmware"
+_SYSTEM_MODULES: Final = "/usr/lib/x86_64-linux-gnu/qemu"
 SCHEMA: Final = "cvm.toolchain/1"
 
 
@@ -165,3 +167,13 @@ def private_argv(home: str) -> tuple[str, ...]:
 def private_env(home: str) -> dict[str, str]:
     """What its environment must have."""
     return {"QEMU_MODULE_DIR": f"{home}/usr/lib/x86_64-linux-gnu/qemu"}
+
+
+def qemu_extras(tools: Toolchain) -> frozenset[str]:
+    """Those of `launcher.core.facts.EXTRAS` that are there."""
+    binaries = os.path.dirname(tools.binary)
+    modules = tools.env.get("QEMU_MODULE_DIR", _SYSTEM_MODULES)
+    found = [name for name in TOOLS if os.path.exists(f"{binaries}/{name}")]
+    found += [name for name in MODULES if os.path.exists(f"{modules}/block-{name}.so")]
+    found += [VIRTIOFSD] if os.path.exists(f"{binaries}/{VIRTIOFSD_PATH}") else []
+    return frozenset(found)

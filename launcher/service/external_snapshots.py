@@ -11,8 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from launcher.core.td import TD_PLATFORMS
-from launcher.core.vm import Disk, VmConfig
+from launcher.core.vm import TD_PLATFORMS, Disk, VmConfig
 from launcher.errors import NotFound, PlanRefused, StorageFailed, WrongState
 from launcher.io.disk_files import check_layer
 from launcher.io.layers import MOST, Layer, is_written, read_layers, write_layers

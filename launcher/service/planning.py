@@ -8,18 +8,15 @@ from launcher.core.admission import KeySlots, admission, key_slots
 from launcher.core.cautions import LARGE
 from launcher.core.facts import EXTRAS, FirmwareFacts, QemuFacts
 from launcher.core.hardware import Placement
-from launcher.core.init_data import bound
 from launcher.core.names import CHIP_STATE, LAYERS
 from launcher.core.plan import LaunchPlan, Surroundings, make_plan
 from launcher.core.spec import LightFiles
-from launcher.core.td import TD_PLATFORMS
-from launcher.core.vm import VmConfig, guest_policy
+from launcher.core.vm import TD_PLATFORMS, VmConfig, guest_policy
 from launcher.io.firmware import find_firmware, is_signed
 from launcher.io.host import probe_host
 from launcher.io.qemu_file import shipped
 from launcher.io.qemu_known import known_capabilities
 from launcher.io.statedir import state_root
-from launcher.io.storage_tools import qemu_extras
 from launcher.io.toolchain import (
     BINARY_NAME,
     SYSTEM_DESCRIPTORS,
@@ -28,9 +25,9 @@ from launcher.io.toolchain import (
     ToolchainMissing,
     find_toolchain,
     parse_version,
+    qemu_extras,
 )
 from launcher.io.which import which
-from launcher.service.id_block import check_id_block, read_id_block
 from launcher.service.neighbours import occupied, pinned_elsewhere
 from launcher.service.vm_file import load_vm, read_ca
 from policy.named import NamedTuple
@@ -39,7 +36,9 @@ from policy.vocab import Platform
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from launcher.core.measurement import MeasureInputs
+    from launcher.core.spec import IdBlockFiles
     from launcher.core.topology import HostTopology
+    from launcher.core.vm import SnpSettings
     from launcher.io.measurement import Measured
     from launcher.io.td_measurement import TdMeasured
     from policy.initdata import InitDataText
@@ -84,8 +83,7 @@ def prepare(path: str, series: str | None = None) -> Prepared:
     ``series``: plan for another QEMU, one of `launcher.io.qemu_file.SHIPPED`; such a plan is only to look at.
     """
     config = _with_layers(load_vm(path))
-    init_data = None if config.init_data is None else _init_data(config)
-    config = bound(config, init_data)
+    config, init_data = _bound(config)
     tools = find_toolchain() if series is None else tools_elsewhere(series)
     td = config.platform in TD_PLATFORMS
     around = Surroundings(
@@ -94,7 +92,7 @@ def prepare(path: str, series: str | None = None) -> Prepared:
         firmware=firmware_facts(config, tools),
         ca_der=read_ca(config),
         chip_state=f"{state_root()}/{CHIP_STATE}",
-        id_block=read_id_block(config.snp),
+        id_block=None if config.snp.id_block is None else _id_block(config.snp),
         kernel_signed=td and config.boot.kernel is not None and is_signed(config.boot.kernel),
         swtpm=(td or config.devices.tpm) and _swtpm(),
         light=_light(config, tools),
@@ -113,6 +111,8 @@ def prepare(path: str, series: str | None = None) -> Prepared:
         plan = plan._replace(blockers=(*plan.blockers, *missing), warnings=(*plan.warnings, *doubts))
     measured = None if plan.measure is None else _measured(plan.measure)
     if around.id_block is not None and measured is not None:
+        from launcher.service.id_block import check_id_block
+
         check_id_block(around.id_block, measured.launch_digest, guest_policy(config.snp))
     found = _measured_td(plan, tools if series is None else None) if td else None
     return Prepared(config, plan, measured, found, key_slots(config, others))
@@ -126,10 +126,21 @@ def _with_layers(config: VmConfig) -> VmConfig:
     return layered(config)
 
 
-def _init_data(config: VmConfig) -> InitDataText | None:
-    from launcher.service.init_data import read_init_data  # regular expressions and OpenSSL, for those who have one
+def _bound(config: VmConfig) -> tuple[VmConfig, InitDataText | None]:
+    """The VM, bound to its init-data where it has some."""
+    if config.init_data is None:
+        return config, None
+    from launcher.core.init_data import bound
+    from launcher.service.init_data import read_init_data  # regular expressions and OpenSSL
 
-    return read_init_data(config)
+    init_data = read_init_data(config)
+    return bound(config, init_data), init_data
+
+
+def _id_block(settings: SnpSettings) -> IdBlockFiles | None:
+    from launcher.service.id_block import read_id_block
+
+    return read_id_block(settings)
 
 
 def _measured(inputs: MeasureInputs) -> Measured:

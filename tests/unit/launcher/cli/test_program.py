@@ -126,6 +126,7 @@ def test_what_stands_between_launch_and_qemu_and_what_plan_needs_for_a_plain_vm_
     )  # fmt: skip
     heavy = {*HEAVY, "socket", "shutil", "tempfile", "launcher.service.supervisor", "launcher.io.qmp"}
     heavy |= {"re", "json", "tomllib", "hashlib", "datetime"}
+    heavy |= {"launcher.core.inputs", "launcher.service.id_block"}
     heavy |= {"launcher.core.decisions", "launcher.core.placing", "launcher.core.topology", "launcher.core.storage"}
     heavy |= {f"launcher.config.{name}_parts" for name in ("disk", "net", "hardware", "td", "exec", "init_data")}
     assert not set(done.stdout.split()) & heavy
