@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from itertools import pairwise
@@ -19,7 +20,8 @@ from launcher.cli import main
 from launcher.io.tail import LIMIT
 from tests.unit.launcher.service.conftest import Scene
 from tests.unit.launcher.service.test_launching import KERNEL, launch, state_folder, status
-from tests.unit.launcher.service.test_lives import recorded
+from tests.unit.launcher.service.test_lives import alive, recorded
+from tests.until import PATIENCE, until
 
 HOSTILE = "a,b=c  d\nü%s '\"$(x)#"
 UP = [KERNEL, status("booted"), status("running")]
@@ -63,6 +65,33 @@ def test_a_monitor_that_talks_nonsense_later_does_not_end_a_vm_that_is_well(
     code, result, err = launch(path, capsys)
     assert (code, result["outcome"]) == (0, "ran"), err
     assert nothing_left(path)
+
+
+IMPATIENT = """
+import sys
+from launcher.cli import main
+from launcher.io import qmp
+qmp._PATIENCE, qmp._WITHOUT_ANSWER = 0.5, 0.1
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_qemu_that_hangs_is_ended_without_force(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    path = scene(*UP, ["hang"])
+    launcher = subprocess.Popen([sys.executable, "-c", IMPATIENT, "launch", str(path), "--quiet"])
+    try:
+        until(lambda: recorded(path)["state"] == "running")
+        pid = recorded(path)["qemu"]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        assert main(["pause", "vm-1"]) == 10
+        assert "no answer within" in capsys.readouterr().err
+        assert main(["stop", "vm-1", "--seconds", str(PATIENCE)]) == 0
+        assert launcher.wait(PATIENCE) == 130
+    finally:
+        launcher.kill()
+        launcher.wait()
+    assert not alive(pid) and nothing_left(path)
+    assert recorded(path)["state"] == "stopped"
 
 
 def test_a_qemu_that_floods_its_log_does_not_fill_the_disk(
