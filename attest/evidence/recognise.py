@@ -39,7 +39,8 @@ from policy.spelled import spelled_bytes, unzipped
 from policy.strictjson import strict_json
 
 MAX_EVIDENCE = 4 << 20
-_RESPONSE_HEADER = 32
+_RESPONSE = struct.pack("<II24x", 0, REPORT_SIZE)
+_REPORT_VERSIONS = range(1, 6)
 _LARGEST_REPORT_VERSION = 0xFF
 _DIGITS = re.compile(rb"(?:\s*+[0-9A-Za-z+/_-]){8}")
 _CERTIFICATES = (b"\x30\x82", b"-----BEGIN ")
@@ -131,6 +132,8 @@ def parse_evidence(data: bytes) -> Evidence:
     """Recognise and parse; raises :class:`EvidenceMalformed`, or :class:`EvidenceUnsupported` naming the kind."""
     if len(data) > MAX_EVIDENCE:
         raise EvidenceMalformed(f"evidence: {len(data)} bytes, want at most {MAX_EVIDENCE}")
+    if len(data) == REPORT_SIZE and data[1:4] == b"\0\0\0" and data[0] in _REPORT_VERSIONS:
+        return SnpEvidence("snp-report", SnpReport.parse(data))  # nothing else looks like it, and nearly all are such
     data = _plain(data)
     kind = _kind(data)
     reader = _READERS.get(kind)
@@ -236,15 +239,14 @@ def _plain(data: bytes) -> bytes:
 
 def _is_response(data: bytes) -> bool:
     """``struct snp_report_resp`` as the guest's ioctl returns it: status 0, size, 24 reserved bytes, report, zeros."""
-    header = struct.pack("<II24x", 0, REPORT_SIZE)
-    return data[:_RESPONSE_HEADER] == header and len(data) >= _RESPONSE_HEADER + REPORT_SIZE
+    return data.startswith(_RESPONSE) and len(data) >= len(_RESPONSE) + REPORT_SIZE
 
 
 def _unwrap_response(data: bytes) -> bytes:
-    end = _RESPONSE_HEADER + REPORT_SIZE
+    end = len(_RESPONSE) + REPORT_SIZE
     if any(data[end:]):
         raise EvidenceMalformed(f"report response: bytes after 0x{end:x} must be zero")
-    return data[_RESPONSE_HEADER:end]
+    return data[len(_RESPONSE) : end]
 
 
 def _json(data: bytes) -> object:
