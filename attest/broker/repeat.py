@@ -23,7 +23,7 @@ from attest.audit.record import DECISION, SCHEMA
 from attest.broker.appraise import MALFORMED, NOT_GENUINE, UNAVAILABLE, Bound, Found, appraise
 from attest.broker.evidence_record import RECEIVED, findings, matched
 from attest.broker.findings_text import written_findings
-from attest.broker.guest_facts import vm_named
+from attest.broker.initdata import sent_init_data
 from attest.broker.presented import Blob, Memory, Presented
 from attest.broker.rego_engine import RegoUnavailable
 from attest.broker.tees import TEES
@@ -193,7 +193,7 @@ def _again(
     if "matched" not in body:
         return found.outcome, say(found)
     references = _references(blob, body)
-    return found.outcome, say(found) | {"matched": matched(found, references, now, _vm(blob, body, references))}
+    return found.outcome, say(found) | {"matched": matched(found, references, now, _vm(blob, body, references, what))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +227,7 @@ def _decide(blob: Blob, body: Any, now: datetime, what: str, instead: Instead) -
         presented = instead.renew(presented)
     document = instead.document or _policy(blob(rules["policy"]))
     references = _references(blob, body) if instead.references is None else instead.references
-    bound = Bound(expected, None if digest is None else bytes.fromhex(digest), _vm(blob, body, references))
+    bound = Bound(expected, None if digest is None else bytes.fromhex(digest), _vm(blob, body, references, what))
     return appraise(presented, bound, (document, references), now=now, memory=instead.memory)
 
 
@@ -247,12 +247,18 @@ def _staged(value: ReferenceValue, stage: Stage | None) -> ReferenceValue:
     return value if stage is None else value._replace(stage=stage)
 
 
-def _vm(blob: Blob, body: Any, references: Sequence[ReferenceValue]) -> str | None:
-    """The VM's name in its init-data, where a reference value asks for one."""
-    named = body["binding"].get("init_data")
+def _vm(blob: Blob, body: Any, references: Sequence[ReferenceValue], what: str) -> str | None:
+    """The VM's name in its init-data, where a reference value asks for one. Raises AuditBroken for a text that is not
+    the one whose digest was compared with the launch's.
+    """
+    binding = body["binding"]
+    named = binding.get("init_data")
     if named is None or not any(value.stage and value.stage.canary for value in references):
         return None
-    return vm_named(blob(named).decode())
+    sent = sent_init_data(blob(named).decode())
+    if sent.digest.hex() != binding["init_data_digest"]:
+        raise AuditBroken(f"{what}: init_data_digest does not follow from the init-data on record")
+    return sent.identity.vm
 
 
 def _blob(read: Read, digest: str, what: str) -> bytes:

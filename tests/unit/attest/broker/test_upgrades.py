@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 
 from attest.audit.canonical import rfc3339
+from attest.audit.errors import AuditBroken
 from attest.audit.record import Actor
 from attest.broker.ends import ends, record_end
 from attest.broker.errors import RequestMalformed
 from attest.broker.operations import By, add_reference
+from attest.broker.repeat import repeat_record
 from attest.broker.rules import RulesInForce
 from attest.broker.upgrades import progress, promote, state_of
 from attest.broker.verify_trail import verify_trail
-from attest.store import records, rules
+from attest.store import blobs, records, rules
 from attest.store.errors import NotFound
 from policy.stage import Canary
 from tests.fakes.amd_pki import CHIP, NOW, Leaf
@@ -208,3 +210,15 @@ def test_of_many_reference_values_a_record_names_few(tmp_path: Path) -> None:
     check = next(check for check in body(world)["decision"]["checks"] if check["id"] == "measurement")
     assert check["expected"] == "one of 41 registered for this platform"
     assert verify_trail(world.database).repeated == 2
+
+
+def test_a_record_whose_init_data_no_launch_was_bound_to_proves_no_canary(world: ServiceWorld) -> None:
+    planned(world, vms=("web-a",))
+    attested(world, vm="web-a")
+    with world.database.write() as tx:
+        record = json.loads(records.newest(tx, kind="decision")[-1].record)
+        record["body"]["binding"]["init_data"] = blobs.put(
+            tx, (IDENTITY.format("web-a") + "# not the chip's").encode()
+        ).hex()
+        with pytest.raises(AuditBroken, match="init_data_digest does not follow from the init-data on record"):
+            repeat_record(record, "audit record 9", lambda digest: blobs.get(tx, digest))
