@@ -31,7 +31,9 @@ CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request as it came and the answer as it goes. ``challenge`` is 32 random bytes of the guest, base64url."""
+    """One request as it came and the answer as it goes. ``challenge`` is 32 random bytes of the guest, base64url;
+    ``path`` is the request's target, percent-encoded and with its query as it was sent.
+    """
 
     challenge: str
     method: str

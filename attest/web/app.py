@@ -115,8 +115,8 @@ def _prove(service: Service, now: datetime, response: Response) -> Response:
     challenge = request.headers.get("Cvm-Challenge", "")
     if service.answer_key is None or not CHALLENGE.fullmatch(challenge):
         return response
-    exchange = Exchange(challenge, request.method, request.full_path.removesuffix("?"), response.status_code,
-                        response.get_data())  # fmt: skip
+    target = request.environ["RAW_URI"]  # as it was sent: decoded, another request's would read the same
+    exchange = Exchange(challenge, request.method, target, response.status_code, response.get_data())
     shown = Credential(session_of(request.cookies))
     try:
         response.headers["Cvm-Proof"] = prove(service, service.answer_key, exchange, shown, now)

@@ -160,3 +160,16 @@ def test_a_clock_that_is_off_is_set_from_the_proven_time_and_from_nothing_else(w
     with pytest.raises(ServiceUntrusted, match="before this program was written"):
         learn_time(wire, (KEY.kid,), "snp", set_clock=told.append)
     assert len(told) == 1
+
+
+def test_a_refusal_of_a_request_that_only_reads_like_the_guests_is_none_of_it(world: ServiceWorld) -> None:
+    """Somebody in between with the certificate asks for another path, and passes the service's own refusal on."""
+
+    class Between(Wire):
+        def send(
+            self, method: str, path: str, body: bytes | None, cookie: str | None, challenge: str | None = None
+        ) -> Answer:
+            return super().send(method, path.replace("?", "%3F"), body, cookie, challenge)
+
+    with pytest.raises(ServiceUntrusted, match="another path"):
+        session(Between(world)).disk_key(PATH)
