@@ -36,7 +36,7 @@ _KNOWN = {*_INTEGERS, *_BYTES, _EAX}
 _CERTIFICATES = {1: "vcek_cert", 6: "vlek_cert", 2: "ask_cert", 3: "ark_cert"}
 _REPORT, _CHAIN = 1, 2
 _VARINT, _SIXTY_FOUR, _LENGTH, _THIRTY_TWO = 0, 1, 2, 5
-_HEAD = re.compile(rb"\n[\x80-\xff][\x01-\x7f]\x08[\x01-\x7f](?:\x10[\x80-\xff]{0,4}[\x01-\x7f])?\x18")
+HEAD = re.compile(rb"\n[\x80-\xff][\x01-\x7f]\x08[\x01-\x7f](?:\x10[\x80-\xff]{0,4}[\x01-\x7f])?\x18")
 
 Fields = Mapping[int, "int | bytes"]
 
@@ -50,7 +50,7 @@ class SnpProto(NamedTuple):
 
 def looks_like_snp_proto(data: bytes) -> bool:
     """Whether a first field of the length of a report begins with a version, perhaps a guest SVN, and a policy."""
-    return _HEAD.match(data) is not None
+    return HEAD.match(data) is not None
 
 
 def decode_snp_proto(data: bytes) -> SnpProto:
@@ -62,6 +62,18 @@ def decode_snp_proto(data: bytes) -> SnpProto:
     certificates = _fields(chain, "proto: certificate_chain", _CERTIFICATES)
     found = tuple(der for der in map(certificates.get, _CERTIFICATES) if isinstance(der, bytes) and der)
     return SnpProto(_rebuild(_fields(report, "proto: report", _KNOWN)), found)
+
+
+def decode_leading(data: bytes) -> SnpProto:
+    """The message whose report and certificates begin ``data``, whatever follows; raises :class:`EvidenceMalformed`."""
+    reader = ByteReader(data, "proto", error=EvidenceMalformed)
+    end = 0
+    for number in (_REPORT, _CHAIN):
+        if not reader.remaining or _varint(reader) != number << 3 | _LENGTH:
+            break
+        reader.take(_varint(reader), f"field {number}")
+        end = reader.offset
+    return decode_snp_proto(data[:end])
 
 
 def report_of_members(members: Mapping[str, object]) -> bytes | None:

@@ -16,6 +16,7 @@ from attest.evidence.found_bytes import find_endorsements, find_report
 from attest.evidence.recognise import parse_evidence, parse_snp_evidence, recognise
 from tests.fakes.amd_pki import FakeAmdPki
 from tests.unit.attest.evidence.test_containers import pem
+from tests.unit.attest.evidence.test_snp_proto import inside, message
 
 WORLD = FakeAmdPki()
 RAW = WORLD.raw
@@ -62,6 +63,20 @@ def test_certificates_and_lists_around_it_come_along() -> None:
     assert set(packed.certificates) == {WORLD.leaf_der, WORLD.ask_der}
 
 
+def test_a_message_inside_another_is_found_with_its_certificates() -> None:
+    chain = inside(1, WORLD.leaf_der) + inside(2, WORLD.ask_der)
+    outer = inside(1, b"attestation key") + inside(12, message(RAW, chain)) + inside(13, b"event log")
+    evidence = parse_snp_evidence(outer)
+    assert (evidence.kind, evidence.report.raw) == ("embedded", RAW)
+    assert set(evidence.certificates) == {WORLD.leaf_der, WORLD.ask_der}
+    assert parse_snp_evidence(b"\xff" + message(RAW)[:-4] + b"\x7f\x7f").report.raw == RAW
+    assert find_report(b"\xff" + message(RAW) + RAW) == RAW
+    other = bytearray(RAW)
+    other[0x90] ^= 1
+    with pytest.raises(EvidenceMalformed, match="more than one SNP report"):
+        find_report(RAW + message(bytes(other)))
+
+
 def test_two_different_reports_are_refused_and_one_that_stands_twice_is_not() -> None:
     other = bytearray(RAW)
     other[0x90] ^= 1
@@ -89,9 +104,9 @@ def test_a_report_cut_off_is_none() -> None:
     "hostile",
     [
         os.urandom(1 << 20), bytes(4 << 20), RAW[:0x38] * 60000, b"\x30\x82" * 100000 + b"Advanced Micro Devices" * 50000,
-        b"\x30\x82\x04\x00" * 70 + b"Advanced Micro Devices",
+        b"\x30\x82\x04\x00" * 70 + b"Advanced Micro Devices", message(RAW)[:9] * 100000,
     ],
-    ids=["random", "zeros", "beginnings", "owners", "frames"],
+    ids=["random", "zeros", "beginnings", "owners", "frames", "messages"],
 )  # fmt: skip
 def test_hostile_bytes_are_gone_through_once(hostile: bytes) -> None:
     assert find_report(hostile) is None
