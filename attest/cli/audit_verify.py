@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import os
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,8 @@ from attest.cli.audit_results import Result, of_growth, of_log, of_record
 from attest.cli.common import print_json, print_text
 from policy.errors import ConfigInvalid, CvmError
 
-_CHUNK = 64
+_MOST = 64
+"""Files of one share."""
 _MEMORY = Memory()
 """What one process remembers between files: chains, not verdicts."""
 
@@ -34,6 +36,9 @@ class Task(NamedTuple):
     path: str
     block: Block | None = None
     refused: str | None = None
+
+
+Share = list[Task]
 
 
 class ProofsRefused(ProofInvalid):
@@ -86,21 +91,42 @@ def _expand(paths: Iterable[Path]) -> Iterator[Path]:
 
 def _results(paths: Sequence[Path], trust: Trust, processes: int, *, whole: bool) -> Iterator[Result]:
     """What became of each path and of each record of a bundle, in order."""
-    tasks = [task for path in paths for task in _tasks(str(path))]
-    if len(tasks) == 1 and tasks[0] == Task(str(paths[0])):
-        yield _path(tasks[0].path, trust, whole)
+    if len(paths) == 1 and not is_bundle(_start(str(paths[0]))):
+        yield _path(str(paths[0]), trust, whole)
         return
     check = partial(_check, trust=trust, whole=whole)
     gc.freeze()  # what is loaded now stays: neither this process nor those it forks look through it again
-    if processes < 2 or len(tasks) < 2:
-        for task in tasks:
-            yield from check(task)
-        return
-    workers = min(processes, os.cpu_count() or 1, len(tasks))
+    processes = min(processes, os.cpu_count() or 1)
+    shares = _shares(paths, processes)
+    first = list(islice(shares, processes))
+    if len(first) > 1:
+        yield from _by_processes(check, chain(first, shares), len(first))
+    else:
+        yield from chain.from_iterable(map(check, chain(first, shares)))
+
+
+def _by_processes(check: Callable[[Share], list[Result]], shares: Iterable[Share], workers: int) -> Iterator[Result]:
+    """The first shares are checked while the later ones are made."""
     with ProcessPoolExecutor(workers) as pool:
-        # Blocks are large, files are small.
-        for results in pool.map(check, tasks, chunksize=max(1, min(_CHUNK, len(tasks) // (4 * workers)))):
-            yield from results
+        try:
+            for results in pool.map(check, shares):
+                yield from results
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _shares(paths: Sequence[Path], workers: int) -> Iterator[Share]:
+    """Tasks for one process at a time: fewer and fewer files, so that all end together. Blocks are large."""
+    share: Share = []
+    for left, path in zip(range(len(paths), 0, -1), paths, strict=True):
+        for task in _tasks(str(path)):
+            share.append(task)
+            if task.block is not None or len(share) >= min(_MOST, left // (4 * workers)):
+                yield share
+                share = []
+    if share:
+        yield share
 
 
 def _tasks(path: str) -> Iterator[Task]:
@@ -114,8 +140,12 @@ def _tasks(path: str) -> Iterator[Task]:
         yield Task(path, refused=exc.message)
 
 
-def _check(task: Task, trust: Trust, whole: bool) -> list[Result]:
-    """What a task proves, or why it proves nothing."""
+def _check(share: Share, trust: Trust, whole: bool) -> list[Result]:
+    """What each task of a share proves, or why it proves nothing."""
+    return [result for task in share for result in _checked(task, trust, whole)]
+
+
+def _checked(task: Task, trust: Trust, whole: bool) -> list[Result]:
     name = task.path
     if task.refused is not None:
         return [Result(name, refused=task.refused)]
