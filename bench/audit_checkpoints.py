@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from attest.audit import note as notes
 from attest.audit.note import Note
-from attest.broker.log import checkpoint, prove
-from attest.broker.proof_file import checked_checkpoint, make_proof_file, parse_proof_file
+from attest.broker.log import checkpoint
+from attest.broker.proof_file import checked_checkpoint, parse_proof_file
+from attest.broker.proof_file_make import make_proof_file
 from bench.audit_proofs import ENGINES, PROOFS, Work, bare, least, make_log, row, whole
 
 
@@ -35,10 +36,10 @@ def run() -> list[dict[str, Any]]:
             number = world.records("decision")[-1]["number"]
             busy, start = time.process_time(), time.perf_counter()
             note = checkpoint(world.database, signer, world.now)
-            files.append(make_proof_file(world.database, number, prove(world.database, number, note)).encode())
+            files.append(make_proof_file(world.database, number, note).encode())
             spent.append(time.process_time() - busy)
             waits.append(time.perf_counter() - start)
-        signed = [parse_proof_file(data).proof.note for data in files]
+        signed = [parse_proof_file(data).entry.proof.note for data in files]
         key = Ed25519PublicKey.from_public_bytes(signer.key.verifier.key)
         works = {
             "whole": _with_own(whole(files, signer)),

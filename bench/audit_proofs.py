@@ -22,11 +22,12 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from attest.audit.checkpoint import checkpoint_of
-from attest.broker.log import LogSigner, checkpoint, prove
+from attest.broker.log import LogSigner, checkpoint
 from attest.broker.presented import Memory
 from attest.broker.proof_bundle import Bundle, Trust
 from attest.broker.proof_bundle_make import write_bundle
-from attest.broker.proof_file import ProofFile, check_proof_file, make_proof_file, parse_proof_file
+from attest.broker.proof_file import ProofFile, check_proof_file, parse_proof_file
+from attest.broker.proof_file_make import make_proof_file
 from attest.endorsement.p384 import HAVE_AWSCRT, KeyLoader, load_with_awscrt, load_with_cryptography
 from attest.evidence.amd_certificate import AmdCertificate
 from attest.evidence.snp_report import REPORT_SIZE, SIGNED_SIZE, SnpReport
@@ -85,7 +86,7 @@ def make_log(folder: Path) -> tuple[ServiceWorld, LogSigner]:
 def _files(world: ServiceWorld, signer: LogSigner) -> list[bytes]:
     note = checkpoint(world.database, signer, world.now)
     numbers = [entry["number"] for entry in world.records("decision")]
-    return [make_proof_file(world.database, number, prove(world.database, number, note)).encode() for number in numbers]
+    return [make_proof_file(world.database, number, note).encode() for number in numbers]
 
 
 def whole(files: Sequence[bytes], signer: LogSigner) -> Work:

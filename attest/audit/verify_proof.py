@@ -4,11 +4,12 @@
     python3 verify_proof.py PROOF.json LOG.PUB [WITNESS.PUB …]
 
 It checks that the record in PROOF.json is an entry of the log whose public key is in LOG.PUB, that each witness named
-has cosigned that checkpoint, and that every attached file has the digest it is named by. It prints the record; of a
-bundle of proofs all of them, one a line. It does *not* judge the evidence again: ``attest audit verify`` does that from
-the same file. Written to be read in one sitting, and kept apart on purpose: nothing here is imported from the rest of
-the program. Formats: C2SP signed-note, tlog-checkpoint, tlog-cosignature and tlog-proof; RFC 6962, section 2.1; RFC
-9162, section 2.1.3.2; ``attest.audit.proof/1`` and ``attest.audit.bundle/1`` as ``docs/PROOFS.md`` describes them.
+has cosigned that checkpoint, and that every attached file has the digest it is named by. It prints the record, and the
+decision that a release rests on; of a bundle of proofs all records, one a line. It does *not* judge the evidence again:
+``attest audit verify`` does that from the same file. Written to be read in one sitting, and kept apart on purpose:
+nothing here is imported from the rest of the program. Formats: C2SP signed-note, tlog-checkpoint, tlog-cosignature and
+tlog-proof; RFC 6962, section 2.1; RFC 9162, section 2.1.3.2; ``attest.audit.proof/1`` and ``attest.audit.bundle/1`` as
+``docs/PROOFS.md`` describes them.
 """
 
 import base64
@@ -16,6 +17,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -100,9 +102,9 @@ def check_note(note: str, log: str, witnesses: list[str]) -> tuple[int, bytes]:
     return int(size), base64.b64decode(root, validate=True)
 
 
-def numbered(record: bytes, number: int) -> dict[str, object]:
+def numbered(record: bytes, number: int) -> dict[str, Any]:
     """The record's members, among them its number."""
-    found: dict[str, object] = json.loads(record, object_pairs_hook=once)
+    found: dict[str, Any] = json.loads(record, object_pairs_hook=once)
     if found["seq"] != number:
         raise Refused("the record states another number")
     return found
@@ -115,26 +117,36 @@ def check_files(files: dict[str, str]) -> None:
             raise Refused(f"attached file {digest} has another digest")
 
 
-def check(proof_file: bytes, log: str, witnesses: list[str]) -> dict[str, object]:
-    """The record, or :class:`Refused`."""
+def check(proof_file: bytes, log: str, witnesses: list[str]) -> list[dict[str, Any]]:
+    """The record, and after a release the decision it rests on, or :class:`Refused`."""
     document = json.loads(proof_file, object_pairs_hook=once)
     if document["schema"] != "attest.audit.proof/1":
         raise Refused(f"schema {document['schema']!r}")
-    head, _, note = document["proof"].partition("\n\n")
+    check_files(document["blobs"])
+    found = [check_entry(document, log, witnesses)]
+    if "decision" in document:
+        found.append(check_entry(document["decision"], log, witnesses))
+        if found[0]["body"]["decision"] != found[1]["seq"]:
+            raise Refused("the record rests on another decision than the one in the file")
+    return found
+
+
+def check_entry(entry: dict[str, str], log: str, witnesses: list[str]) -> dict[str, Any]:
+    """The record, which the log has under its number, or :class:`Refused`."""
+    head, _, note = entry["proof"].partition("\n\n")
     size, root = check_note(note, log, witnesses)
     first, index, *path = head.split("\n")
     if first != "c2sp.org/tlog-proof@v1" or not index.startswith("index "):
         raise Refused("not a tlog-proof")
-    record = document["record"].encode()
+    record = entry["record"].encode()
     leaf = hashlib.sha256(b"\0" + record).digest()
     hashes = [base64.b64decode(item, validate=True) for item in path]
     if root_of(leaf, int(index[6:]), size, hashes) != root:
         raise Refused("the record is not in the log")
-    check_files(document["blobs"])
     return numbered(record, int(index[6:]) + 1)
 
 
-def check_bundle(bundle: bytes, log: str, witnesses: list[str]) -> list[dict[str, object]]:
+def check_bundle(bundle: bytes, log: str, witnesses: list[str]) -> list[dict[str, Any]]:
     """All records of a bundle, or :class:`Refused`: blocks that are whole subtrees of the log's tree."""
     lines = iter(bundle.split(b"\n"))
     start, found = json.loads(next(lines), object_pairs_hook=once), []
@@ -173,14 +185,15 @@ def main(arguments: list[str]) -> int:
             for entry in check_bundle(contents[0], keys[0], keys[1:]):
                 sys.stdout.write(json.dumps(entry, separators=(",", ":"), sort_keys=True) + "\n")
             return 0
-        record = check(contents[0], keys[0], keys[1:])
+        records = check(contents[0], keys[0], keys[1:])
     except OSError as exc:
         sys.stderr.write(f"{exc.filename}: cannot be read: {exc.strerror}\n")
         return 2
     except (Refused, ValueError, KeyError, TypeError, AttributeError) as exc:
         sys.stderr.write(f"REFUSED: {exc}\n")
         return 1
-    sys.stdout.write(json.dumps(record, indent=2) + "\n")
+    for record in records:
+        sys.stdout.write(json.dumps(record, indent=2) + "\n")
     return 0
 
 

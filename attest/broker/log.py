@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from attest.audit.checkpoint import Checkpoint, LogProof, checkpoint_of, parse_checkpoint
+from attest.audit.checkpoint import Checkpoint, parse_checkpoint
 from attest.audit.errors import AuditBroken
 from attest.audit.merkle import verify_consistency
 from attest.audit.note import Note, parse_note, sign, verify_note
@@ -24,7 +24,6 @@ from attest.keys.log_key import LogKey
 from attest.store import checkpoints, tree
 from attest.store.checkpoints import StoredCheckpoint
 from attest.store.engine import Database
-from attest.store.errors import NotFound
 
 _SEEN_MAX = 64 * 1024
 
@@ -68,15 +67,6 @@ def follow(database: Database, signer: LogSigner) -> None:
         point = checkpoint_in(last.note, signer)
         check_follows(tx, size, point, "the newest checkpoint")
     _remember(signer.seen, parse_note(last.note))
-
-
-def prove(database: Database, number: int, note: Note) -> LogProof:
-    """The proof that record ``number`` (from 1) is in the log that ``note`` is the checkpoint of, or NotFound."""
-    size = checkpoint_of(note).size
-    if not 0 < number <= size:
-        raise NotFound(f"audit record {number}: not in the log of {size}")
-    with database.read() as tx:
-        return LogProof(number - 1, tuple(tree.inclusion(tx, number - 1, size)), note)
 
 
 def check_follows(tx: Connection, size: int, before: Checkpoint | None, what: str) -> None:

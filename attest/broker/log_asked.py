@@ -13,10 +13,9 @@ from attest.audit.errors import ProofInvalid
 from attest.audit.note import Note, parse_note
 from attest.broker.consistency_file import make_consistency_file
 from attest.broker.errors import RequestMalformed, RequestUnsupported
-from attest.broker.log import prove
 from attest.broker.log_served import newest_checkpoint
 from attest.broker.proof_bundle_make import write_bundle
-from attest.broker.proof_file import make_proof_file
+from attest.broker.proof_file_make import make_proof_file
 from attest.broker.service import Service
 from attest.store import checkpoints
 from attest.store.engine import Database
@@ -39,7 +38,7 @@ def proof_of(database: Database, number: int, to: int | None) -> bytes:
     """The proof file of one record, or the bundle of those up to ``to``. Raises NotFound, RequestMalformed."""
     note = _newest(database)
     if to is None:
-        return make_proof_file(database, number, prove(database, number, note)).encode()
+        return make_proof_file(database, number, note).encode()
     if not number <= to < number + MOST:
         raise RequestMalformed(f"to: got {to}, want {number} to {number + MOST - 1}: at most {MOST} records at once")
     out = BytesIO()

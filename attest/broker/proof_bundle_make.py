@@ -15,7 +15,7 @@ from attest.audit.merkle import complete_subtrees
 from attest.audit.note import Note
 from attest.broker.presented import Memory
 from attest.broker.proof_bundle import MOST, SCHEMA
-from attest.broker.proof_file import blobs_of
+from attest.broker.proof_file_make import blobs_of
 from attest.store import records, tree
 from attest.store.engine import Database
 from attest.store.errors import NotFound

@@ -4,12 +4,14 @@ JSON, schema ``attest.audit.proof/1``:
 
     record   the record's canonical text
     proof    C2SP tlog-proof text: index, audit path, checkpoint with the signatures of log and witnesses
+    decision of a release: record and proof, as above, of the decision it rests on
     blobs    SHA-256 (hex) to base64: evidence, endorsements, collateral, policy, reference values
 
 Checking needs the log's public key and nothing else: (1) the checkpoint is signed by the log, and by as many of the
 known witnesses as asked for; (2) the record is the entry of that number in the checkpoint's tree; (3) every blob has
 its digest; (4) a decision comes out the same when it is made again from these bytes, by the policy and at the time on
-record. A decision that rests on a test root says so: the chip was emulated.
+record; (5) a release and its decision, which is checked likewise, name the same guest, key, chip and measurement.
+A decision that rests on a test root says so: the chip was emulated.
 """
 
 from __future__ import annotations
@@ -18,38 +20,43 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection
 
-from attest.audit.chain import parse_record
 from attest.audit.checkpoint import Checkpoint, LogProof, checkpoint_of, parse_proof
 from attest.audit.errors import AuditBroken, NoteMalformed, ProofInvalid
 from attest.audit.merkle import leaf_hash, verify_inclusion
 from attest.audit.note import ED25519, Note, Verifier, verify_note
-from attest.audit.record import DECISION
 from attest.broker.presented import Memory
 from attest.broker.proof_form import read_blob, read_form, write_form
-from attest.broker.repeat import check_record, repeat_record
-from attest.store import blobs, records
-from attest.store.engine import Database
-from attest.store.errors import NotFound
-from attest.store.records import StoredRecord
+from attest.broker.proof_rests import check_rests
+from attest.broker.repeat import check_record
+
+
+class Entry(NamedTuple):
+    """A record's bytes, and the proof that the log holds it."""
+
+    record: bytes
+    proof: LogProof
+
+    def texts(self) -> tuple[str, str]:
+        """Both as they stand in the file."""
+        return self.record.decode("utf-8"), self.proof.encode().decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
 class ProofFile:
     """The parts, parsed and unverified; ``blobs`` by their digest (32 bytes), which was compared."""
 
-    record: bytes
-    proof: LogProof
+    entry: Entry
     blobs: Mapping[bytes, bytes]
+    decision: Entry | None = None
 
     def encode(self) -> bytes:
         """The file's bytes."""
         blobs = {key.hex(): base64.b64encode(data).decode("ascii") for key, data in sorted(self.blobs.items())}
-        return write_form(self.record.decode("utf-8"), self.proof.encode().decode("utf-8"), blobs)
+        return write_form(*self.entry.texts(), blobs, None if self.decision is None else self.decision.texts())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ class Proven:
     """What a checked proof says. ``repeated``: the decision was made again; ``False`` where there is none to repeat.
 
     ``text`` is the record's, canonical; ``brief`` its members, of a repeated decision without the findings.
+    ``decision`` is the record of the decision that a release rests on, where the file has it: it was made again.
     """
 
     text: bytes
@@ -64,6 +72,7 @@ class Proven:
     checkpoint: Checkpoint
     witnesses: tuple[str, ...]
     repeated: bool
+    decision: Mapping[str, Any] | None = None
 
     @property
     def record(self) -> dict[str, Any]:
@@ -72,40 +81,19 @@ class Proven:
         return found
 
 
-def make_proof_file(database: Database, number: int, proof: LogProof) -> ProofFile:
-    """The file for record ``number``, with every blob that repeating its decision reads. Raises NotFound."""
-    with database.read() as tx:
-        stored = records.get(tx, number)
-        if stored is None:
-            raise NotFound(f"audit record {number}: not found")
-        return ProofFile(stored.record, proof, blobs_of(tx, stored))
-
-
-def blobs_of(tx: Connection, stored: StoredRecord, memory: Memory | None = None) -> dict[bytes, bytes]:
-    """Every blob that repeating the decision of a record reads, by digest (32 bytes)."""
-    used: dict[bytes, bytes] = {}
-
-    def read(digest: bytes) -> bytes | None:
-        data = blobs.get(tx, digest)
-        if data is not None:
-            used[digest] = data
-        return data
-
-    what = f"audit record {stored.seq}"
-    record: Any = parse_record(stored.record, what)
-    if stored.kind == DECISION:
-        repeat_record(record, what, read, memory)
-    return used
-
-
 def parse_proof_file(data: bytes, memory: Memory | None = None) -> ProofFile:
     """Raises :class:`NoteMalformed` for anything but a complete file. With ``memory`` blobs met before are not decoded
     again.
     """
-    record, proof, blobs = read_form(data)
+    form = read_form(data)
     read = read_blob if memory is None else memory.shelf.blob
-    found = [read(name, text) for name, text in blobs.items()]
-    return ProofFile(_utf8(record), parse_proof(_utf8(proof)), {blob.digest: blob.data for blob in found})
+    found = [read(name, text) for name, text in form.blobs.items()]
+    decision = None if form.decision is None else _entry(*form.decision)
+    return ProofFile(_entry(form.record, form.proof), {blob.digest: blob.data for blob in found}, decision)
+
+
+def _entry(record: str, proof: str) -> Entry:
+    return Entry(_utf8(record), parse_proof(_utf8(proof)))
 
 
 def check_proof_file(
@@ -116,12 +104,33 @@ def check_proof_file(
     quorum: int = 0,
     memory: Memory | None = None,
 ) -> Proven:
-    """All four checks. ``memory`` is for many files: chains that were verified are not verified again.
+    """All five checks. ``memory`` is for many files: chains that were verified are not verified again.
     Raises :class:`ProofInvalid` (log, witnesses, inclusion) or :class:`AuditBroken` (record)."""
-    point, seen = checked_checkpoint(file.proof.note, log, tuple(witnesses), quorum)
-    verify_inclusion(leaf_hash(file.record), file.proof.entry, point.size, file.proof.path, point.root)
-    record, repeated = check_numbered(file.record, file.proof.entry + 1, file.blobs, memory)
-    return Proven(file.record, record, point, seen, repeated)
+    point, seen = checked_checkpoint(file.entry.proof.note, log, tuple(witnesses), quorum)
+    record, repeated = _check_entry(file.entry, point, file.blobs, memory)
+    decision = None if file.decision is None else _check_decision(file, file.decision, point, memory)
+    if decision is not None:
+        check_rests(record, decision)
+    return Proven(file.entry.record, record, point, seen, repeated, decision)
+
+
+def _check_entry(
+    entry: Entry, point: Checkpoint, blobs: Mapping[bytes, bytes], memory: Memory | None
+) -> tuple[Mapping[str, Any], bool]:
+    """The record is in the log, and what :func:`check_numbered` says of it."""
+    verify_inclusion(leaf_hash(entry.record), entry.proof.entry, point.size, entry.proof.path, point.root)
+    return check_numbered(entry.record, entry.proof.entry + 1, blobs, memory)
+
+
+def _check_decision(file: ProofFile, entry: Entry, point: Checkpoint, memory: Memory | None) -> Mapping[str, Any]:
+    """All members of the record of the decision, which stands under the same checkpoint and was made again."""
+    if entry.proof.note != file.entry.proof.note:
+        raise ProofInvalid("decision: its proof stands under another checkpoint than the record's")
+    _, repeated = _check_entry(entry, point, file.blobs, memory)
+    if not repeated:
+        raise AuditBroken(f"audit record {entry.proof.entry + 1}: not a decision that could be made again")
+    found: dict[str, Any] = orjson.loads(entry.record)
+    return found
 
 
 def check_numbered(

@@ -21,10 +21,20 @@ from policy.strictjson import strict_json
 SCHEMA = "attest.audit.proof/1"
 MAX_FILE = 64 << 20
 _SHELF = 32 << 20
-_MEMBERS = {"schema", "record", "proof", "blobs"}
+_ENTRY = ("record", "proof")
+_MEMBERS = {"schema", *_ENTRY, "blobs"}
 _HEAD, _TAIL = [b"{\n", f' "schema": "{SCHEMA}",\n'.encode()], [b" }\n", b"}\n"]
-Form = tuple[str, str, dict[str, Any]]
-"""Record, proof, and by hexadecimal digest what should be base64 (ASCII bytes)."""
+
+
+class Form(NamedTuple):
+    """Record, proof, and by hexadecimal digest what should be base64 (ASCII bytes); of a decision that the record rests
+    on record and proof.
+    """
+
+    record: str
+    proof: str
+    blobs: dict[str, Any]
+    decision: tuple[str, str] | None = None
 
 
 class Blob(NamedTuple):
@@ -74,12 +84,13 @@ def read_blob(name: str, text: Any) -> Blob:
     return Blob(text, digest.digest(), data)
 
 
-def write_form(record: str, proof: str, blobs: Mapping[str, str]) -> bytes:
-    """The file's bytes. ``blobs`` are base64 by hexadecimal digest."""
+def write_form(record: str, proof: str, blobs: Mapping[str, str], decision: tuple[str, str] | None = None) -> bytes:
+    """The file's bytes. ``blobs`` are base64 by hexadecimal digest, ``decision`` is a second record and its proof."""
     lines = ",\n".join([f'  "{name}": "{text}"' for name, text in blobs.items()])
     between = f"{{\n{lines}\n }}" if lines else "{}"
-    return b'{\n "schema": "%b",\n "record": %b,\n "proof": %b,\n "blobs": %b\n}\n' % (
-        SCHEMA.encode(), orjson.dumps(record), orjson.dumps(proof), between.encode(),
+    rests = b"" if decision is None else b' "decision": %b,\n' % orjson.dumps(dict(zip(_ENTRY, decision, strict=True)))
+    return b'{\n "schema": "%b",\n "record": %b,\n "proof": %b,\n%b "blobs": %b\n}\n' % (
+        SCHEMA.encode(), orjson.dumps(record), orjson.dumps(proof), rests, between.encode(),
     )  # fmt: skip
 
 
@@ -91,14 +102,26 @@ def read_form(data: bytes) -> Form:
 
 def _as_json(data: bytes) -> Form:
     document = strict_json(data, "proof file", max_bytes=MAX_FILE, error=NoteMalformed)
-    if not isinstance(document, dict) or set(document) != _MEMBERS or document["schema"] != SCHEMA:
+    if not isinstance(document, dict) or set(document) - {"decision"} != _MEMBERS or document["schema"] != SCHEMA:
         raise NoteMalformed(f"proof file: want the members of {SCHEMA}")
-    record, proof, blobs = document["record"], document["proof"], document["blobs"]
-    if not isinstance(record, str) or not isinstance(proof, str):
-        raise NoteMalformed("proof file: record and proof must be text")
+    blobs = document["blobs"]
     if not isinstance(blobs, dict):
         raise NoteMalformed("proof file: blobs: want an object")
-    return record, proof, {name: _ascii(text) for name, text in blobs.items()}
+    decision = _second(document["decision"]) if "decision" in document else None
+    return Form(*_entry(document), {name: _ascii(text) for name, text in blobs.items()}, decision)
+
+
+def _second(found: object) -> tuple[str, str]:
+    if not isinstance(found, dict) or set(found) != set(_ENTRY):
+        raise NoteMalformed("proof file: decision: want record and proof")
+    return _entry(found)
+
+
+def _entry(document: Mapping[str, Any]) -> tuple[str, str]:
+    record, proof = (document[name] for name in _ENTRY)
+    if not isinstance(record, str) or not isinstance(proof, str):
+        raise NoteMalformed("proof file: record and proof must be text")
+    return record, proof
 
 
 def _ascii(text: object) -> object:
@@ -124,7 +147,7 @@ def _as_written(data: bytes) -> Form | None:
         blobs[line[3:67].decode("ascii", "replace")] = text
     if record is None or proof is None or len(blobs) != len(lines) - 7:
         return None
-    return record, proof, blobs
+    return Form(record, proof, blobs)
 
 
 def _text(line: bytes, name: bytes) -> str | None:

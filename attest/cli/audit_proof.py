@@ -12,11 +12,11 @@ from typing import BinaryIO
 from attest.audit.checkpoint import checkpoint_of
 from attest.audit.note import Note
 from attest.broker.consistency_file import make_consistency_file
-from attest.broker.log import LogSigner, checkpoint, prove
+from attest.broker.log import LogSigner, checkpoint
 from attest.broker.log_tiles import export_tiles
 from attest.broker.opening import open_database
 from attest.broker.proof_bundle_make import write_bundle
-from attest.broker.proof_file import make_proof_file
+from attest.broker.proof_file_make import make_proof_file
 from attest.broker.witnessing import cosign_checkpoint, witnesses_of
 from attest.cli.audit_there import LogThere
 from attest.cli.common import print_json, print_text, read_file, safe, settings_of, whole_file
@@ -54,7 +54,7 @@ class LogHere:
         """Write a proof, or a bundle of several; what it is of. ``None``: every record."""
         note = self.checkpoint()
         if isinstance(wanted, int):
-            out.write(make_proof_file(self.database, wanted, prove(self.database, wanted, note)).encode())
+            out.write(make_proof_file(self.database, wanted, note).encode())
             return f"proof of record {wanted}"
         numbers = wanted or range(1, checkpoint_of(note).size + 1)
         write_bundle(self.database, note, numbers, out)

@@ -92,7 +92,7 @@ def _expand(paths: Iterable[Path]) -> Iterator[Path]:
 def _results(paths: Sequence[Path], trust: Trust, processes: int, *, whole: bool) -> Iterator[Result]:
     """What became of each path and of each record of a bundle, in order."""
     if len(paths) == 1 and not is_bundle(_start(str(paths[0]))):
-        yield _path(str(paths[0]), trust, whole)
+        yield _path(str(paths[0]), trust, whole, alone=True)
         return
     check = partial(_check, trust=trust, whole=whole)
     gc.freeze()  # what is loaded now stays: neither this process nor those it forks look through it again
@@ -161,7 +161,7 @@ def _checked(task: Task, trust: Trust, whole: bool) -> list[Result]:
     ]
 
 
-def _path(name: str, trust: Trust, whole: bool) -> Result:
+def _path(name: str, trust: Trust, whole: bool, *, alone: bool = False) -> Result:
     """What a file or folder proves. Raises CvmError."""
     path = Path(name)
     if path.is_dir():
@@ -174,7 +174,7 @@ def _path(name: str, trust: Trust, whole: bool) -> Result:
         return of_growth(name, {"old": grown.old.size, "size": grown.new.size}, whole)
     file = parse_proof_file(data, _MEMORY)
     proven = check_proof_file(file, trust.log, witnesses=trust.witnesses, quorum=trust.quorum, memory=_MEMORY)
-    return of_record(name, proven, whole)
+    return of_record(name, proven, whole, alone=alone)
 
 
 def _bundle(path: str) -> Bundle:

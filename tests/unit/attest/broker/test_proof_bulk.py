@@ -19,9 +19,10 @@ from attest.audit.canonical import canonical, written
 from attest.audit.errors import AuditBroken, NoteMalformed
 from attest.broker.evidence_record import findings
 from attest.broker.findings_text import written_findings
-from attest.broker.log import LogSigner, checkpoint, prove
+from attest.broker.log import LogSigner, checkpoint
 from attest.broker.presented import Memory
-from attest.broker.proof_file import ProofFile, make_proof_file, parse_proof_file
+from attest.broker.proof_file import ProofFile, parse_proof_file
+from attest.broker.proof_file_make import make_proof_file
 from attest.broker.proof_form import Shelf
 from attest.broker.repeat import Instead, check_record, decide_again
 from attest.keys.log_key import load_log_key, make_log_key
@@ -39,7 +40,7 @@ def decided(tmp_path_factory: pytest.TempPathFactory) -> ProofFile:
         world.database, LogSigner(load_log_key(folder / "log.key", "kbs.example/audit"), folder / "seen"), world.now
     )
     number = world.records("decision")[0]["number"]
-    return make_proof_file(world.database, number, prove(world.database, number, note))
+    return make_proof_file(world.database, number, note)
 
 
 def test_a_file_in_another_layout_proves_the_same(decided: ProofFile) -> None:
@@ -93,7 +94,7 @@ def test_what_was_met_before_does_not_vouch_for_other_bytes_under_its_name(decid
 def test_a_record_is_refused_the_fast_way_as_the_strict_way(
     decided: ProofFile, edit: Callable[[str], str], message: str
 ) -> None:
-    text = decided.record.decode()
+    text = decided.entry.record.decode()
     changed = edit(text)
     assert changed != text
     with pytest.raises(AuditBroken, match=message):
@@ -102,7 +103,7 @@ def test_a_record_is_refused_the_fast_way_as_the_strict_way(
 
 @pytest.mark.parametrize("left", [{}, {"claims": None}, {"decision": None}, {"claims": None, "decision": None}])
 def test_evidence_that_never_parsed_cannot_have_been_accepted(decided: ProofFile, left: dict[str, None]) -> None:
-    record = json.loads(decided.record)
+    record = json.loads(decided.entry.record)
     record["body"] |= {"evidence": {"received_sha256": "0" * 64, "received_bytes": 9}, **left}
     for outcome in ("affirming", "malformed"):
         record["outcome"] = outcome
@@ -115,13 +116,13 @@ def test_evidence_that_never_parsed_cannot_have_been_accepted(decided: ProofFile
 
 def test_what_is_remembered_of_one_proof_changes_nothing_about_the_next(decided: ProofFile) -> None:
     memory = Memory()
-    first = check_record(decided.record, "audit record 4", decided.blobs, memory)
-    assert first == check_record(decided.record, "audit record 4", decided.blobs, memory)
-    assert first == check_record(decided.record, "audit record 4", decided.blobs)
+    first = check_record(decided.entry.record, "audit record 4", decided.blobs, memory)
+    assert first == check_record(decided.entry.record, "audit record 4", decided.blobs, memory)
+    assert first == check_record(decided.entry.record, "audit record 4", decided.blobs)
     for gone in decided.blobs:
         rest = {digest: data for digest, data in decided.blobs.items() if digest != gone}
         with pytest.raises(AuditBroken, match="are gone"):
-            check_record(decided.record, "audit record 4", rest, memory)
+            check_record(decided.entry.record, "audit record 4", rest, memory)
 
 
 def blob_text(byte: int) -> tuple[str, bytes]:
@@ -203,12 +204,12 @@ def test_a_record_that_is_too_long_is_refused_the_fast_way_too(
     for module in ("attest.audit.chain", "attest.broker.repeat"):
         monkeypatch.setattr(f"{module}.MAX_RECORD", 100)
     with pytest.raises(AuditBroken, match="want at most 100"):
-        check_record(decided.record, "audit record 4", decided.blobs)
+        check_record(decided.entry.record, "audit record 4", decided.blobs)
 
 
 @pytest.mark.parametrize("references", [None, ()])
 def test_findings_in_writing_are_the_findings_in_canonical_form(decided: ProofFile, references: Any) -> None:
-    record = json.loads(decided.record)
+    record = json.loads(decided.entry.record)
     found = decide_again(
         decided.blobs.get, record["body"], datetime.fromisoformat(record["time"]), "it", Instead(references=references)
     )
@@ -220,7 +221,7 @@ def test_findings_in_writing_are_the_findings_in_canonical_form(decided: ProofFi
 
 
 def test_a_record_that_is_not_ascii_is_made_again_too(decided: ProofFile) -> None:
-    record = json.loads(decided.record)
+    record = json.loads(decided.entry.record)
     record["subject"] = "pr\u00fcfer"
     found, repeated = check_record(canonical(record), "audit record 4", decided.blobs)
     assert (found["subject"], repeated) == ("pr\u00fcfer", True)

@@ -12,11 +12,12 @@ import pytest
 
 from attest.audit.errors import NoteMalformed, ProofInvalid
 from attest.audit.note import COSIGNATURE, verifier_of
-from attest.broker.log import LogSigner, checkpoint, prove
+from attest.broker.log import LogSigner, checkpoint
 from attest.broker.presented import Memory
 from attest.broker.proof_bundle import Bundle, Checked, Trust
 from attest.broker.proof_bundle_make import write_bundle
-from attest.broker.proof_file import check_proof_file, make_proof_file, parse_proof_file
+from attest.broker.proof_file import check_proof_file, parse_proof_file
+from attest.broker.proof_file_make import make_proof_file
 from attest.keys.log_key import load_log_key, make_log_key
 from attest.store.errors import NotFound
 from tests.fakes.kbs_client import KbsError
@@ -61,7 +62,7 @@ def test_a_bundle_says_of_every_record_what_its_own_proof_says(log: Log, tmp_pat
     assert [one.number for one in found] == list(range(1, log.size + 1))
     assert sum(one.proven.repeated for one in found if one.proven) == 6
     for number, one in enumerate(found, 1):
-        file = make_proof_file(log.world.database, number, prove(log.world.database, number, log.note))
+        file = make_proof_file(log.world.database, number, log.note)
         assert one.proven == check_proof_file(parse_proof_file(file.encode()), log.trust.log)
 
 
@@ -71,8 +72,7 @@ def test_what_several_records_rest_on_stands_in_the_file_once(log: Log) -> None:
     for text in json.loads(policy)["shared"].values():
         assert data.count(text.encode()) == 1
     alone = sum(
-        len(make_proof_file(log.world.database, number, prove(log.world.database, number, log.note)).encode())
-        for number in range(1, log.size + 1)
+        len(make_proof_file(log.world.database, number, log.note).encode()) for number in range(1, log.size + 1)
     )
     assert len(data) < alone * 0.8
 
