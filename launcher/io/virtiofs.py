@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from launcher.core.confinement_settings import IsolationSettings
 from launcher.core.facts import VIRTIOFSD_PATH, QemuFacts
@@ -23,6 +23,7 @@ from launcher.core.text import safe_text
 from launcher.errors import PlanRefused, QemuFailed
 from launcher.io.isolation import Fds, IsolationRefused, Step, allocate, jail_for, start_confined, statement
 from launcher.io.process import end
+from launcher.io.sockets import connect
 from launcher.io.statedir import VmDir
 from launcher.io.tail import last_lines
 
@@ -65,7 +66,7 @@ def _one(
     home, words = VmDir(vm.path, f"share-{number}"), vm.file(f"share-{number}.log")
     home.create()
     wanted = share_confinement(settings._replace(user=_user(share, vm)), share, qemu)
-    listening, connected = _pair()
+    listening, connected = _pair(home.path)
     with connected, open(words, "ab", buffering=0) as log, jail_for(wanted, home) as jail:  # noqa: PTH123
         with listening:
             argv = (*qemu.program(VIRTIOFSD_PATH), *_options(share, os.geteuid() if jail.uid is None else jail.uid))
@@ -93,13 +94,24 @@ def _ended(share: Share, log: str) -> QemuFailed:
     return QemuFailed(f"share {share.tag}: virtiofsd ended: {words or 'it said nothing'}", hint=f"all it wrote: {log}")
 
 
-def _pair() -> tuple[socket.socket, socket.socket]:
-    """A socket that listens, and the one connection that will ever be taken from it."""
+def _pair(folder: str) -> tuple[socket.socket, socket.socket]:
+    """A socket that listens, and the one connection that will ever be taken from it. Between the two it has a name in
+    ``folder``, which nobody else can enter: to an abstract name, every user of this host could connect first.
+    """
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    listening.bind("")  # the kernel finds an abstract name
-    listening.listen(1)
-    connected.connect(listening.getsockname())
+    name, place = "listening", os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=place)
+        listening.bind(f"/proc/self/fd/{place}/{name}")
+        listening.listen(1)
+        connected = connect(folder, name)
+        os.unlink(name, dir_fd=place)
+    except BaseException:
+        listening.close()
+        raise
+    finally:
+        os.close(place)
     return listening, connected
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from launcher.cli import main
 from launcher.core.hardware import Share
 from launcher.errors import PlanRefused
-from launcher.io.virtiofs import check_share
+from launcher.io.virtiofs import _pair, check_share
 from tests.unit.launcher.service.conftest import Scene, chip, machine, scene
 
 __all__ = ["chip", "machine", "scene"]  # fixtures
@@ -28,6 +29,19 @@ def test_what_is_not_there_and_what_is_no_folder_is_refused(tmp_path: Path) -> N
     assert refusal(tmp_path / "file" / "below") == "share.missing"
     assert refusal(tmp_path / "file") == "share.kind"
     check_share(Share(str(tmp_path), "x"))
+
+
+def test_nobody_else_can_reach_the_socket_of_a_share(tmp_path: Path) -> None:
+    """An abstract name stands in /proc/net/unix, and whoever connects first has the folder."""
+    listening, connected = _pair(str(tmp_path))
+    with listening, connected, socket.socket(socket.AF_UNIX) as stranger:
+        assert listening.getsockname().startswith("/") and os.listdir(tmp_path) == []
+        with pytest.raises(OSError, match=r"No such file|Not a directory"):
+            stranger.connect(listening.getsockname())
+        accepted, _ = listening.accept()
+        with accepted:
+            connected.sendall(b"ours")
+            assert accepted.recv(8) == b"ours"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to another user")
