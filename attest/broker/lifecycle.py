@@ -42,7 +42,7 @@ def resource_json(database: Database, path: ResourcePath, now: datetime) -> dict
     Raises ResourceUnknown.
     """
     with database.read() as tx:
-        entry = next((found for found in secrets.entries(tx) if found.path == path), None)
+        entry = secrets.entry(tx, path)
         if entry is None:
             raise ResourceUnknown(f"resource {path}: not found")
         stored, in_force = grants.current(tx, path), grants.in_force(tx, path, now)

@@ -91,7 +91,9 @@ def start(database: Database, keys: MasterKeys, path: ResourcePath, size: int | 
         if current.source is not None:
             raise RequestMalformed(f"key {path}: it is kept elsewhere ({current.source}), and replaced there")
         _not_rotating(disk_keys.rotation(tx, path), path)
-        size = max(MIN_KEY, _size(tx, path)) if size is None else size
+        if size is None:
+            own = secrets.entry(tx, path)
+            size = MIN_KEY if own is None else max(MIN_KEY, own.size)
         if not MIN_KEY <= size <= MAX_GENERATED:
             raise RequestMalformed(f"key {path}: {size} random bytes, want {MIN_KEY} to {MAX_GENERATED}")
         version = secrets.next_version(tx, path, replace=True)
@@ -297,10 +299,6 @@ def _new_key(
         return seal_row(keys, path, version, value, only_for)
     finally:
         value.wipe()
-
-
-def _size(tx: Connection, path: str) -> int:
-    return next(entry.size for entry in secrets.entries(tx) if entry.path == path)
 
 
 def _event(path: str, outcome: str, said: HeaderReport, decision: StoredDecision, now: datetime) -> Event:

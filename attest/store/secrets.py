@@ -15,6 +15,11 @@ from attest.store.schema import secrets
 from attest.store.times import from_micros, to_micros
 
 _IN_FORCE = and_(secrets.c.retired.is_(None), secrets.c.pending.is_not(True))
+_SHOWN = tuple(
+    secrets.c[name]
+    for name in ("path", "version", "created", "created_by", "size", "only_for", "retired", "pending", "source")
+)
+"""Without what is sealed, which is most of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +166,16 @@ def master_key_ids(tx: Connection) -> tuple[str, ...]:
 
 def entries(tx: Connection, *, history: bool = False) -> tuple[SecretEntry, ...]:
     """Resources in force by path, or with ``history`` every version there ever was."""
-    query = select(secrets).order_by(secrets.c.path, secrets.c.version)
+    query = select(*_SHOWN).order_by(secrets.c.path, secrets.c.version)
     if not history:
         query = query.where(_IN_FORCE)
     return tuple(_entry(row) for row in tx.execute(query).all())
+
+
+def entry(tx: Connection, path: str) -> SecretEntry | None:
+    """The resource in force at ``path``."""
+    row = tx.execute(select(*_SHOWN).where(secrets.c.path == path, _IN_FORCE)).first()
+    return None if row is None else _entry(row)
 
 
 def _entry(row: Row[tuple[object, ...]]) -> SecretEntry:
