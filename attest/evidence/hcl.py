@@ -23,6 +23,8 @@ from attest.evidence.tdreport_struct import TDREPORT_SIZE, TdReportStruct, parse
 from policy.wire import ByteReader
 
 MAGIC = b"HCLA"
+HEADER = 32
+"""Bytes before the report."""
 _REPORT_TYPE_SNP, _REPORT_TYPE_TDX = 2, 4
 _HASHES = {1: "sha256", 2: "sha384", 3: "sha512"}
 _REQUEST_HEADER = 20
@@ -51,7 +53,7 @@ def parse_hcl(data: bytes) -> HclBlob:
     reader = ByteReader(data, "HCL blob", error=EvidenceMalformed)
     if reader.take(4, "magic") != MAGIC:
         raise EvidenceMalformed(f"HCL blob: magic at 0x0 is {bytes(data[:4]).hex()}, want {MAGIC.hex()} (HCLA)")
-    reader.skip(28, "header")
+    reader.skip(HEADER - len(MAGIC), "header")
     raw_report = reader.take(REPORT_SIZE, "report")
     data_size, version, report_type, hash_type, variable_size = (
         reader.u32(name) for name in ("data size", "version", "report type", "hash type", "variable data size")

@@ -27,7 +27,7 @@ from attest.evidence.cert_table import CRL, NAMES, CertEntry, parse_cert_table
 from attest.evidence.errors import EvidenceMalformed, EvidenceUnsupported
 from attest.evidence.found_bytes import find_endorsements, find_report
 from attest.evidence.found_json import find_evidence
-from attest.evidence.hcl import MAGIC, HclBlob, parse_hcl
+from attest.evidence.hcl import HEADER, MAGIC, HclBlob, parse_hcl
 from attest.evidence.quote import TEE_SGX, TEE_TDX, Quote, parse_quote
 from attest.evidence.snp_json import decode_snp_json
 from attest.evidence.snp_proto import decode_snp_proto, looks_like_snp_proto
@@ -187,8 +187,17 @@ def _message(data: bytes) -> Evidence:
 
 
 def _embedded(data: bytes) -> Evidence:
-    report = SnpReport.parse(find_report(data) or b"")
-    return _with_endorsements(SnpEvidence("embedded", report), find_endorsements(data))
+    raw = find_report(data) or b""
+    blob = _blob_around(data, data.find(raw))
+    return _with_endorsements(SnpEvidence("embedded", SnpReport.parse(raw), hcl=blob), find_endorsements(data))
+
+
+def _blob_around(data: bytes, report_at: int) -> HclBlob | None:
+    """The HCL blob whose report stands at ``report_at``: what it says of itself must still be bound to the report."""
+    start, request = report_at - HEADER, report_at + REPORT_SIZE
+    if report_at < HEADER or not data.startswith(MAGIC, start) or len(data) < request + 4:
+        return None
+    return parse_hcl(data[start : request + int.from_bytes(data[request : request + 4], "little")])
 
 
 def _blob(data: bytes) -> Evidence:

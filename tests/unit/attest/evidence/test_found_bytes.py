@@ -15,7 +15,7 @@ from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.found_bytes import find_endorsements, find_report
 from attest.evidence.recognise import parse_evidence, parse_snp_evidence, recognise
 from tests.fakes.amd_pki import FakeAmdPki
-from tests.unit.attest.evidence.test_containers import pem
+from tests.unit.attest.evidence.test_containers import hcl, pem
 from tests.unit.attest.evidence.test_snp_proto import inside, message
 
 WORLD = FakeAmdPki()
@@ -75,6 +75,16 @@ def test_a_message_inside_another_is_found_with_its_certificates() -> None:
     other[0x90] ^= 1
     with pytest.raises(EvidenceMalformed, match="more than one SNP report"):
         find_report(RAW + message(bytes(other)))
+
+
+def test_a_blob_around_it_stays_a_blob() -> None:
+    blob = hcl(RAW, b'{"user-data": ""}')
+    evidence = parse_snp_evidence(b"\xa1\x63hcl\x59\x0a\x28" + blob + b"more")
+    assert evidence.hcl is not None
+    assert (evidence.kind, evidence.hcl.variable_data) == ("embedded", b'{"user-data": ""}')
+    with pytest.raises(EvidenceMalformed, match="HCL blob"):
+        parse_evidence(b"\xa1" + blob[:1240])
+    assert parse_snp_evidence(b"\xa1" + b"HCLA" + bytes(27) + RAW).hcl is None
 
 
 def test_two_different_reports_are_refused_and_one_that_stands_twice_is_not() -> None:
