@@ -30,9 +30,14 @@ def revoke(path: str, uid: int) -> None:
 
 
 def _read(path: str) -> list[Entry]:
+    """Every entry with what it lets through: a mask may have taken some of it away, and a wider one must not give it
+    back.
+    """
     try:
-        data = os.getxattr(path, _NAME)
-        return [entry for entry in _ENTRY.iter_unpack(data[4:]) if entry[0] != _MASK]
+        found = list(_ENTRY.iter_unpack(os.getxattr(path, _NAME)[4:]))
+        mask = next((permissions for tag, permissions, _ in found if tag == _MASK), 7)
+        masked = (_USER, _GROUP_OBJ, _GROUP)
+        return [(tag, bits & mask if tag in masked else bits, who) for tag, bits, who in found if tag != _MASK]
     except OSError:  # none yet: the mode says it all
         mode = os.stat(path).st_mode
         return [(_USER_OBJ, mode >> 6 & 7, _NO_ID), (_GROUP_OBJ, mode >> 3 & 7, _NO_ID), (_OTHER, mode & 7, _NO_ID)]

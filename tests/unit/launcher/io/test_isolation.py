@@ -319,6 +319,40 @@ def test_two_vms_never_share_a_user(tmp_path: Path) -> None:
     assert allocate(one) == allocate(one)
 
 
+def _may_write(path: Path, uid: int) -> bool:
+    """Whether that user can open it for writing, once inside its folder."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            os.open(path.name, os.O_WRONLY, dir_fd=folder)
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    os.close(folder)
+    return os.waitpid(child, 0)[1] == 0
+
+
+@root_only
+def test_an_access_list_gives_nobody_else_more_than_its_mask_let_through(tmp_path: Path) -> None:
+    """``setfacl -m u:4711:rw`` and then ``chmod g-w``: the owner took the right away."""
+    tmp_path.chmod(0o711)
+    disk = tmp_path / "disk"
+    disk.touch(0o600)
+    acl.grant(str(disk), 4711, 6)
+    assert _may_write(disk, 4711)
+    disk.chmod(0o640)
+    assert not _may_write(disk, 4711)
+    acl.grant(str(disk), 4712, 6)
+    assert _may_write(disk, 4712) and not _may_write(disk, 4711)
+    acl.revoke(str(disk), 4712)
+    assert not _may_write(disk, 4711) and not _may_write(disk, 4712)
+    assert disk.stat().st_mode & 0o777 == 0o640
+
+
 @root_only
 def test_an_access_list_is_given_and_taken_back_without_a_trace(tmp_path: Path) -> None:
     file = tmp_path / "f"
