@@ -32,6 +32,7 @@ KINDS = {
     "tcb-went-back": "a chip reported a lower TCB version than it had before",
     "never-registered": "a genuine guest ran a measurement that was no reference value until then",
     "silent-launch": "a host launched what no guest attested as within an hour, and told no end",
+    "rolled-back": "a host launched a VM whose disks went back to a snapshot since its launch before",
     "unknown-launch": "a key went to a guest whose measurement no host ever said it launched, where hosts do say",
 }
 """What each kind means."""
@@ -58,6 +59,7 @@ class _Seen:
     place: dict[str, tuple[str, StoredRecord]] = field(default_factory=dict)
     tcb: dict[str, tuple[Mapping[str, int], int]] = field(default_factory=dict)
     reported: set[str] = field(default_factory=set)
+    epoch: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     awaited: dict[int, StoredRecord] = field(default_factory=dict)
 
 
@@ -127,6 +129,7 @@ def _content(stored: StoredRecord, seen: _Seen) -> Iterator[Anomaly]:
     elif stored.kind == LAUNCH and measurement:
         seen.launched.add(measurement)
         seen.awaited[stored.seq] = stored
+        yield from _rollback(stored, read_record(stored), seen)
     elif stored.kind == LAUNCH_END:
         seen.awaited.pop(read_record(stored)["body"]["launch"] or 0, None)
     elif stored.kind == RELEASE and measurement:
@@ -152,6 +155,16 @@ def _silent(seen: _Seen, now: datetime) -> Iterator[Anomaly]:
         if now - launch.time > TOGETHER:
             text = f"{launch.subject} was launched, and no guest with its measurement attested within {TOGETHER}"
             yield Anomaly("silent-launch", launch.facts.measurement or "", text, (number,), launch.time)
+
+
+def _rollback(stored: StoredRecord, record: Mapping[str, Any], seen: _Seen) -> Iterator[Anomaly]:
+    """By host, for each counts for itself; a record without an epoch is of a VM that never went back."""
+    host, epoch = str(record["actor"]["name"]), int(record["body"].get("epoch", 0))
+    before, number = seen.epoch.get((host, stored.subject), (epoch, stored.seq))
+    if epoch > before:
+        text = f"{stored.subject} on {host} went back to a snapshot: epoch {before} -> {epoch}"
+        yield Anomaly("rolled-back", stored.subject, text, (number, stored.seq), stored.time)
+    seen.epoch[host, stored.subject] = epoch, stored.seq
 
 
 def _launch(stored: StoredRecord, measurement: str, seen: _Seen) -> Iterator[Anomaly]:

@@ -29,7 +29,9 @@ STARTED, ENDED = "cvm.launch-record/1", "cvm.launch-end/1"
 
 
 class Launched(NamedTuple):
-    """Digests are SHA-256 in hexadecimal, ``measurement`` the launch digest or MRTD. ``qemu``: its file."""
+    """Digests are SHA-256 in hexadecimal, ``measurement`` the launch digest or MRTD. ``qemu``: its file. ``epoch``: how
+    often the VM went back to a snapshot.
+    """
 
     vm: str
     time: str
@@ -39,6 +41,7 @@ class Launched(NamedTuple):
     qemu: str
     qemu_version: str
     argv: Sequence[str]
+    epoch: int = 0
 
 
 class Ended(NamedTuple):
@@ -88,7 +91,9 @@ def write_record(vm: VmDir, launched: Launched) -> Signed | None:
     key = _private()
     if key is None:
         return None
-    members = {name: value for name, value in launched._asdict().items() if name not in ("qemu", "argv")}
+    members = {name: value for name, value in launched._asdict().items() if name not in ("qemu", "argv", "epoch")}
+    if launched.epoch:  # left out otherwise: a service of an older release does not know it
+        members["epoch"] = launched.epoch
     qemu = hash_file(launched.qemu, "QEMU").hex()
     signed = _sign(key, {"schema": STARTED, **members, "qemu_sha256": qemu, "argv": list(launched.argv)})
     vm.write_json(RECORD_FILE, signed.envelope)

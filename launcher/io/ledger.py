@@ -27,6 +27,11 @@ MAX_LEDGER = 32 << 20
 """Bytes; some 30 000 launches. Then a launch is refused until the VM is forgotten: a ledger that stops is none."""
 
 
+REVERT = "snapshot-revert"
+_REVERTED = f'"event":"{REVERT}"'.encode()
+"""As :func:`append` writes it; no text in a line can hold it, for there a quote is escaped."""
+
+
 class LedgerBroken(MalformedInput):
     """A line that is not this program's, or a chain that does not hold."""
 
@@ -77,6 +82,17 @@ def read_ledger(vm: VmDir) -> Ledger:
     except OSError as exc:
         raise StateUnusable(f"{vm.file(LEDGER)}: {exc.strerror}") from None
     return parse_ledger(data)
+
+
+def epoch(vm: VmDir) -> int:
+    """How often this VM went back to a snapshot since its ledger began. A line that a crash cut short hides none."""
+    try:
+        with open(vm.file(LEDGER), "rb") as file:  # noqa: PTH123
+            return file.read(MAX_LEDGER + 2 * MAX_LINE).count(_REVERTED)
+    except FileNotFoundError:
+        return 0
+    except OSError as exc:
+        raise StateUnusable(f"{vm.file(LEDGER)}: {exc.strerror}") from None
 
 
 def parse_ledger(data: bytes) -> Ledger:

@@ -157,10 +157,10 @@ class VmDir:
         """Replace a file in one step (0600): a reader sees the old or the new content, a crash leaves one of them.
         Without ``durable`` a crash of the machine may leave neither: waiting for the disk takes milliseconds.
         """
-        fresh = f".{name}.{os.getpid()}"
+        beside = f".{name}.{os.getpid()}"
+        fresh = self.file(beside)
         try:
-            self.remove(fresh)  # what is there is a dead launcher's, or was put there by a QEMU that was taken over
-            fresh = self.file(fresh)
+            self.remove(beside)  # what is there is a dead launcher's, or was put there by a QEMU that was taken over
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 view = memoryview(data)

@@ -162,6 +162,7 @@ def _sign(record: Record, started: str, found: Mapping[str, object]) -> Signed |
         qemu=_path_of(qemu.binary),
         qemu_version=qemu.version_text,
         argv=record.prepared.plan.argv,
+        epoch=ledger.epoch(record.vm),
     )
     signed = launch_record.write_record(record.vm, launched)
     if signed is not None:

@@ -108,6 +108,16 @@ def test_a_release_to_what_no_host_launched_shows_once_hosts_say_what_they_launc
     assert len(found(world)) == 1
 
 
+def test_a_vm_that_went_back_to_a_snapshot_shows_at_its_next_launch_and_once(world: ServiceWorld) -> None:
+    for host, epoch in (("h1", None), ("h2", 5), ("h1", 1), ("h1", 1), ("h2", 5)):
+        body = {"measurement": GOOD.hex(), **({} if epoch is None else {"epoch": epoch})}
+        with world.database.write() as tx:
+            append(tx, Event(world.now, LAUNCH, "web-1", "launched", Actor("host", host), body))
+    (hit,) = found(world)
+    assert hit[0] == "rolled-back"
+    assert hit[1][1] - hit[1][0] == 2, "the launch before on the same host"
+
+
 def test_a_record_from_the_future_shows(world: ServiceWorld) -> None:
     world.later(hours=1)
     world.put(replace=True)

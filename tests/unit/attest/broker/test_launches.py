@@ -96,6 +96,14 @@ def test_a_launch_is_on_record_and_found_by_vm_and_measurement(either: ServiceWo
     assert record["body"]["received_from"] == "operator:olga"
 
 
+def test_how_often_a_vm_went_back_to_a_snapshot_is_on_record_where_its_host_says_so(world: ServiceWorld) -> None:
+    for statement in (STATEMENT, {**STATEMENT, "epoch": 2}):
+        launches.record_launch(world.database, signed(statement), world.by)
+    with world.database.read() as tx:
+        told = [questions.read_record(stored)["body"] for stored in records.find(tx, Filter(kinds=("launch",)))]
+    assert sorted(body.get("epoch", 0) for body in told) == [0, 2]
+
+
 @pytest.mark.parametrize("data", [signed(key=OTHER), signed(kind=REFERENCE), json.dumps(STATEMENT).encode()])
 def test_what_no_registered_host_signed_as_a_launch_is_refused(world: ServiceWorld, data: bytes) -> None:
     with pytest.raises(SignatureRefused):
@@ -117,6 +125,8 @@ def test_a_statement_that_was_changed_is_refused(world: ServiceWorld) -> None:
         ({"argv": []}, "argv: got '\\[]', want a list"),
         ({"vm": "../etc"}, "vm: got"),
         ({"extra": 1}, "want the members"),
+        ({"epoch": -1}, "epoch: got '-1', want a count"),
+        ({"epoch": True}, "epoch: got 'True', want a count"),
         ({"qemu_version": 11}, "qemu_version: got '11', want text"),
         ({"time": "2026-01-01T00:00:00"}, "want a time with its zone"),
         ({"time": "0001-01-01T00:00:00+14:00"}, "want a time with its zone"),

@@ -10,8 +10,9 @@ import pytest
 from launcher.core.names import LEDGER
 from launcher.errors import StateUnusable
 from launcher.io.control import ControlMalformed, Request, parse_request
-from launcher.io.ledger import FIRST, Ledger, LedgerBroken, append, read_ledger
+from launcher.io.ledger import FIRST, Ledger, LedgerBroken, append, epoch, read_ledger
 from launcher.io.statedir import VmDir
+from launcher.service.epochs import begin_epoch
 
 
 @pytest.fixture
@@ -32,6 +33,14 @@ def test_what_was_appended_is_read_in_order(vm: VmDir) -> None:
     assert [entry["number"] for entry in found.entries] == [0, 1, 2]
     assert found.entries[0]["previous"] == FIRST
     assert Path(vm.file(LEDGER)).stat().st_mode & 0o777 == 0o600
+
+
+def test_epochs_are_counted_by_their_lines_and_by_no_text_that_looks_like_one(vm: VmDir) -> None:
+    assert epoch(VmDir(vm.path, "none")) == 0
+    before = epoch(vm)
+    append(vm, {"event": "end", "reason": '"event":"snapshot-revert"'})
+    assert epoch(vm) == before
+    assert begin_epoch(vm, "s", "disk a is") == before + 1 == epoch(vm)
 
 
 def test_a_vm_without_launches_has_an_empty_ledger(tmp_path: Path) -> None:

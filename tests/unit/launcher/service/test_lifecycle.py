@@ -14,7 +14,8 @@ from attest.broker.launch_statement import parse_statement
 from attest.keys.statement import LAUNCH, Signers, key_id, public_key, unwrap
 from launcher.cli import main
 from launcher.io.process import fork
-from launcher.io.statedir import state_root
+from launcher.io.statedir import VmDir, state_root
+from launcher.service.epochs import begin_epoch
 from tests.unit.launcher.service.conftest import Scene
 from tests.unit.launcher.service.test_launching import KERNEL, state_folder, status
 from tests.unit.launcher.service.test_lives import UP, recorded, rows, start
@@ -133,6 +134,9 @@ def test_a_measured_launch_is_signed_by_the_hosts_key_as_the_service_reads_it(
     assert main(["ledger", "--host-key"]) == 0
     assert capsys.readouterr().out.encode() == pem, "the key is made once"
     path = scene(*UP, platform="emulated-snp")
+    vm = VmDir(str(state_folder(path).parent), path.stem)
+    vm.create()
+    begin_epoch(vm, "before", "disk root is")
     launcher = start(path)
     try:
         until(lambda: recorded(path)["state"] == "running")
@@ -145,9 +149,10 @@ def test_a_measured_launch_is_signed_by_the_hosts_key_as_the_service_reads_it(
     key = public_key(pem, "host")
     assert Signers(((key_id(key), key),)).check(signed, LAUNCH, "launch") == (key_id(key),)
     statement = parse_statement(signed.data).members
-    entry = ledger(path, capsys)[0]
+    entry = next(entry for entry in ledger(path, capsys) if entry["event"] == "launch")
     assert (statement["vm"], statement["measurement"]) == (name, entry["expected_measurement"])
     assert statement["config_sha256"] == entry["config_sha256"]
+    assert statement["epoch"] == 1
 
 
 def test_without_a_launch_key_nothing_is_signed_and_the_verb_says_so(
