@@ -20,6 +20,8 @@ from attest.broker.today import not_today
 from policy.vocab import ResourcePath
 
 _HEX = re.compile(r"[0-9a-fA-F]{16,128}")
+_YEARS = range(1970, 9999)
+"""Of times people give: near the ends of what a datetime holds it can be neither moved to UTC nor counted from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +131,17 @@ def answer_document(asked: Asked, answer: Sequence[Any]) -> dict[str, Any]:
 
 
 def parse_time(text: str | None, what: str) -> datetime | None:
-    """An RFC 3339 date or time; without an offset it is UTC. Raises RequestMalformed."""
+    """An RFC 3339 date or time of the years 1970 to 9998, moved to UTC or meant in it. Raises RequestMalformed."""
     if text is None:
         return None
     try:
         when = datetime.fromisoformat(text)
-    except ValueError:
+        when = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise RequestMalformed(f"{what}: got {text[:40]!r}, want a date or time such as 2026-01-31") from None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
+    if when.year not in _YEARS:
+        raise RequestMalformed(f"{what}: got {text[:40]!r}, want one of the years {_YEARS[0]} to {_YEARS[-1]}")
+    return when
 
 
 def _hex(asked: Asked) -> str:

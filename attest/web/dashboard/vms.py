@@ -45,7 +45,8 @@ def _access(ask: Ask, number: int) -> dict[str, Any]:
     if decision is None:
         return {"state": "ended", "until": None}
     ended, revoked = decision.expires <= ask.now, decision.revoked is not None
-    state = "revoked" if revoked else "ended" if ended else "in force"
+    outdated = decision.generation != rules.generation(ask.tx)
+    state = "revoked" if revoked else "ended" if ended else "outdated" if outdated else "in force"
     return {"state": state, "until": decision.expires.isoformat()}
 
 

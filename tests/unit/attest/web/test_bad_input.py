@@ -203,3 +203,18 @@ def test_an_answer_to_bad_base64_in_a_header_is_a_refusal(world: ServiceWorld) -
     guest = world.client()
     for token in ("a.b", "a.b.c", base64.b64encode(b"{}").decode().replace("=", "") + ".e30.", "." * 20, "x" * 20000):
         assert guest.get(f"/resource/{PATH}", token).status == 401, token[:20]
+
+
+@pytest.mark.parametrize("when", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "0001-01-01", "1969-12-31"])
+def test_a_time_that_no_clock_shows_is_400_wherever_one_is_taken(world: ServiceWorld, when: str) -> None:
+    client, text = world.admin_app().test_client(), quote(when)
+    before = world.records()
+    asked = [f"audit?{side}={text}" for side in ("since", "until")]
+    asked += [f"audit-questions/{name}?since={text}" for name in ("changes", "who", "anomalies", "today")]
+    answers = [client.get(f"/cvm/v0/{path}") for path in asked]
+    answers += [client.post(f"/cvm/v0/policy/replay?{side}={text}", data=b"x") for side in ("since", "until")]
+    answers.append(client.post(f"/cvm/v0/reference-value/web-1/promotion?retire-old={text}"))
+    for answer in answers:
+        assert (answer.status_code, answer.json["code"]) == (400, "request.malformed"), answer.json
+        assert "got" in answer.json["detail"]
+    assert world.records() == before

@@ -21,7 +21,7 @@ from attest.web.dashboard.anomalies import look_ahead, look_once
 from attest.web.dashboard.overview import DAYS
 from tests.fakes.amd_pki import NOW, FakeAmdPki
 from tests.fakes.dashboard_world import attempt, house_of, launch, machine, pages_over, value
-from tests.fakes.service_world import ServiceWorld
+from tests.fakes.service_world import PATH, ServiceWorld, demo_policy
 
 from .conftest import Get, number_of
 
@@ -55,6 +55,20 @@ def test_a_vm_runs_as_long_as_its_token(world: ServiceWorld, data: Get) -> None:
         world.now -= timedelta(hours=1)
     assert answer is not None
     assert {item["name"]: item for item in answer["vms"]}["shop-1"]["access"]["state"] == "ended"
+
+
+def test_a_token_from_before_a_change_of_the_rules_is_not_said_to_open_anything(tmp_path: Path) -> None:
+    other = ServiceWorld(tmp_path / "service")
+    client = other.client()
+    client.handshake()
+    assert client.get(f"/resource/{PATH}").status == 200
+    states = []
+    for _ in range(2):
+        answer = pages_over(other).test_client().get("/vms.json", headers={"Host": "127.0.0.1"}).json
+        states += [item["access"]["state"] for item in (answer or {})["vms"]]
+        other.policy(demo_policy() + b"# another\n")
+    assert states == ["in force", "outdated"]
+    assert client.get(f"/resource/{PATH}").status == 401
 
 
 def test_the_vm_page_has_what_it_got(world: ServiceWorld, data: Get) -> None:
