@@ -4,8 +4,8 @@ Clouds, agents and proxies each have a JSON of their own around the same report:
 ``{"evidence", "endorsements", "uvm_endorsements"}`` (Microsoft's containers), ``{"format", "body"}`` with a compressed
 report, ``{"outblob", "auxblob"}`` (configfs-tsm), lists of blobs. Members' names are not looked at, but of reports that
 are spelled field by field as KBS evidence or as go-sev-guest's message. Looked for are strings in hexadecimal or
-base64, arrays of bytes, PEM, and JSON inside a string; two different reports are refused,
-because nobody could say which one was meant. What JSON says beside the report is neither read nor believed.
+base64, arrays of bytes, PEM, and JSON inside a string. Two different reports are refused, because nobody could say
+which one was meant. What JSON says beside the report is neither read nor believed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from attest.evidence.cert_table import NAMES, looks_like_cert_table, parse_cert_table
 from attest.evidence.der import split_sequences
 from attest.evidence.errors import EvidenceMalformed
-from attest.evidence.found_bytes import OWNER
+from attest.evidence.found_bytes import OWNER, find_report
+from attest.evidence.found_bytes import find_endorsements as endorsements_around
 from attest.evidence.hcl import MAGIC
 from attest.evidence.pem import CERTIFICATE, CRL, looks_like_pem, parse_pem
 from attest.evidence.snp_proto import looks_like_snp_proto, report_of_members
@@ -47,7 +48,11 @@ class Found:
     zipped: int = 0
 
     def add_evidence(self, data: bytes) -> None:
-        """Two are kept at most: one too many."""
+        """Two are kept at most: one too many. What holds another (a blob its report) stands for both."""
+        if any(data in known for known in self.evidence):
+            return
+        for known in [known for known in self.evidence if known in data]:
+            del self.evidence[known]
         if len(self.evidence) < 2:
             self.evidence[data] = None
 
@@ -127,6 +132,9 @@ def _look_at_bytes(packed: bytes, found: Found, layers: int) -> None:
     elif data[:1] in (b"{", b"["):
         if layers:
             _look(_inner_json(data), found, layers - 1)
+    elif (report := find_report(data)) is not None:
+        found.add_evidence(report)
+        found.endorsements.update(dict.fromkeys(endorsements_around(data)))
     else:
         found.endorsements.update((der, None) for der in _endorsements(data) if OWNER in der)
 

@@ -21,6 +21,7 @@ from attest.evidence.snp_report import SnpReport
 from policy.spelled import spelled_bytes
 from tests.fakes.amd_pki import FakeAmdPki
 from tests.unit.attest.evidence.test_containers import hcl, pem
+from tests.unit.attest.evidence.test_snp_proto import inside, message
 
 WORLD = FakeAmdPki()
 RAW, LEAF = WORLD.raw, WORLD.leaf_der
@@ -122,6 +123,25 @@ def test_json_around_a_blob_or_kbs_evidence_keeps_what_they_say() -> None:
     assert (evidence.kind, evidence.report.raw, evidence.certificates) == ("kbs-snp", RAW, (LEAF,))
 
 
+def test_a_blob_beside_its_own_report_is_one_and_the_same() -> None:
+    for value in (
+        {"hcl": b64(hcl(RAW, b"{}")), "report": b64(RAW)},
+        {"a": b64(RAW), "b": b64(hcl(RAW, b"{}")), "c": 1},
+    ):
+        evidence = parse_snp_evidence(json.dumps(value).encode())
+        assert (evidence.kind, evidence.report.raw) == ("azure-hcl", RAW)
+
+
+def test_bytes_of_no_known_kind_in_a_string_are_gone_through() -> None:
+    chain = inside(1, LEAF)
+    for packed in (
+        b"\xa1\x63rep\x59\x04\xa0" + RAW + b"\x04" + LEAF,
+        inside(9, b"x") + inside(12, message(RAW, chain)),
+    ):
+        evidence = parse_snp_evidence(json.dumps({"attestation": b64(packed), "n": 1}).encode())
+        assert (evidence.report.raw, evidence.certificates) == (RAW, (LEAF,))
+
+
 def test_two_different_reports_are_refused() -> None:
     other = RAW[:0x50] + b"\x01" + RAW[0x51:]
     with pytest.raises(EvidenceMalformed, match="more than one SNP report"):
@@ -136,7 +156,7 @@ def test_a_report_with_a_fault_is_found_and_its_fault_named() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [{"a": b64(RAW[:-1])}, {"a": b64(bytes(1184))}, {"a": b64(RAW + b"x")}, {"a": [256] * 1184}, {"a": [True] * 1184}],
+    [{"a": b64(RAW[:-1])}, {"a": b64(bytes(1184))}, {"a": [256] * 1184}, {"a": [True] * 1184}],
 )
 def test_what_is_no_report_is_not_taken_for_one(value: Any) -> None:
     with pytest.raises(EvidenceMalformed, match="no SNP report"):
