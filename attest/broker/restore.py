@@ -5,8 +5,8 @@
 2. The log in it extends what was signed last (``log.seen`` as rescued from the lost machine). Where it does not, or
    nothing is at hand to compare with, records are or may be lost: releases that count towards ``once``, revocations,
    retired reference values. Somebody must say that they accept this, and why.
-3. One transaction fills the database, writes the record of the restore, forgets open sessions, and makes every decision
-   from before stale, so that each guest attests again.
+3. One transaction fills the database, writes the record of the restore, forgets open sessions, makes every decision
+   from before stale, so that each guest attests again, and ends every approval: it may have been used since.
 4. The folder appears under its name.
 """
 
@@ -36,7 +36,7 @@ from attest.keys.log_key import load_log_key
 from attest.keys.master import load_master_keys
 from attest.settings import Settings, load_settings
 from attest.settings_edit import Values, with_values
-from attest.store import rules, snapshot
+from attest.store import grants, rules, snapshot
 from attest.store.checkpoints import size_of_log
 from attest.store.engine import Database
 
@@ -156,6 +156,7 @@ def _fill(wanted: Wanted, found: Unpacked, settings: Settings, by: By) -> tuple[
         _record(tx, wanted, found, (size, lost, why), by)
         rules.next_generation(tx)
         snapshot.end_sessions(tx)
+        grants.end_all(tx)
         result.append((lost, size + 1))
 
     snapshot.put(found.database, database, then)

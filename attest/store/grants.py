@@ -122,6 +122,11 @@ def use_up(tx: Connection, path: str, purpose: str) -> None:
     tx.execute(update(approvals).where(approvals.c.path == path, approvals.c.purpose == purpose).values(expires=0))
 
 
+def end_all(tx: Connection) -> None:
+    """End every approval and break-glass, by every clock."""
+    tx.execute(update(approvals).values(expires=0))
+
+
 def seen_before(tx: Connection, vm: str) -> tuple[tuple[str, str], ...]:
     """(machine, instance) of the VM's launches, oldest first."""
     rows = tx.execute(select(instances).where(instances.c.vm == vm).order_by(instances.c.number))

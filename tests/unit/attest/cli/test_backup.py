@@ -18,7 +18,8 @@ from sqlalchemy import delete
 from attest.attester.kbs import KbsClient as GuestClient
 from attest.attester.session import Session
 from attest.audit.record import Actor
-from attest.broker.errors import BackupRefused
+from attest.broker import lifecycle
+from attest.broker.errors import ApprovalMissing, BackupRefused
 from attest.broker.opening import open_service
 from attest.broker.operations import By, NewResource, add_reference, put_resource
 from attest.broker.rules import active_document
@@ -26,7 +27,7 @@ from attest.cli.drill_guest import prepare
 from attest.keys.authority import make_authority
 from attest.keys.master import load_master_keys
 from attest.settings import load_settings
-from attest.store import records, rules, secrets
+from attest.store import grants, records, rules, secrets
 from attest.store.engine import Database
 from attest.store.schema import blobs
 from attest.store.schema import secrets as secrets_table
@@ -155,6 +156,26 @@ def test_a_backup_is_on_record_and_so_is_its_restore(backed_up: Served, tmp_path
     shown = Served(tmp_path / "again").attest("audit", "show", str(len(listed["records"])), "--json")
     body = json.loads(shown.out)["body"]
     assert body["reason"] == "the machine burnt" and body["lost"] is None
+
+
+def test_approvals_that_may_have_been_used_after_the_backup_do_not_come_back_with_it(
+    backed_up: Served, tmp_path: Path
+) -> None:
+    path, olga = ResourcePath.parse(RESOURCE), By(Actor("operator", "olga", "ab" * 32), datetime.now(UTC))
+    database = Database(tmp_path / "service" / "attest.db")
+    lifecycle.set_conditions(database, path, b'approval = {need = 1, of = ["olga"]}', olga)
+    lifecycle.approve(database, path, "export", 60, olga)
+    lifecycle.break_glass(database, path, "x", 60, olga)
+    (tmp_path / "service.backup").unlink()
+    assert backup(backed_up).code == 0
+    keys = load_master_keys(tmp_path / "master.key")
+    assert lifecycle.export(database, keys, path, "once", olga).reveal() == SECRET
+    assert restored(backed_up, *ACCEPT).code == 0
+    again = Database(tmp_path / "again" / "attest.db")
+    with pytest.raises(ApprovalMissing):
+        lifecycle.export(again, keys, path, "and again", olga)
+    with again.read() as tx:
+        assert grants.all_in_force(tx, olga.now) == ()
 
 
 @pytest.mark.parametrize("at", [0, 40, 400, -1])
