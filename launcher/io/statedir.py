@@ -15,7 +15,7 @@ from policy import plain_json
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import IO, Any
 
 _LOCK = "lock"
 _MAX_STATE = 1 << 20
@@ -152,6 +152,11 @@ class VmDir:
                 os.unlink(self.file(name))
             except FileNotFoundError:
                 continue
+
+    def log(self, name: str) -> IO[bytes]:
+        """A file that is only added to, opened and made (0600) if needed. Raises OSError."""
+        descriptor = os.open(self.file(name), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        return os.fdopen(descriptor, "ab", buffering=0)
 
     def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Replace a file in one step (0600): a reader sees the old or the new content, a crash leaves one of them.

@@ -41,9 +41,8 @@ def main() -> int:
 
 def _started(vm: VmDir) -> None:
     """The folder is ours: from here on speak into the log."""
-    descriptor = os.open(vm.file(names.LAUNCHER_LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
+    with vm.log(names.LAUNCHER_LOG) as log:
+        os.dup2(log.fileno(), 2)
     _answer({})
 
 

@@ -12,15 +12,13 @@ from ovmf.snp_launch import snp_launch_digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO
-
     from launcher.io.emulator import Emulator
     from launcher.service.launching import LaunchOptions
     from launcher.service.planning import Prepared
     from launcher.service.record import Record
 
 
-def start_chip(prepared: Prepared, record: Record, log: IO[bytes], options: LaunchOptions) -> Emulator:
+def start_chip(prepared: Prepared, record: Record, options: LaunchOptions) -> Emulator:
     """Write the boot hash table and start the chip over it; both must agree with the plan about the digest."""
     table, expected = _hash_table(prepared, options)
     record.vm.write(names.HASH_TABLE, table)
@@ -29,24 +27,25 @@ def start_chip(prepared: Prepared, record: Record, log: IO[bytes], options: Laun
         if expected != prepared.launch_digest:
             own = str(prepared.launch_digest)
             options.say(f"TESTING: so the launch digest will be {expected[:16]}…, not {own[:16]}…")
-    emulator = _agreeing(prepared, record, log, "launch digest", expected)
+    emulator = _agreeing(prepared, record, "launch digest", expected)
     root = f"root {emulator.root[:16]}… (not AMD's)"
     options.say(f"emulated chip: launch digest {expected[:16]}… as planned; {root}")
     return emulator
 
 
-def start_td(prepared: Prepared, record: Record, log: IO[bytes], options: LaunchOptions) -> Emulator:
+def start_td(prepared: Prepared, record: Record, options: LaunchOptions) -> Emulator:
     """Start the TD's quoting side and its TPM; the registers are the firmware's business from now on."""
     expected = str(prepared.launch_digest)
-    emulator = _agreeing(prepared, record, log, "MRTD", expected)
+    emulator = _agreeing(prepared, record, "MRTD", expected)
     root = f"root {emulator.root[:16]}… (not Intel's)"
     options.say(f"emulated TDX platform: MRTD {expected[:16]}… as planned; {root}; a software TPM measures the boot")
     return emulator
 
 
-def _agreeing(prepared: Prepared, record: Record, log: IO[bytes], what: str, expected: str) -> Emulator:
+def _agreeing(prepared: Prepared, record: Record, what: str, expected: str) -> Emulator:
     """The started emulator, which has computed ``expected`` (hex) for itself."""
-    emulator = start_emulator(prepared.plan, record.vm, log)
+    with record.vm.log(names.EMULATOR_LOG) as log:
+        emulator = start_emulator(prepared.plan, record.vm, log)
     if emulator.launch_digest != expected:
         end(emulator.child)
         raise EmulatorFailed(

@@ -31,8 +31,6 @@ from policy.vocab import Platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO
-
     from launcher.core.migration import Target
     from launcher.io.emulator import Emulator
     from launcher.io.isolation import Fds
@@ -169,9 +167,8 @@ def _run(record: Record, trap: SignalTrap, options: LaunchOptions, restarts: Res
     vm, prepared, plan = record.vm, record.prepared, record.prepared.plan
     with (
         contextlib.ExitStack() as confined,
-        _log(vm, names.EMULATOR_LOG) as chip_log,
-        _log(vm, names.QEMU_LOG) as qemu_log,
-        _log(vm, names.SERIAL_LOG),
+        vm.log(names.QEMU_LOG) as qemu_log,
+        vm.log(names.SERIAL_LOG),
     ):
         emulator: Emulator | None = None
         qemu: Qemu | None = None
@@ -180,7 +177,7 @@ def _run(record: Record, trap: SignalTrap, options: LaunchOptions, restarts: Res
                 from launcher.service.emulating import start_chip, start_td
 
                 start = start_chip if plan.emulator is not None else start_td
-                emulator = start(prepared, record, chip_log, options)
+                emulator = start(prepared, record, options)
             arrival = None
             if plan.spec.incoming and options.incoming is not None:
                 from launcher.service.migrating import Arrival
@@ -234,10 +231,3 @@ def _in_place(record: Record, restarts: Restarts) -> InPlace:
     from launcher.service.rebooting import InPlace
 
     return InPlace(record, restarts)
-
-
-@contextmanager
-def _log(vm: VmDir, name: str) -> Iterator[IO[bytes]]:
-    descriptor = os.open(vm.file(name), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    with contextlib.closing(os.fdopen(descriptor, "ab", buffering=0)) as file:
-        yield file
