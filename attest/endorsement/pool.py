@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from attest.endorsement.errors import EndorsementMissing
 from attest.evidence.amd_certificate import LEAF_KIND, AmdCertificate, AmdCrl, Role
 from attest.evidence.errors import EvidenceMalformed
+from attest.evidence.product import tcb_for_display
 from attest.evidence.snp_report import SnpReport
 from policy.snp import SigningKey
 from policy.vocab import SnpProduct
@@ -95,18 +96,24 @@ class EndorsementSet:
 
     def _missing(self, report: SnpReport, product: SnpProduct | None) -> EndorsementMissing:
         where = f" {product.value}" if product else ""
+        parts = tcb_for_display(report.reported_tcb, product) if product else None
+        tcb = str(parts or report.reported_tcb.hex())
         if report.signing_key is SigningKey.VLEK:
-            what = f"no{where} VLEK for reported TCB {report.reported_tcb.hex()}"
+            what = f"no{where} VLEK for reported TCB {tcb}"
             hint = "a VLEK comes with the evidence (extended report); only the cloud can fetch one"
         else:
             chip = report.chip_id.hex().rstrip("0")[:32] or "0 (masked)"
-            same = sum(1 for leaf in self.leaves if leaf.chip_id == report.chip_id)
-            other = f"; {same} for this chip at another TCB" if same else ""
-            what = f"no{where} VCEK for chip {chip}… at reported TCB {report.reported_tcb.hex()}{other}"
+            what = f"no{where} VCEK for chip {chip}… at reported TCB {tcb}{self._for_chip(report.chip_id)}"
             hint = "supply it with --collateral, fetch it with --online, or send it along (extended report)"
         return EndorsementMissing(f"endorsement: {what} among {len(self.leaves)} leaf certificates", hint=hint)
 
+    def _for_chip(self, chip_id: bytes) -> str:
+        """At which TCB versions keys of the chip are there: often the current one, not the reported."""
+        versions = [str(leaf.amd.tcb) for leaf in self.leaves if leaf.amd is not None and leaf.chip_id == chip_id]
+        return f" (but at {', '.join(versions[:_MOST_NAMED])})" if versions else ""
 
+
+_MOST_NAMED = 3
 _EMPTY = EndorsementSet()
 
 

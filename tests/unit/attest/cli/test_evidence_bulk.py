@@ -182,4 +182,4 @@ def test_a_library_of_many_certificates_gives_the_verdicts_of_each_alone(
     assert main(["evidence", "verify", str(tmp_path / "reports"), *words]) == 8
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["genuine"] * 9 + ["unavailable"]
-    assert "1 for this chip at another TCB" in lines[9]
+    assert "(but at bootloader=10 tee=0 snp=24 microcode=84)" in lines[9]
