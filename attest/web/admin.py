@@ -157,9 +157,17 @@ def metrics(call: Call) -> Response:
 
 
 ADMIN_ROUTES = (
-    Route("POST", f"/kbs/v0/resource/{RESOURCE}", Who.OPERATOR, put_resource, operations.MAX_SECRET, duty=Duty.KEYS),
+    Route(
+        "POST",
+        f"/kbs/v0/resource/{RESOURCE}",
+        Who.OPERATOR,
+        put_resource,
+        operations.MAX_SECRET,
+        duty=Duty.KEYS,
+        query=("replace", "for", "luks-header"),
+    ),
     Route("DELETE", f"/kbs/v0/resource/{RESOURCE}", Who.OPERATOR, delete_resource, duty=Duty.KEYS),
-    Route("GET", "/kbs/v0/resource", Who.AUDITOR, list_resources),
+    Route("GET", "/kbs/v0/resource", Who.AUDITOR, list_resources, query=("history",)),
     *LIFECYCLE_ROUTES,
     *TRUSTEE_ADMIN_ROUTES,
     *REFERENCE_ROUTES,
@@ -167,9 +175,9 @@ ADMIN_ROUTES = (
     *COLLATERAL_ROUTES,
     Route("POST", "/cvm/v0/token/introspect", Who.OPERATOR, introspect_token, MAX_TOKEN, duty=Duty.TOKENS),
     Route("GET", "/cvm/v0/token/<id>", Who.OPERATOR, show_token, duty=Duty.TOKENS),
-    Route("DELETE", "/cvm/v0/token/<id>", Who.OPERATOR, revoke_token, duty=Duty.TOKENS),
+    Route("DELETE", "/cvm/v0/token/<id>", Who.OPERATOR, revoke_token, duty=Duty.TOKENS, query=("reason",)),
     Route("GET", "/cvm/v0/token-key", Who.AUDITOR, list_token_keys),
-    Route("POST", "/cvm/v0/token-key", Who.OPERATOR, rotate_token_key, duty=Duty.TOKENS),
+    Route("POST", "/cvm/v0/token-key", Who.OPERATOR, rotate_token_key, duty=Duty.TOKENS, query=("after", "alg")),
     Route("POST", "/cvm/v0/rewrap", Who.OPERATOR, rewrap, duty=Duty.KEYS),
     Route("GET", "/cvm/v0/expiry", Who.AUDITOR, list_expiries),
     *HOST_ROUTES,

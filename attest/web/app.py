@@ -15,7 +15,7 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from attest.audit.record import Actor
 from attest.broker.answer_proof import CHALLENGE, Exchange, prove
-from attest.broker.errors import SessionRefused
+from attest.broker.errors import RequestMalformed, SessionRefused
 from attest.broker.protocol import MAX_ATTEST_BODY
 from attest.broker.release import Credential
 from attest.broker.service import Service
@@ -87,6 +87,8 @@ def _view(
             raise SessionRefused("session: the request carries no session cookie: ask for a challenge first")
         if route.who is Who.GUEST and shown == Credential():
             raise SessionRefused("session: the request carries neither session cookie nor token: attest first")
+        if route.who in _PEOPLE:
+            _refuse_extras(route)
         request.max_content_length = route.max_body
         body = request.get_data(cache=False) if route.max_body else b""
         HERE.read()
@@ -94,6 +96,18 @@ def _view(
         return route.handler(Call(service, now, body, query, arguments, shown, actor, metrics, peer, roles))
 
     return view
+
+
+def _refuse_extras(route: Route) -> None:
+    """Raise RequestMalformed for what the route does not read."""
+    for name, values in request.args.lists():
+        if name not in route.query:
+            wanted = ", ".join(route.query) or "none"
+            raise RequestMalformed(f"query: {name[:40]!r} is unknown here, want {wanted}")
+        if len(values) > 1:
+            raise RequestMalformed(f"query: {name} is there {len(values)} times, want it once")
+    if request.content_length and not route.max_body:
+        raise RequestMalformed(f"body: got {request.content_length} bytes, want none: values go into the query")
 
 
 def _lacking(actor: Actor | None) -> str:

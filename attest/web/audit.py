@@ -130,13 +130,21 @@ def _numbered(call: Call) -> int:
     return found
 
 
+_FILTERS = ("limit", "kind", "vm", "chip", "measurement", "resource", "since", "until")
 AUDIT_ROUTES = (
-    Route("GET", "/cvm/v0/decisions", Who.AUDITOR, list_decisions),
-    Route("POST", "/cvm/v0/decisions/<number>/explanation", Who.AUDITOR, explain, MAX_CANDIDATES_BYTES),
-    Route("GET", "/cvm/v0/audit", Who.AUDITOR, list_records),
+    Route("GET", "/cvm/v0/decisions", Who.AUDITOR, list_decisions, query=("limit",)),
+    Route(
+        "POST",
+        "/cvm/v0/decisions/<number>/explanation",
+        Who.AUDITOR,
+        explain,
+        MAX_CANDIDATES_BYTES,
+        query=("reference",),
+    ),
+    Route("GET", "/cvm/v0/audit", Who.AUDITOR, list_records, query=_FILTERS),
     Route("GET", "/cvm/v0/audit/<number>", Who.AUDITOR, show_record),
-    Route("GET", "/cvm/v0/audit/<number>/proof", Who.AUDITOR, prove),
-    Route("GET", "/cvm/v0/audit-questions/<question>", Who.AUDITOR, audit_question),
+    Route("GET", "/cvm/v0/audit/<number>/proof", Who.AUDITOR, prove, query=("to",)),
+    Route("GET", "/cvm/v0/audit-questions/<question>", Who.AUDITOR, audit_question, query=("value", "since", "until")),
     Route("POST", f"{PREFIX}/checkpoint", Who.AUDITOR, sign),
     Route("POST", f"{PREFIX}/growth", Who.AUDITOR, growth, MAX_NOTE),
 )

@@ -35,6 +35,6 @@ def load(call: Call) -> Response:
 
 COLLATERAL_ROUTES = (
     Route("GET", _COLLATERAL, Who.AUDITOR, status),
-    Route("POST", f"{_COLLATERAL}/fetch", Who.OPERATOR, fetch, MAX_LIST, duty=Duty.COLLATERAL),
+    Route("POST", f"{_COLLATERAL}/fetch", Who.OPERATOR, fetch, MAX_LIST, duty=Duty.COLLATERAL, query=("refresh",)),
     Route("POST", f"{_COLLATERAL}/import", Who.OPERATOR, load, MAX_BUNDLE, duty=Duty.COLLATERAL),
 )

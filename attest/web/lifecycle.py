@@ -142,22 +142,24 @@ def _route(
     max_body: int = 0,
     who: Who = Who.OPERATOR,
     duty: Duty | None = None,
+    query: tuple[str, ...] = (),
 ) -> Route:
-    return Route(method, f"/cvm/v0/{verb}/{RESOURCE}", who, handler, max_body, duty)
+    return Route(method, f"/cvm/v0/{verb}/{RESOURCE}", who, handler, max_body, duty, query)
 
 
+_LINK = ("kv-path", "field", "mount", "kv-version", "base64", "replace", "for")
 LIFECYCLE_ROUTES = (
     _route("GET", "resource", show, who=Who.AUDITOR),
     _route("POST", "conditions", set_conditions, MAX_DOCUMENT, duty=Duty.KEYS),
-    _route("POST", "approval", approve, duty=Duty.APPROVAL),
-    _route("POST", "break-glass", break_glass, duty=Duty.BREAK_GLASS),
-    _route("POST", "disable", disable, duty=Duty.KEYS),
-    _route("POST", "enable", enable, duty=Duty.KEYS),
-    _route("POST", "generate", generate, duty=Duty.KEYS),
-    _route("POST", "export", export, duty=Duty.EXPORT),
-    _route("POST", "rotation", rotate, duty=Duty.KEYS),
+    _route("POST", "approval", approve, duty=Duty.APPROVAL, query=("purpose", "minutes")),
+    _route("POST", "break-glass", break_glass, duty=Duty.BREAK_GLASS, query=("reason", "minutes")),
+    _route("POST", "disable", disable, duty=Duty.KEYS, query=("reason",)),
+    _route("POST", "enable", enable, duty=Duty.KEYS, query=("reason",)),
+    _route("POST", "generate", generate, duty=Duty.KEYS, query=("bytes", "replace")),
+    _route("POST", "export", export, duty=Duty.EXPORT, query=("reason",)),
+    _route("POST", "rotation", rotate, duty=Duty.KEYS, query=("bytes",)),
     _route("DELETE", "rotation", abort_rotation, duty=Duty.KEYS),
-    _route("POST", "luks-header", record_header, duty=Duty.KEYS),
-    _route("POST", "link", link, duty=Duty.KEYS),
-    Route("DELETE", "/cvm/v0/vm/<name>", Who.OPERATOR, forget_vm, duty=Duty.VMS),
+    _route("POST", "luks-header", record_header, duty=Duty.KEYS, query=("sha256",)),
+    _route("POST", "link", link, duty=Duty.KEYS, query=_LINK),
+    Route("DELETE", "/cvm/v0/vm/<name>", Who.OPERATOR, forget_vm, duty=Duty.VMS, query=("reason",)),
 )

@@ -110,7 +110,9 @@ POLICY_ROUTES = (
     Route("POST", _POLICY, Who.OPERATOR, apply, MAX_POLICY, duty=Duty.POLICY),
     Route("GET", _POLICY, Who.AUDITOR, listed),
     Route("POST", f"{_POLICY}/check", Who.AUDITOR, check, MAX_POLICY),
-    Route("POST", f"{_POLICY}/rollback", Who.OPERATOR, rollback, duty=Duty.POLICY),
-    Route("POST", f"{_POLICY}/replay", Who.AUDITOR, replayed, MAX_POLICY),
+    Route("POST", f"{_POLICY}/rollback", Who.OPERATOR, rollback, duty=Duty.POLICY, query=("version",)),
+    Route(
+        "POST", f"{_POLICY}/replay", Who.AUDITOR, replayed, MAX_POLICY, query=("since", "until", "present-references")
+    ),
     Route("GET", f"{_POLICY}/<version>", Who.AUDITOR, show),
 )

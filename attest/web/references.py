@@ -67,10 +67,11 @@ def progress(call: Call) -> Response:
     return json_response({"schema": "attest.reference.progress/1", **progress_json(found, call.now)})
 
 
+_PLAN = ("next", "planned", "canary-vm", "canary-chip", "canary-releases")
 REFERENCE_ROUTES = (
-    Route("POST", _VALUES, Who.OPERATOR, add, MAX_REFERENCE, duty=Duty.REFERENCE),
+    Route("POST", _VALUES, Who.OPERATOR, add, MAX_REFERENCE, duty=Duty.REFERENCE, query=_PLAN),
     Route("GET", _VALUES, Who.AUDITOR, listed),
     Route("DELETE", f"{_VALUES}/<name>", Who.OPERATOR, retire, duty=Duty.REFERENCE),
-    Route("POST", f"{_VALUES}/<name>/promotion", Who.OPERATOR, promote, duty=Duty.REFERENCE),
+    Route("POST", f"{_VALUES}/<name>/promotion", Who.OPERATOR, promote, duty=Duty.REFERENCE, query=("retire-old",)),
     Route("GET", f"{_VALUES}/<name>/progress", Who.AUDITOR, progress),
 )

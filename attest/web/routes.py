@@ -37,7 +37,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row of a listener's table. ``duty``: what an operator must be allowed to do, where roles are declared."""
+    """One row of a listener's table. ``duty``: what an operator must be allowed to do, where roles are declared.
+
+    ``query``: the names that may stand behind the question mark of an operator's or auditor's request. One that is not
+    known is refused, as is a body where none is wanted: what was meant by it would silently not happen.
+    """
 
     method: str
     path: str
@@ -45,6 +49,7 @@ class Route:
     handler: Callable[[Call], Response]
     max_body: int = field(default=0)
     duty: Duty | None = None
+    query: tuple[str, ...] = ()
 
     @property
     def methods(self) -> tuple[str, ...]:

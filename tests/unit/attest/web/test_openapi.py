@@ -56,6 +56,9 @@ def test_the_description_says_who_may_use_a_route_and_whether_it_takes_a_body() 
         assert operation.get("x-cvm-duty") == route.duty, key
         assert ("requestBody" in operation) == bool(route.max_body), key
         assert ("413" in operation["responses"]) == bool(route.max_body), key
+        if key[0] == "operators":
+            query = [entry["name"] for entry in operation.get("parameters", ()) if entry["in"] == "query"]
+            assert query == list(route.query), key
         names = {entry["name"] for entry in operation.get("parameters", ()) if entry["in"] == "path"}
         assert names == set(re.findall(r"{(\w+)}", key[2])), key
 

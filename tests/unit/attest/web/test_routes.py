@@ -309,6 +309,25 @@ def test_operators_store_list_and_erase_resources_without_ever_reading_one(world
     assert [record["kind"] for record in world.records()][-3:] == ["resource-put", "resource-put", "resource-delete"]
 
 
+@pytest.mark.parametrize("route", ADMIN_ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_what_an_operators_route_does_not_read_is_refused_and_nothing_happens(
+    desks: dict[str, Desk], route: Route
+) -> None:
+    """A mistyped name would otherwise be the default: another purpose, another number of minutes."""
+    desk = desks["operator"]
+    client, before = desk.apps["operators"].test_client(use_cookies=False), desk.world.records()
+    body = b"{}" if route.max_body else None
+    said = []
+    for query in ("?purpse=export", *(f"?{name}=1&{name}=2" for name in route.query)):
+        said.append(client.open(f"{filled(route)}{query}", method=route.method, data=body))
+    if not route.max_body:
+        said.append(client.open(filled(route), method=route.method, data=b"{}"))
+    for reply in said:
+        assert (reply.status_code, reply.json["code"]) == (400, "request.malformed"), reply.json
+        assert reply.json["detail"].startswith(("query: ", "body: ")), reply.json
+    assert desk.world.records() == before
+
+
 @pytest.mark.parametrize("query", ["?replace=yes", "?replace="])
 def test_a_flag_is_0_or_1(world: ServiceWorld, query: str) -> None:
     assert world.admin_app().test_client().post(f"/kbs/v0/resource/a/b/c{query}", data=b"x").status_code == 400
