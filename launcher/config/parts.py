@@ -25,6 +25,7 @@ _MODEL = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 _SERVICE = r"https://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?/?"
 APIS = ("resource", "token", "evidence")
 """What the agent can serve inside the guest."""
+_SHA256 = "64 lower-case hexadecimal digits"
 _PIN = r"[A-Za-z0-9_-]{43}"
 _SECRET_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"  # noqa: S105  a pattern
 _RUN = r"(?:/[A-Za-z0-9._+@-]+)+"
@@ -68,11 +69,15 @@ def boot(table: Table | None) -> Boot | None:
         )
     if cmdline.count('"') % 2:
         table.problem("cmdline", "a double quote is never closed")
+    pinned = table.value("firmware_sha256", str, want=_SHA256) if table.has("firmware_sha256") else None
+    if pinned is not None and (len(pinned) != 64 or pinned.strip("0123456789abcdef")):
+        table.problem("firmware_sha256", f"got {pinned[:80]!r}, want {_SHA256}")
     parsed = Boot(
         firmware=_path(table, "firmware", "auto") or "auto",
         kernel=_optional_path(table, "kernel"),
         initrd=_optional_path(table, "initrd"),
         cmdline=cmdline,
+        firmware_sha256=pinned,
     )
     table.finish()
     return parsed

@@ -163,6 +163,7 @@ _RULES: tuple[tuple[str, tuple[Platform, ...], str, str], ...] = (
     ("cpu.model", _SNP, MEASURED, "its signature is in every VMSA"),
     ("memory", _TD, MEASURED, "in the TD HOB, ACPI and SMBIOS tables, which RTMR0 takes"),
     ("boot.cmdline", (*_SNP, *_TD), MEASURED, "the command line is measured"),
+    ("boot.firmware_sha256", (*_SNP, *_TD), UNMEASURED, "only compared by the launcher"),
     ("boot", (*_SNP, *_TD), UNMEASURED, _CONTENT),
     ("snp.guest_features", _SNP, MEASURED, "SEV_FEATURES of every VMSA"),
     ("snp.id_block", _SNP, SHOWN, "the chip refuses a launch that does not match; its key is in every report"),

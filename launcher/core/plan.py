@@ -191,11 +191,24 @@ def _placement(
 
 def _refuse(config: VmConfig, around: Surroundings) -> None:
     refuse_options(config, around.qemu)
+    _refuse_other_firmware(config.boot.firmware_sha256, around.firmware)
     refuse_platform(config, around.firmware, kernel_signed=around.kernel_signed)
     if config.disks:
         from launcher.core.storage_rules import refuse_storage
 
         refuse_storage(config)
+
+
+def _refuse_other_firmware(pinned: str | None, firmware: FirmwareFacts | None) -> None:
+    """An update of the host's packages must not change what a VM boots, and measures, without its owner's word."""
+    if pinned is None or (firmware is not None and firmware.sha256 == pinned):
+        return
+    found = "no firmware file" if firmware is None else f"{firmware.path}, sha256 {firmware.sha256}"
+    raise PlanRefused(
+        f"boot.firmware: got {found}, want sha256 {pinned}",
+        code="firmware.pinned",
+        hint="cvm diff shows what another firmware changes; then pin the new one",
+    )
 
 
 def _storage(config: VmConfig, qemu: QemuFacts, spec: VmSpec) -> tuple[tuple[Finding, ...], tuple[str, ...]]:

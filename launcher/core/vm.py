@@ -34,12 +34,15 @@ class Cpu(NamedTuple):
 
 
 class Boot(NamedTuple):
-    """What the VM boots. ``firmware`` is a path or ``auto``; ``cmdline`` is the owner's part of the command line."""
+    """What the VM boots. ``firmware`` is a path or ``auto``; ``cmdline`` is the owner's part of the command line.
+    ``firmware_sha256``: the only firmware it may be, in hexadecimal.
+    """
 
     firmware: str = "auto"
     kernel: str | None = None
     initrd: str | None = None
     cmdline: str = ""
+    firmware_sha256: str | None = None
 
 
 class Verity(NamedTuple):

@@ -119,6 +119,12 @@ def test_a_wrong_table_is_named_with_its_path(text: str, wanted: str) -> None:
     assert any(problem.startswith(wanted) for problem in found), found
 
 
+@pytest.mark.parametrize("pin", ["", "ab" * 31, "AB" * 32, "zz" * 32, "ab" * 33])
+def test_a_pin_that_is_no_digest_is_named(pin: str) -> None:
+    text = WEB_1.format(platform="sev-snp").replace("[boot]\n", f'[boot]\nfirmware_sha256 = "{pin}"\n')
+    assert any(item.startswith("$.boot.firmware_sha256: got") and "want 64" in item for item in problems(text))
+
+
 def test_a_td_has_the_hosts_processor_and_says_so() -> None:
     assert any("no named CPU model" in problem for problem in problems(WEB_1.format(platform="tdx")))
     assert web_1("tdx").cpu == Cpu(4, "host")

@@ -103,6 +103,25 @@ def test_debug_migration_and_open_ports_are_warned_about() -> None:
     assert make_plan(silent, around()).warnings == ()
 
 
+@pytest.mark.parametrize("platform", ["sev-snp", "emulated-snp", "tdx"])
+def test_a_pinned_firmware_is_taken_and_no_other(platform: str) -> None:
+    config = web_1(platform)
+    surroundings = around(firmware=GENERIC) if platform == "tdx" else around()
+    there = surroundings.firmware
+    assert there is not None
+    pinned = config._replace(boot=config.boot._replace(firmware_sha256=there.sha256))
+    assert make_plan(pinned, surroundings).options == make_plan(config, surroundings).options
+    with pytest.raises(PlanRefused, match=f"{there.path}, sha256 {'ef' * 32}, want sha256 {there.sha256}") as caught:
+        make_plan(pinned, surroundings._replace(firmware=there._replace(sha256="ef" * 32)))
+    assert caught.value.code == "firmware.pinned"
+
+
+def test_a_pin_without_a_firmware_file_is_refused() -> None:
+    config = parse_vm(f'{PLAIN}firmware_sha256 = "{"ab" * 32}"\n'.encode(), "plain.toml")
+    with pytest.raises(PlanRefused, match="got no firmware file, want sha256 abab"):
+        make_plan(config, around(firmware=None))
+
+
 def test_the_emulated_chip_gets_the_same_policy_and_host_data() -> None:
     config = web_1("emulated-snp")._replace(snp=SnpSettings(debug=True, host_data=bytes(range(32))))
     plan = make_plan(config, around())
