@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from attest.broker import questions
+from attest.broker.abbreviated import whole
 from attest.broker.anomalies import anomalies
 from attest.broker.collateral import ServiceCollateral
 from attest.broker.errors import RequestMalformed
@@ -19,7 +19,6 @@ from attest.broker.rules import Rules
 from attest.broker.today import not_today
 from policy.vocab import ResourcePath
 
-_HEX = re.compile(r"[0-9a-fA-F]{16,128}")
 _YEARS = range(1970, 9999)
 """Of times people give: near the ends of what a datetime holds it can be neither moved to UTC nor counted from."""
 
@@ -55,11 +54,11 @@ def _releases(tx: Connection, asked: Asked, _: Judge) -> Sequence[Any]:
 
 
 def _ran(tx: Connection, asked: Asked, _: Judge) -> Sequence[Any]:
-    return questions.ran(tx, _hex(asked))
+    return questions.ran(tx, whole(tx, "measurement", asked.value or ""))
 
 
 def _chip(tx: Connection, asked: Asked, _: Judge) -> Sequence[Any]:
-    return questions.signed_by(tx, _hex(asked), since=asked.since, until=asked.until)
+    return questions.signed_by(tx, whole(tx, "chip", asked.value or ""), since=asked.since, until=asked.until)
 
 
 def _changes(tx: Connection, asked: Asked, _: Judge) -> Sequence[Any]:
@@ -142,10 +141,3 @@ def parse_time(text: str | None, what: str) -> datetime | None:
     if when.year not in _YEARS:
         raise RequestMalformed(f"{what}: got {text[:40]!r}, want one of the years {_YEARS[0]} to {_YEARS[-1]}")
     return when
-
-
-def _hex(asked: Asked) -> str:
-    value = asked.value or ""
-    if not _HEX.fullmatch(value):
-        raise RequestMalformed(f"question {asked.question}: got {value[:80]!r}, want hexadecimal digits")
-    return value.lower()

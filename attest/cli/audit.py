@@ -64,8 +64,8 @@ def _add_filters(parser: ArgumentParser) -> None:
     parser.add_argument("--until", metavar="TIME", help="older than this RFC 3339 date or time")
     for name, words in (
         ("vm", "the first reference value the guest matched, or the launched VM's name"),
-        ("chip", "CHIP_ID or PPID, hexadecimal"),
-        ("measurement", "launch digest, hexadecimal"),
+        ("chip", "CHIP_ID or PPID, hexadecimal, or how it begins"),
+        ("measurement", "launch digest, hexadecimal, or how it begins"),
         ("resource", "the path of a resource"),
     ):
         parser.add_argument(f"--{name}", metavar=name.upper(), help=f"only records of it: {words}")

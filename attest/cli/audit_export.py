@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from attest.audit.chain import parse_record
+from attest.broker.abbreviated import completed
 from attest.broker.opening import open_database
 from attest.broker.views import record_json
 from attest.cli.audit_page import answer_page, page
@@ -38,8 +39,9 @@ Chunks = Iterator[str]
 
 def run_export(args: Namespace) -> int:
     """Write the file; 0. A record that was altered is exit 6, and there is no file then."""
-    wanted, writer = filter_of(args), WRITERS[args.format]
+    writer = WRITERS[args.format]
     with open_database(settings_of(args)).read() as tx:
+        wanted = completed(tx, filter_of(args))
         count = records.count(tx, wanted)
         size = write_file(args.output, writer(tx, wanted))
     if args.json:

@@ -9,6 +9,7 @@ import hashlib
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from importlib.resources import files
 from typing import Any
@@ -16,9 +17,9 @@ from typing import Any
 from markupsafe import Markup
 
 from attest.audit.canonical import rfc3339
-from attest.cli.audit_tally import Tally
+from attest.cli.audit_tally import Tally, spans_of
 from attest.evidence.event_text import shown
-from attest.web.dashboard.charts import WORDS, bars_chart, days_chart
+from attest.web.dashboard.charts import WORDS, bars_chart, days_chart, times_chart
 from attest.web.dashboard.lookup import RESULTS
 
 _LEAD = ("number", "time", "first", "kind", "outcome")
@@ -39,7 +40,7 @@ def page(tally: Tally, rows: Iterator[Mapping[str, Any]], now: datetime) -> Iter
 
 
 def answer_page(title: str, rows: Sequence[Mapping[str, Any]], asked: Sequence[str], now: datetime) -> Iterator[str]:
-    """An answer: what was asked, a chart of the outcomes or kinds, a row for each finding."""
+    """An answer: what was asked, charts of the outcomes or kinds and over time, a row for each finding."""
     yield _head(title)
     yield Markup('<p class="lead">{}; {} found, {}.</p>\n').format("; ".join(asked), len(rows), rfc3339(now))
     for name in ("outcome", "kind"):
@@ -47,6 +48,7 @@ def answer_page(title: str, rows: Sequence[Mapping[str, Any]], asked: Sequence[s
         if counts:
             yield _bars(name.capitalize(), counts)
             break
+    yield _times(rows)
     if rows:
         lead = tuple(name for name in rows[0] if name in _LEAD)
         yield _table_head(lead, "As the log has them")
@@ -88,6 +90,22 @@ def _days(tally: Tally) -> Markup:
     first = max(next(iter(spans)), min(tally.days))
     return Markup('<section class="card"><h2>Decisions by {}, {} to {}</h2><p>{}</p>{}</section>\n').format(
         unit, first.isoformat(), max(tally.days).isoformat(), legend, days_chart(bars, unit)
+    )
+
+
+def _times(rows: Sequence[Mapping[str, Any]]) -> Markup:
+    """When what was found happened, or began; nothing for an answer without times."""
+    days: dict[date, Counter[str]] = {}
+    for row in rows:
+        with suppress(ValueError):  # another service's answer may hold anything
+            day = date.fromisoformat(str(row.get("time") or row.get("first"))[:10])
+            days.setdefault(day, Counter())["found"] += 1
+    if not days:
+        return Markup("")
+    unit, spans = spans_of(days)
+    counts = [(start.isoformat(), found["found"]) for start, found in spans.items()]
+    return Markup('<section class="card"><h2>By {}, {} to {}</h2>{}</section>\n').format(
+        unit, min(days).isoformat(), max(days).isoformat(), times_chart(counts, unit)
     )
 
 

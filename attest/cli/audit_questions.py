@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from attest.broker.abbreviated import completed
 from attest.broker.asking import QUESTIONS, Asked, Judge, answer_document, ask, parse_time
 from attest.broker.collateral import ServiceCollateral
 from attest.broker.errors import RequestMalformed
@@ -31,7 +32,9 @@ def add_question(parser: ArgumentParser) -> None:
     """The question, what it is about, between which moments."""
     words = "; ".join(f"{name}: {known.help}" for name, known in QUESTIONS.items())
     parser.add_argument("question", choices=tuple(QUESTIONS), help=words)
-    parser.add_argument("value", nargs="?", help="the RESOURCE, MEASUREMENT, CHIP or VM the question is about")
+    parser.add_argument(
+        "value", nargs="?", help="the RESOURCE, MEASUREMENT, CHIP or VM it is about; the first 8 digits or more of one"
+    )
     parser.add_argument("--since", metavar="TIME", help="not older than this RFC 3339 date or time")
     parser.add_argument("--until", metavar="TIME", help="older than this RFC 3339 date or time")
     parser.add_argument("--format", choices=("json", "csv", "html"), help="write the answer as a file, with -o")
@@ -97,7 +100,7 @@ def run_list(args: Namespace) -> int:
     """Records that fit, oldest first; of a service at most the newest 1000, 100 unless said."""
     if args.service is None:
         with open_database(settings_of(args)).read() as tx:
-            found = [record_json(entry) for entry in records.find(tx, filter_of(args), limit=args.limit)]
+            found = [record_json(entry) for entry in records.find(tx, completed(tx, filter_of(args)), limit=args.limit)]
     else:
         query = _given(args, "kind", "vm", "chip", "measurement", "resource", "limit")
         found = answer(args, Request("GET", "/cvm/v0/audit", query))["records"]
@@ -120,8 +123,8 @@ def filter_of(args: Namespace) -> Filter:
         kinds=() if args.kind is None else (args.kind,),
         subject=args.resource,
         vm=args.vm,
-        chip=None if args.chip is None else args.chip.lower(),
-        measurement=None if args.measurement is None else args.measurement.lower(),
+        chip=args.chip,
+        measurement=args.measurement,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import islice
@@ -41,12 +41,17 @@ class Tally:
 
         At least one day must have been counted.
         """
-        unit, starts = _starts(min(self.days), max(self.days))
-        found: dict[date, Counter[str]] = {start: Counter() for start in reversed(starts)}
-        for day, counted in self.days.items():
-            if (start := _BEGINS[unit](day)) in found:
-                found[start] += counted
-        return unit, found
+        return spans_of(self.days)
+
+
+def spans_of(days: Mapping[date, Counter[str]]) -> tuple[str, dict[date, Counter[str]]]:
+    """What a bar stands for, and the counts of at least one day for each bar, by its first day, oldest first."""
+    unit, starts = _starts(min(days), max(days))
+    found: dict[date, Counter[str]] = {start: Counter() for start in reversed(starts)}
+    for day, counted in days.items():
+        if (start := _BEGINS[unit](day)) in found:
+            found[start] += counted
+    return unit, found
 
 
 def _starts(first: date, last: date) -> tuple[str, list[date]]:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Select, bindparam, func, literal, select
 
@@ -139,6 +139,18 @@ def find(tx: Connection, wanted: Filter = EVERY, *, limit: int | None = None) ->
     """The newest ``limit`` records that fit, oldest first. Chip, measurement, VM, subject and kind are indexed."""
     query = _where(select(audit), wanted).order_by(audit.c.seq.desc()).limit(limit)
     return tuple(stored_of(row) for row in reversed(tx.execute(query).all()))
+
+
+def beginning(tx: Connection, name: Literal["chip", "measurement"], start: str) -> tuple[str, ...]:
+    """Two at most of the chips or measurements on record that begin with ``start`` (lower-case hex), by the index."""
+    column, found = audit.c[name], list[str]()
+    while len(found) < 2:
+        later = column >= start if not found else column > found[-1]
+        value = tx.scalar(select(column).where(later).order_by(column).limit(1))
+        if value is None or not value.startswith(start):
+            break
+        found.append(value)
+    return tuple(found)
 
 
 def newest(

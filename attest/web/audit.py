@@ -6,6 +6,7 @@ from flask import Response
 
 from attest.audit.note import MAX_NOTE
 from attest.audit.record import DECISION
+from attest.broker.abbreviated import completed
 from attest.broker.asking import Asked, Judge, answer_document, ask, parse_time
 from attest.broker.errors import RequestMalformed, ResourceUnknown
 from attest.broker.explain_refusal import explain_refusal, explained_json
@@ -42,8 +43,8 @@ def list_records(call: Call) -> Response:
         kinds=(query["kind"],) if "kind" in query else (),
         subject=query.get("resource"),
         vm=query.get("vm"),
-        chip=query["chip"].lower() if "chip" in query else None,
-        measurement=query["measurement"].lower() if "measurement" in query else None,
+        chip=query.get("chip"),
+        measurement=query.get("measurement"),
     )
     return _listed(call, wanted)
 
@@ -118,7 +119,7 @@ def _listed(call: Call, wanted: Filter) -> Response:
     if limit is not None and not 0 < limit <= MAX_LISTED:
         raise RequestMalformed(f"limit: got {limit}, want 1..{MAX_LISTED}")
     with call.service.database.read() as tx:
-        found = records.find(tx, wanted, limit=LISTED if limit is None else limit)
+        found = records.find(tx, completed(tx, wanted), limit=LISTED if limit is None else limit)
     return json_response({"schema": "attest.audit.list/1", "records": [record_json(entry) for entry in found]})
 
 

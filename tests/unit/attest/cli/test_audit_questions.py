@@ -79,7 +79,7 @@ def test_records_are_listed_by_what_they_are_about(world: tuple[ServiceWorld, Se
     ("words", "message"),
     [
         (("ran",), "want a MEASUREMENT"),
-        (("ran", "web-1"), "want hexadecimal digits"),
+        (("ran", "web-1"), "want hexadecimal digits, the first 8"),
         (("who", "olga"), "want nothing"),
         (("releases", "../etc"), "resource"),
         (("who", "--since", "yesterday"), "--since: got 'yesterday'"),

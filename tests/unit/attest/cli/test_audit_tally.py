@@ -7,7 +7,9 @@ from datetime import date, timedelta
 
 import pytest
 
+from attest.cli.audit_page import answer_page
 from attest.cli.audit_tally import BARS, Tally
+from tests.fakes.amd_pki import NOW
 
 
 def tally(*days: date) -> Tally:
@@ -51,3 +53,18 @@ def test_spans_without_a_decision_have_a_bar_of_nothing() -> None:
 def test_of_centuries_the_last_years_are_shown() -> None:
     unit, spans = tally(date(1, 1, 1), date(9999, 12, 31)).spans()
     assert (unit, len(spans), next(iter(spans))) == ("year", BARS, date(9908, 1, 1))
+
+
+def test_an_answer_s_page_shows_when_it_happened() -> None:
+    rows = [{"number": n, "time": f"2026-03-{day:02}T12:00:00.000000Z"} for n, day in enumerate((1, 3, 3))]
+    text = "".join(answer_page("Audit: releases", rows, ["value x"], NOW))
+    assert "<h2>By day, 2026-03-01 to 2026-03-03</h2>" in text
+    assert "3 from 2026-03-01 to 2026-03-03; at most 2 in one day" in text
+    assert [f"<title>2026-03-0{day}: {count}</title>" in text for day, count in ((1, 1), (2, 0), (3, 2))] == [True] * 3
+
+
+@pytest.mark.parametrize("rows", [[], [{"actor": "olga"}], [{"time": "<never>"}], [{"first": None}]])
+def test_an_answer_without_times_has_no_such_chart(rows: list[dict[str, object]]) -> None:
+    text = "".join(answer_page("Audit: who", rows, [], NOW))
+    assert "<h2>By " not in text
+    assert "<never>" not in text
