@@ -16,6 +16,7 @@ from attest.audit.record import (
     Actor,
     Event,
 )
+from attest.broker.conditions import CHANGE, need_approval
 from attest.broker.errors import RequestMalformed, RotationState
 from attest.broker.rules import remember_set
 from attest.broker.trail import append
@@ -60,7 +61,8 @@ class NewResource:
 
 def put_resource(database: Database, keys: MasterKeys, new: NewResource, by: By) -> int:
     """Store a resource; returns its version. Raises AlreadyExists unless ``replace``, RequestMalformed for its size,
-    RotationState while a key of that path is being replaced from inside the guest.
+    RotationState while a key of that path is being replaced from inside the guest, ApprovalMissing where there is a
+    value whose conditions ask for approval of a change: with another key and header a guest opens another disk.
     """
     path, size = new.path, len(new.value)
     if not 0 < size <= MAX_SECRET:
@@ -70,6 +72,8 @@ def put_resource(database: Database, keys: MasterKeys, new: NewResource, by: By)
         version = secrets.next_version(tx, path, replace=new.replace)
         if disk_keys.rotation(tx, path) is not None:
             raise RotationState(f"key {path}: it is being replaced", hint="finish that, or attest key rotate --abort")
+        if secrets.sealed(tx, path) is not None:
+            need_approval(tx, path, CHANGE, by.now)
         row = replace(seal_row(keys, path, version, new.value, new.only_for), source=new.source)
         secrets.add(tx, row, size=size, now=by.now, actor=str(by.actor))
         disk_keys.forget_headers(tx, path)
@@ -112,9 +116,10 @@ def generate_resource(
 
 
 def delete_resource(database: Database, path: ResourcePath, by: By) -> int:
-    """Erase a resource; returns the version it had. Raises NotFound."""
+    """Erase a resource; returns the version it had. Raises NotFound, ApprovalMissing as :func:`put_resource` does."""
     with database.write() as tx:
         version = secrets.retire(tx, path, now=by.now)
+        need_approval(tx, path, CHANGE, by.now)
         disk_keys.forget_headers(tx, path)
         disk_keys.end(tx, path)
         append(tx, Event(by.now, RESOURCE_DELETE, str(path), "erased", by.actor, {"version": version}))

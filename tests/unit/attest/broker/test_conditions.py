@@ -247,3 +247,19 @@ def test_a_single_release_is_counted_where_the_clock_is_behind_too(world: Servic
     world.later(seconds=-30)
     assert reasons(attested(world)) == []
     assert reasons(attested(world)) == ["condition.once"]
+
+
+def test_one_operator_cannot_give_a_guarded_disk_another_key_and_header(world: ServiceWorld) -> None:
+    """With both known to somebody a guest would open a disk that was made for it elsewhere."""
+    assert ask(world, "conditions", body='approval = {need = 2, of = ["olga", "otto"]}').status == 200
+    client = world.admin_app().test_client()
+    path, new = f"/kbs/v0/resource/{PATH}", f"replace=1&luks-header={'aa' * 32}"
+    before = world.records()
+    for answer in (client.post(f"{path}?{new}", data=b"k" * 32), client.delete(path)):
+        assert (answer.status_code, answer.json["title"]) == (409, "Approval missing")
+    assert ask(world, "generate", "replace=1").status == 409
+    assert world.records() == before
+    for who in ("olga", "otto"):
+        assert ask(world, "approval", "purpose=change", who=who).status == 200
+    assert client.post(f"{path}?{new}", data=b"k" * 32).status_code == 200
+    assert client.delete(path).status_code == 409, "used up"
