@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attest.broker.errors import BackupRefused
+from attest.files import read_at_most
 from attest.keys.client_crl import ClientAuthority
 from attest.keys.statement import signature_beside
 from attest.settings import Settings
@@ -104,10 +105,6 @@ def _take(name: str, path: Path) -> Taken:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
+        return read_at_most(path, MAX_FILE)
     except OSError as exc:
         raise BackupRefused(f"backup: {path}: {exc.strerror}") from None
-    if len(data) > MAX_FILE:
-        raise BackupRefused(f"backup: {path}: more than {MAX_FILE} bytes")
-    return data

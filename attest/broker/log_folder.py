@@ -15,6 +15,7 @@ from attest.audit.errors import NoteMalformed, ProofInvalid
 from attest.audit.merkle import HASH_BYTES, leaf_hash, root_of
 from attest.audit.note import MAX_NOTE, Verifier, verify_note
 from attest.audit.tiles import HEIGHT, WIDTH, Tile, decode_entries, entries_path, node_from_tile, tiles_of
+from attest.files import read_at_most
 
 _LARGEST = WIDTH * (2 + 65535)
 
@@ -88,10 +89,6 @@ def _check_bundle(path: Path, hashes: bytes) -> int:
 
 def _read(path: Path, most: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
+        return read_at_most(path, most)
     except OSError as exc:
         raise NoteMalformed(f"{path}: {exc.strerror}") from None
-    if len(data) > most:
-        raise NoteMalformed(f"{path}: more than {most} bytes")
-    return data

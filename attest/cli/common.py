@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 
 from attest.audit.record import Actor
 from attest.broker.operations import By
+from attest.files import read_at_most
 from attest.settings import Settings, load_settings
 from attest.store.errors import NotFound
 from policy.errors import ConfigInvalid
@@ -66,13 +68,11 @@ def by_local_user() -> By:
 def read_file(path: Path, what: str, limit: int = 1 << 20) -> bytes:
     """A file the user named. Raises NotFound or ConfigInvalid."""
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        return read_at_most(path, limit)
     except OSError as exc:
+        if exc.errno == errno.EFBIG:
+            raise ConfigInvalid(str(path), (f"more than {limit} bytes",)) from None
         raise NotFound(f"{what} {path}: {exc.strerror}") from None
-    if len(data) > limit:
-        raise ConfigInvalid(str(path), (f"more than {limit} bytes",))
-    return data
 
 
 def print_json(value: object) -> None:

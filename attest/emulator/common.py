@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from attest.emulator.errors import EmulatorError
+from attest.files import read_at_most
 
 
 def listen(path: Path) -> socket.socket:
@@ -31,13 +32,9 @@ def listen(path: Path) -> socket.socket:
 def read_limited(path: Path, limit: int) -> bytes:
     """A file of at most ``limit`` bytes."""
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        return read_at_most(path, limit)
     except OSError as exc:
         raise EmulatorError(f"emulated chip: {path}: {exc.strerror}") from None
-    if len(data) > limit:
-        raise EmulatorError(f"emulated chip: {path}: longer than {limit} bytes")
-    return data
 
 
 def integer(text: str, base: int, bits: int) -> int:

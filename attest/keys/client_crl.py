@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attest.errors import AttestError, Kind
+from attest.files import read_at_most
 
 MAX_FILE = 16 << 20
 SKEW = timedelta(minutes=5)
@@ -126,12 +127,9 @@ def public_der(certificate: x509.Certificate) -> bytes:
 
 def _parsed(path: Path) -> list[x509.CertificateRevocationList]:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
+        data = read_at_most(path, MAX_FILE)
     except OSError as exc:
         raise ClientCrlRefused(f"revocation lists {path}: {exc.strerror}") from None
-    if len(data) > MAX_FILE:
-        raise ClientCrlRefused(f"revocation lists {path}: more than {MAX_FILE} bytes")
     try:
         if _BEGIN not in data:
             return [x509.load_der_x509_crl(data)]
