@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -12,6 +13,7 @@ from attest.broker.views import reference_json
 from attest.store import blobs, rules
 from attest.store.errors import NotFound
 from attest.store.records import StoredRecord
+from attest.store.rules import StoredReference
 from attest.web.dashboard.house import Ask
 from attest.web.dashboard.launch import expected_inputs
 from attest.web.dashboard.lookup import before_of, newest, of_kind, record_of, rows
@@ -21,6 +23,7 @@ from policy.reference_tdx import TdRecipe
 
 _PAGE = 50
 SAME, ADDED, REMOVED = "same", "added", "removed"
+IN_FORCE = "in force"
 
 
 def policy_in_force(ask: Ask) -> dict[str, Any]:
@@ -82,9 +85,17 @@ def _difference(before: list[str], after: list[str]) -> Iterator[dict[str, str]]
 
 def references(ask: Ask) -> dict[str, Any]:
     """Every reference value, those in force first, the newest of them first."""
-    found = [reference_json(entry) | {"id": entry.id} for entry in rules.all_references(ask.tx)]
-    found.sort(key=lambda item: (item["retired"] is not None, -item["id"]))
+    found = [reference_row(entry, ask.now) for entry in rules.all_references(ask.tx)]
+    found.sort(key=lambda item: (item["state"] != IN_FORCE, -item["id"]))
     return {"references": found}
+
+
+def reference_row(entry: StoredReference, now: datetime) -> dict[str, Any]:
+    """A reference value with its number, and whether it is in force, was retired, or has reached its end."""
+    found = reference_json(entry)
+    ended = found["expires"] is not None and datetime.fromisoformat(found["expires"]) <= now
+    state = "retired" if entry.retired is not None else "ended" if ended else IN_FORCE
+    return {**found, "id": entry.id, "state": state}
 
 
 def reference(ask: Ask) -> dict[str, Any]:
@@ -102,8 +113,7 @@ def reference(ask: Ask) -> dict[str, Any]:
             for event in value.recipe.events
         ]
     return {
-        **reference_json(entry),
-        "id": entry.id,
+        **reference_row(entry, ask.now),
         "files": inputs,
         "inputs": expected_inputs(value),
         "rtmr": [None if register is None else register.hex() for register in value.rtmrs],

@@ -14,12 +14,13 @@ from attest.store.records import Filter
 from attest.store.rules import StoredReference
 from attest.web.dashboard.house import Ask
 from attest.web.dashboard.lookup import PAGE_SIZE, of_kind, row, rows
+from attest.web.dashboard.rules import reference_row
 
 _LISTED = 200
 
 
 def vms(ask: Ask) -> dict[str, Any]:
-    """Every name that has a reference value in force."""
+    """Every name that has a reference value which was not retired."""
     return {"vms": vm_rows(ask, limit=_LISTED)}
 
 
@@ -65,7 +66,7 @@ def vm(ask: Ask) -> dict[str, Any]:
     digests = dict.fromkeys(entry.launch_digest.hex() for entry in entries)
     return {
         "name": name,
-        "references": [reference_json(entry) | {"id": entry.id} for entry in reversed(entries)],
+        "references": [reference_row(entry, ask.now) for entry in reversed(entries)],
         "launches": _launches(ask, list(digests)),
         "decisions": rows(ask.tx, PAGE_SIZE, *(of_kind(DECISION, measurement=digest) for digest in digests)),
         "releases": rows(ask.tx, PAGE_SIZE, Filter(kinds=(RELEASE, REFUSED_RELEASE), vm=name)),

@@ -71,6 +71,21 @@ def test_a_token_from_before_a_change_of_the_rules_is_not_said_to_open_anything(
     assert client.get(f"/resource/{PATH}").status == 401
 
 
+def test_a_reference_value_that_reached_its_end_is_not_said_to_be_in_force(world: ServiceWorld, data: Get) -> None:
+    """``shop-1`` ends twelve days after the world's day."""
+
+    def states() -> list[tuple[str, str]]:
+        return [(item["name"], item["state"]) for item in data("/references.json")["references"]]
+
+    assert states() == [("shop-1", "in force"), ("web-1", "in force"), ("shop-2", "retired")]
+    world.now += timedelta(days=12)
+    try:
+        assert states() == [("web-1", "in force"), ("shop-2", "retired"), ("shop-1", "ended")]
+        assert data("/vm.json?name=shop-1")["references"][0]["state"] == "ended"
+    finally:
+        world.now -= timedelta(days=12)
+
+
 def test_the_vm_page_has_what_it_got(world: ServiceWorld, data: Get) -> None:
     found = data("/vm.json?name=shop-1")
     assert found["releases"]
