@@ -44,6 +44,9 @@ class Backend(Protocol):
     def check_place(self) -> None:
         """Raise StoreUnsupported where there is no database at all."""
 
+    def is_no_text(self, error: BaseException | None) -> bool:
+        """Whether a value was refused before it was sent: text with a NUL, which no row here can hold."""
+
     def check_durable(self, connection: Connection) -> None:
         """Raise StoreUnsupported where a transaction that returned could still be lost."""
 

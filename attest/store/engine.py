@@ -22,6 +22,7 @@ from attest.store import sqlite
 from attest.store.backend import Backend
 from attest.store.errors import StoreUnavailable, StoreUnsupported
 from attest.store.schema import REVISION, metadata, settings, versions
+from policy.errors import CvmError, MalformedInput
 
 BUSY_SECONDS = 5.0
 _READING, _LASTING, _PASSING = "reading", "lasting", "passing"
@@ -170,7 +171,9 @@ class Database:
         except self._backend.plain_errors as exc:
             raise self._own_error(exc) from None
 
-    def _own_error(self, error: BaseException | None) -> StoreUnsupported | StoreUnavailable:
+    def _own_error(self, error: BaseException | None) -> CvmError:
+        if self._backend.is_no_text(error):
+            return MalformedInput("text with a NUL character: nothing is called so")
         if self._backend.is_foreign(error):
             return StoreUnsupported(f"database {self}: not a database of this service", hint="attest init makes one")
         return StoreUnavailable(f"database {self}: {str(error).strip()}")

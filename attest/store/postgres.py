@@ -106,6 +106,10 @@ class Postgres:
         """``pg_dump`` makes copies."""
         return None
 
+    def is_no_text(self, error: BaseException | None) -> bool:
+        """The driver refuses it by itself, so no server has given the error a state."""
+        return isinstance(error, psycopg.DataError) and error.sqlstate is None
+
     def is_foreign(self, error: BaseException | None) -> bool:
         """Our tables are not there."""
         return getattr(error, "sqlstate", None) == _UNDEFINED_TABLE

@@ -99,6 +99,10 @@ class Sqlite:
     def check_durable(self, connection: Connection) -> None:
         """The pragmas see to it."""
 
+    def is_no_text(self, error: BaseException | None) -> bool:
+        """Any text will do."""
+        return False
+
     def is_foreign(self, error: BaseException | None) -> bool:
         """No such table, or no SQLite file."""
         return "no such table" in str(error) or "not a database" in str(error)

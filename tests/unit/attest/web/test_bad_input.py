@@ -218,3 +218,14 @@ def test_a_time_that_no_clock_shows_is_400_wherever_one_is_taken(world: ServiceW
         assert (answer.status_code, answer.json["code"]) == (400, "request.malformed"), answer.json
         assert "got" in answer.json["detail"]
     assert world.records() == before
+
+
+def test_a_name_that_no_row_can_have_is_no_trouble_of_the_database(tmp_path: Path, store: str | None) -> None:
+    """PostgreSQL's text holds no NUL: who asks for such a name is told so, and nobody is alarmed."""
+    world = ServiceWorld(tmp_path / "service", store, busy_seconds=30)
+    client = world.admin_app().test_client()
+    for path in ("audit?kind=a%00", "audit?vm=a%00", "audit-questions/launches?value=a%00", "policy/a%00"):
+        assert client.get(f"/cvm/v0/{path}").status_code in (200, 400, 404), path
+    for path in ("vm/a%00?reason=x", "reference-value/a%00", "host/a%00"):
+        assert client.delete(f"/cvm/v0/{path}").status_code in (400, 404), path
+    assert client.get("/cvm/v0/audit?vm=web-1").status_code == 200, "the connection is in order"
