@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -77,23 +77,22 @@ class ClientCrl:
 
 @dataclass(frozen=True, slots=True)
 class ClientCrls:
-    """The newest list of each authority that has to have one, by the authority's public key (DER)."""
+    """The lists of all authorities that have to have one. One that vouches for two roles may have two: both count."""
 
-    lists: Mapping[bytes, ClientCrl] = field(default_factory=dict)
+    lists: tuple[ClientCrl, ...] = ()
 
     def check(self, certificate: x509.Certificate, authority: bytes, now: datetime) -> None:
         """Whether ``certificate`` of the authority with that key still counts; an authority without a list here needs
         none. Raises CertificateRevoked, ClientCrlEnded.
         """
-        found = self.lists.get(authority)
-        if found is None:
-            return
-        if not found.begins - SKEW <= now < found.ends:
-            raise ClientCrlEnded(
-                f"revocation list {found.sha256.hex()[:12]}: counts from {found.begins} to {found.ends}, it is {now}"
-            )
-        if certificate.serial_number in found.revoked:
-            raise CertificateRevoked(f"certificate {certificate.serial_number:x}: its authority has taken it back")
+        for found in self.lists:
+            if found.authority != authority:
+                continue
+            if not found.begins - SKEW <= now < found.ends:
+                name = found.sha256.hex()[:12]
+                raise ClientCrlEnded(f"revocation list {name}: counts from {found.begins} to {found.ends}, it is {now}")
+            if certificate.serial_number in found.revoked:
+                raise CertificateRevoked(f"certificate {certificate.serial_number:x}: its authority has taken it back")
 
 
 def client_crls_of(authority: ClientAuthority) -> tuple[ClientCrl, ...]:

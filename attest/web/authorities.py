@@ -33,8 +33,7 @@ class Authorities:
         """By the authorities' files (PEM) and lists. Raises TlsMisconfigured, ClientCrlRefused."""
         roles = [(role, one) for role, one in ((OPERATOR, operators), (AUDITOR, auditors)) if one is not None]
         known = tuple((role, found) for role, one in roles for found in _certificates(one.ca))
-        lists = {crl.authority: crl for _, one in roles for crl in client_crls_of(one)}
-        return cls(known, ClientCrls(lists))
+        return cls(known, ClientCrls(tuple(crl for _, one in roles for crl in client_crls_of(one))))
 
     def apart(self) -> Authorities:
         """Itself. Raises TlsMisconfigured when one key vouches for both roles: who is who would be chance."""

@@ -36,13 +36,12 @@ def listed(authority: Credential, *revoked: Credential, at: timedelta = timedelt
 def read(folder: Path, data: bytes, *authorities: Credential, max_age: timedelta | None = None) -> ClientCrls:
     (folder / "ca.pem").write_bytes(b"".join(one.certificate_pem() for one in authorities or (OURS,)))
     (folder / "crl.pem").write_bytes(data)
-    found = client_crls_of(ClientAuthority(folder / "ca.pem", folder / "crl.pem", max_age))
-    return ClientCrls({one.authority: one for one in found})
+    return ClientCrls(client_crls_of(ClientAuthority(folder / "ca.pem", folder / "crl.pem", max_age)))
 
 
 def key_of(found: ClientCrls) -> bytes:
     (only,) = found.lists
-    return only
+    return only.authority
 
 
 @pytest.mark.parametrize("form", [Encoding.PEM, Encoding.DER])
@@ -129,6 +128,13 @@ def test_a_list_that_is_not_there_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(OURS.certificate_pem())
     with pytest.raises(ClientCrlRefused, match="No such file"):
         client_crls_of(ClientAuthority(tmp_path / "ca.pem", tmp_path / "crl.pem"))
+
+
+def test_two_lists_of_one_authority_for_two_roles_both_count(tmp_path: Path) -> None:
+    first = read(tmp_path, listed(OURS, OTTO)).lists
+    both = ClientCrls(first + read(tmp_path, listed(OURS)).lists)
+    with pytest.raises(CertificateRevoked):
+        both.check(OTTO.certificate, first[0].authority, NOW)
 
 
 def test_an_authority_whose_settings_ask_for_no_list_needs_none(tmp_path: Path) -> None:
