@@ -15,6 +15,7 @@ from attest.endorsement.pool import EndorsementSet
 from attest.errors import AttestError
 from attest.evidence.amd_certificate import AmdCertificate, AmdCrl, UnrelatedCertificate
 from attest.evidence.cert_table import CertEntry
+from attest.evidence.errors import EvidenceMalformed
 from attest.evidence.product import product_of_report
 from attest.evidence.snp_json import decode_snp_json
 from attest.evidence.snp_report import SnpReport
@@ -67,6 +68,11 @@ def present_snp(
     return PresentedSnp(decoded.report, pool, at_hand.crl_too_old, at_hand.problems)
 
 
+MAX_SENT = 16
+"""Certificates and lists that may come with one guest's evidence; a chain and its lists are six. Each leaf is tried
+under each intermediate and each root, and made-up ones, which carry a root's own key, cost the check of an RSA
+signature each time.
+"""
 _REMEMBERED = 16 * 1024
 """Bytes of what came with one guest's evidence."""
 # Of many records most rest on the same chain.
@@ -116,7 +122,12 @@ def _sent_endorsements(entries: tuple[CertEntry, ...]) -> EndorsementSet:
 def _read(entries: tuple[CertEntry, ...]) -> EndorsementSet:
     certificates: list[AmdCertificate] = []
     crls: list[AmdCrl] = []
-    for name, der in ((entry.name, der) for entry in entries for der in entry.ders):
+    sent = [(entry.name, der) for entry in entries for der in entry.ders]
+    if len(sent) > MAX_SENT:
+        raise EvidenceMalformed(
+            f"snp evidence: cert_chain: {len(sent)} certificates and lists, want at most {MAX_SENT}"
+        )
+    for name, der in sent:
         try:
             if name == "CRL":
                 crls.append(_crl(der))
