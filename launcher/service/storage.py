@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from launcher.core.argv.nodes import QCOW2
-from launcher.core.argv.storage_daemon import image_options, network_copies
+from launcher.core.argv.storage_daemon import exported, image_options, network_copies
 from launcher.core.helper_confinement import storage_confinement
 from launcher.io import isolation
 from launcher.io.disk_files import check_disk, check_encrypted, image_header, refuse_other_files
@@ -41,8 +41,7 @@ def network_disks(prepared: Prepared, vm: VmDir, say: Callable[[str], None]) -> 
     with contextlib.ExitStack() as stack:
         daemon = stack.enter_context(storage_daemon(plan.storage_argv, dict(plan.qemu.env), vm, wanted, exports))
         for disk, export, _source in copies:
-            shown = disk.copies[int(export.partition("-")[2])].shown
-            check_encrypted(disk, daemon.heads[export], f"disk {disk.name}: {shown}")
+            check_encrypted(disk, daemon.heads[export], f"disk {disk.name}: {exported(disk, export).shown}")
         for line in isolation.statement(daemon.steps, "the storage daemon"):
             say(line)
         yield daemon.child
@@ -56,7 +55,7 @@ def _look_at_images(prepared: Prepared, vm: VmDir, wanted: Confinement) -> None:
     images = {
         export: f"disk {disk.name}: {backing.shown}"
         for disk, export, _source in network_copies(plan.spec)
-        if (backing := disk.copies[int(export.partition("-")[2])]).format == QCOW2
+        if (backing := exported(disk, export)).format == QCOW2
     }
     if not images:
         return

@@ -38,7 +38,7 @@ def image_options(spec: VmSpec) -> tuple[str, ...]:
         [
             _Export(export, source, _bare_node(export, source), writable=False)
             for disk, export, source in network_copies(spec)
-            if _backing(disk, export).format == QCOW2
+            if exported(disk, export).format == QCOW2
         ]
     )
 
@@ -77,14 +77,15 @@ def network_copies(spec: VmSpec) -> Iterator[tuple[Disk, str, Network]]:
 
 
 def _node(disk: Disk, export: str, source: Network) -> Node:
-    return format_node(_backing(disk, export), disk, f"disk-{export}", network_node(source, export))
+    return format_node(exported(disk, export), disk, f"disk-{export}", network_node(source, export))
 
 
 def _bare_node(export: str, source: Network) -> Node:
     return {**network_node(source, export), "node-name": f"disk-{export}", "read-only": True}
 
 
-def _backing(disk: Disk, export: str) -> Backing:
+def exported(disk: Disk, export: str) -> Backing:
+    """The copy of ``disk`` that is exported under this name."""
     return disk.copies[int(export.partition("-")[2])]
 
 
