@@ -114,10 +114,12 @@ class ServiceCollateral:
     def _too_old(
         self, report: SnpReport, own: EndorsementSet, pool: EndorsementSet, supplied: Supplied, now: datetime
     ) -> bool:
-        """Lists in the operator's folder are as old as the operator lets them be; the guest's own never count."""
+        """Lists in the operator's folder are as old as the operator lets them be, until they end; the guest's own never
+        count.
+        """
         if self.max_crl_age is None:
             return False
         products = {leaf.product for leaf in pool.fitting(report, None)}
-        if any(crl.product in products for crl in own.crls):
+        if any(crl.product in products and crl.next_update is not None and now <= crl.next_update for crl in own.crls):
             return False
         return supplied.crl_confirmed is None or now - supplied.crl_confirmed > self.max_crl_age

@@ -84,7 +84,8 @@ class IntelCollateralService:
             _log.warning("collateral: %s", problem.message)
         problems = tuple(problem.message[:300] for problem in supplied.problems)
         wants_list = document.tdx is not None and document.tdx.tcb.revocation == _WANTS_LIST
-        too_old = wants_list and not own.crls and self._too_old(supplied, now)
+        ours = any(now <= crl.next_update for crl in own.crls)
+        too_old = wants_list and not ours and self._too_old(supplied, now)
         return IntelAtHand(self._joined(own, supplied), problems, too_old)
 
     def may_ask(self, document: PolicyDocument) -> bool:
@@ -93,7 +94,7 @@ class IntelCollateralService:
         return pcs is not None and (INTEL_ROOT in document.roots or pcs.urls != (PCS_URL,))
 
     def _too_old(self, supplied: IntelSupplied, now: datetime) -> bool:
-        """Lists in the operator's folder are as old as the operator lets them be."""
+        """Lists in the operator's folder are as old as the operator lets them be, until they end."""
         if self.max_crl_age is None:
             return False
         return supplied.lists_confirmed is None or now - supplied.lists_confirmed > self.max_crl_age

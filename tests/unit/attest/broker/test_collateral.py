@@ -23,7 +23,7 @@ from attest.evidence.snp_report import SnpReport
 from attest.settings import SettingsInvalid, load_settings
 from attest.settings_collateral import CollateralSettings
 from attest.store import records
-from tests.fakes.amd_pki import FakeAmdPki
+from tests.fakes.amd_pki import NOW, FakeAmdPki
 from tests.fakes.kbs_client import KbsClient, KbsError, TeeKey, WsgiTransport
 from tests.fakes.kds import FakeKds, Reply
 from tests.fakes.service_world import GOOD, PKI, ServiceWorld, demo_policy
@@ -224,6 +224,19 @@ def test_a_list_in_the_operators_own_folder_has_the_age_the_operator_gives_it(tm
     assert refused(world.client()).status == 503
     (tmp_path / "collateral" / "list").write_bytes(PKI.crl())
     assert world.client().handshake()
+
+
+def test_a_list_in_the_folder_that_has_ended_lets_no_list_of_the_guests_count(tmp_path: Path, kds: FakeKds) -> None:
+    world = make_world(tmp_path, kds, max_crl_age=timedelta(hours=1), online=False)
+    day = timedelta(days=1)
+    (tmp_path / "collateral" / "list").write_bytes(PKI.crl(this_update=NOW - 30 * day, next_update=NOW - day))
+    client = world.client()
+    plain, sent = client.attester, PKI.crl(this_update=NOW - 20 * day, next_update=NOW + day)
+    entry = {"cert_type": "CRL", "data": list(sent)}
+    client.attester = lambda data: (found := plain(data)) | {"cert_chain": [*found["cert_chain"], entry]}
+    assert refused(client).status == 503
+    (tmp_path / "collateral" / "list").write_bytes(PKI.crl())
+    assert client.handshake()
 
 
 def settings(folder: Path, table: str) -> CollateralSettings:
