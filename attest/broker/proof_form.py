@@ -21,7 +21,7 @@ from policy.strictjson import strict_json
 SCHEMA = "attest.audit.proof/1"
 MAX_FILE = 64 << 20
 _SHELF = 32 << 20
-_ENTRY = ("record", "proof")
+_ENTRY, _DECISION = ("record", "proof"), b' "decision": '
 _MEMBERS = {"schema", *_ENTRY, "blobs"}
 _HEAD, _TAIL = [b"{\n", f' "schema": "{SCHEMA}",\n'.encode()], [b" }\n", b"}\n"]
 
@@ -88,7 +88,7 @@ def write_form(record: str, proof: str, blobs: Mapping[str, str], decision: tupl
     """The file's bytes. ``blobs`` are base64 by hexadecimal digest, ``decision`` is a second record and its proof."""
     lines = ",\n".join([f'  "{name}": "{text}"' for name, text in blobs.items()])
     between = f"{{\n{lines}\n }}" if lines else "{}"
-    rests = b"" if decision is None else b' "decision": %b,\n' % orjson.dumps(dict(zip(_ENTRY, decision, strict=True)))
+    rests = b"" if decision is None else _decision_line(decision)
     return b'{\n "schema": "%b",\n "record": %b,\n "proof": %b,\n%b "blobs": %b\n}\n' % (
         SCHEMA.encode(), orjson.dumps(record), orjson.dumps(proof), rests, between.encode(),
     )  # fmt: skip
@@ -135,6 +135,11 @@ def _as_written(data: bytes) -> Form | None:
     Line by line: no string of JSON holds a line break, so lines as they are written cannot be parts of anything else.
     """
     lines = BytesIO(data).readlines()  # sooner than split()
+    decision = None
+    if lines[4:5] and lines[4].startswith(_DECISION):
+        decision = _pair(lines.pop(4))
+        if decision is None:
+            return None
     if lines[:2] != _HEAD or lines[4:5] != [b' "blobs": {\n'] or lines[-2:] != _TAIL or len(lines) < 8:
         return None
     record, proof = _text(lines[2], b' "record": '), _text(lines[3], b' "proof": ')
@@ -147,7 +152,23 @@ def _as_written(data: bytes) -> Form | None:
         blobs[line[3:67].decode("ascii", "replace")] = text
     if record is None or proof is None or len(blobs) != len(lines) - 7:
         return None
-    return Form(record, proof, blobs)
+    return Form(record, proof, blobs, decision)
+
+
+def _pair(line: bytes) -> tuple[str, str] | None:
+    """Record and proof of a decision's line, where writing them again gives the same line."""
+    try:
+        found = orjson.loads(line[len(_DECISION) : -2])
+        record, proof = (found[name] for name in _ENTRY)
+    except (ValueError, KeyError, TypeError):
+        return None
+    if not isinstance(record, str) or not isinstance(proof, str) or _decision_line((record, proof)) != line:
+        return None
+    return record, proof
+
+
+def _decision_line(decision: tuple[str, str]) -> bytes:
+    return b"%b%b,\n" % (_DECISION, orjson.dumps(dict(zip(_ENTRY, decision, strict=True))))
 
 
 def _text(line: bytes, name: bytes) -> str | None:

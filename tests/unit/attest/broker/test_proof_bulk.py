@@ -26,21 +26,35 @@ from attest.broker.proof_file_make import make_proof_file
 from attest.broker.proof_form import Shelf
 from attest.broker.repeat import Instead, check_record, decide_again
 from attest.keys.log_key import load_log_key, make_log_key
-from tests.fakes.service_world import ServiceWorld
+from tests.fakes.service_world import PATH, ServiceWorld
 
 
 @pytest.fixture(scope="module")
-def decided(tmp_path_factory: pytest.TempPathFactory) -> ProofFile:
-    """The proof of an accepted guest."""
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ProofFile]:
+    """The proofs of a decision and of a release, by kind."""
     folder: Path = tmp_path_factory.mktemp("log")
     world = ServiceWorld(folder / "service")
-    world.client().handshake()
+    world.client().resource(PATH)
     make_log_key(folder / "log.key", "kbs.example/audit")
     note = checkpoint(
         world.database, LogSigner(load_log_key(folder / "log.key", "kbs.example/audit"), folder / "seen"), world.now
     )
-    number = world.records("decision")[0]["number"]
-    return make_proof_file(world.database, number, note)
+    return {
+        kind: make_proof_file(world.database, world.records(kind)[0]["number"], note)
+        for kind in ("decision", "release")
+    }
+
+
+@pytest.fixture(scope="module")
+def decided(made: dict[str, ProofFile]) -> ProofFile:
+    """The proof of an accepted guest."""
+    return made["decision"]
+
+
+@pytest.fixture(scope="module")
+def released(made: dict[str, ProofFile]) -> ProofFile:
+    """The proof that it got its key."""
+    return made["release"]
 
 
 def test_a_file_in_another_layout_proves_the_same(decided: ProofFile) -> None:
@@ -225,3 +239,45 @@ def test_a_record_that_is_not_ascii_is_made_again_too(decided: ProofFile) -> Non
     record["subject"] = "pr\u00fcfer"
     found, repeated = check_record(canonical(record), "audit record 4", decided.blobs)
     assert (found["subject"], repeated) == ("pr\u00fcfer", True)
+
+
+def test_a_release_is_read_the_fast_way_too(released: ProofFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = released.encode()
+    monkeypatch.setattr("attest.broker.proof_form._as_json", None)
+    assert parse_proof_file(data) == released
+    assert released.decision is not None
+
+
+@given(st.data())
+def test_a_byte_of_a_release_s_decision_changed_is_read_as_the_strict_reader_reads_it(
+    released: ProofFile, data: st.DataObject
+) -> None:
+    file = bytearray(released.encode())
+    start = file.index(b' "decision": ')
+    place = data.draw(st.integers(start - 3, start + 60) | st.integers(start, file.index(b' "blobs"') + 12))
+    file[place] = data.draw(st.sampled_from(b'"\\,:{}[]\n x1') | st.sampled_from(range(256)))
+    with pytest.MonkeyPatch.context() as patch:
+        fast = outcome(bytes(file))
+        patch.setattr("attest.broker.proof_form._as_written", lambda data: None)
+        assert fast == outcome(bytes(file))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: line + line,
+        lambda line: line.replace(b'{"record":', b'{"record":"x","record":'),
+        lambda line: line.replace(b'{"record":', b'{"more":1,"record":'),
+        lambda line: b' "decision": null,\n',
+        lambda line: b' "decision": {"record":"x","proof":1},\n',
+        lambda line: b' "decision": {"record":"x"},\n',
+        lambda line: b' "decision": [],\n',
+        lambda line: line.rstrip(b",\n") + b"\n",
+    ],
+)
+def test_a_release_s_decision_in_any_other_form_is_refused(
+    released: ProofFile, change: Callable[[bytes], bytes]
+) -> None:
+    line = next(line for line in released.encode().splitlines(keepends=True) if line.startswith(b' "decision"'))
+    with pytest.raises(NoteMalformed):
+        parse_proof_file(released.encode().replace(line, change(line)))
