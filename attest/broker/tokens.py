@@ -40,9 +40,8 @@ def introspect(service: Service, text: str, now: datetime) -> dict[str, Any]:
         decision, generation = decisions.by_token(tx, token_id), rules.generation(tx)
     if decision is None:
         return {"active": False, "code": "token.unknown"}
-    code = _ended(decision, generation, now)
-    shown = token_json(decision)
-    return {"active": False, "code": code, **shown} if code else {"active": True, **shown}
+    ended, shown = decision.ended(generation, now), token_json(decision)
+    return {"active": False, "code": f"token.{ended}", **shown} if ended else {"active": True, **shown}
 
 
 def find(database: Database, token_id: str) -> StoredDecision:
@@ -97,11 +96,3 @@ def token_json(decision: StoredDecision) -> Mapping[str, Any]:
         "exp": int(decision.expires.timestamp()),
         "revoked": None if decision.revoked is None else rfc3339(decision.revoked),
     }
-
-
-def _ended(decision: StoredDecision, generation: int, now: datetime) -> str | None:
-    if decision.revoked is not None:
-        return "token.revoked"
-    if now >= decision.expires:
-        return "token.expired"
-    return "token.outdated" if decision.generation != generation else None

@@ -35,6 +35,14 @@ class StoredDecision:
     revoked: datetime | None = None
     facts: str | None = None
 
+    def ended(self, generation: int, now: datetime) -> str | None:
+        """Why it opens nothing under rules of ``generation``: ``revoked``, ``expired``, ``outdated``; else ``None``."""
+        if self.revoked is not None:
+            return "revoked"
+        if now >= self.expires:
+            return "expired"
+        return "outdated" if self.generation != generation else None
+
 
 _ADD = Prepared(insert(decisions), [column.name for column in decisions.columns if column.name != "revoked"])
 _GET = Prepared(select(decisions).where(decisions.c.id == bindparam("number")))

@@ -45,10 +45,8 @@ def _access(ask: Ask, number: int) -> dict[str, Any]:
     decision = decisions.get(ask.tx, number)
     if decision is None:
         return {"state": "ended", "until": None}
-    ended, revoked = decision.expires <= ask.now, decision.revoked is not None
-    outdated = decision.generation != rules.generation(ask.tx)
-    state = "revoked" if revoked else "ended" if ended else "outdated" if outdated else "in force"
-    return {"state": state, "until": decision.expires.isoformat()}
+    ended = decision.ended(rules.generation(ask.tx), ask.now) or "in force"
+    return {"state": "ended" if ended == "expired" else ended, "until": decision.expires.isoformat()}
 
 
 def _launches(ask: Ask, digests: list[str]) -> list[Any]:
