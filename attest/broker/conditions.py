@@ -90,7 +90,8 @@ def need_approval(tx: Connection, path: str, purpose: str, now: datetime) -> fro
         need = 0 if approval is None else approval.need
         got = len(given & set(approval.of)) if approval else 0
         raise ApprovalMissing(
-            f"resource {path}: {purpose} has {got} approvals, want {need}", hint=f"attest key approve {path}"
+            f"resource {path}: {purpose} has {got} approvals, want {need}",
+            hint=f"attest key approve {path} --purpose {purpose}",
         )
     grants.use_up(tx, path, purpose)
     return given

@@ -348,7 +348,8 @@ def test_a_refusal_has_the_services_own_code_and_hint_and_the_exit_code_of_the_v
     out = str(tmp_path / "out")
     refused = attest_command("key", "export", path, "--reason", "x", "-o", out, "--json", *asks)
     said = json.loads(refused.err)
-    assert (refused.code, said["code"], said["hint"]) == (10, "approval.missing", f"attest key approve {path}")
+    hint = f"attest key approve {path} --purpose export"
+    assert (refused.code, said["code"], said["hint"]) == (10, "approval.missing", hint)
     assert "given    petra\nneed     2\n" in attest_command("key", "approve", path, *asks).out
     shown = dict(line.split(maxsplit=1) for line in attest_command("key", "show", path, *asks).out.splitlines())
     assert (shown["conditions.document"], shown["approvals.1.operator"], shown["disk.headers"]) == (
