@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import signal
 import sys
 from datetime import UTC, datetime
@@ -42,7 +43,9 @@ def signer_of(folder: Path) -> LogSigner:
 def prepare(folder: Path) -> None:
     """An empty log with a key."""
     folder.mkdir()
-    database_of(folder).create()
+    database = database_of(folder)
+    database.create()
+    database.close()
     make_log_key(folder / "log.key", "test/log")
 
 
@@ -106,11 +109,12 @@ def _ptrace(request: int, child: int, data: int) -> None:
 
 def main(base: Path) -> int:
     """One line for each write."""
-    wanted = 0
+    empty, wanted = base / "empty", 0
+    prepare(empty)
     while True:
         wanted += 1
         folder = base / f"{wanted}"
-        prepare(folder)
+        shutil.copytree(empty, folder)  # making one each time would wait for the disk most of the time
         found = killed_at(folder, wanted)
         sys.stdout.write(json.dumps(found) + "\n")
         if found["call"] is None:

@@ -39,7 +39,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, dict[st
         pytest.skip("system calls are counted on x86_64 only")
     base = tmp_path_factory.mktemp("killed")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fakes.killed", str(base)], capture_output=True, check=True, timeout=120
+        [sys.executable, "-m", "tests.fakes.killed", str(base)], capture_output=True, check=True, timeout=600
     )
     return [(base / str(item["write"]), item) for item in map(json.loads, done.stdout.splitlines())]
 
