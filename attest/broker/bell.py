@@ -29,7 +29,9 @@ class Bell:
 
     def wait(self, seconds: float) -> bool:
         """Whether somebody rang within ``seconds``, or before."""
-        if not select.select([self._number], [], [], seconds)[0]:
+        heard = select.poll()  # select() takes no descriptor above 1023
+        heard.register(self._number, select.POLLIN)
+        if not heard.poll(seconds * 1000):
             return False
         time.sleep(max(0.0, self._heard + PAUSE_SECONDS - time.monotonic()))
         os.eventfd_read(self._number)
