@@ -95,14 +95,17 @@ def _results(paths: Sequence[Path], trust: Trust, processes: int, *, whole: bool
         yield _path(str(paths[0]), trust, whole, alone=True)
         return
     check = partial(_check, trust=trust, whole=whole)
-    gc.freeze()  # what is loaded now stays: neither this process nor those it forks look through it again
     processes = min(processes, os.cpu_count() or 1)
     shares = _shares(paths, processes)
-    first = list(islice(shares, processes))
-    if len(first) > 1:
-        yield from _by_processes(check, chain(first, shares), len(first))
-    else:
-        yield from chain.from_iterable(map(check, chain(first, shares)))
+    gc.freeze()  # what is loaded now stays: neither this process nor those it forks look through it meanwhile
+    try:
+        first = list(islice(shares, processes))
+        if len(first) > 1:
+            yield from _by_processes(check, chain(first, shares), len(first))
+        else:
+            yield from chain.from_iterable(map(check, chain(first, shares)))
+    finally:
+        gc.unfreeze()
 
 
 def _by_processes(check: Callable[[Share], list[Result]], shares: Iterable[Share], workers: int) -> Iterator[Result]:

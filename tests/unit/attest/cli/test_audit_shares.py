@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,8 @@ def test_a_file_that_is_not_there_ends_it_before_anything_is_said(paths: list[Pa
     done = attest_command("audit", "verify", *map(str, paths), "--log-key", LOG_KEY.vkey, "--processes", "2")
     assert (done.code, done.out) == (3, "")
     assert "0500.json: No such file" in done.err
+
+
+def test_what_was_kept_from_the_collector_meanwhile_is_given_back(paths: list[Path]) -> None:
+    attest_command("audit", "verify", *map(str, paths[:3]), "--log-key", LOG_KEY.vkey)
+    assert gc.get_freeze_count() == 0
