@@ -158,9 +158,7 @@ def passthrough(tables: tuple[Table, ...]) -> tuple[Passthrough, ...]:
     if len(tables) > MAX_PASSED:
         tables[MAX_PASSED].problem("address", f"{len(tables)} devices, want at most {MAX_PASSED}")
     found = tuple(_passed(table) for table in tables)
-    for number, item in enumerate(found):
-        if item.address in {other.address for other in found[:number]}:
-            tables[number].problem("address", f"{item.address} is there twice")
+    _once(tables, "address", [item.address for item in found])
     return found
 
 
@@ -181,10 +179,15 @@ def shares(tables: tuple[Table, ...]) -> tuple[Share, ...]:
     if len(tables) > MAX_SHARES:
         tables[MAX_SHARES].problem("path", f"{len(tables)} shares, want at most {MAX_SHARES}")
     found = tuple(_share(table) for table in tables)
-    for number, item in enumerate(found):
-        if item.tag in {other.tag for other in found[:number]}:
-            tables[number].problem("tag", f"{item.tag} is there twice")
+    _once(tables, "tag", [item.tag for item in found])
     return found
+
+
+def _once(tables: tuple[Table, ...], key: str, values: list[str]) -> None:
+    """Each value under ``key`` only once; the later one is the problem."""
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            tables[number].problem(key, f"{value} is there twice")
 
 
 def is_tag(text: str) -> bool:
