@@ -66,20 +66,24 @@ def _unshare(spec: dict[str, Any], report: _Report) -> set[str]:
         report.attempt("user namespace", _own_user_namespace)
     entered = set()
     for name in spec["namespaces"]:
-        flag = _NAMESPACES[name]
-        if report.attempt(
-            f"{name} namespace",
-            lambda flag=flag: "" * checked(libc.unshare(flag), "unshare"),  # type: ignore[misc]
-        ):
+        if report.attempt(f"{name} namespace", _entering(_NAMESPACES[name])):
             entered.add(name)
     return entered
+
+
+def _entering(flag: int) -> Callable[[], str]:
+    def enter() -> str:
+        checked(libc.unshare(flag), "unshare")
+        return ""
+
+    return enter
 
 
 def _own_user_namespace() -> str:
     uid, gid = os.geteuid(), os.getegid()
     checked(libc.unshare(_NEWUSER), "unshare")
     for file, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-        with open(f"/proc/self/{file}", "w") as out:  # noqa: PTH123
+        with open(f"/proc/self/{file}", "w") as out:  # noqa: PTH123  pathlib costs start-up time
             out.write(text)
     return "without privileges outside"
 
