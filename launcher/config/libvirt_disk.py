@@ -16,7 +16,7 @@ from policy.named import NamedTuple
 Table = dict[str, object]
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,19}")
 _IDLE = ("source", "driver", "readonly", "target", "address", "alias", "boot", "serial", "iotune")
-_NO_SECRET = "a domain holds no secrets: write the file's name"  # noqa: S105
+_NO_SECRET = "a domain holds no secrets: write the file's name"  # noqa: S105  a sentence
 
 
 class Carried(NamedTuple):

@@ -63,7 +63,7 @@ def threads_by_inner_number(pid: int) -> dict[int, int]:
         return found
     for thread in threads:
         try:
-            with open(f"/proc/{pid}/task/{thread}/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+            with open(f"/proc/{pid}/task/{thread}/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123  pathlib costs start-up time
                 numbers = next((line.split() for line in file if line.startswith("NSpid:")), [])
         except OSError:
             continue  # it has ended

@@ -75,7 +75,7 @@ def append(vm: VmDir, entry: dict[str, object]) -> None:
 def read_ledger(vm: VmDir) -> Ledger:
     """Every entry, the chain checked. Raises :class:`LedgerBroken`."""
     try:
-        with open(vm.file(LEDGER), "rb") as file:  # noqa: PTH123
+        with open(vm.file(LEDGER), "rb") as file:  # noqa: PTH123  pathlib costs start-up time
             data = file.read(MAX_LEDGER + 2 * MAX_LINE)
     except FileNotFoundError:
         return Ledger((), FIRST)
@@ -87,7 +87,7 @@ def read_ledger(vm: VmDir) -> Ledger:
 def epoch(vm: VmDir) -> int:
     """How often this VM went back to a snapshot since its ledger began. A line that a crash cut short hides none."""
     try:
-        with open(vm.file(LEDGER), "rb") as file:  # noqa: PTH123
+        with open(vm.file(LEDGER), "rb") as file:  # noqa: PTH123  pathlib costs start-up time
             return file.read(MAX_LEDGER + 2 * MAX_LINE).count(_REVERTED)
     except FileNotFoundError:
         return 0

@@ -197,5 +197,5 @@ def _wait_for(path: Path, child: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _log(folder: str) -> Iterator[IO[bytes]]:
-    with open(os.path.join(folder, "log"), "wb") as log:  # noqa: PTH123
+    with open(os.path.join(folder, "log"), "wb") as log:  # noqa: PTH123  pathlib costs start-up time
         yield log

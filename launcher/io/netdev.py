@@ -36,7 +36,7 @@ def link_name(folder: str, prefix: str = "cvm") -> str:
 
 def may_make_interfaces() -> bool:
     """Whether this process has CAP_NET_ADMIN."""
-    with open("/proc/self/status", encoding="ascii") as file:  # noqa: PTH123
+    with open("/proc/self/status", encoding="ascii") as file:  # noqa: PTH123  pathlib costs start-up time
         mask = next((line.split()[1] for line in file if line.startswith("CapEff:")), "0")
     return bool(int(mask, 16) >> _CAP_NET_ADMIN & 1)
 
@@ -127,7 +127,7 @@ def _macvtap_node(name: str, folder: str, undo: contextlib.ExitStack) -> str:
     """A node of our own: udev's may come later, or name the interface of another network namespace."""
     index = socket.if_nametoindex(name)
     try:
-        with open(f"/sys/class/net/{name}/tap{index}/dev", encoding="ascii") as file:  # noqa: PTH123
+        with open(f"/sys/class/net/{name}/tap{index}/dev", encoding="ascii") as file:  # noqa: PTH123  pathlib costs start-up time
             major, minor = map(int, file.read().split(":"))
         path = f"{folder}/macvtap"
         with contextlib.suppress(FileNotFoundError):

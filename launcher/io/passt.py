@@ -79,7 +79,7 @@ def _forwards(option: str, items: list[Forward]) -> tuple[str, ...]:
 
 
 def _start(command: tuple[str, ...], folder: str, descriptor: int) -> Child:
-    with open(f"{folder}/{LOG}", "ab", buffering=0) as log:  # noqa: PTH123
+    with open(f"{folder}/{LOG}", "ab", buffering=0) as log:  # noqa: PTH123  pathlib costs start-up time
         try:
             return spawn(command, cwd=folder, env={}, stderr=log, keep=(descriptor,))
         except OSError as exc:

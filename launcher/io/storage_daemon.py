@@ -53,7 +53,7 @@ def storage_daemon(
     home.create()
     with contextlib.suppress(FileNotFoundError):
         os.unlink(home.file(SOCKET))
-    with open(vm.file(STORAGE_LOG), "ab", buffering=0) as log, jail_for(_same_user(wanted, vm), home) as jail:  # noqa: PTH123
+    with open(vm.file(STORAGE_LOG), "ab", buffering=0) as log, jail_for(_same_user(wanted, vm), home) as jail:  # noqa: PTH123  pathlib costs start-up time
         child, steps = _start(jail, argv, env, home, log)
         try:
             yield Storage(child, {name: _head(child, vm, home, name) for name in exports}, steps)

@@ -51,7 +51,7 @@ class TimeIndex:
 def offset_at(log: str, when: float) -> int:
     """How many bytes ``log`` had at ``when``, rounded down to the last mark; 0 when none is so old."""
     try:
-        with open(log + TIMES, "rb") as file:  # noqa: PTH123
+        with open(log + TIMES, "rb") as file:  # noqa: PTH123  pathlib costs start-up time
             data = file.read(MAX_INDEX + 64)
     except OSError:
         return 0

@@ -67,7 +67,7 @@ def _one(
     home.create()
     wanted = share_confinement(settings._replace(user=_user(share, vm)), share, qemu)
     listening, connected = _pair(home.path)
-    with connected, open(words, "ab", buffering=0) as log, jail_for(wanted, home) as jail:  # noqa: PTH123
+    with connected, open(words, "ab", buffering=0) as log, jail_for(wanted, home) as jail:  # noqa: PTH123  pathlib costs start-up time
         with listening:
             argv = (*qemu.program(VIRTIOFSD_PATH), *_options(share, os.geteuid() if jail.uid is None else jail.uid))
             fds = ((listening.fileno(), _LISTENING),)

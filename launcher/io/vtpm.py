@@ -52,7 +52,7 @@ def vtpm(settings: IsolationSettings, vm: VmDir) -> Iterator[Vtpm]:
     wanted = tpm_confinement(settings)
     if settings.user == "auto" and settings.mode != "off" and os.geteuid() == 0:
         wanted = wanted._replace(settings=settings._replace(user=allocate(vm)))  # QEMU's: it opens the socket
-    with open(vm.file(LOG), "ab", buffering=0) as log, jail_for(wanted, home) as jail:  # noqa: PTH123
+    with open(vm.file(LOG), "ab", buffering=0) as log, jail_for(wanted, home) as jail:  # noqa: PTH123  pathlib costs start-up time
         try:
             child, steps = start_confined(jail, _argv(), {}, home, log)
         except OSError as exc:

@@ -180,7 +180,7 @@ class Files:
         """The VM file; one that is there must be the same."""
         path = self.at(name)
         if os.path.lexists(path):
-            with open(path, "rb") as file:  # noqa: PTH123
+            with open(path, "rb") as file:  # noqa: PTH123  pathlib costs start-up time
                 if file.read(len(data) + 1) != data:
                     raise PlanRefused(f"move: {path}: another file of that name is here", code="move.name-taken")
             return path
